@@ -1,0 +1,1 @@
+"""A real-time telemetry pipeline: producers, a Redis Stream, consumers, SQLite."""
