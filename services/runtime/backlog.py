@@ -1,0 +1,106 @@
+"""How far the group is behind: length, lag, pending, and the age of the oldest pending entry.
+
+The server's own lag can be unknown (after an XDEL or a trim of unread entries) or, before Redis 8.0,
+wrong: a group that had read everything kept the lag that it had before a trim. So it is believed
+only where it is plausible, and counted otherwise.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import redis
+
+from services.contract.streams import StreamKeys
+
+_PAGE: Final = 1000
+_COUNTED_AT_MOST: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerState:
+    """One consumer of the group."""
+
+    name: str
+    pending: int
+    idle_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in the stream."""
+
+    length: int
+    lag: int
+    """Entries not yet delivered to the group; at most 100,000 where they had to be counted."""
+    lag_known: bool
+    """Whether the server knows the lag itself."""
+    pending: int
+    oldest_pending_id: str | None
+    last_delivered_id: str
+    consumers: tuple[ConsumerState, ...] = ()
+
+    def oldest_pending_age_s(self, now: float) -> float:
+        """Tell how long ago the oldest pending entry was published, in seconds; 0 without one."""
+        if self.oldest_pending_id is None:
+            return 0.0
+        # An id of the far future (some producer set it by hand) has no age.
+        return max(0.0, now - int(self.oldest_pending_id.partition("-")[0]) / 1000)
+
+
+def read_backlog(client: redis.Redis, keys: StreamKeys) -> Backlog | None:
+    """Ask the server; None where there is no stream or no group. Raises redis.RedisError."""
+    pipeline = client.pipeline(transaction=True)
+    pipeline.execute_command("XINFO STREAM", keys.stream)
+    pipeline.execute_command("XINFO GROUPS", keys.stream)
+    pipeline.execute_command("XPENDING", keys.stream, keys.group)
+    pipeline.execute_command("XINFO CONSUMERS", keys.stream, keys.group)
+    stream, groups, pending, consumers = pipeline.execute(raise_on_error=False)
+    for answer in (stream, groups, pending, consumers):
+        if isinstance(answer, redis.RedisError):
+            if str(answer).startswith(("NOGROUP", "no such key", "ERR no such key")):
+                return None
+            raise answer
+    group = next(one for one in groups if one["name"] == keys.group.encode())
+    last_delivered = group["last-delivered-id"].decode()
+    lag = _lag(stream, group, last_delivered)
+    return Backlog(
+        length=int(stream["length"]),
+        lag=_count_after(client, keys.stream, last_delivered) if lag is None else lag,
+        lag_known=lag is not None,
+        pending=int(pending["pending"]),
+        oldest_pending_id=pending["min"].decode() if pending["min"] else None,
+        last_delivered_id=last_delivered,
+        consumers=tuple(
+            ConsumerState(one["name"].decode(), int(one["pending"]), int(one["idle"])) for one in consumers
+        ),
+    )
+
+
+def id_parts(entry_id: str) -> tuple[int, int]:
+    """Split an entry id into what it is ordered by."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence or 0)
+
+
+def _lag(stream: Any, group: Any, last_delivered: str) -> int | None:
+    """Take the server's lag where it can be true; None where it has to be counted."""
+    if id_parts(last_delivered) >= id_parts(stream["last-generated-id"].decode()):
+        return 0
+    lag = group.get("lag")
+    if lag is None or int(lag) > int(stream["length"]):
+        return None
+    trimmed = id_parts(stream.get("max-deleted-entry-id", b"0-0").decode())
+    # Where unread entries were removed, servers before 8.0 still count them.
+    return int(lag) if trimmed <= id_parts(last_delivered) else None
+
+
+def _count_after(client: redis.Redis, stream: str, entry_id: str) -> int:
+    counted = 0
+    start = f"({entry_id}"
+    while counted < _COUNTED_AT_MOST:
+        page = cast("list[Any]", client.xrange(stream, start, "+", count=_PAGE))
+        counted += len(page)
+        if len(page) < _PAGE:
+            break
+        start = f"({page[-1][0].decode()}"
+    return counted

@@ -1,0 +1,140 @@
+"""One way to reach Redis, for every process.
+
+redis-py's own retries are off: they repeat a command whose answer was lost, so an XADD can publish
+twice and an XREADGROUP can leave entries pending that nobody reads. We retry where it is counted.
+Replies stay bytes: one value that isn't UTF-8 must not strand a batch.
+"""
+
+import ssl
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
+from redis.retry import Retry
+
+from services.runtime.settings import Settings, SettingsInvalid
+
+# What a server that is there says while it can't serve: the words before the first space.
+_LATER: Final = (
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "BUSY",
+    "TRYAGAIN",
+    "NOREPLICAS",
+    "MISCONF",
+    "OOM",
+)
+
+
+class PasswordFile(CredentialProvider):
+    """Reads the password from a file at each connection, so a rotated secret needs no restart."""
+
+    def __init__(self, path: Path, username: str) -> None:
+        self._path = path
+        self._username = username
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """Give the user, if one is named, and the password."""
+        try:
+            password = self._path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise redis.AuthenticationError(f"REDIS_PASSWORD_FILE: {error}") from None
+        return (self._username, password) if self._username else (password,)
+
+
+def connect(settings: Settings, *, block_s: float = 0.0) -> redis.Redis:
+    """Make a client; nothing is sent yet. `block_s` is how long its blocking reads may take.
+
+    Raises SettingsInvalid for an address that isn't one.
+    """
+    common: dict[str, Any] = {
+        # A blocking read answers after `block_s`; a shorter socket timeout would break it off.
+        "socket_timeout": settings.redis_timeout_s + block_s,
+        "socket_connect_timeout": settings.redis_timeout_s,
+        "socket_keepalive": True,
+        "retry": Retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+        # Replies in one shape, lists, on every server we support.
+        "protocol": 2,
+        # CLIENT SETINFO is of Redis 7.2; on 7.0 it can't even be granted to an ACL user.
+        "driver_info": None,
+    }
+    if settings.redis_url:
+        try:
+            return redis.Redis.from_url(settings.redis_url, **common)
+        except ValueError as error:
+            raise SettingsInvalid([f"REDIS_URL: {error}"]) from None
+    credentials: dict[str, Any] = {}
+    if settings.redis_password_file:
+        credentials = {
+            "credential_provider": PasswordFile(Path(settings.redis_password_file), settings.redis_username)
+        }
+    elif settings.redis_password or settings.redis_username:
+        credentials = {
+            "username": settings.redis_username or None,
+            "password": settings.redis_password or None,
+        }
+    tls: dict[str, Any] = {}
+    if settings.redis_tls:
+        tls = {
+            "ssl": True,
+            "ssl_ca_certs": settings.redis_ca_file or None,
+            "ssl_cert_reqs": ssl.CERT_REQUIRED,
+        }
+    return redis.Redis(
+        host=settings.redis_host,
+        port=settings.redis_port,
+        db=settings.redis_db,
+        **common,
+        **credentials,
+        **tls,
+    )
+
+
+def address(settings: Settings) -> str:
+    """Name the server for a person, without its password."""
+    if settings.redis_url:
+        scheme, _, rest = settings.redis_url.partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2]}"
+    return f"{settings.redis_host}:{settings.redis_port}"
+
+
+def is_passing(error: redis.RedisError) -> bool:
+    """Tell whether an error is expected to pass by itself: the server is away, loading, or full."""
+    if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
+        return False
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        return True
+    return isinstance(error, redis.ResponseError) and str(error).startswith(_LATER)
+
+
+def explain(error: BaseException, settings: Settings) -> str:
+    """Say in one line what is wrong with the server, and what to change."""
+    where = f"Redis at {address(settings)}"
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, redis.AuthenticationError):
+        return (
+            f"{where} refuses the password or user: {text} "
+            "(REDIS_USERNAME, REDIS_PASSWORD, REDIS_PASSWORD_FILE)"
+        )
+    if isinstance(error, redis.exceptions.NoPermissionError):
+        return f"{where} lacks a right for this user: {text}"
+    if isinstance(error, redis.TimeoutError):
+        return f"{where} does not answer: {text}"
+    if isinstance(error, redis.ConnectionError) and ("SSL" in text or "CERT" in text.upper()):
+        return f"{where} fails at TLS: {text} (REDIS_TLS, REDIS_CA_FILE)"
+    if isinstance(error, redis.ConnectionError):
+        return f"{where} can't be reached: {text} (REDIS_HOST, REDIS_PORT or REDIS_URL)"
+    return f"{where} says: {text}"
+
+
+def error_kind(error: Exception) -> str:
+    """Name an error for a metric's label: the server's own code, or the class."""
+    first = str(error).partition(" ")[0]
+    if isinstance(error, redis.ResponseError) and first.isupper() and first.isalpha() and len(first) <= 16:
+        return first.lower()
+    return type(error).__name__

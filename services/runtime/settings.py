@@ -1,0 +1,423 @@
+"""Settings: environment variables, and below them a `.env` file, read once into a frozen object.
+
+Each setting is one field of a class here: name, default, bounds and meaning stand together, and the
+README's table, `.env.example` and `telemetry settings` are made from them. A wrong value never stops
+the reading: all errors come back in one message.
+"""
+
+import difflib
+import math
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, cast
+
+from services.contract import kpis as kpi_files
+from services.contract.kpis import Kpi, KpisInvalid
+from services.contract.streams import DEFAULT_GROUP, DEFAULT_STREAM, StreamKeys
+
+T = TypeVar("T", bound="Settings")
+
+Origin = Literal["default", "environment", ".env", "option"]
+
+THRESHOLD_PREFIX: Final = "THRESHOLD_"
+_HINT: Final = "an environment that Kubernetes fills has such names: set enableServiceLinks: false"
+
+
+class SettingsInvalid(Exception):  # noqa: N818 - named for what is wrong, as the rest of our errors
+    """The settings can't be used; the message has a line for each error."""
+
+    def __init__(self, errors: list[str]) -> None:
+        self.errors = errors
+        super().__init__("\n".join(f"settings: {error}" for error in errors))
+
+
+def setting(
+    default: Any,
+    meaning: str,
+    *,
+    env: str | None = None,
+    least: float | None = None,
+    most: float | None = None,
+    choices: tuple[str, ...] = (),
+    secret: bool = False,
+) -> Any:
+    """Declare a setting. Its variable is the field's name in capitals, or `env`."""
+    return field(
+        default=default,
+        metadata={
+            "meaning": meaning,
+            "env": env,
+            "least": least,
+            "most": most,
+            "choices": choices,
+            "secret": secret,
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What every process is told."""
+
+    redis_url: str = setting(
+        "",
+        "The whole address, `redis://user:password@host:port/db`, or `rediss://` for TLS; "
+        "it stands for the other REDIS_ settings",
+        secret=True,
+    )
+    redis_host: str = setting("localhost", "Host of the Redis or Valkey server")
+    redis_port: int = setting(6379, "Its port", least=1, most=65535)
+    redis_db: int = setting(0, "Its database number", least=0)
+    redis_username: str = setting("", "ACL user; empty: the default user")
+    redis_password: str = setting("", "Password of that user", secret=True)
+    redis_password_file: str = setting(
+        "", "File that holds the password; read again at each connection, so it can be rotated"
+    )
+    redis_tls: bool = setting(False, "Speak TLS to the server")
+    redis_ca_file: str = setting("", "Certificate authority for TLS; empty: the system's")
+    redis_timeout_s: float = setting(5.0, "How long to wait for the server's answer, in seconds", least=0.1)
+    stream_name: str = setting(DEFAULT_STREAM, "The Redis Stream with the events")
+    group_name: str = setting(DEFAULT_GROUP, "The consumer group on it")
+    data_dir: Path = setting(  # noqa: RUF009 - a path can't be changed either
+        Path("data"), "Folder of the database, the dead letters and the logs"
+    )
+    kpis_file: str = setting("", "TOML file of the KPIs; empty: the one that is shipped")
+    log_level: str = setting(
+        "INFO", "Least severe log line that is written", choices=("DEBUG", "INFO", "WARNING", "ERROR")
+    )
+    kpis: Mapping[str, Kpi] = field(default_factory=dict, metadata={"derived": True})
+
+    @property
+    def keys(self) -> StreamKeys:
+        """The Redis keys that these settings name."""
+        return StreamKeys(self.stream_name, self.group_name)
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.data_dir / "telemetry.db"
+
+    @property
+    def dead_letter_file(self) -> Path:
+        """The file of the dead letters."""
+        return self.data_dir / "dlq.jsonl"
+
+    def check(self) -> list[str]:
+        """List what is wrong between settings that are each right alone."""
+        return []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducerSettings(Settings):
+    """What a producer is told."""
+
+    batch_size: int = setting(5, "Events published in one round trip", least=1, most=10_000)
+    sleep_interval: float = setting(1.0, "Pause between batches, in seconds", least=0)
+    producer_run_duration: float = setting(30.0, "How long to publish, in seconds; 0: for ever", least=0)
+    rate: float = setting(
+        0.0, "Events a second; it stands for SLEEP_INTERVAL. 0: as BATCH_SIZE and SLEEP_INTERVAL say",
+        env="RATE", least=0,
+    )  # fmt: skip
+    device_count: int = setting(20, "Devices that are simulated", least=1, most=1_000_000)
+    zone_count: int = setting(4, "Zones that they are spread over", least=1, most=10_000)
+    invalid_ratio: float = setting(0.0, "Share of events made invalid, 0 to 1", least=0, most=1)
+    duplicate_ratio: float = setting(0.0, "Share of events published twice, 0 to 1", least=0, most=1)
+    seed: str = setting("", "Seed for a repeatable run; empty: another run each time")
+    stream_max_length: int = setting(
+        1_000_000, "Entries at which publishing stops until consumers catch up; 0: no limit", least=0
+    )
+    stream_full: str = setting(
+        "block", "What a producer does then: wait, or drop the oldest entries and count them",
+        choices=("block", "drop_oldest"),
+    )  # fmt: skip
+    metrics_port: int = setting(
+        8001,
+        "Port of /metrics, /livez and /readyz; 0: none",
+        env="PRODUCER_METRICS_PORT",
+        least=0,
+        most=65535,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerSettings(Settings):
+    """What a consumer is told."""
+
+    batch_size: int = setting(10, "Most entries read, stored and acknowledged together", least=1, most=4000)
+    sleep_interval: float = setting(
+        0.5, "How long a read waits for entries, in seconds; no pause between full batches", least=0.001
+    )
+    consumer_run_duration: float = setting(35.0, "How long to consume, in seconds; 0: for ever", least=0)
+    consumer_name: str = setting(
+        "", "Name in the group; no two may share one. Empty: host name and process id"
+    )
+    max_retries: int = setting(3, "Times a failing write is tried again", least=0, most=100)
+    retry_backoff_s: float = setting(0.5, "Pause before retry n is n times this, in seconds", least=0)
+    max_deliveries: int = setting(
+        5, "Deliveries after which an entry that was never settled is a dead letter", least=2
+    )
+    claim_idle_ms: int = setting(
+        60_000, "Idle time after which another consumer's entries are taken over, in milliseconds", least=1
+    )
+    claim_interval_s: float = setting(5.0, "Seconds between two looks for such entries", least=0.01)
+    consumer_expiry_s: float = setting(
+        3600.0, "Idle time after which a consumer with nothing pending is removed, in seconds", least=1
+    )
+    retention_interval_s: float = setting(
+        10.0, "Seconds between two trims of what every group has acknowledged; 0: never", least=0
+    )
+    max_future_s: float = setting(300.0, "How far an event's time may lie ahead, in seconds", least=0)
+    sqlite_busy_timeout_ms: int = setting(
+        5000, "How long a write waits for another replica's lock, in milliseconds", least=0
+    )
+    dead_letters: str = setting(
+        "file", "Where dead letters go: dlq.jsonl in DATA_DIR, or the stream STREAM_NAME:dlq",
+        choices=("file", "stream"),
+    )  # fmt: skip
+    dlq_breaker_ratio: float = setting(
+        0.0, "Share of dead letters among recent entries at which consuming stops; 0: never", least=0, most=1
+    )
+    liveness_timeout_s: float = setting(
+        60.0, "Seconds without a turn of the loop after which /livez fails", least=1
+    )
+    metrics_port: int = setting(
+        8000,
+        "Port of /metrics, /livez and /readyz; 0: none",
+        env="CONSUMER_METRICS_PORT",
+        least=0,
+        most=65535,
+    )
+
+    @property
+    def name(self) -> str:
+        """The consumer's name in the group."""
+        # The process id keeps two on one host apart; in a container it is 1, so a restarted
+        # container finds its own pending entries again.
+        return self.consumer_name or f"{socket.gethostname()}-{os.getpid()}"
+
+    @property
+    def longest_batch_s(self) -> float:
+        """The longest that a batch can take with a sink that answers, in seconds."""
+        attempts = self.max_retries + 1
+        waiting = attempts * self.sqlite_busy_timeout_ms / 1000
+        return waiting + self.retry_backoff_s * self.max_retries * attempts / 2 + self.redis_timeout_s
+
+    def check(self) -> list[str]:
+        """List what is wrong between settings that are each right alone."""
+        errors = []
+        if self.claim_idle_ms < self.longest_batch_s * 1000:
+            errors.append(
+                f"CLAIM_IDLE_MS={self.claim_idle_ms}: a batch can take {self.longest_batch_s * 1000:.0f} ms "
+                "(SQLITE_BUSY_TIMEOUT_MS, MAX_RETRIES, RETRY_BACKOFF_S, REDIS_TIMEOUT_S), and a shorter idle "
+                "time takes entries from consumers that still work on them; raise it, or lower those"
+            )
+        return errors
+
+
+def variable(declared: Any) -> str:
+    """Name the environment variable of a declared setting."""
+    return str(declared.metadata["env"] or declared.name.upper())
+
+
+def declared(cls: type[Settings]) -> list[Any]:
+    """List the settings of a class, as dataclass fields, in their order."""
+    return [one for one in fields(cls) if not one.metadata.get("derived")]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where settings come from, the strongest first: options, the environment, the `.env` file."""
+
+    options: Mapping[str, str]
+    environment: Mapping[str, str]
+    file: Mapping[str, str]
+
+    def find(self, name: str) -> tuple[str, Origin] | None:
+        """Find a variable's text and where it came from. An empty text counts as not set."""
+        origins: tuple[tuple[Mapping[str, str], Origin], ...] = (
+            (self.options, "option"),
+            (self.environment, "environment"),
+            (self.file, ".env"),
+        )
+        return next(((found[name], origin) for found, origin in origins if found.get(name, "") != ""), None)
+
+
+def read_sources(options: Mapping[str, str] | None = None, env_file: Path = Path(".env")) -> Sources:
+    """Gather the environment, and `.env` from the working folder.
+
+    Raises SettingsInvalid when the file can't be read.
+    """
+    return Sources(options or {}, dict(os.environ), _read_env_file(env_file))
+
+
+def load(cls: type[T], sources: Sources) -> T:
+    """Read and check settings.
+
+    Raises SettingsInvalid with every error in them.
+    """
+    errors = _unknown(sources)
+    values: dict[str, Any] = {}
+    for one in declared(cls):
+        found = sources.find(variable(one))
+        if found is None:
+            continue
+        try:
+            values[one.name] = _parse(one, found[0])
+        except ValueError as error:
+            shown = "(hidden)" if one.metadata["secret"] else repr(found[0])
+            errors.append(f"{variable(one)}={shown}: {error} (from {found[1]})")
+    settings = cls(**values)
+    try:
+        kpis = kpi_files.with_thresholds(_read_kpis(settings.kpis_file), _thresholds(sources, errors))
+        settings = cls(**values, kpis=kpis)
+    except KpisInvalid as error:
+        errors.append(f"{settings.kpis_file or 'KPIs'}: {error}")
+    errors += settings.check()
+    if errors:
+        raise SettingsInvalid(errors)
+    return settings
+
+
+def thresholds_set(sources: Sources) -> list[str]:
+    """List the THRESHOLD_ variables that are set."""
+    return sorted(
+        {
+            name
+            for mapping in (sources.options, sources.environment, sources.file)
+            for name in mapping
+            if name.startswith(THRESHOLD_PREFIX) and sources.find(name)
+        }
+    )
+
+
+def _thresholds(sources: Sources, errors: list[str]) -> dict[str, float]:
+    thresholds = {}
+    for name in thresholds_set(sources):
+        text, origin = cast("tuple[str, Origin]", sources.find(name))
+        try:
+            thresholds[name.removeprefix(THRESHOLD_PREFIX).lower()] = _number(text)
+        except ValueError as error:
+            errors.append(f"{name}={text!r}: {error} (from {origin})")
+    return thresholds
+
+
+def _read_kpis(path: str) -> dict[str, Kpi]:
+    if not path:
+        return kpi_files.parse_kpis(kpi_files.shipped())
+    try:
+        return kpi_files.parse_kpis(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise KpisInvalid(f"can't be read: {error}") from None
+
+
+def _parse(one: Any, text: str) -> Any:
+    """Read one value by the type of its field; raises ValueError saying what to write."""
+    parse = _PARSERS[one.type]
+    value = parse(text.strip())
+    least, most, choices = one.metadata["least"], one.metadata["most"], one.metadata["choices"]
+    if least is not None and value < least:
+        raise ValueError(f"at least {least:g}")
+    if most is not None and value > most:
+        raise ValueError(f"at most {most:g}")
+    if choices:
+        value = value.upper() if choices[0].isupper() else value.lower()
+        if value not in choices:
+            raise ValueError(f"one of {', '.join(choices)}")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError("write a number")
+    return value
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        hint = f"; {_HINT}" if text.startswith("tcp://") else ""
+        raise ValueError(f"write a whole number{hint}") from None
+
+
+def _flag(text: str) -> bool:
+    try:
+        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+    except KeyError:
+        raise ValueError("write true or false") from None
+
+
+_PARSERS: Final[Mapping[type, Callable[[str], Any]]] = {
+    str: str,
+    int: _whole,
+    float: _number,
+    bool: _flag,
+    Path: Path,
+}
+
+
+def _names() -> set[str]:
+    return {variable(one) for cls in (ProducerSettings, ConsumerSettings) for one in declared(cls)}
+
+
+def _unknown(sources: Sources) -> list[str]:
+    """Name settings that nobody reads: all in the file, and look-alikes of ours in the environment.
+
+    The environment is shared with everything else, so there only a near miss is taken for one.
+    """
+    names = _names()
+    errors = []
+    for mapping, origin, cutoff in (
+        (sources.options, "option", 0.0),
+        (sources.file, ".env", 0.0),
+        (sources.environment, "environment", 0.93),
+    ):
+        for name in sorted(mapping):
+            if name in names or name.startswith((THRESHOLD_PREFIX, *_OTHERS)):
+                continue
+            near = difflib.get_close_matches(name, names, n=1, cutoff=max(cutoff, 0.6))
+            if near:
+                errors.append(f"{name}: no such setting; did you mean {near[0]}? (from {origin})")
+            elif cutoff == 0.0:
+                errors.append(f"{name}: no such setting (from {origin})")
+    return errors
+
+
+# Read by Python and by libraries, beside ours in the same file.
+_OTHERS: Final = ("OTEL_", "PYTHON", "TZ")
+
+
+def _read_env_file(path: Path) -> dict[str, str]:
+    """Read `NAME=value` lines; `#` starts a comment line, quotes around a value are taken off."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsInvalid([f"{path}: can't be read: {error}"]) from None
+    values: dict[str, str] = {}
+    errors = []
+    for number, line in enumerate(lines, start=1):
+        text = line.strip().removeprefix("export ")
+        if not text or text.startswith("#"):
+            continue
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip().isidentifier():
+            errors.append(f"{path}:{number}: write NAME=value, got {line.strip()!r}")
+            continue
+        values[name.strip()] = _unquoted(value.strip())
+    if errors:
+        raise SettingsInvalid(errors)
+    return values
+
+
+def _unquoted(value: str) -> str:
+    quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'"
+    return value[1:-1] if quoted else value
