@@ -1,0 +1,1 @@
+"""From the stream to the sink: source, decode, validate, process, sink, dead letters, ack."""

@@ -1,0 +1,113 @@
+"""One batch, top to bottom, under the law.
+
+    Every entry received is stored, dead-lettered or left pending, and nothing is acknowledged before
+    it is durable.
+
+Each step takes what the one before it kept, and gives what it keeps and what is dead. An exception
+means infrastructure: whatever was not acknowledged by then stays pending, and comes again.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from services.consumer.breaker import Breaker
+from services.consumer.entry import Dead, Decoded, Entry, Source
+from services.consumer.persist import Persist
+from services.consumer.process import Step, process
+from services.consumer.recognise import recognise
+from services.consumer.validate import validate
+from services.contract.codec import decode as decode_fields
+from services.contract.event import Rejection, Row
+from services.contract.kpis import Kpis
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What events are held to."""
+
+    kpis: Kpis
+    max_future_s: float
+    max_deliveries: int
+    steps: Sequence[Step] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a batch: received = stored + duplicates + dead + pending."""
+
+    received: Sequence[Entry]
+    rows: Sequence[Row]
+    """Rows stored now or before."""
+    inserted: int
+    dead: Sequence[Dead]
+
+    @property
+    def duplicates(self) -> int:
+        """Rows that were stored before, with the same content."""
+        return len(self.rows) - self.inserted
+
+    @property
+    def pending(self) -> int:
+        """Entries without an outcome. None in a batch that came to its end."""
+        return len(self.received) - len(self.rows) - len(self.dead)
+
+
+def run_batch(
+    entries: Sequence[Entry],
+    source: Source,
+    rules: Rules,
+    persist: Persist,
+    breaker: Breaker,
+    now: Callable[[], float],
+) -> Outcome:
+    """Take entries to where each of them belongs, then acknowledge them.
+
+    Raises SourceUnavailable (all is durable, the acknowledgement comes later), BreakerOpen and
+    Stopping (nothing is acknowledged).
+    """
+    fresh, exhausted = limit_deliveries(entries, rules.max_deliveries)
+    latest_ts = now() + rules.max_future_s
+    ordinary, odd = recognise(fresh, rules.kpis, latest_ts)
+    decoded, undecodable = decode(odd)
+    checked, invalid = validate(decoded, rules.kpis, latest_ts)
+    rows, rejected = process([*ordinary, *checked], rules.kpis, rules.steps)
+    breaker.check(len(entries), len(undecodable) + len(invalid) + len(rejected))
+    stored = persist.store(rows)
+    dead = [*exhausted, *undecodable, *invalid, *rejected, *stored.dead]
+    persist.bury(dead)
+    source.ack([*stored.entries, *(one.entry for one in dead)])
+    return Outcome(entries, _stored_rows(rows, stored.dead), stored.inserted, dead)
+
+
+def limit_deliveries(entries: Sequence[Entry], max_deliveries: int) -> tuple[Sequence[Entry], list[Dead]]:
+    """Set apart what was delivered too often: whoever worked on it died before it could say so."""
+    exhausted = [entry for entry in entries if entry.deliveries > max_deliveries]
+    if not exhausted:
+        return entries, []
+    fresh = [entry for entry in entries if entry.deliveries <= max_deliveries]
+    return fresh, [_exhausted(entry, max_deliveries) for entry in exhausted]
+
+
+def decode(entries: Sequence[Entry]) -> tuple[list[Decoded], list[Dead]]:
+    """Read each entry's fields as text."""
+    decoded: list[Decoded] = []
+    dead: list[Dead] = []
+    for entry in entries:
+        fields = decode_fields(entry.fields)
+        if isinstance(fields, Rejection):
+            dead.append(Dead(entry, fields))
+        else:
+            decoded.append((entry, fields))
+    return decoded, dead
+
+
+def _stored_rows(rows: Sequence[tuple[Entry, Row]], refused: Sequence[Dead]) -> list[Row]:
+    if not refused:
+        return [row for _, row in rows]
+    gone = {one.entry.entry_id for one in refused}
+    return [row for entry, row in rows if entry.entry_id not in gone]
+
+
+def _exhausted(entry: Entry, max_deliveries: int) -> Dead:
+    why = f"delivered {entry.deliveries} times (MAX_DELIVERIES {max_deliveries}) and never settled"
+    return Dead(entry, Rejection("receive", "deliveries_exhausted", why))

@@ -1,0 +1,106 @@
+"""A dead letter: the entry as it was received, why it was refused, and when.
+
+`event` is an object of names and values in the ordinary case. Bytes that aren't UTF-8 stand as
+`{"base64": ...}`; where a name is given twice or isn't text, `event` is a list of pairs. So what was
+received can always be told from the letter, byte by byte.
+"""
+
+import base64
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from services.consumer.entry import Dead
+
+Json = str | dict[str, str]
+
+_TRACE_ID: Final = re.compile("[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """One dead letter, as it is kept."""
+
+    entry_id: str
+    """Its key: the id of the stream entry. An entry delivered again may leave a second letter."""
+    event: dict[str, Json] | list[tuple[Json, Json]]
+    error: str
+    failed_at: float
+    """Unix seconds, UTC."""
+    stage: str
+    reason: str
+    attempts: int
+    deliveries: int
+    consumer: str
+    trace_id: str | None
+    """From the event's traceparent, 32 hex digits; None where it has none."""
+
+    def to_json(self) -> str:
+        """Write it as one line."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @property
+    def fields(self) -> list[bytes]:
+        """The entry's names and values in turn, as received."""
+        pairs = self.event.items() if isinstance(self.event, dict) else self.event
+        return [_bytes(part) for pair in pairs for part in pair]
+
+    def text(self, name: str) -> str | None:
+        """Read a field of the event; None where it is missing or no text."""
+        pairs = dict(self.event.items()) if isinstance(self.event, dict) else {}
+        value = pairs.get(name)
+        return value if isinstance(value, str) else None
+
+
+def dead_letter(dead: Dead, failed_at: float, consumer: str) -> DeadLetter:
+    """Write the letter of a dead entry."""
+    entry, rejection, attempts = dead
+    names, values = entry.fields[::2], entry.fields[1::2]
+    texts = [_json(name) for name in names]
+    plain = [name for name in texts if isinstance(name, str)]
+    readable = len(set(plain)) == len(names)
+    pairs = list(zip(texts, map(_json, values), strict=False))
+    return DeadLetter(
+        entry_id=entry.entry_id.decode(),
+        event=dict(zip(plain, map(_json, values), strict=False)) if readable else pairs,
+        error=rejection.error,
+        failed_at=failed_at,
+        stage=rejection.stage,
+        reason=rejection.reason,
+        attempts=attempts,
+        deliveries=entry.deliveries,
+        consumer=consumer,
+        trace_id=_trace_id(names, values),
+    )
+
+
+def parse_letter(line: bytes | str) -> DeadLetter:
+    """Read a letter. Raises ValueError for what isn't one."""
+    try:
+        data: Any = json.loads(line)
+        event = data["event"]
+        if isinstance(event, list):
+            event = [(name, value) for name, value in event]
+        return DeadLetter(**{**data, "event": event})
+    except (TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"no dead letter: {error}") from None
+
+
+def _json(raw: bytes) -> Json:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(raw).decode()}
+
+
+def _bytes(value: Json) -> bytes:
+    return value.encode() if isinstance(value, str) else base64.b64decode(value["base64"])
+
+
+def _trace_id(names: list[bytes], values: list[bytes]) -> str | None:
+    for name, value in zip(names, values, strict=False):
+        if name == b"traceparent":
+            match = _TRACE_ID.fullmatch(value.decode(errors="replace"))
+            return match[1] if match else None
+    return None

@@ -1,0 +1,100 @@
+"""An entry on its way through the consumer, and the protocols of the three doors."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from services.contract.event import Event, Fields, Rejection, Row
+
+
+class Entry(NamedTuple):
+    """One delivery of one stream entry."""
+
+    entry_id: bytes
+    fields: list[bytes]
+    """Names and values in turn, as received."""
+    deliveries: int = 1
+    """How often the server has delivered it, this time included."""
+
+
+class Dead(NamedTuple):
+    """An entry that won't be stored, and why."""
+
+    entry: Entry
+    rejection: Rejection
+    attempts: int = 1
+    """How often its write was tried."""
+
+
+Decoded = tuple[Entry, Fields]
+Valid = tuple[Entry, Event]
+Processed = tuple[Entry, Row]
+
+
+class Written(NamedTuple):
+    """What a sink did with the rows of one write."""
+
+    inserted: int
+    conflicts: Sequence[int] = ()
+    """Positions of rows whose id is stored with another content; they are not stored."""
+
+
+class Source(Protocol):
+    """Where entries come from."""
+
+    def read(self) -> list[Entry]:
+        """Give the next entries, at most a batch; empty when none came in the waiting time.
+
+        What was left pending by an earlier failure, or by a consumer that died, comes before what
+        is new. Raises SourceUnavailable; entries delivered meanwhile come again.
+        """
+        ...
+
+    def drain(self) -> list[Entry]:
+        """Give entries that were asked for ahead and have not been given yet; asks for no others."""
+        ...
+
+    def ack(self, entries: Sequence[Entry]) -> None:
+        """Acknowledge entries whose outcome is durable.
+
+        Raises SourceUnavailable; the acknowledgement is then made good before the next read.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection; unacknowledged entries stay pending."""
+        ...
+
+
+class Sink(Protocol):
+    """Where rows are stored."""
+
+    def write(self, rows: Sequence[Row]) -> Written:
+        """Store rows in one transaction, idempotent by event id, durable on return.
+
+        Raises SinkUnavailable or RowsRefused; nothing of the call is stored then.
+        """
+        ...
+
+    def probe(self) -> None:
+        """Write something that is no event. Raises SinkUnavailable."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the database."""
+        ...
+
+
+class DeadLetters(Protocol):
+    """Where entries go that can't be stored."""
+
+    def put(self, dead: Sequence[Dead]) -> None:
+        """Keep dead letters, durable on return. Raises DeadLettersUnavailable."""
+        ...
+
+    def read(self) -> "Iterator[object]":
+        """Give what was kept, the oldest first."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file or connection."""
+        ...

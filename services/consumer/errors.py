@@ -1,0 +1,48 @@
+"""What can go wrong with the infrastructure. What is wrong with an event is a Rejection, a value.
+
+ConsumerError
+  SourceUnavailable        the stream can't be read or acknowledged now
+  SinkUnavailable          the sink takes no writes now: locked, full, away, damaged
+  RowsRefused              the sink takes writes, but not these rows
+  SinkUnusable             what is in the sink's place can't be used at all
+  DeadLettersUnavailable   dead letters can't be written now
+  BreakerOpen              too many dead letters: somebody has to look
+  Stopping                 the process was asked to stop while it waited for one of these
+"""
+
+
+class ConsumerError(Exception):
+    """Something outside the events failed."""
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind or type(self).__name__
+        """A bounded name of the failure, for a metric's label."""
+
+
+class SourceUnavailable(ConsumerError):  # noqa: N818 - named for what is wrong, as the rest here
+    """The stream can't be read or acknowledged now."""
+
+
+class SinkUnavailable(ConsumerError):  # noqa: N818
+    """The sink takes no writes now; nothing of this write is stored."""
+
+
+class RowsRefused(ConsumerError):  # noqa: N818
+    """The sink refuses at least one of these rows for what is in it; none of them is stored."""
+
+
+class SinkUnusable(ConsumerError):  # noqa: N818
+    """What is in the sink's place can't be used, and waiting won't change that."""
+
+
+class DeadLettersUnavailable(ConsumerError):  # noqa: N818
+    """Dead letters can't be written now; none of these is."""
+
+
+class BreakerOpen(ConsumerError):  # noqa: N818
+    """Too large a share of the recent entries would become dead letters."""
+
+
+class Stopping(ConsumerError):  # noqa: N818
+    """The process was asked to stop while it waited; what it held stays pending."""

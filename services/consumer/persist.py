@@ -1,0 +1,180 @@
+"""Make rows and dead letters durable: retry what passes, isolate what is at fault, wait out the rest.
+
+What a write can come to, and what follows (design, section 4):
+
+    refused            the batch is split until the guilty row stands alone; it alone is dead
+    unavailable        tried again MAX_RETRIES times, after RETRY_BACKOFF_S x attempt each
+    still unavailable  the sink is probed. It answers: the write itself is at fault, and is split until
+                       the rows at fault stand alone. It doesn't: the whole sink is down, and the batch
+                       waits for it; nothing is read meanwhile, and nothing becomes a dead letter
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+
+from services.consumer.entry import Dead, DeadLetters, Entry, Processed, Sink
+from services.consumer.errors import DeadLettersUnavailable, RowsRefused, SinkUnavailable, Stopping
+from services.contract.event import Reason, Rejection
+from services.runtime.clock import Clock
+from services.runtime.health import Health
+from services.runtime.logs import Limited
+from services.runtime.metrics import Metrics
+
+_LONGEST_PAUSE_S: Final = 5.0
+
+
+class Pausing(Clock, Protocol):
+    """A clock whose sleep ends when the process is asked to stop."""
+
+    def is_stopping(self) -> bool:
+        """Tell whether the process was asked to stop."""
+        ...
+
+
+class Stored(NamedTuple):
+    """What became of the rows of a batch."""
+
+    entries: list[Entry]
+    """Those whose row is durable, duplicates included."""
+    inserted: int
+    dead: list[Dead]
+
+
+@dataclass(slots=True)
+class Persist:
+    """Writes to the sink and to the dead letters, for as long as it takes."""
+
+    sink: Sink
+    dead_letters: DeadLetters
+    max_retries: int
+    retry_backoff_s: float
+    clock: Pausing
+    health: Health
+    metrics: Metrics
+    logger: logging.Logger
+    _limited: Limited = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._limited = Limited(10.0, self.clock.monotonic)
+
+    def store(self, rows: Sequence[Processed]) -> Stored:
+        """Store rows, and name those that can't be. Raises Stopping; nothing is certain then."""
+        if not rows:
+            return Stored([], 0, [])
+        while True:
+            try:
+                return self._store_with_retries(rows)
+            except SinkUnavailable as error:
+                self._wait("sink", error)
+
+    def bury(self, dead: Sequence[Dead]) -> None:
+        """Keep dead letters, durable on return. Raises Stopping; then none may be acknowledged."""
+        attempt = 0
+        while dead:
+            try:
+                self.dead_letters.put(dead)
+            except DeadLettersUnavailable as error:
+                attempt += 1
+                self.metrics.count("telemetry_dlq_write_errors_total")
+                self._wait("dead_letters", error, attempt)
+            else:
+                break
+        self.health.clear("dead_letters")
+
+    def _store_with_retries(self, rows: Sequence[Processed]) -> Stored:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return self._store_or_split(rows, attempt)
+            except SinkUnavailable as error:
+                self._count(error)
+                if attempt <= self.max_retries:
+                    self._pause(self.retry_backoff_s * attempt)
+                    self.metrics.count("telemetry_retries_total", stage="sink")
+                    continue
+                # Raises SinkUnavailable itself where the whole sink is down.
+                self.sink.probe()
+                self.logger.error("write_gave_up", extra={"events": len(rows), "error": str(error)})
+                return self._split(rows, attempt, "retries_exhausted", str(error))
+
+    def _store_or_split(self, rows: Sequence[Processed], attempt: int) -> Stored:
+        try:
+            return self._write(rows)
+        except RowsRefused as error:
+            self._count(error)
+            return self._split(rows, attempt, "refused_by_sink", str(error))
+
+    def _split(self, rows: Sequence[Processed], attempts: int, reason: Reason, why: str) -> Stored:
+        """Write the halves apart; a row that stands alone is the guilty one."""
+        if len(rows) == 1:
+            return Stored([], 0, [Dead(rows[0][0], Rejection("sink", reason, why), attempts)])
+        middle = len(rows) // 2
+        left, right = (self._try_half(half, attempts, reason) for half in (rows[:middle], rows[middle:]))
+        return Stored(left.entries + right.entries, left.inserted + right.inserted, left.dead + right.dead)
+
+    def _try_half(self, rows: Sequence[Processed], attempts: int, reason: Reason) -> Stored:
+        try:
+            return self._write(rows)
+        except RowsRefused as error:
+            return self._split(rows, attempts, "refused_by_sink", str(error))
+        except SinkUnavailable as error:
+            if reason != "retries_exhausted":
+                raise  # the sink went down in the middle; the batch begins again, and is idempotent
+            self.sink.probe()
+            return self._split(rows, attempts, reason, str(error))
+
+    def _write(self, rows: Sequence[Processed]) -> Stored:
+        started = self.clock.monotonic()
+        written = self.sink.write([row for _, row in rows])
+        self.metrics.observe("telemetry_sink_commit_duration_seconds", self.clock.monotonic() - started)
+        self.metrics.set("telemetry_sink_up", 1)
+        self.health.clear("sink")
+        if not written.conflicts:
+            return Stored([entry for entry, _ in rows], written.inserted, [])
+        guilty = frozenset(written.conflicts)
+        return Stored(
+            [entry for position, (entry, _) in enumerate(rows) if position not in guilty],
+            written.inserted,
+            [_conflict(rows[position]) for position in written.conflicts],
+        )
+
+    def _wait(self, part: str, error: SinkUnavailable | DeadLettersUnavailable, attempt: int = 10) -> None:
+        """Go unready, say so, and wait. Raises Stopping."""
+        self.health.fail(part, str(error))
+        if part == "sink":
+            self.metrics.set("telemetry_sink_up", 0)
+        if (held_back := self._limited.held_back()) is not None:
+            self.logger.error(
+                "write_unavailable",
+                extra={
+                    "part": part,
+                    "error": str(error),
+                    "kind": error.kind,
+                    "held_back": held_back,
+                    "hint": "nothing is read until it is back, and entries stay pending",
+                },
+            )
+        self._pause(min(self.retry_backoff_s * attempt, _LONGEST_PAUSE_S))
+
+    def _pause(self, seconds: float) -> None:
+        # Waiting is progress: a restart would not bring the sink back.
+        self.health.turn()
+        if not self.clock.is_stopping():
+            self.clock.sleep(seconds)
+        self.health.turn()
+        if self.clock.is_stopping():
+            raise Stopping("asked to stop while a write was waiting")
+
+    def _count(self, error: SinkUnavailable | RowsRefused) -> None:
+        self.metrics.count("telemetry_sink_errors_total", error=error.kind)
+
+
+def _conflict(row: Processed) -> Dead:
+    entry, event = row
+    return Dead(
+        entry,
+        Rejection("sink", "conflict", f"event_id {event.event_id} is stored already, with another content"),
+    )

@@ -1,0 +1,51 @@
+"""Recognise the ordinary entry: our fields, in our order, each of them well-formed. Pure.
+
+Nearly every entry is one, and looking at each of its fields in Python would cost more than storing
+it. So a batch is written as one text, a line for each entry, and one regular expression goes over it.
+Whatever does not fit is left to the careful way, `decode` and `validate`, which names what is wrong.
+This is a short cut and no second set of rules: an entry recognised here is one that those would have
+made the same event of (a property test holds them together).
+"""
+
+import functools
+import re
+from collections.abc import Sequence
+
+from services.consumer.entry import Entry, Valid
+from services.contract.codec import REQUIRED
+from services.contract.event import MAX_LABEL_CHARS, Event
+from services.contract.kpis import Kpis
+
+_ID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_LABEL = rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_LABEL_CHARS}}}"
+_DECIMAL = r"[0-9]{1,20}(?:\.[0-9]{1,20})?"
+
+
+def recognise(entries: Sequence[Entry], kpis: Kpis, latest_ts: float) -> tuple[list[Valid], list[Entry]]:
+    """Split entries into events and those to look at with care. `latest_ts` in Unix seconds."""
+    text = b"\n".join([b"\t".join(entry.fields) for entry in entries])
+    # Bytes that aren't UTF-8 become surrogates, which no label may have.
+    lines = _line_pattern(tuple(kpis)).findall(text.decode(errors="surrogateescape"))
+    if len(lines) != len(entries):
+        return [], list(entries)  # a line feed within a field has shifted the lines
+    ranges = {name: (kpi.min, kpi.max) for name, kpi in kpis.items()}
+    valid: list[Valid] = []
+    odd: list[Entry] = []
+    for entry, (event_id, device_id, zone, ts_text, kpi, value_text) in zip(entries, lines, strict=True):
+        if event_id and len(entry.fields) == 12:  # fewer fields with tabs in them look the same
+            ts, value = float(ts_text), float(value_text)
+            least, most = ranges[kpi]
+            if ts <= latest_ts and least <= value <= most:
+                valid.append((entry, Event(event_id, device_id, zone, ts, kpi, value)))
+                continue
+        odd.append(entry)
+    return valid, odd
+
+
+@functools.lru_cache(maxsize=8)
+def _line_pattern(kpis: tuple[str, ...]) -> re.Pattern[str]:
+    """Write the pattern of a line: an ordinary entry, or else anything, with empty groups."""
+    values = (_ID, _LABEL, _LABEL, _DECIMAL, "|".join(map(re.escape, kpis)), _DECIMAL)
+    fields = [f"{name.decode()}\t({value})" for name, value in zip(REQUIRED, values, strict=True)]
+    line = "\t".join(fields)
+    return re.compile(f"^(?:{line}|.*)$", re.MULTILINE)

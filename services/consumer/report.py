@@ -1,0 +1,122 @@
+"""What is said about a batch: counters and one log line, from the same outcome.
+
+The line of a single event is for the eye, and comes at most once a second; at thousands of events a
+second the numbers tell more.
+"""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from services.consumer.batch import Outcome
+from services.consumer.entry import Dead
+from services.runtime.clock import Clock
+from services.runtime.logs import Limited
+from services.runtime.metrics import Metrics
+
+_EVENT_LINE_INTERVAL_S: Final = 1.0
+_DEAD_LINE_INTERVAL_S: Final = 1.0
+
+
+@dataclass(slots=True)
+class Reporter:
+    """Counts and logs outcomes."""
+
+    metrics: Metrics
+    logger: logging.Logger
+    clock: Clock
+    stored: int = 0
+    """Rows inserted since the start."""
+    dead: int = 0
+    """Entries dead-lettered since the start."""
+    _event_lines: Limited = field(init=False)
+    _dead_lines: Limited = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._event_lines = Limited(_EVENT_LINE_INTERVAL_S, self.clock.monotonic)
+        self._dead_lines = Limited(_DEAD_LINE_INTERVAL_S, self.clock.monotonic)
+
+    def batch(self, outcome: Outcome, duration_s: float) -> None:
+        """Count a batch and write its line."""
+        degraded = Counter(row.kpi for row in outcome.rows if row.is_degraded)
+        self._count(outcome, degraded, duration_s)
+        self.stored += outcome.inserted
+        self.dead += len(outcome.dead)
+        self.logger.info(
+            "batch_settled",
+            extra={
+                "received": len(outcome.received),
+                "stored": outcome.inserted,
+                "duplicates": outcome.duplicates,
+                "dead": len(outcome.dead),
+                "degraded": degraded.total(),
+                "seconds": round(duration_s, 6),
+            },
+        )
+        if outcome.rows:
+            self._event_line(outcome)
+        for dead in outcome.dead:
+            self._dead_line(dead)
+
+    def unsettled(self, entries: int) -> None:
+        """Count entries that were received and are left pending."""
+        self.metrics.count("telemetry_consumer_settled_events_total", entries, outcome="pending")
+
+    def received(self, new: int, recovered: int) -> None:
+        """Count entries at their receipt, before anything can go wrong with them."""
+        self.metrics.count("telemetry_consumer_received_events_total", new, source="new")
+        self.metrics.count("telemetry_consumer_received_events_total", recovered, source="recovered")
+
+    def _count(self, outcome: Outcome, degraded: Counter[str], duration_s: float) -> None:
+        count = self.metrics.count
+        settled = "telemetry_consumer_settled_events_total"
+        count(settled, outcome.inserted, outcome="stored")
+        count(settled, outcome.duplicates, outcome="duplicate")
+        count(settled, len(outcome.dead), outcome="dead")
+        for (stage, reason), number in Counter(
+            (dead.rejection.stage, dead.rejection.reason) for dead in outcome.dead
+        ).items():
+            count("telemetry_consumer_dead_events_total", number, stage=stage, reason=reason)
+        for kpi, number in degraded.items():
+            count("telemetry_consumer_degraded_events_total", number, kpi=kpi)
+        now = self.clock.now()
+        oldest_ms = int(outcome.received[0].entry_id.partition(b"-")[0])
+        self.metrics.observe("telemetry_consumer_batch_size_events", len(outcome.received))
+        self.metrics.observe("telemetry_consumer_batch_duration_seconds", duration_s)
+        # A producer's clock may be ahead of ours: no latency is negative.
+        self.metrics.observe("telemetry_consumer_queue_latency_seconds", max(0.0, now - oldest_ms / 1000))
+        if outcome.inserted:
+            self.metrics.set("telemetry_last_commit_timestamp_seconds", now)
+
+    def _event_line(self, outcome: Outcome) -> None:
+        held_back = self._event_lines.held_back()
+        if held_back is None:
+            return
+        row = outcome.rows[-1]
+        self.logger.info(
+            "event_degraded" if row.is_degraded else "event_healthy",
+            extra={
+                "event_id": row.event_id,
+                "device_id": row.device_id,
+                "zone": row.zone,
+                "kpi": row.kpi,
+                "value": row.value,
+                "held_back": held_back + len(outcome.rows) - 1,
+            },
+        )
+
+    def _dead_line(self, dead: Dead) -> None:
+        held_back = self._dead_lines.held_back()
+        if held_back is None:
+            return
+        self.logger.warning(
+            "event_dead_lettered",
+            extra={
+                "entry_id": dead.entry.entry_id.decode(),
+                "stage": dead.rejection.stage,
+                "reason": dead.rejection.reason,
+                "error": dead.rejection.error,
+                "held_back": held_back,
+            },
+        )

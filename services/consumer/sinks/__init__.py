@@ -1,0 +1,1 @@
+"""Where events are stored. One module for each database."""

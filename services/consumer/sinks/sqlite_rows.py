@@ -1,0 +1,218 @@
+"""Reading what SQLiteSink stores, beside the consumers and without ever being in their way.
+
+Opened with `mode=ro`: no statement from here can change the file, nor make one where there is none. The
+WAL is read along, so a committed row is seen at once, and no reader makes a writer wait. Every answer is
+streamed, in bounded memory; what is asked for goes in as a parameter, never into the text of a statement.
+"""
+
+import itertools
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+from urllib.parse import quote
+
+from services.consumer.errors import ConsumerError, SinkUnavailable, SinkUnusable
+from services.consumer.sinks.sqlite import APPLICATION_ID, newest_schema
+
+BUSY_TIMEOUT_MS: Final = 2000
+"""How long to wait while a file is recovered after a crash; writers alone never make a reader wait."""
+
+_IDS_A_STATEMENT: Final = 20_000
+_COLUMNS: Final = "event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at"
+
+
+class SinkAbsent(SinkUnusable):
+    """No consumer has stored anything here yet; the message says where."""
+
+
+class StoredRow(NamedTuple):
+    """A row as it stands in the table. Times in Unix seconds, UTC; `value` in the KPI's unit."""
+
+    event_id: str
+    device_id: str
+    zone: str
+    ts: float
+    kpi: str
+    value: float
+    is_degraded: bool
+    stored_at: float
+
+
+class SummaryRow(NamedTuple):
+    """What is stored of one KPI in one zone. `value_total` is the sum of all values."""
+
+    kpi: str
+    zone: str
+    events: int
+    degraded: int
+    value_min: float
+    value_max: float
+    value_total: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowFilter:
+    """Which rows are asked for; None asks for all. `since` and `until` are event times, both included."""
+
+    device_id: str | None = None
+    zone: str | None = None
+    kpi: str | None = None
+    since: float | None = None
+    until: float | None = None
+    is_degraded: bool | None = None
+
+    def where(self) -> tuple[str, list[str | float | bool]]:
+        """Write the condition, and the parameters in it."""
+        asked = [(condition, value) for condition, value in self._conditions() if value is not None]
+        text = " AND ".join(condition for condition, _ in asked)
+        return (f"WHERE {text}" if asked else "", [value for _, value in asked])
+
+    def _conditions(self) -> tuple[tuple[str, str | float | bool | None], ...]:
+        return (
+            ("device_id = ?", self.device_id),
+            ("zone = ?", self.zone),
+            ("kpi = ?", self.kpi),
+            ("ts >= ?", self.since),
+            ("ts <= ?", self.until),
+            ("is_degraded = ?", self.is_degraded),
+        )
+
+
+EVERY_ROW: Final = RowFilter()
+
+
+class SQLiteRows:
+    """The rows of one database, read-only.
+
+    Opening raises SinkAbsent where there is none yet, SinkUnusable for a file that isn't ours or is of
+    a newer version, and SinkUnavailable where it can't be read now. Reading raises SinkUnavailable.
+    """
+
+    def __init__(self, path: Path, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
+        self._path = path
+        if not path.exists():
+            raise SinkAbsent(f"{path}: no database yet; a consumer makes it (DATA_DIR)", "absent")
+        with self._errors():
+            self._connection = sqlite3.connect(
+                f"file:{quote(str(path.absolute()))}?mode=ro",
+                uri=True,
+                isolation_level=None,
+                timeout=busy_timeout_ms / 1000,
+            )
+        try:
+            with self._errors():
+                self._check()
+        except ConsumerError:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; an answer that is still being read ends with it."""
+        self._connection.close()
+
+    def count(self) -> int:
+        """Count the rows."""
+        with self._errors():
+            return int(self._connection.execute("SELECT count(*) FROM telemetry_events").fetchone()[0])
+
+    def event_ids(self) -> Iterator[str]:
+        """Give every event id, in ascending order.
+
+        Rows that are stored meanwhile are given where they come after the one given last. No snapshot is
+        held in between: it would keep the WAL growing for as long as somebody reads.
+        """
+        return itertools.chain.from_iterable(self._id_chunks())
+
+    def missing_of(self, ids: Sequence[str]) -> list[str]:
+        """Give those of these ids that are not stored, in the order given."""
+        with self._errors():
+            positions = self._connection.execute(
+                "SELECT asked.key FROM json_each(?) AS asked WHERE NOT EXISTS "
+                "(SELECT 1 FROM telemetry_events WHERE event_id = asked.value)",
+                (json.dumps(list(ids)),),
+            )
+            return [ids[position] for (position,) in positions]
+
+    def events(self, asked: RowFilter = EVERY_ROW, limit: int | None = None) -> Iterator[StoredRow]:
+        """Give rows, the newest first; at most `limit`.
+
+        Newest by event id: the order of publication, since our ids begin with their time. Ids of foreign
+        producers that aren't of version 7 stand wherever their first digits put them.
+        """
+        condition, values = asked.where()
+        with self._errors():
+            rows = self._connection.execute(
+                f"SELECT {_COLUMNS} FROM telemetry_events {condition} "  # noqa: S608 - no data in it
+                "ORDER BY event_id DESC LIMIT ?",
+                [*values, -1 if limit is None else limit],
+            )
+            for columns in rows:
+                row = StoredRow._make(columns)
+                yield row._replace(is_degraded=bool(row.is_degraded))
+
+    def summary(self, asked: RowFilter = EVERY_ROW) -> Iterator[SummaryRow]:
+        """Count rows by KPI and zone, in the order of their names."""
+        condition, values = asked.where()
+        with self._errors():
+            rows = self._connection.execute(
+                "SELECT kpi, zone, count(*), sum(is_degraded), min(value), max(value), total(value) "  # noqa: S608 - no data in it
+                f"FROM telemetry_events {condition} GROUP BY kpi, zone ORDER BY kpi, zone",
+                values,
+            )
+            yield from map(SummaryRow._make, rows)
+
+    def _id_chunks(self) -> Iterator[list[str]]:
+        """Give the ids by many: one text of 20,000 ids crosses from SQLite sooner than 20,000 rows."""
+        last = ""
+        while True:
+            with self._errors():
+                (text,) = self._connection.execute(
+                    "SELECT group_concat(event_id) FROM "
+                    "(SELECT event_id FROM telemetry_events WHERE event_id > ? ORDER BY event_id LIMIT ?)",
+                    (last, _IDS_A_STATEMENT),
+                ).fetchone()
+            if text is None:
+                return
+            chunk = text.split(",")
+            yield chunk
+            last = chunk[-1]
+
+    def _check(self) -> None:
+        """Refuse what isn't ours to read."""
+        application_id = self._connection.execute("PRAGMA application_id").fetchone()[0]
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if application_id == 0 and not self._connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+            raise SinkAbsent(f"{self._path}: empty; a consumer makes its tables", "absent")
+        if application_id != APPLICATION_ID:
+            raise SinkUnusable(f"{self._path} is a database of another program", "foreign_database")
+        if version > (known := newest_schema()):
+            raise SinkUnusable(
+                f"{self._path} has schema {version}, and this version knows {known}: "
+                "it was written by a newer one; read it with that one",
+                "newer_schema",
+            )
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn SQLite's errors into ours, with the file's name in them."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", None) or type(error).__name__
+            if name.startswith("SQLITE_NOTADB"):
+                raise SinkUnusable(f"{self._path} is no SQLite database", name) from error
+            if name.startswith("SQLITE_CANTOPEN"):
+                # A reader of a WAL makes the index beside it where there is none, so it writes too.
+                hint = "check the rights on the file and on its folder (DATA_DIR)"
+                raise SinkUnavailable(f"{self._path} can't be opened: {error}; {hint}", name) from error
+            raise SinkUnavailable(f"{self._path} can't be read: {error}", name) from error

@@ -1,0 +1,117 @@
+"""The loop: read, run the batch, look after the stream; until told to stop.
+
+Whatever goes wrong with the infrastructure is decided here, and logged once: an unreachable server is
+waited for, an open breaker stays open until somebody restarts us. In both the process stays alive and
+unready.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import redis
+
+from services.consumer.batch import Outcome
+from services.consumer.entry import Entry, Source
+from services.consumer.errors import BreakerOpen, SourceUnavailable, Stopping
+from services.consumer.persist import Pausing
+from services.consumer.report import Reporter
+from services.consumer.upkeep import Upkeep
+from services.runtime.connection import error_kind
+from services.runtime.health import Health
+from services.runtime.logs import Limited
+from services.runtime.metrics import Metrics
+
+_LONGEST_PAUSE_S: Final = 5.0
+_FIRST_PAUSE_S: Final = 0.1
+
+
+@dataclass(slots=True)
+class Worker:
+    """One consumer's loop. `run_duration_s` 0: for ever."""
+
+    source: Source
+    run_batch: Callable[[Sequence[Entry]], Outcome]
+    upkeep: Upkeep
+    reporter: Reporter
+    clock: Pausing
+    health: Health
+    metrics: Metrics
+    logger: logging.Logger
+    explain: Callable[[BaseException], str]
+    """Says in one line what is wrong with the server."""
+    run_duration_s: float = 0.0
+    _failures: int = field(init=False, default=0)
+    _limited: Limited = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._limited = Limited(10.0, self.clock.monotonic)
+
+    def run(self) -> None:
+        """Work until asked to stop, or until the run's time is over; then settle what was asked for."""
+        ends = self.clock.monotonic() + self.run_duration_s
+        while not self.clock.is_stopping():
+            if self.run_duration_s and self.clock.monotonic() >= ends:
+                break
+            self.health.turn()
+            self._turn(self.source.read)
+        self._turn(self.source.drain)
+
+    def _turn(self, read: Callable[[], Sequence[Entry]]) -> None:
+        """Read once and see the entries to their outcome; decide what an error means."""
+        try:
+            entries = read()
+            self._recovered()
+            if entries:
+                self._settle(entries)
+            self.upkeep.run_due()
+        except SourceUnavailable as error:
+            self._wait_for_server(error.__cause__ or error, error.kind)
+        except redis.RedisError as error:
+            self._wait_for_server(error, error_kind(error))
+        except BreakerOpen as error:
+            self._stand_still(error)
+        except Stopping:
+            self.logger.warning("stopped_while_waiting", extra={"hint": "what was read stays pending"})
+
+    def _settle(self, entries: Sequence[Entry]) -> None:
+        started = self.clock.monotonic()
+        again = sum(1 for entry in entries if entry.deliveries > 1)
+        self.reporter.received(len(entries) - again, again)
+        outcome: Outcome | None = None
+        try:
+            outcome = self.run_batch(entries)
+        finally:
+            if outcome is None:
+                self.reporter.unsettled(len(entries))
+        self.reporter.batch(outcome, self.clock.monotonic() - started)
+
+    def _recovered(self) -> None:
+        """Note that the server answered: as far as it is concerned we are ready."""
+        if self._failures:
+            self.logger.info("redis_back", extra={"failures": self._failures})
+        self._failures = 0
+        self.health.clear("redis")
+        self.health.started()
+        self.metrics.set("telemetry_redis_up", 1)
+
+    def _wait_for_server(self, error: BaseException, kind: str) -> None:
+        self._failures += 1
+        why = self.explain(error)
+        self.health.fail("redis", why)
+        self.metrics.set("telemetry_redis_up", 0)
+        self.metrics.count("telemetry_redis_errors_total", error=kind)
+        if (held_back := self._limited.held_back()) is not None:
+            self.logger.error("redis_unavailable", extra={"error": why, "held_back": held_back})
+        if not self.clock.is_stopping():
+            self.clock.sleep(min(_FIRST_PAUSE_S * 2 ** min(self._failures - 1, 10), _LONGEST_PAUSE_S))
+
+    def _stand_still(self, error: BreakerOpen) -> None:
+        """Stay alive and unready until somebody looks; reading on would fill the dead letters."""
+        self.health.fail("breaker", str(error))
+        self.metrics.set("telemetry_breaker_open", 1)
+        self.logger.critical("breaker_open", extra={"error": str(error)})
+        while not self.clock.is_stopping():
+            self.health.turn()
+            self.clock.sleep(1.0)
