@@ -98,7 +98,8 @@ class Persist:
                 # Raises SinkUnavailable itself where the whole sink is down.
                 self.sink.probe()
                 self.logger.error("write_gave_up", extra={"events": len(rows), "error": str(error)})
-                return self._split(rows, attempt, "retries_exhausted", str(error))
+                # Once more, now that it answers: the outage may have ended just before the probe.
+                return self._try_part(rows, attempt + 1, "retries_exhausted")
 
     def _store_or_split(self, rows: Sequence[Processed], attempt: int) -> Stored:
         try:
@@ -112,10 +113,10 @@ class Persist:
         if len(rows) == 1:
             return Stored([], 0, [Dead(rows[0][0], Rejection("sink", reason, why), attempts)])
         middle = len(rows) // 2
-        left, right = (self._try_half(half, attempts, reason) for half in (rows[:middle], rows[middle:]))
+        left, right = (self._try_part(half, attempts, reason) for half in (rows[:middle], rows[middle:]))
         return Stored(left.entries + right.entries, left.inserted + right.inserted, left.dead + right.dead)
 
-    def _try_half(self, rows: Sequence[Processed], attempts: int, reason: Reason) -> Stored:
+    def _try_part(self, rows: Sequence[Processed], attempts: int, reason: Reason) -> Stored:
         try:
             return self._write(rows)
         except RowsRefused as error:

@@ -1,6 +1,8 @@
 """From a valid event to the row that is stored: the users' steps, then `is_degraded`. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import UnionType
+from typing import Final
 
 from services.consumer.entry import Dead, Processed, Valid
 from services.contract.event import Event, Rejection, Row
@@ -8,6 +10,16 @@ from services.contract.kpis import Kpis
 
 Step = Callable[[Event], Event | Rejection]
 """A user's step: gives the event on, changed or not, or a rejection with its reason."""
+
+_KINDS: Final[Mapping[str, type | UnionType]] = {
+    "event_id": str,
+    "device_id": str,
+    "zone": str,
+    "ts": float | int,
+    "kpi": str,
+    "value": float | int,
+}
+"""What a sink can store. Another type would be stored converted, and then conflict with itself."""
 
 
 def process(
@@ -45,6 +57,9 @@ def _through(event: Event, kpis: Kpis, steps: Sequence[Step]) -> Event | Rejecti
             return outcome
         if not isinstance(outcome, Event):
             return _failed(step, f"returned {type(outcome).__name__}, neither an Event nor a rejection")
+        wrong = [name for name, kind in _KINDS.items() if not isinstance(getattr(outcome, name), kind)]
+        if wrong:
+            return _failed(step, f"gave an event whose {', '.join(wrong)} has the wrong type")
         if outcome.event_id != event.event_id:
             return _failed(step, "changed the event_id, by which the audit finds the event")
         if outcome.kpi not in kpis:

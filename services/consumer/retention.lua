@@ -32,7 +32,10 @@ local after_delivered = false
 for _, group in ipairs(groups) do
   local info = named(group)
   local oldest = redis.call('XPENDING', stream, info['name'])[2]
-  local first = oldest or info['last-delivered-id']
+  local delivered = info['last-delivered-id']
+  -- A group that was set back (XGROUP SETID) reads again what lies before its pending entries.
+  if oldest and is_before(delivered, oldest) then oldest = nil end
+  local first = oldest or delivered
   if needed == nil or is_before(first, needed) then
     needed = first
     after_delivered = not oldest

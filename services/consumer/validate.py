@@ -83,7 +83,7 @@ def _label_rule(name: str, text: str) -> str:
 
 
 def _future_rule(text: str, ts: float, latest_ts: float) -> str:
-    if ts / 1000 <= latest_ts:
+    if latest_ts / 10 < ts / 1000 <= latest_ts:
         return f"ts {_shown(text)} is in the future; it looks like milliseconds, and seconds are wanted"
     return f"ts {_shown(text)} is in the future, beyond MAX_FUTURE_S"
 

@@ -5,6 +5,7 @@ refuses that one entry and never the batch. Unknown fields are refused, not drop
 nobody stores would be a loss in silence.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -41,7 +42,7 @@ def decode(raw: RawFields) -> Fields | Rejection:
     names = raw[::2]
     fields = dict(zip(names, raw[1::2], strict=False))
     if len(fields) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next((name for name, count in Counter(names).items() if count > 1), b"")
         return Rejection("decode", "duplicate_field", f"field {_shown(twice)} is given more than once")
     missing = [name.decode() for name in REQUIRED if name not in fields]
     unknown = [_shown(name) for name in names if name not in _KNOWN]

@@ -65,7 +65,8 @@ def read_backlog(client: redis.Redis, keys: StreamKeys) -> Backlog | None:
     lag = _lag(stream, group, last_delivered)
     return Backlog(
         length=int(stream["length"]),
-        lag=_count_after(client, keys.stream, last_delivered) if lag is None else lag,
+        # A small one is counted all the same: Redis 7.0 goes on counting what was trimmed unread.
+        lag=_count_after(client, keys.stream, last_delivered) if lag is None or 0 < lag <= _PAGE else lag,
         lag_known=lag is not None,
         pending=int(pending["pending"]),
         oldest_pending_id=pending["min"].decode() if pending["min"] else None,

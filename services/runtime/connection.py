@@ -16,6 +16,11 @@ from redis.retry import Retry
 
 from services.runtime.settings import Settings, SettingsInvalid
 
+_URL_HINT: Final = (
+    "write redis://user:password@host:port/db, or rediss:// for TLS; "
+    "percent-encode what else stands in a password: / as %2F, @ as %40"
+)
+
 # What a server that is there says while it can't serve: the words before the first space.
 _LATER: Final = (
     "LOADING",
@@ -66,8 +71,9 @@ def connect(settings: Settings, *, block_s: float = 0.0) -> redis.Redis:
     if settings.redis_url:
         try:
             return redis.Redis.from_url(settings.redis_url, **common)
-        except ValueError as error:
-            raise SettingsInvalid([f"REDIS_URL: {error}"]) from None
+        except ValueError:
+            # The parser's own message may hold a piece of the password.
+            raise SettingsInvalid([f"REDIS_URL=(hidden): {_URL_HINT}"]) from None
     credentials: dict[str, Any] = {}
     if settings.redis_password_file:
         credentials = {
@@ -99,7 +105,8 @@ def address(settings: Settings) -> str:
     """Name the server for a person, without its password."""
     if settings.redis_url:
         scheme, _, rest = settings.redis_url.partition("://")
-        return f"{scheme}://{rest.rpartition('@')[2]}"
+        # A password may stand before the host, or among the parameters.
+        return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
     return f"{settings.redis_host}:{settings.redis_port}"
 
 
@@ -109,7 +116,7 @@ def is_passing(error: redis.RedisError) -> bool:
         return False
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return True
-    return isinstance(error, redis.ResponseError) and str(error).startswith(_LATER)
+    return isinstance(error, redis.ResponseError) and _code(error) in _LATER
 
 
 def explain(error: BaseException, settings: Settings) -> str:
@@ -125,6 +132,10 @@ def explain(error: BaseException, settings: Settings) -> str:
         return f"{where} lacks a right for this user: {text}"
     if isinstance(error, redis.TimeoutError):
         return f"{where} does not answer: {text}"
+    if text.startswith("WRONGTYPE"):
+        return f"{where}: the key {settings.stream_name} is no stream (STREAM_NAME): {text}"
+    if isinstance(error, redis.exceptions.BusyLoadingError):
+        return f"{where} says: {text}"
     if isinstance(error, redis.ConnectionError) and ("SSL" in text or "CERT" in text.upper()):
         return f"{where} fails at TLS: {text} (REDIS_TLS, REDIS_CA_FILE)"
     if isinstance(error, redis.ConnectionError):
@@ -134,7 +145,14 @@ def explain(error: BaseException, settings: Settings) -> str:
 
 def error_kind(error: Exception) -> str:
     """Name an error for a metric's label: the server's own code, or the class."""
-    first = str(error).partition(" ")[0]
-    if isinstance(error, redis.ResponseError) and first.isupper() and first.isalpha() and len(first) <= 16:
-        return first.lower()
+    code = _code(error)
+    if isinstance(error, redis.ResponseError) and code.isupper() and code.isalpha() and len(code) <= 16:
+        return code.lower()
     return type(error).__name__
+
+
+def _code(error: Exception) -> str:
+    """Read the server's code: the client takes it off the message where it has a class for it."""
+    if isinstance(error, redis.ResponseError) and error.status_code not in {None, "ERR"}:
+        return str(error.status_code)
+    return str(error).partition(" ")[0]

@@ -18,7 +18,11 @@ class _Formatter(JsonFormatter):
 
 
 def _json_safe(value: Any) -> Any:
-    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if isinstance(value, dict):
+        return {str(name): _json_safe(one) for name, one in value.items()}
+    return [_json_safe(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def build_logger(service: str, level: str, stream: TextIO | None = None) -> logging.Logger:

@@ -157,7 +157,10 @@ class ConsumerSettings(Settings):
     max_retries: int = setting(3, "Times a failing write is tried again", least=0, most=100)
     retry_backoff_s: float = setting(0.5, "Pause before retry n is n times this, in seconds", least=0)
     max_deliveries: int = setting(
-        5, "Deliveries after which an entry that was never settled is a dead letter", least=2
+        # From the third delivery on an entry comes alone: with fewer, its batch would die with it.
+        5,
+        "Deliveries after which an entry that was never settled is a dead letter",
+        least=3,
     )
     claim_idle_ms: int = setting(
         60_000, "Idle time after which another consumer's entries are taken over, in milliseconds", least=1
@@ -274,7 +277,7 @@ def load(cls: type[T], sources: Sources) -> T:
         kpis = kpi_files.with_thresholds(_read_kpis(settings.kpis_file), _thresholds(sources, errors))
         settings = cls(**values, kpis=kpis)
     except KpisInvalid as error:
-        errors.append(f"{settings.kpis_file or 'KPIs'}: {error}")
+        errors.append(f"KPIS_FILE={settings.kpis_file}: {error}")
     errors += settings.check()
     if errors:
         raise SettingsInvalid(errors)
@@ -309,8 +312,10 @@ def _read_kpis(path: str) -> dict[str, Kpi]:
         return kpi_files.parse_kpis(kpi_files.shipped())
     try:
         return kpi_files.parse_kpis(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise KpisInvalid(f"can't be read: {error}") from None
+    except OSError as error:
+        raise KpisInvalid(f"can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise KpisInvalid("can't be read: it is not UTF-8") from None
 
 
 def _parse(one: Any, text: str) -> Any:

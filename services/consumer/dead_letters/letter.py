@@ -47,10 +47,9 @@ class DeadLetter:
         return [_bytes(part) for pair in pairs for part in pair]
 
     def text(self, name: str) -> str | None:
-        """Read a field of the event; None where it is missing or no text."""
-        pairs = dict(self.event.items()) if isinstance(self.event, dict) else {}
-        value = pairs.get(name)
-        return value if isinstance(value, str) else None
+        """Read a field of the event, the first of that name; None where it is missing or no text."""
+        pairs = self.event.items() if isinstance(self.event, dict) else self.event
+        return next((value for key, value in pairs if key == name and isinstance(value, str)), None)
 
 
 def dead_letter(dead: Dead, failed_at: float, consumer: str) -> DeadLetter:

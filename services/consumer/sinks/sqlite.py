@@ -32,6 +32,7 @@ APPLICATION_ID: Final = 0x54454C45
 """`TELE`, in the file's header: tells our databases from others."""
 
 _ROWS_A_STATEMENT: Final = 100
+_ABSENT: Final = (0, 0)
 _COLUMNS: Final = "event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at"
 
 
@@ -44,7 +45,8 @@ class SQLiteSink:
         self._busy_timeout_ms = busy_timeout_ms
         self._now = now
         self._connection: sqlite3.Connection | None = None
-        self._inode: tuple[int, int] = (0, 0)
+        self._inode = _ABSENT
+        self._logs: dict[Path, tuple[int, int]] = {}
         self._open()
 
     def write(self, rows: Sequence[Row]) -> Written:
@@ -95,6 +97,9 @@ class SQLiteSink:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             self.commit(connection)
+            if self._is_replaced():
+                self._abandon()
+                raise SinkUnavailable(f"{self._path} was removed or replaced during a write", "replaced")
         except sqlite3.Error as error:
             self._undo(error)
             raise _ours(error) from error
@@ -122,8 +127,8 @@ class SQLiteSink:
         A file that was removed or replaced still takes writes through an open connection, and they
         would be gone with it: acknowledged and never seen again.
         """
-        if self._connection is not None and _inode(self._path) != self._inode:
-            self.close()
+        if self._connection is not None and self._is_replaced():
+            self._abandon()
         if self._connection is None:
             try:
                 self._open()
@@ -131,6 +136,17 @@ class SQLiteSink:
                 raise SinkUnavailable(str(error), error.kind) from error
         assert self._connection is not None  # noqa: S101 - for the type checker; _open sets it
         return self._connection
+
+    def _is_replaced(self) -> bool:
+        return _inode(self._path) != self._inode
+
+    def _abandon(self) -> None:
+        """Close a file that is gone, and put its log aside: SQLite would apply it to the next one."""
+        self.close()
+        for log, inode in self._logs.items():
+            # Another replica may have opened the next file already: then this is the log of that one.
+            if inode != _ABSENT and _inode(log) == inode:
+                log.replace(f"{log}.orphan")
 
     def _open(self) -> None:
         try:
@@ -148,15 +164,19 @@ class SQLiteSink:
             self.close()
             raise
         self._inode = _inode(self._path)
+        self._logs = {log: _inode(log) for log in (Path(f"{self._path}-wal"), Path(f"{self._path}-shm"))}
 
 
 def connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
     """Open a database for writing, with the settings that make a commit durable."""
     connection = sqlite3.connect(path, isolation_level=None, cached_statements=16)
     connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
-    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+    try:
         # Asked first: turning a database of somebody else to WAL would change it.
         _refuse_foreign(connection, path)
+    except (SinkUnusable, sqlite3.Error):
+        connection.close()
+        raise
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA journal_size_limit = 67108864")
@@ -197,8 +217,9 @@ def newest_schema() -> int:
 
 
 def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
-    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    # In this order: another replica may make the tables meanwhile, and marks them as ours with them.
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
     if application_id != APPLICATION_ID and (tables or application_id):
         raise SinkUnusable(
             f"{path} is a database of another program, and is left as it is; "
@@ -258,7 +279,7 @@ def _inode(path: Path) -> tuple[int, int]:
     try:
         status = os.stat(path)  # noqa: PTH116 - once a batch, and Path.stat does the same slower
     except OSError:
-        return (0, 0)
+        return _ABSENT
     return (status.st_dev, status.st_ino)
 
 
