@@ -1,0 +1,183 @@
+"""`python -m services.producer`: wire a producer, run it, close it in reverse order.
+
+Exit codes: 0 stopped as asked, or all is published; 1 the server refuses what we ask for; 2 the
+settings, the options or the file can't be used.
+"""
+
+import functools
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Final, Literal, cast
+
+import redis
+
+from services.producer import progress
+from services.producer.generate import Generator
+from services.producer.loop import Loop, Totals
+from services.producer.options import Reading, Told, read_options
+from services.producer.outgoing import Feed, Position
+from services.producer.pace import Pacer, at_rate
+from services.producer.publish import Limits, Publisher
+from services.producer.read import Reader, SourceUnusable, check_same, fingerprint, source_key
+from services.producer.replay import Opener
+from services.producer.runs import Replayed, Run, open_run, take_over
+from services.producer.server import Patience, ServerRefuses, Stopped
+from services.runtime.clock import SystemClock
+from services.runtime.connection import connect, explain
+from services.runtime.health import Health, HealthServer
+from services.runtime.logs import build_logger
+from services.runtime.metrics import Metrics
+from services.runtime.settings import SettingsInvalid
+
+_LIVENESS_TIMEOUT_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What every part of the wiring needs."""
+
+    told: Told
+    client: redis.Redis
+    clock: SystemClock
+    patience: Patience
+    logger: logging.Logger
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a producer until it is told to stop, or everything is published; gives the exit code."""
+    try:
+        told = read_options(sys.argv[1:] if arguments is None else arguments)
+        client = connect(told.settings)
+    except SettingsInvalid as error:
+        print(error, file=sys.stderr)
+        return 2
+    logger = build_logger("producer", told.settings.log_level)
+    clock = SystemClock()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: clock.stop())
+    # A batch is thousands of objects that die together: looking for cycles among them costs for nothing.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    metrics = Metrics("producer")
+    health = Health(_LIVENESS_TIMEOUT_S, clock.monotonic)
+    patience = Patience(clock, health, metrics, logger, functools.partial(explain, settings=told.settings))
+    parts = _Parts(told, client, clock, patience, logger)
+    with ExitStack() as stack:
+        stack.enter_context(HealthServer(told.settings.metrics_port, health, metrics, logger))
+        stack.enter_context(closing(client))
+        try:
+            return _generate(parts) if told.reading is None else _read(parts, told.reading, stack)
+        except SourceUnusable as error:
+            print(error, file=sys.stderr)
+            return 2
+        except ServerRefuses as error:
+            logger.critical("redis_refuses", extra={"error": str(error)})
+            return 1
+        except Stopped:
+            _finish(parts, "", Totals(), None)
+            return 0
+
+
+def _generate(parts: _Parts) -> int:
+    settings = parts.told.settings
+    generator = Generator(
+        settings.kpis,
+        settings.device_count,
+        settings.zone_count,
+        Random(settings.seed) if settings.seed else Random(),
+        invalid_ratio=settings.invalid_ratio,
+        duplicate_ratio=settings.duplicate_ratio,
+    )
+    open_new = functools.partial(open_run, parts.client, settings.keys, parts.patience, "generator")
+    return _run(parts, generator, open_new(), lambda _: open_new())
+
+
+def _read(parts: _Parts, reading: Reading, stack: ExitStack) -> int:
+    opener = Opener(reading, parts.clock.is_stopping, parts.logger, parts.patience.metrics, stack)
+    reader = opener.open()
+    path = reading.path
+    if path is not None and not path.is_file():
+        if reading.resume:
+            raise SourceUnusable(f"{path}: not a regular file, so it can't be read again by --resume")
+        path = None  # a pipe gives its bytes once: none for a fingerprint
+    key = None if path is None else source_key(path)
+    begins = "" if path is None else fingerprint(path)
+    replayed = _go_on(parts, path, key) if reading.resume and path and key else None
+    if replayed is not None:
+        if path and replayed.is_done and replayed.offset == path.stat().st_size:
+            parts.logger.info("already_published", extra={"file": str(path), "run": replayed.run.name})
+            _finish(parts, replayed.run.name, Totals(), reader)
+            return 0
+        reader = opener.open((replayed.offset, replayed.line))
+        parts.logger.info(
+            "resumed", extra={"file": str(path), "run": replayed.run.name, "after_line": replayed.line}
+        )
+    open_new = functools.partial(
+        open_run, parts.client, parts.told.settings.keys, parts.patience, opener.name, key, begins
+    )
+    run = open_new() if replayed is None else replayed.run
+    show = stack.enter_context(progress.shown(path))
+    return _run(parts, reader, run, open_new, lambda: show(reader.records.offset))
+
+
+def _go_on(parts: _Parts, path: Path, key: str) -> Replayed | None:
+    def check(found: Replayed) -> None:
+        check_same(path, found.run.fingerprint, found.offset)
+
+    return take_over(parts.client, parts.told.settings.keys, parts.patience, key, check)
+
+
+def _run(
+    parts: _Parts,
+    feed: Feed,
+    run: Run,
+    open_new: Callable[[Position | None], Run],
+    on_batch: Callable[[], None] = lambda: None,
+) -> int:
+    settings = parts.told.settings
+    when_full = cast("Literal['block', 'drop_oldest']", settings.stream_full)
+    publisher = Publisher(
+        parts.client, settings.keys, run, parts.patience, Limits(settings.stream_max_length, when_full)
+    )
+    loop = Loop(
+        feed,
+        publisher,
+        lambda: open_new(publisher.position),
+        _pacer(parts),
+        parts.clock,
+        parts.patience.health,
+        parts.logger,
+        parts.told.duration_s,
+        on_batch,
+    )
+    parts.patience.health.started()
+    parts.logger.info("producer_started", extra={"run": run.name, "source": run.source})
+    loop.run()
+    _finish(parts, publisher.run.name, loop.totals, feed)
+    return 0
+
+
+def _pacer(parts: _Parts) -> Pacer:
+    told = parts.told
+    if told.settings.rate:
+        return at_rate(told.settings.rate, told.settings.stream_max_length, parts.clock.monotonic)
+    return Pacer(told.batch_size, told.sleep_interval_s, parts.clock.monotonic)
+
+
+def _finish(parts: _Parts, run: str, totals: Totals, feed: Feed | None) -> None:
+    """Write the last line: what the whole process has done, for people and for `telemetry run`."""
+    summary: dict[str, Any] = {"run": run, **asdict(totals)}
+    if isinstance(feed, Reader):
+        summary["unreadable"] = feed.unreadable
+    parts.logger.info("producer_finished", extra={"unreadable": 0, **summary})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

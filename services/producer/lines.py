@@ -1,0 +1,183 @@
+"""Cut a stream of bytes into records, in bounded memory, knowing where each of them ends.
+
+A record is a line; in CSV a quoted field may hold line feeds, and the record is then several lines.
+A line that is too long is passed over, not kept. A quote that is never closed spoils its own line and
+none of those after it: reading goes on at the next line.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Final, NamedTuple, Protocol
+
+MAX_RECORD_BYTES: Final = 1 << 20
+_CHUNK_BYTES: Final = 1 << 16
+
+
+class Bytes(Protocol):
+    """Where bytes come from."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """Give at most `size` bytes; empty at the end; None when there are none just now."""
+        ...
+
+
+class Record(NamedTuple):
+    """One record, or what is wrong with it."""
+
+    data: bytes
+    line: int
+    """Where it starts, from 1."""
+    end: int
+    """The byte behind it."""
+    end_line: int
+    """How many lines are behind it."""
+    problem: str = ""
+    is_terminated: bool = True
+    """False for a last line without a line feed: its writer may not have finished it."""
+
+
+class _Line(NamedTuple):
+    data: bytes
+    size: int
+    problem: str
+    is_terminated: bool
+
+
+class Records:
+    """Reads records from `offset` on, which is behind `line` lines."""
+
+    def __init__(
+        self,
+        source: Bytes,
+        *,
+        quoted: bool,
+        offset: int = 0,
+        line: int = 0,
+        max_bytes: int = MAX_RECORD_BYTES,
+    ) -> None:
+        self.offset = offset
+        self.line = line
+        self._source = source
+        self._quoted = quoted
+        self._max_bytes = max_bytes
+        self._waiting: deque[_Line] = deque()
+        self._all = self._read()
+
+    def __iter__(self) -> Iterator[Record | None]:
+        """Give each record; None each time that the source has nothing just now.
+
+        Asked again, it goes on where it was.
+        """
+        return self._all
+
+    def _read(self) -> Iterator[Record | None]:
+        lines = self._lines()
+        while True:
+            line = self._waiting.popleft() if self._waiting else next(lines, _END)
+            if line is None:
+                yield None
+            elif line is _END:
+                return
+            else:
+                yield from self._record(line, lines)
+
+    def _record(self, first: _Line, lines: Iterator[_Line | None]) -> Iterator[Record | None]:
+        """Give the record that begins with a line, taking the lines that belong to it."""
+        taken = [first]
+        size = len(first.data)
+        is_open = self._quoted and not first.problem and ends_in_quotes(first.data, is_open=False)
+        seen = 0
+        while is_open and size <= self._max_bytes:
+            if seen == len(self._waiting):
+                fresh = next(lines, _END)
+                if fresh is None:
+                    yield None
+                    continue
+                if fresh is _END:
+                    break
+                self._waiting.append(fresh)
+            line = self._waiting[seen]
+            if line.problem:
+                break
+            seen += 1
+            taken.append(line)
+            size += len(line.data)
+            is_open = ends_in_quotes(line.data, is_open=True)
+        if is_open:
+            yield self._take([first], "a quote is opened and never closed")
+            return
+        for _ in range(seen):
+            self._waiting.popleft()
+        yield self._take(taken, first.problem)
+
+    def _take(self, lines: list[_Line], problem: str) -> Record:
+        starts = self.line + 1
+        self.line += len(lines)
+        self.offset += sum(line.size for line in lines)
+        data = lines[0].data if len(lines) == 1 else b"".join(line.data for line in lines)
+        return Record(data, starts, self.offset, self.line, problem, lines[-1].is_terminated)
+
+    def _lines(self) -> Iterator[_Line | None]:
+        """Give each line with its line feed; None when there is nothing just now."""
+        pending = bytearray()
+        passed_over = 0
+        while True:
+            chunk = self._source.read(_CHUNK_BYTES)
+            if chunk is None:
+                yield None
+                continue
+            if not chunk:
+                break
+            start = 0
+            while (end := chunk.find(b"\n", start) + 1) > 0:
+                pending += chunk[start:end]
+                yield self._line(bytes(pending), passed_over, is_terminated=True)
+                pending.clear()
+                passed_over = 0
+                start = end
+            pending += chunk[start:]
+            if len(pending) > self._max_bytes:
+                passed_over += len(pending)
+                pending.clear()
+        if pending or passed_over:
+            yield self._line(bytes(pending), passed_over, is_terminated=False)
+
+    def _line(self, data: bytes, passed_over: int, *, is_terminated: bool) -> _Line:
+        size = len(data) + passed_over
+        if size > self._max_bytes:
+            return _Line(b"", size, f"longer than {self._max_bytes} bytes", is_terminated)
+        return _Line(data, size, "", is_terminated)
+
+
+_END: Final = _Line(b"", 0, "end", is_terminated=True)
+
+
+def ends_in_quotes(line: bytes, *, is_open: bool) -> bool:
+    """Tell whether a quoted CSV field is still open at a line's end. `is_open`: whether it was before."""
+    if b'"' not in line:
+        return is_open
+    at = 0
+    if not is_open and line.startswith(b'"'):
+        is_open, at = True, 1
+    while True:
+        if is_open:
+            at = _behind_quotes(line, at)
+            if at < 0:
+                return True
+            is_open = False
+        at = line.find(b",", at) + 1
+        if at == 0:
+            return False
+        if line[at : at + 1] == b'"':
+            is_open, at = True, at + 1
+
+
+def _behind_quotes(line: bytes, at: int) -> int:
+    """Find where a quoted field ends, from inside it; -1 when it doesn't in this line."""
+    while True:
+        at = line.find(b'"', at) + 1
+        if at == 0:
+            return -1
+        if line[at : at + 1] != b'"':
+            return at
+        at += 1

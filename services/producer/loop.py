@@ -1,0 +1,107 @@
+"""The loop: take a batch when it is due, publish it, tell about it; until told to stop."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from services.producer.outgoing import Feed, Numbering
+from services.producer.pace import Pacer
+from services.producer.publish import Publisher, Sent
+from services.producer.runs import Run
+from services.producer.server import Pausing, Stopped
+from services.runtime.health import Health
+from services.runtime.logs import Limited
+
+_TURN_S: Final = 1.0
+"""Longest pause between two turns: a slow schedule is alive too."""
+_SUMMARY_INTERVAL_S: Final = 1.0
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a process has published, over all its runs."""
+
+    published: int = 0
+    duplicates: int = 0
+    dropped: int = 0
+
+    def add(self, sent: Sent) -> None:
+        """Add a batch."""
+        self.published += sent.published
+        self.duplicates += sent.duplicates
+        self.dropped += sent.dropped
+
+
+@dataclass(slots=True)
+class Loop:
+    """One producer's loop. `duration_s` 0: until the feed ends, or for ever."""
+
+    feed: Feed
+    publisher: Publisher
+    new_run: Callable[[], Run]
+    """Opens another run, when the numbers of this one are used up."""
+    pacer: Pacer
+    clock: Pausing
+    health: Health
+    logger: logging.Logger
+    duration_s: float = 0.0
+    on_batch: Callable[[], None] = lambda: None
+    totals: Totals = field(default_factory=Totals)
+    _numbering: Numbering = field(init=False)
+    _summary: Limited = field(init=False)
+
+    def __post_init__(self) -> None:
+        run = self.publisher.run
+        self._numbering = Numbering(run.name, run.last)
+        self._summary = Limited(_SUMMARY_INTERVAL_S, self.clock.monotonic)
+
+    def run(self) -> None:
+        """Publish until asked to stop, or until all is published. Raises ServerRefuses."""
+        ends = self.clock.monotonic() + self.duration_s
+        try:
+            while not self.clock.is_stopping():
+                self.health.turn()
+                left = ends - self.clock.monotonic() if self.duration_s else _TURN_S
+                if left <= 0:
+                    break
+                wait = self.pacer.wait_s()
+                if wait > 0:
+                    self.clock.sleep(min(wait, left, _TURN_S))
+                elif not self._publish():
+                    break
+        except Stopped:
+            self.logger.warning(
+                "stopped_while_waiting", extra={"hint": "the batch in hand was not confirmed"}
+            )
+
+    def _publish(self) -> bool:
+        """Publish one batch; False when there was none."""
+        if not self._numbering.has_room_for(self.pacer.size):
+            self.publisher.use(self.new_run())
+            self._numbering = Numbering(self.publisher.run.name)
+        batch = self.feed.next_batch(self.pacer.size, self.clock.now(), self._numbering)
+        if batch is None:
+            return False
+        if batch.events or (batch.position is not None and batch.position.is_done):
+            sent = self.publisher.publish(batch)
+            self.totals.add(sent)
+            self._tell(sent)
+        self.pacer.sent(len(batch.events))
+        self.on_batch()
+        return True
+
+    def _tell(self, sent: Sent) -> None:
+        if sent.dropped:
+            self.logger.warning("oldest_dropped", extra={"entries": sent.dropped})
+        if (held_back := self._summary.held_back()) is not None:
+            self.logger.info(
+                "published",
+                extra={
+                    "run": self.publisher.run.name,
+                    "batch": sent.published + sent.duplicates,
+                    "published": self.totals.published,
+                    "duplicates": self.totals.duplicates,
+                    "held_back": held_back,
+                },
+            )

@@ -1,0 +1,157 @@
+"""The command line: options that stand for settings, and those of reading a file. Every error at once."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn, cast
+
+from services.producer.outgoing import FIELD_NAMES
+from services.producer.read import STANDARD_INPUT
+from services.producer.texts import FORMATS, TS_UNITS, Format, Mapped, TsUnit
+from services.runtime.settings import ProducerSettings, SettingsInvalid, Sources, load, read_sources
+
+_SETTINGS: Final = {
+    "--rate": ("RATE", "events a second"),
+    "--duration": ("PRODUCER_RUN_DURATION", "seconds to publish; 0: for ever"),
+    "--batch-size": ("BATCH_SIZE", "events in one round trip"),
+    "--sleep-interval": ("SLEEP_INTERVAL", "seconds between batches, without --rate"),
+    "--seed": ("SEED", "for a repeatable run"),
+    "--invalid-ratio": ("INVALID_RATIO", "share of invalid events, 0 to 1"),
+    "--duplicate-ratio": ("DUPLICATE_RATIO", "share of events published twice, 0 to 1"),
+    "--device-count": ("DEVICE_COUNT", "devices that are simulated"),
+    "--zone-count": ("ZONE_COUNT", "zones that they are spread over"),
+}
+_FILE_BATCH: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What file is read, and how."""
+
+    source: str
+    """A path, or `-` for standard input."""
+    mapped: Mapped
+    format: Format | None
+    resume: bool
+
+    @property
+    def path(self) -> Path | None:
+        """The file; None for standard input."""
+        return None if self.source == STANDARD_INPUT else Path(self.source)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """All that a producer is told."""
+
+    settings: ProducerSettings
+    reading: Reading | None
+    batch_size: int
+    sleep_interval_s: float
+    duration_s: float
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SettingsInvalid([message])
+
+
+def read_options(arguments: Sequence[str]) -> Told:
+    """Read the command line, the environment and `.env`.
+
+    Raises SettingsInvalid with every error, and SystemExit(0) after --help.
+    """
+    given = _parser().parse_args(list(arguments))
+    errors: list[str] = []
+    reading = _reading(given, errors)
+    options = {
+        name: text
+        for option, (name, _) in _SETTINGS.items()
+        if (text := getattr(given, option[2:].replace("-", "_"))) is not None
+    }
+    sources = read_sources(options=options)
+    try:
+        settings = load(ProducerSettings, sources)
+    except SettingsInvalid as error:
+        raise SettingsInvalid([*errors, *error.errors]) from None
+    errors += [f"{name}: give a value" for name, text in options.items() if text == ""]
+    told = _told(settings, sources, reading)
+    if settings.stream_max_length and told.batch_size > settings.stream_max_length:
+        errors.append(
+            f"BATCH_SIZE={told.batch_size}: more than STREAM_MAX_LENGTH={settings.stream_max_length}, "
+            "so a batch would never fit; lower it, or raise that"
+        )
+    if errors:
+        raise SettingsInvalid(errors)
+    return told
+
+
+def _told(settings: ProducerSettings, sources: Sources, reading: Reading | None) -> Told:
+    batch, pause, duration = settings.batch_size, settings.sleep_interval, settings.producer_run_duration
+    if reading is not None:
+        # A file is read to its end, as fast as it goes, unless somebody says otherwise.
+        if not (sources.find("BATCH_SIZE") or sources.find("SLEEP_INTERVAL")):
+            most = settings.stream_max_length or _FILE_BATCH
+            batch, pause = min(_FILE_BATCH, most), 0.0
+        if not sources.find("PRODUCER_RUN_DURATION"):
+            duration = 0.0
+    return Told(settings, reading, batch, pause, duration)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m services.producer",
+        description="Publish generated telemetry, or the events of a file. Every setting is also an "
+        "environment variable.",
+        allow_abbrev=False,
+    )
+    for option, (name, meaning) in _SETTINGS.items():
+        parser.add_argument(option, metavar="N", help=f"{meaning} ({name})")
+    parser.add_argument("--from", dest="source", metavar="FILE", help="JSON lines or CSV; -: standard input")
+    parser.add_argument("--format", metavar="FORMAT", help="csv or jsonl; otherwise by the file's name")
+    parser.add_argument(
+        "--map", action="append", default=[], metavar="OURS=THEIRS", help="such as device_id=sensor,ts=time"
+    )
+    parser.add_argument(
+        "--const", action="append", default=[], metavar="OURS=TEXT", help="value of a missing field"
+    )
+    parser.add_argument("--ts-unit", metavar="UNIT", help="of their times as numbers: s, ms, us or ns")
+    parser.add_argument("--resume", action="store_true", help="go on with the file where it stopped")
+    return parser
+
+
+def _reading(given: argparse.Namespace, errors: list[str]) -> Reading | None:
+    columns = _pairs("--map", [part for text in given.map for part in text.split(",")], errors)
+    constants = _pairs("--const", given.const, errors)
+    errors += [f"--map and --const both give {name}" for name in columns if name in constants]
+    if "event_id" in constants:
+        errors.append("--const event_id: each event has an id of its own")
+    if given.format is not None and given.format not in FORMATS:
+        errors.append(f"--format {given.format}: one of {', '.join(FORMATS)}")
+    unit = "s" if given.ts_unit is None else given.ts_unit
+    if unit not in TS_UNITS:
+        errors.append(f"--ts-unit {unit}: one of {', '.join(TS_UNITS)}")
+    if given.source is None:
+        for option in ("map", "const", "format", "ts_unit", "resume"):
+            if getattr(given, option):
+                errors.append(f"--{option.replace('_', '-')}: only together with --from FILE")
+        return None
+    if given.resume and given.source == STANDARD_INPUT:
+        errors.append("--resume: standard input can't be read again; name a file with --from")
+    mapped = Mapped(columns, constants, cast("TsUnit", unit))
+    return Reading(given.source, mapped, cast("Format | None", given.format), given.resume)
+
+
+def _pairs(option: str, texts: Sequence[str], errors: list[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not equals or name not in FIELD_NAMES or (option == "--map" and not value.strip()):
+            errors.append(f"{option} {text}: write FIELD=..., FIELD one of {', '.join(FIELD_NAMES)}")
+        elif name in pairs:
+            errors.append(f"{option} {name}: given twice")
+        else:
+            pairs[name] = value.strip() if option == "--map" else value
+    return pairs

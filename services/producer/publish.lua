@@ -1,0 +1,121 @@
+#!lua
+-- Publish one batch and the record of it, in one step.
+--
+-- KEYS  1 the stream   2 the run's hash   3 the set of runs   4 the run's foreign ids
+-- ARGV  1 the run          2 its writer        3 the number of this batch, from 1
+--       4 entries at which the stream is full; 0: never        5 `block` or `drop_oldest`
+--       6 entries in this batch                7 the run's last sequence number with this batch
+--       8, 9, 10 how many are published (distinct and numbered), duplicates, unnumbered
+--       11 Unix seconds    12 foreign ids, 16 bytes each
+--       13, 14, 15 a replay's byte offset, line, and 1 when it is done; offset empty: no replay
+--       16 on, in pieces, each opened by a number n:
+--          n = 0: a text with ordinary events follows, six lines each: values in the contract's order
+--          n > 0: one event of another form follows, n names and values in turn
+-- answer  {what happened, entries dropped that somebody still needed, batches of the run, its last number}
+--       applied, or already (the answer to it was lost); full: nothing is written;
+--       gone: there is no such run; taken: another process writes it; behind: writes were lost
+--
+-- The count of batches makes it safe to send a batch again. The server refuses a script before it
+-- starts when memory is short (the first line asks for that), and wrong types show at the reads, so
+-- nothing is ever written by half.
+
+local call = redis.call
+local stream, run = KEYS[1], KEYS[2]
+
+local function named(list)
+  local map = {}
+  for i = 1, #list, 2 do map[list[i]] = list[i + 1] end
+  return map
+end
+local function is_before(a, b)
+  local a_ms, a_seq = string.match(a, '(%d+)-(%d+)')
+  local b_ms, b_seq = string.match(b, '(%d+)-(%d+)')
+  -- As texts: Lua's numbers hold 53 bits, and a sequence has 64.
+  if #a_ms ~= #b_ms then return #a_ms < #b_ms end
+  if a_ms ~= b_ms then return a_ms < b_ms end
+  if #a_seq ~= #b_seq then return #a_seq < #b_seq end
+  return a_seq < b_seq
+end
+-- Remove what every group has acknowledged; a stream without a group has nothing of the kind.
+local function trim_acknowledged()
+  if call('EXISTS', stream) == 0 then return end
+  local needed, is_delivered = nil, false
+  for _, group in ipairs(call('XINFO', 'GROUPS', stream)) do
+    local info = named(group)
+    local oldest = call('XPENDING', stream, info['name'])[2]
+    local first = oldest or info['last-delivered-id']
+    if needed == nil or is_before(first, needed) then
+      needed, is_delivered = first, not oldest
+    elseif first == needed and oldest then
+      is_delivered = false
+    end
+  end
+  if needed == nil then return end
+  if is_delivered then
+    local later = call('XRANGE', stream, '(' .. needed, '+', 'COUNT', 1)[1]
+    if not later then
+      call('XTRIM', stream, 'MAXLEN', '=', 0)
+      return
+    end
+    needed = later[1]
+  end
+  call('XTRIM', stream, 'MINID', '=', needed)
+end
+
+local known = call('HMGET', run, 'batches', 'writer', 'last')
+if not known[1] then return {'gone', 0, 0, 0} end
+local batches, last = tonumber(known[1]), tonumber(known[3] or '0')
+local number = tonumber(ARGV[3])
+if known[2] ~= ARGV[2] or batches > number then return {'taken', 0, batches, last} end
+if batches == number then return {'already', 0, batches, last} end
+if batches < number - 1 then return {'behind', 0, batches, last} end
+
+local most, events = tonumber(ARGV[4]), tonumber(ARGV[6])
+local dropped = 0
+local length = call('XLEN', stream)
+call('SCARD', KEYS[3])
+call('STRLEN', KEYS[4])
+local is_full = most > 0 and events > 0 and length + events > most
+if is_full and ARGV[5] == 'block' then return {'full', 0, batches, last} end
+
+-- A right that is missing shows before the first write, too: behind it the batch would be there by half.
+for _, write in ipairs({
+  {'SADD', KEYS[3], ARGV[1]}, {'XADD', stream, '*', 'a', 'b'}, {'HSET', run, 'a', 'b'},
+  {'HINCRBY', run, 'a', 1}, {'APPEND', KEYS[4], 'a'},
+}) do
+  if not redis.acl_check_cmd(unpack(write)) then
+    return redis.error_reply('NOPERM this user may not ' .. write[1] .. ' ' .. write[2])
+  end
+end
+if is_full then
+  trim_acknowledged()
+  if call('XLEN', stream) + events > most then
+    dropped = call('XTRIM', stream, 'MAXLEN', '=', most - events)
+  end
+end
+
+call('SADD', KEYS[3], ARGV[1])
+local argv, at, size = ARGV, 16, #ARGV
+local six_lines = string.rep('([^\n]*)\n', 6)
+while at <= size do
+  local n = tonumber(argv[at])
+  if n == 0 then
+    -- One text for all of them: cutting it here is cheaper than thousands of arguments on the way.
+    for id, device, zone, ts, kpi, value in string.gmatch(argv[at + 1], six_lines) do
+      call('XADD', stream, '*', 'event_id', id, 'device_id', device, 'zone', zone,
+        'ts', ts, 'kpi', kpi, 'value', value)
+    end
+    at = at + 2
+  else
+    call('XADD', stream, '*', unpack(argv, at + 1, at + n))
+    at = at + 1 + n
+  end
+end
+
+call('HSET', run, 'batches', number, 'last', argv[7], 'updated_at', argv[11])
+for i, name in ipairs({'published', 'duplicates', 'unnumbered'}) do
+  if argv[7 + i] ~= '0' then call('HINCRBY', run, name, argv[7 + i]) end
+end
+if argv[12] ~= '' then call('APPEND', KEYS[4], argv[12]) end
+if argv[13] ~= '' then call('HSET', run, 'offset', argv[13], 'line', argv[14], 'done', argv[15]) end
+return {'applied', dropped, number, tonumber(argv[7])}

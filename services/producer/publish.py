@@ -1,0 +1,214 @@
+"""Publish batches: each of them, and the record of it, in one step of the server.
+
+    {stream}            stream  the events; authoritative for what is published
+    {stream}:run:RUN    hash    how many batches and events of this run; authoritative for the audit
+
+One script a batch, numbered, so an answer that was lost costs nothing: the batch is sent again and
+the script says that it is there. The six field names of an ordinary event stand in the script; only
+the values travel, all in one text, which is cut apart there.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from itertools import chain, groupby
+from operator import attrgetter
+from typing import Any, Final, Literal, cast
+
+import redis
+
+from services.contract.streams import StreamKeys
+from services.producer.outgoing import Batch, Outgoing, Position
+from services.producer.runs import Run, write_run
+from services.producer.server import Backoff, Patience, ServerRefuses, Stopped
+
+_SCRIPT: Final = resources.files("services.producer").joinpath("publish.lua").read_text(encoding="utf-8")
+_SHA: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+_is_plain = attrgetter("is_plain")
+_fields = attrgetter("fields")
+
+_Arguments = list[str | bytes | int]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When the stream is full, and what happens then."""
+
+    max_length: int = 0
+    """Entries; 0: no limit."""
+    when_full: Literal["block", "drop_oldest"] = "block"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What one batch came to."""
+
+    published: int
+    """Distinct events, whatever their ids."""
+    duplicates: int
+    dropped: int
+    """Entries that were given up to make room, and that somebody still needed."""
+
+
+class Publisher:
+    """Writes one run."""
+
+    def __init__(
+        self, client: redis.Redis, keys: StreamKeys, run: Run, patience: Patience, limits: Limits
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._patience = patience
+        self._limits = limits
+        self._log: logging.Logger = patience.logger
+        self._metrics = patience.metrics
+        self.use(run)
+
+    def use(self, run: Run) -> None:
+        """Go on with another run."""
+        self.run = run
+        self._batches = run.batches
+        self._last = run.last
+        self.position: Position | None = None
+        """How far a file is published, as far as this process knows."""
+        keys = self._keys
+        self._key_names = (keys.stream, keys.run(run.name), keys.runs, keys.run_ids(run.name))
+
+    def publish(self, batch: Batch) -> Sent:
+        """Publish a batch, however long it takes.
+
+        Raises Stopped when asked to stop before the server had it, and ServerRefuses.
+        """
+        duplicates = sum(1 for event in batch.events if event.is_duplicate)
+        tail = _pack_events(batch.events)
+        last = max((event.sequence for event in batch.events if event.sequence), default=self._last)
+        last = max(last, self._last)
+        started = self._patience.clock.monotonic()
+        dropped = self._apply(batch, tail, last, duplicates)
+        self._metrics.observe(
+            "telemetry_producer_send_duration_seconds", self._patience.clock.monotonic() - started
+        )
+        self._batches += 1
+        self._last = last
+        self.position = batch.position
+        sent = Sent(len(batch.events) - duplicates, duplicates, dropped)
+        self._count(sent)
+        return sent
+
+    def _apply(self, batch: Batch, tail: _Arguments, last: int, duplicates: int) -> int:
+        """Send a batch until it is applied; gives how many entries were dropped for it."""
+        while True:
+            head = self._head(batch, last, duplicates)
+            what, dropped, batches, known_last = self._patience.ask(lambda head=head: self._send(head, tail))  # type: ignore[misc]
+            if what in {b"applied", b"already"}:
+                return int(dropped)
+            if what == b"full":
+                self._wait_for_room(len(batch.events))
+            elif what == b"gone":
+                self._reopen()
+            elif what == b"behind":
+                self._lost(batches, known_last)
+            else:
+                raise ServerRefuses(
+                    f"run {self.run.name} is written by another process since; this one has "
+                    f"confirmed {self._batches} batches, the server {batches}"
+                )
+
+    def _head(self, batch: Batch, last: int, duplicates: int) -> _Arguments:
+        events = batch.events
+        unnumbered = sum(1 for event in events if event.sequence is None and event.foreign is None)
+        foreign = b"".join(event.foreign for event in events if event.foreign is not None)
+        numbered = sum(1 for event in events if event.sequence is not None and not event.is_duplicate)
+        return [
+            self.run.name, self.run.writer, self._batches + 1,
+            self._limits.max_length, self._limits.when_full,
+            len(events), last, numbered, duplicates, unnumbered,
+            f"{self._patience.clock.now():.3f}", foreign, *_pack_position(batch.position),
+        ]  # fmt: skip
+
+    def _send(self, head: _Arguments, tail: _Arguments) -> tuple[bytes, int, int, int]:
+        execute = cast("Any", self._client.execute_command)
+        try:
+            answer = execute("EVALSHA", _SHA, 4, *self._key_names, *head, *tail)
+        except redis.exceptions.NoScriptError:
+            answer = execute("EVAL", _SCRIPT, 4, *self._key_names, *head, *tail)
+        return cast("tuple[bytes, int, int, int]", tuple(answer))
+
+    def _wait_for_room(self, events: int) -> None:
+        """Wait until the batch would fit; the next try tells. Logged at both ends."""
+        clock = self._patience.clock
+        self._log.warning(
+            "stream_full",
+            extra={"stream": self._keys.stream, "stream_max_length": self._limits.max_length},
+        )
+        backoff = Backoff()
+        blocked_s = 0.0
+        while True:
+            self._patience.health.turn()
+            paused_at = clock.monotonic()
+            if clock.is_stopping():
+                raise Stopped
+            # Short of the longest pause: consumers make room steadily.
+            clock.sleep(min(backoff.pause_s(), 1.0))
+            paused_s = clock.monotonic() - paused_at
+            blocked_s += paused_s
+            self._metrics.count("telemetry_producer_blocked_seconds_total", paused_s)
+            length = self._patience.ask(lambda: self._client.xlen(self._keys.stream))
+            if length + events <= self._limits.max_length:
+                break
+        self._log.info("stream_has_room", extra={"blocked_s": round(blocked_s, 3), "length": length})
+
+    def _reopen(self) -> None:
+        """Write the record anew: somebody has emptied the server. The gap shows as missing."""
+        self._say_lost(0, 0)
+        if not write_run(self._client, self._keys, self._patience, self.run, self.position):
+            raise ServerRefuses(f"run {self.run.name} was written by another process after the loss")
+        self._batches = 0
+
+    def _lost(self, batches: int, last: int) -> None:
+        """Take the server's count: what it forgot stays unpublished, and the audit names it."""
+        self._say_lost(batches, last)
+        self._batches = batches
+
+    def _say_lost(self, batches: int, last: int) -> None:
+        if self._batches == 0:
+            return
+        self._log.error(
+            "redis_lost_writes",
+            extra={
+                "run": self.run.name,
+                "lost_batches": self._batches - batches,
+                "lost_events": max(0, self._last - last),
+                "confirmed_last": self._last,
+                "server_last": last,
+                "hint": "the server had confirmed them; `telemetry audit` names what is missing",
+            },
+        )
+
+    def _count(self, sent: Sent) -> None:
+        for outcome, number in (
+            ("published", sent.published),
+            ("duplicate", sent.duplicates),
+            ("dropped", sent.dropped),
+        ):
+            self._metrics.count("telemetry_producer_events_total", number, outcome=outcome)
+
+
+def _pack_events(events: Sequence[Outgoing]) -> _Arguments:
+    """Write events as the script reads them: pieces of ordinary ones, and each odd one alone."""
+    packed: _Arguments = []
+    for is_plain, piece in groupby(events, key=_is_plain):
+        if is_plain:
+            lines = "\n".join(chain.from_iterable(map(_fields, piece)))
+            packed += (0, f"{lines}\n")
+        else:
+            for event in piece:
+                packed += (len(event.fields), *event.fields)
+    return packed
+
+
+def _pack_position(position: Position | None) -> tuple[str | int, int, int]:
+    return ("", 0, 0) if position is None else (position.offset, position.line, int(position.is_done))

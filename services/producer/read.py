@@ -1,0 +1,274 @@
+"""Read a file of events: JSON lines or CSV, of any size, from where the last replay stopped.
+
+A record that can't be used is one line in the log and one more in the count; the rest goes on. How far
+the file is published stands in the run's hash (see runs.py), written in the same step as the events.
+"""
+
+import hashlib
+import io
+import logging
+import os
+import select
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from services.producer.lines import Bytes, Record, Records
+from services.producer.outgoing import Batch, Numbering, Outgoing, Position, flat
+from services.producer.texts import (
+    Format,
+    Mapped,
+    Problem,
+    Texts,
+    csv_parser,
+    id_bytes,
+    parse_json,
+    parse_row,
+    pick,
+)
+from services.runtime.metrics import Metrics
+
+STANDARD_INPUT: Final = "-"
+_FINGERPRINT_BYTES: Final = 1 << 16
+_BOM: Final = b"\xef\xbb\xbf"
+_IDLE_S: Final = 0.2
+_FORMATS_BY_SUFFIX: Final[Mapping[str, Format]] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+}
+
+
+class SourceUnusable(Exception):  # noqa: N818 - named for what is wrong, as the rest of our errors
+    """The file can't be read at all; the message says why."""
+
+
+def source_key(path: Path) -> str:
+    """Name a file in the key of its replay."""
+    return hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+
+
+def fingerprint(path: Path, length: int = _FINGERPRINT_BYTES) -> str:
+    """Tell how a file begins, `LENGTH:SHA256`: a file that only grows keeps it. Raises SourceUnusable."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(length)
+    except OSError as error:
+        raise SourceUnusable(f"{path}: {error.strerror}") from None
+    return f"{len(start)}:{hashlib.sha256(start).hexdigest()}"
+
+
+def check_same(path: Path, known: str, offset: int) -> None:
+    """Make sure that a file is the one that was replayed up to `offset`. Raises SourceUnusable."""
+    length = known.partition(":")[0]
+    if fingerprint(path, int(length) if length.isdigit() else 0) != known or path.stat().st_size < offset:
+        raise SourceUnusable(
+            f"{path}: not the file that was replayed before, or it was changed; "
+            "leave out --resume to publish it from the beginning"
+        )
+
+
+class StandardInput:
+    """Standard input, without waiting for it longer than a moment. Ends when asked to stop."""
+
+    def __init__(self, descriptor: int, is_stopping: Callable[[], bool]) -> None:
+        self._descriptor = descriptor
+        self._is_stopping = is_stopping
+
+    def read(self, size: int, /) -> bytes | None:
+        """Give what there is; None after a moment without anything."""
+        if self._is_stopping():
+            return b""
+        ready, _, _ = select.select([self._descriptor], [], [], _IDLE_S)
+        return os.read(self._descriptor, size) if ready else None
+
+
+class _Prefixed:
+    """Bytes that were read already, and then the rest."""
+
+    def __init__(self, start: bytes, rest: Bytes) -> None:
+        self._start = start
+        self._rest = rest
+
+    def read(self, size: int, /) -> bytes | None:
+        start, self._start = self._start[:size], self._start[size:]
+        return start or self._rest.read(size)
+
+
+def sniff(source: Bytes) -> tuple[Format, Bytes]:
+    """Tell the format from the first character that isn't blank, and give the whole input back."""
+    start = b""
+    while not (seen := start.removeprefix(_BOM).lstrip()) and len(start) < _FINGERPRINT_BYTES:
+        chunk = source.read(4096)
+        if chunk == b"":
+            break
+        start += chunk or b""
+    return ("jsonl" if seen.startswith(b"{") else "csv"), _Prefixed(start, source)
+
+
+def format_of(path: Path) -> Format | None:
+    """Tell the format by a file's name."""
+    return _FORMATS_BY_SUFFIX.get(path.suffix.lower())
+
+
+@dataclass(slots=True)
+class Reader:
+    """Events of one source, from a position on."""
+
+    name: str
+    """How it is named in the log."""
+    records: Records
+    parse: Callable[[bytes], Texts]
+    mapped: Mapped
+    logger: logging.Logger
+    metrics: Metrics
+    columns_known: bool
+    """Whether the columns were told already; otherwise the first record tells them."""
+    read: int = 0
+    unreadable: int = 0
+    _iterator: Iterator[Record | None] | None = None
+    _is_done: bool = False
+
+    def next_batch(self, size: int, now: float, numbering: Numbering) -> Batch | None:
+        """Give at most `size` events; fewer, or none, when no more are there just now. None: the end."""
+        if self._is_done:
+            return None
+        if self._iterator is None:
+            self._iterator = iter(self.records)
+        events: list[Outgoing] = []
+        position = (self.records.offset, self.records.line)
+        now_ms = int(now * 1000)
+        looked_at = 0
+        # Bounded by what is looked at too: a file full of nonsense must not hold the loop.
+        while len(events) < size and looked_at < 10 * size + 1000:
+            looked_at += 1
+            record = next(self._iterator, _END)
+            if record is None:
+                break
+            if record is _END:
+                self._is_done = True
+                break
+            event = self._event(record, now_ms, numbering)
+            if event is not None:
+                events.append(event)
+            if event is not None or record.is_terminated:
+                # A last line without an end may only be half written: it is looked at again.
+                position = (record.end, record.end_line)
+        return Batch(events, Position(*position, is_done=self._is_done))
+
+    def _event(self, record: Record, now_ms: int, numbering: Numbering) -> Outgoing | None:
+        data = record.data
+        if record.line == 1 and data.startswith(_BOM):
+            data = data[len(_BOM) :]
+        if not record.problem and not data.strip():
+            return None
+        try:
+            texts = self.parse(_usable(record, data))
+            self._tell_unused(texts)
+            values, own_id = pick(texts, self.mapped)
+            is_plain = b"\n" not in "".join(values).encode()
+        except Problem as problem:
+            self._report(record.line, str(problem))
+            return None
+        except UnicodeEncodeError:
+            self._report(record.line, "a lone surrogate in it, which is no character")
+            return None
+        self.read += 1
+        if own_id is not None:
+            return _outgoing((own_id, *values), None, id_bytes(own_id), is_plain=is_plain)
+        event_id, sequence = numbering.take(now_ms)
+        return _outgoing((event_id, *values), sequence, None, is_plain=is_plain)
+
+    def _tell_unused(self, texts: Texts) -> None:
+        if not self.columns_known:
+            self.columns_known = True
+            tell_unused(self.name, self.mapped, list(texts), self.logger)
+
+    def _report(self, line: int, reason: str) -> None:
+        self.unreadable += 1
+        self.metrics.count("telemetry_producer_events_total", outcome="unreadable")
+        self.logger.warning(
+            "line_unreadable", extra={"file": self.name, "line_number": line, "reason": reason}
+        )
+
+
+def _outgoing(
+    values: Sequence[str], sequence: int | None, foreign: bytes | None, *, is_plain: bool
+) -> Outgoing:
+    return Outgoing(values if is_plain else flat(values), sequence, foreign, is_plain=is_plain)
+
+
+def _usable(record: Record, data: bytes) -> bytes:
+    """Give a record's bytes. Raises Problem for one that could not be cut out."""
+    if record.problem:
+        raise Problem(record.problem)
+    return data
+
+
+_END: Final = Record(b"", 0, 0, 0)
+
+
+def tell_unused(name: str, mapped: Mapped, columns: list[str], logger: logging.Logger) -> None:
+    """Say once which columns are not published."""
+    if unused := mapped.unused(columns):
+        logger.warning("columns_not_published", extra={"file": name, "columns": unused[:100]})
+
+
+def open_reader(
+    source: Bytes,
+    name: str,
+    kind: Format,
+    mapped: Mapped,
+    logger: logging.Logger,
+    metrics: Metrics,
+    *,
+    start: tuple[int, int] = (0, 0),
+    seek: Callable[[int], object] | None = None,
+) -> Reader:
+    """Make a reader; `start` is the byte and the number of lines to pass over, by `seek`.
+
+    Raises SourceUnusable when the header of a CSV file can't be used.
+    """
+    if kind == "jsonl":
+        if seek is not None and start[0]:
+            seek(start[0])
+        records = Records(source, quoted=False, offset=start[0], line=start[1])
+        return Reader(name, records, parse_json, mapped, logger, metrics, columns_known=False)
+    records = Records(source, quoted=True)
+    columns = _header(records, name, mapped)
+    tell_unused(name, mapped, columns, logger)
+    if seek is not None and start[0] > records.offset:
+        seek(start[0])
+        records = Records(source, quoted=True, offset=start[0], line=start[1])
+    return Reader(name, records, csv_parser(columns), mapped, logger, metrics, columns_known=True)
+
+
+def _header(records: Records, name: str, mapped: Mapped) -> list[str]:
+    """Read the columns. An empty file has none, and no records either."""
+    for record in records:
+        if record is None or (not record.problem and not record.data.removeprefix(_BOM).strip()):
+            continue
+        try:
+            columns = parse_row(_usable(record, record.data.removeprefix(_BOM)))
+        except Problem as problem:
+            raise SourceUnusable(f"{name}:{record.line}: the header can't be read: {problem}") from None
+        twice = sorted({column for column in columns if columns.count(column) > 1})
+        if twice:
+            raise SourceUnusable(f"{name}:{record.line}: the header names {', '.join(twice)} twice")
+        if absent := mapped.absent(columns):
+            raise SourceUnusable(
+                f"{name}:{record.line}: no column for {', '.join(absent)}; its columns are "
+                f"{', '.join(columns)} (--map {absent[0]}=COLUMN, or --const {absent[0]}=VALUE)"
+            )
+        return columns
+    return []
+
+
+def open_file(path: Path) -> io.FileIO:
+    """Open a file for reading. Raises SourceUnusable."""
+    try:
+        return path.open("rb", buffering=0)
+    except OSError as error:
+        raise SourceUnusable(f"{path}: {error.strerror}") from None

@@ -1,0 +1,52 @@
+"""Open what is read, at its beginning or where the last replay stopped."""
+
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from services.producer.options import Reading
+from services.producer.read import (
+    Reader,
+    SourceUnusable,
+    StandardInput,
+    format_of,
+    open_file,
+    open_reader,
+    sniff,
+)
+from services.runtime.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Opens the source that the options name."""
+
+    reading: Reading
+    is_stopping: Callable[[], bool]
+    logger: logging.Logger
+    metrics: Metrics
+    stack: ExitStack
+    """Closes what is opened."""
+
+    @property
+    def name(self) -> str:
+        """Name the source for a person and in the run's record."""
+        return "standard input" if self.reading.path is None else self.reading.path.name
+
+    def open(self, start: tuple[int, int] = (0, 0)) -> Reader:
+        """Open it behind `start`, bytes and lines. Raises SourceUnusable."""
+        path = self.reading.path
+        mapped, kind = self.reading.mapped, self.reading.format
+        if path is None:
+            source = StandardInput(sys.stdin.fileno(), self.is_stopping)
+            found, whole = sniff(source) if kind is None else (kind, source)
+            return open_reader(whole, self.name, found, mapped, self.logger, self.metrics)
+        kind = format_of(path) if kind is None else kind
+        if kind is None:
+            raise SourceUnusable(f"{path}: is it CSV or JSON lines? Say it: --format csv, --format jsonl")
+        file = self.stack.enter_context(open_file(path))
+        return open_reader(
+            file, self.name, kind, mapped, self.logger, self.metrics, start=start, seek=file.seek
+        )

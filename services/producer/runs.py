@@ -1,0 +1,148 @@
+"""A producer run, as Redis knows it.
+
+    {stream}:run:RUN        hash    writer       who may write: a random token, so two never share a run
+                                    batches      how many were applied; the script counts them
+                                    last         the last sequence number published
+                                    published    distinct numbered events
+                                    duplicates   events published again on purpose
+                                    unnumbered   events whose event_id can't be read
+                                    started_at, updated_at    Unix seconds
+                                    host, pid, source, stream
+                                    offset, line, done, fingerprint    of a replayed file
+    {stream}:runs           set     all runs
+    {stream}:replay:SOURCE  string  the run that replays this file
+
+Redis is authoritative: what a run has published is what its hash says.
+"""
+
+import os
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Final, cast
+
+import redis
+
+from services.contract.ids import RUN_BITS, run_name
+from services.contract.streams import StreamKeys
+from services.producer.outgoing import Position
+from services.producer.server import Patience
+
+_OPEN: Final = resources.files("services.producer").joinpath("open.lua").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that this process writes."""
+
+    name: str
+    writer: str
+    source: str
+    """`generator`, or the file's name."""
+    replay: str | None = None
+    """How the replayed file is named in its key."""
+    fingerprint: str = ""
+    """How the replayed file began: `LENGTH:SHA256`."""
+    batches: int = 0
+    last: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """How far a file was replayed, and by which run."""
+
+    run: Run
+    offset: int
+    line: int
+    is_done: bool
+
+
+def draw_name() -> str:
+    """Draw the name of a run."""
+    while True:
+        name = run_name(secrets.randbits(RUN_BITS))
+        # With a letter in it, upper case always spoils an id: the generator counts on that.
+        if name != name.upper():
+            return name
+
+
+def open_run(
+    client: redis.Redis,
+    keys: StreamKeys,
+    patience: Patience,
+    source: str,
+    replay: str | None = None,
+    fingerprint: str = "",
+    position: Position | None = None,
+    draw: Callable[[], str] = draw_name,
+) -> Run:
+    """Open a run under a name that nobody has. Raises Stopped and ServerRefuses."""
+    while True:
+        run = Run(draw(), secrets.token_hex(8), source, replay, fingerprint)
+        if write_run(client, keys, patience, run, position):
+            patience.logger.info("run_opened", extra={"run": run.name, "source": source})
+            return run
+        patience.logger.warning("run_name_taken", extra={"run": run.name})
+
+
+def write_run(
+    client: redis.Redis, keys: StreamKeys, patience: Patience, run: Run, position: Position | None = None
+) -> bool:
+    """Write the record of a run; False when another process has one of that name.
+
+    `position` is how far its file is published already: after a loss nothing is published twice.
+    """
+    names = [keys.run(run.name), keys.runs, *([keys.replay(run.replay)] if run.replay else [])]
+    now = f"{patience.clock.now():.3f}"
+    record: dict[str, str | int] = {
+        "writer": run.writer, "batches": 0, "last": run.last,
+        "published": 0, "duplicates": 0, "unnumbered": 0,
+        "started_at": now, "updated_at": now,
+        "host": socket.gethostname(), "pid": os.getpid(), "source": run.source, "stream": keys.stream,
+    }  # fmt: skip
+    if run.replay:
+        offset, line = (0, 0) if position is None else (position.offset, position.line)
+        record |= {"offset": offset, "line": line, "done": 0, "fingerprint": run.fingerprint}
+    arguments = [run.name, *(part for pair in record.items() for part in pair)]
+    return bool(patience.ask(lambda: cast("Any", client.eval(_OPEN, len(names), *names, *arguments))))
+
+
+def take_over(
+    client: redis.Redis,
+    keys: StreamKeys,
+    patience: Patience,
+    replay: str,
+    check: Callable[[Replayed], None],
+) -> Replayed | None:
+    """Go on with the run that replayed a file, from now on as its only writer; None without one.
+
+    `check` may raise before anything is written.
+    """
+    name = patience.ask(lambda: cast("bytes | None", client.get(keys.replay(replay))))
+    if name is None:
+        return None
+    key, writer = keys.run(name.decode()), secrets.token_hex(8)
+    known = patience.ask(lambda: cast("dict[bytes, bytes]", client.hgetall(key)))
+    if not known:
+        return None
+    check(_replayed(name.decode(), "", replay, known))
+
+    def fence() -> dict[bytes, bytes]:
+        # In one transaction: a writer that still runs is kept out before we learn how far it came.
+        pipeline = client.pipeline(transaction=True)
+        pipeline.hset(key, "writer", writer)
+        pipeline.hgetall(key)
+        return cast("dict[bytes, bytes]", pipeline.execute()[1])
+
+    return _replayed(name.decode(), writer, replay, patience.ask(fence))
+
+
+def _replayed(name: str, writer: str, replay: str, record: Mapping[bytes, bytes]) -> Replayed:
+    found = {field.decode(): value.decode(errors="replace") for field, value in record.items()}
+    run = Run(
+        name, writer, found.get("source", ""), replay, found.get("fingerprint", ""),
+        int(found.get("batches", 0)), int(found.get("last", 0)),
+    )  # fmt: skip
+    return Replayed(run, int(found.get("offset", 0)), int(found.get("line", 0)), found.get("done") == "1")
