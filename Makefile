@@ -47,6 +47,7 @@ bench-smoke: $(VENV)/ready ## See that every benchmark still runs (a minute)
 docs: $(VENV)/ready ## Write what is made from the code: docs/settings.md, docs/metrics.md, .env.example
 	@$(BIN)/python -m services.ops settings --markdown > docs/settings.md
 	@$(BIN)/python -m services.ops settings --env-example > .env.example
+	@$(BIN)/python -m services.ops metrics --markdown > docs/metrics.md
 
 # No index address and no machine's path gets into a lock: it installs from wherever pip is set up to.
 COMPILE = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

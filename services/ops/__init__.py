@@ -1,0 +1,1 @@
+"""The `telemetry` command: what a person does with the pipeline."""

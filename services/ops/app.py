@@ -1,0 +1,73 @@
+"""The commands by name, and what an error of theirs comes to."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from services.ops.failures import failure_of
+from services.ops.lazy import bare_app, register
+
+COMMANDS: Final = {
+    "run": ("services.ops.run:run_command", "Run the whole pipeline here: producer, consumers, audit."),
+    "status": ("services.ops.status:status_command", "Show stream, groups, sink, dead letters and runs."),
+    "audit": ("services.ops.audit:audit_command", "Prove that no published event is missing."),
+    "events": ("services.ops.rows:events_command", "List stored events, the newest first."),
+    "summary": ("services.ops.rows:summary_command", "Count stored events by KPI and zone."),
+    "dlq": ("services.ops.dlq:dlq", "List, show, replay and purge dead letters."),
+    "settings": ("services.ops.settings:settings_command", "Show every setting, and where it came from."),
+    "metrics": ("services.ops.metrics:metrics_command", "Show every metric, and what it means."),
+    "bench": ("services.ops.bench.command:bench_command", "Measure the pipeline, and write the report."),
+}
+"""Where each command is, and the line it has in the list of commands."""
+
+_EPILOG: Final = """\b
+Exit codes:
+  0  all is well
+  1  something is wrong: events are missing, or Redis or the sink can't be used
+  2  the command line or a setting is wrong"""
+
+
+class Commands(TyperGroup):
+    """The commands; an expected error ends as one line on standard error, and never as a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            failure = failure_of(error)
+            if failure is None:
+                raise
+            typer.echo(failure.message, err=True)
+            raise typer.Exit(failure.exit_code) from None
+
+
+def _show_version(asked: bool) -> None:
+    if not asked:
+        return
+    try:
+        typer.echo(f"telemetry {version('telemetry-pipeline')}")
+    except PackageNotFoundError:
+        typer.echo("telemetry (not installed; run from its source)")
+    raise typer.Exit
+
+
+app: Final = bare_app(cls=Commands, epilog=_EPILOG)
+
+
+@app.callback(invoke_without_command=True)
+def telemetry(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Sensor events from a Redis Stream into SQLite, with a proof that none is missing."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+for _name, (_target, _line) in COMMANDS.items():
+    register(app, _name, _target, _line)

@@ -1,0 +1,173 @@
+"""`telemetry dlq`: look at dead letters, publish them again, remove them."""
+
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Final
+
+import typer
+
+from services.ops.failures import CommandFailed
+from services.ops.lazy import bare_app, register
+from services.ops.letter_options import (
+    Consumers,
+    Devices,
+    Entries,
+    Reasons,
+    Replayed,
+    Stages,
+    Yes,
+    ask,
+    counted,
+)
+from services.ops.letters import Chosen, Letter, LetterFilter, choose, open_letters, reasons, select
+from services.ops.output import AsJson, Column, Facts, remark, show_document, show_records
+from services.ops.times import Since, Until, show_time
+from services.runtime.settings import ConsumerSettings, load, read_sources
+
+dlq: Final = bare_app(help="List, show, replay and purge dead letters.", no_args_is_help=True)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def _mark(replayed_at: float | None) -> str:
+    return "" if replayed_at is None else "yes"
+
+
+_COLUMNS: Final = (
+    Column("entry_id", "entry"),
+    Column("failed_at", show=show_time),
+    Column("stage", optional=True),
+    Column("reason"),
+    Column("device_id", "device"),
+    Column("replayed_at", "replayed", _mark),
+    Column("error", show=_short, wraps=True),
+)
+
+
+@dlq.command("list")
+def list_letters(
+    reason: Reasons,
+    stage: Stages,
+    device: Devices,
+    entry: Entries,
+    consumer: Consumers,
+    since: Since = None,
+    until: Until = None,
+    replayed: Replayed = None,
+    limit: Annotated[int, typer.Option(min=0, help="The newest so many; 0: all.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List dead letters, the newest last. Times that are asked for are those of the failure."""
+    asked = LetterFilter(reason, stage, device, entry, consumer, since, until, replayed)
+    sources = read_sources()
+    with open_letters(load(ConsumerSettings, sources), sources) as store:
+        found = _Counted(select(store, asked))
+        shown = show_records(_records(_newest(found, limit)), _COLUMNS, as_json=as_json)
+    if shown == 0:
+        remark("no dead letter" if asked.is_all else "no dead letter is of that kind")
+    elif shown < found.number:
+        remark(f"the newest {shown:,} of {found.number:,}; --limit 0 shows all")
+
+
+@dlq.command("show")
+def show_letter(
+    entry_id: Annotated[str, typer.Argument(metavar="ENTRY", help="Id of the stream entry.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show a dead letter whole: the entry as it was received, and why it was refused."""
+    sources = read_sources()
+    with open_letters(load(ConsumerSettings, sources), sources) as store:
+        one = next(select(store, LetterFilter(entries=[entry_id])), None)
+    if one is None:
+        raise CommandFailed(f"no dead letter of entry {entry_id!r}")
+    show_document(one.record(), _letter_parts(one), as_json=as_json)
+
+
+register(
+    dlq, "replay", "services.ops.dlq_replay:replay_command", "Publish dead letters again, mended if need be."
+)
+
+
+@dlq.command("purge")
+def purge_letters(
+    reason: Reasons,
+    stage: Stages,
+    device: Devices,
+    entry: Entries,
+    consumer: Consumers,
+    since: Since = None,
+    until: Until = None,
+    replayed: Replayed = None,
+    every: Annotated[bool, typer.Option("--all", help="Every letter, where no filter is given.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Remove dead letters for good. The audit counts their events as purged, not as missing."""
+    asked = LetterFilter(reason, stage, device, entry, consumer, since, until, replayed)
+    if asked.is_all and not every:
+        raise CommandFailed("purge takes a filter such as --reason, or --all", exit_code=2)
+    sources = read_sources()
+    with open_letters(load(ConsumerSettings, sources), sources) as store:
+        chosen = choose(select(store, asked))
+        if not chosen:
+            remark("no dead letter to purge")
+            return
+        counts = reasons(chosen)
+        if not yes:
+            ask("Purge", counts, _warning(chosen))
+        store.purge(chosen.keys())
+    print(f"purged {counted(counts)}")
+
+
+class _Counted:
+    """Letters that are counted as they pass."""
+
+    def __init__(self, letters: Iterable[Letter]) -> None:
+        self._letters = letters
+        self.number = 0
+
+    def __iter__(self) -> Iterator[Letter]:
+        for one in self._letters:
+            self.number += 1
+            yield one
+
+
+def _newest(letters: Iterable[Letter], limit: int) -> Iterable[Letter]:
+    """Give the last ones; limit 0 gives all, as they come."""
+    return letters if limit == 0 else deque(letters, maxlen=limit)
+
+
+def _records(letters: Iterable[Letter]) -> Iterator[dict[str, Any]]:
+    for one in letters:
+        yield one.record() | {"device_id": one.letter.text("device_id")}
+
+
+def _letter_parts(one: Letter) -> list[Facts]:
+    letter = one.letter
+    pairs = letter.event.items() if isinstance(letter.event, dict) else letter.event
+    about = [
+        ("entry", letter.entry_id),
+        ("failed at", show_time(letter.failed_at)),
+        ("stage", letter.stage),
+        ("reason", letter.reason),
+        ("error", letter.error),
+        ("attempts", str(letter.attempts)),
+        ("deliveries", str(letter.deliveries)),
+        ("consumer", letter.consumer),
+        ("trace", letter.trace_id or "none"),
+        ("replayed", show_time(one.replayed_at) or "no"),
+    ]
+    event = [(_shown(name), _shown(value)) for name, value in pairs]
+    return [Facts("Dead letter", about), Facts("Event as it was received", event)]
+
+
+def _shown(part: Any) -> str:
+    """Write a name or value of the event; what is no text stands as it is kept."""
+    return part if isinstance(part, str) else json.dumps(part)
+
+
+def _warning(chosen: Mapping[str, Chosen]) -> str:
+    lost = sum(1 for one in chosen.values() if not one.is_replayed)
+    return f"; {lost:,} of them never replayed, so their events are given up for good" if lost else ""

@@ -1,0 +1,55 @@
+"""What the errors of a command come to: one line for a person, and an exit code.
+
+1   something is wrong out there: Redis, the sink, a file, a missing event
+2   something is wrong with what we were told: an argument, a setting
+"""
+
+import sys
+from dataclasses import dataclass
+
+from services.consumer.errors import ConsumerError
+from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
+
+
+class CommandFailed(Exception):  # noqa: N818 - named for what happened, as the rest of our errors
+    """A command can't go on; the message says why, and what to do."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a command ends that failed."""
+
+    message: str
+    exit_code: int
+
+
+def failure_of(error: BaseException) -> Failure | None:
+    """Say how an error ends the command; None for one that is a bug, or not an error at all."""
+    if isinstance(error, CommandFailed):
+        return Failure(str(error), error.exit_code)
+    if isinstance(error, SettingsInvalid):
+        return Failure(str(error), 2)
+    if isinstance(error, ConsumerError):
+        return Failure(str(error), 1)
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError) and error.filename:
+        return Failure(f"{error.filename}: {error.strerror}", 1)
+    return _failure_of_server(error)
+
+
+def _failure_of_server(error: BaseException) -> Failure | None:
+    if "redis" not in sys.modules:  # nobody has talked to a server
+        return None
+    from redis import RedisError  # noqa: PLC0415 - half a second, paid only by who has paid it before
+
+    from services.ops.server import ServerUnavailable  # noqa: PLC0415 - as above
+    from services.runtime.connection import explain  # noqa: PLC0415 - as above
+
+    if isinstance(error, ServerUnavailable):
+        return Failure(str(error), 1)
+    if not isinstance(error, RedisError):
+        return None
+    return Failure(explain(error, load(ConsumerSettings, read_sources())), 1)

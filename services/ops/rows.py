@@ -1,0 +1,131 @@
+"""`telemetry events` and `telemetry summary`: what is stored, without SQL."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Final
+
+import typer
+
+from services.consumer.sinks.sqlite_rows import EVERY_ROW, RowFilter, SQLiteRows, SummaryRow
+from services.contract.kpis import Kpis
+from services.ops.output import AsJson, Column, Table, number, remark, show_document, show_records
+from services.ops.times import Since, Until, show_time
+from services.runtime.settings import ConsumerSettings, load, read_sources
+
+
+def _value(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+_EVENT_COLUMNS: Final = (
+    Column("ts", "time", show_time),
+    Column("device_id", "device"),
+    Column("zone"),
+    Column("kpi"),
+    number("value", show=_value),
+    Column("unit"),
+    Column("is_degraded", "degraded"),
+    Column("event_id", optional=True),
+)
+_KPI_COLUMNS: Final = (
+    Column("kpi"),
+    Column("unit"),
+    number("events"),
+    number("healthy"),
+    number("degraded"),
+    number("min", show=_value),
+    number("mean", show=_value),
+    number("max", show=_value),
+)
+_ZONE_COLUMNS: Final = (
+    Column("kpi"),
+    Column("zone"),
+    number("events"),
+    number("healthy"),
+    number("degraded"),
+)
+
+Device = Annotated[str | None, typer.Option(metavar="ID", help="Of this device.")]
+KpiName = Annotated[str | None, typer.Option("--kpi", metavar="NAME", help="Of this KPI.")]
+Zone = Annotated[str | None, typer.Option(metavar="NAME", help="Of this zone.")]
+
+
+def events_command(
+    device: Device = None,
+    kpi: KpiName = None,
+    zone: Zone = None,
+    since: Since = None,
+    until: Until = None,
+    degraded: Annotated[
+        bool | None, typer.Option("--degraded/--healthy", help="Only above the threshold, or only below.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List stored events, the newest first, as one line each.
+
+    Newest by event id, which is the order of publication; ids of foreign producers that don't begin with
+    their time stand where their first digits put them. Times that are asked for are event times.
+    """
+    settings = load(ConsumerSettings, read_sources())
+    asked = RowFilter(device_id=device, kpi=kpi, zone=zone, since=since, until=until, is_degraded=degraded)
+    with SQLiteRows(settings.database) as rows:
+        found = rows.events(asked, limit or None)
+        records = (row._asdict() | {"unit": _unit(settings.kpis, row.kpi)} for row in found)
+        shown = show_records(records, _EVENT_COLUMNS, as_json=as_json)
+    if shown == 0:
+        remark("no event is stored yet" if asked == EVERY_ROW else "no stored event is of that kind")
+
+
+def summary_command(since: Since = None, until: Until = None, as_json: AsJson = False) -> None:
+    """Count stored events by KPI and zone, healthy and degraded, with the range of their values."""
+    settings = load(ConsumerSettings, read_sources())
+    with SQLiteRows(settings.database) as rows:
+        document = summarize(rows.summary(RowFilter(since=since, until=until)), settings.kpis)
+    show_document(document, _summary_parts(document), as_json=as_json)
+
+
+def summarize(counted: Iterable[SummaryRow], kpis: Kpis) -> dict[str, Any]:
+    """Add the counts of zones up to KPIs, and those to totals."""
+    by_kpi: dict[str, list[SummaryRow]] = {}
+    for row in counted:
+        by_kpi.setdefault(row.kpi, []).append(row)
+    summaries = [_of_kpi(name, rows, kpis) for name, rows in by_kpi.items()]
+    return _counts(sum(one["events"] for one in summaries), sum(one["degraded"] for one in summaries)) | {
+        "kpis": summaries
+    }
+
+
+def _of_kpi(name: str, rows: Sequence[SummaryRow], kpis: Kpis) -> dict[str, Any]:
+    events = sum(row.events for row in rows)
+    return {
+        "kpi": name,
+        "unit": _unit(kpis, name),
+        **_counts(events, sum(row.degraded for row in rows)),
+        "min": min(row.value_min for row in rows),
+        "mean": sum(row.value_total for row in rows) / events,
+        "max": max(row.value_max for row in rows),
+        "zones": [{"zone": row.zone, **_counts(row.events, row.degraded)} for row in rows],
+    }
+
+
+def _counts(events: int, degraded: int) -> dict[str, Any]:
+    return {"events": events, "healthy": events - degraded, "degraded": degraded}
+
+
+def _unit(kpis: Kpis, name: str) -> str | None:
+    """Find a KPI's unit; None for one that was configured when it was stored, and isn't any more."""
+    kpi = kpis.get(name)
+    return None if kpi is None else kpi.unit
+
+
+def _summary_parts(document: Mapping[str, Any]) -> list[Table]:
+    total = {"kpi": "all", "unit": None, "min": None, "mean": None, "max": None} | {
+        name: document[name] for name in ("events", "healthy", "degraded")
+    }
+    zones = [{"kpi": one["kpi"], **zone} for one in document["kpis"] for zone in one["zones"]]
+    kpis = [*document["kpis"], total] if document["kpis"] else []
+    empty = "no event is stored of that time"
+    return [
+        Table("Events by KPI", _KPI_COLUMNS, kpis, empty),
+        Table("Events by zone", _ZONE_COLUMNS, zones, empty),
+    ]

@@ -1,0 +1,130 @@
+"""`telemetry run`: the whole pipeline on this machine, with the audit at its end."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.ops.audit import Audit, prove, show_audit
+from services.ops.doors import Server, open_server
+from services.ops.failures import CommandFailed
+from services.ops.output import AsJson
+from services.ops.pipeline import Pipeline, Plan, RunFailed
+from services.runtime.connection import address
+from services.runtime.settings import ConsumerSettings, ProducerSettings, Sources, load, read_sources
+
+_RATE = 100.0
+_INVALID_RATIO = 0.01
+_DUPLICATE_RATIO = 0.01
+_BATCH_SIZE = 500
+
+
+def run_command(
+    replicas: Annotated[int, typer.Option(min=1, max=64, help="Consumers that share the work.")] = 1,
+    rate: Annotated[float | None, typer.Option(min=0.1, help="Events a second.  [default: 100]")] = None,
+    duration: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds to publish; 0: until Ctrl-C.  [default: PRODUCER_RUN_DURATION]"),
+    ] = None,
+    invalid_ratio: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of invalid events.  [default: 0.01]")
+    ] = None,
+    duplicate_ratio: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share published twice.  [default: 0.01]")
+    ] = None,
+    seed: Annotated[str | None, typer.Option(help="Seed for a repeatable run.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, max=4000, help="Batch of a consumer.  [default: 500]")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", help="Publish this file (JSON lines or CSV; - for stdin).")
+    ] = None,
+    mapping: Annotated[
+        list[str] | None, typer.Option("--map", help="Our field = theirs, such as device_id=sensor.")
+    ] = None,
+    constant: Annotated[
+        list[str] | None, typer.Option("--const", help="Value of a missing field, such as zone=lab.")
+    ] = None,
+    file_format: Annotated[str | None, typer.Option("--format", help="csv or jsonl.")] = None,
+    ts_unit: Annotated[str | None, typer.Option(help="Unit of their times: s, ms, us or ns.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a file where it stopped.")] = False,
+    logs: Annotated[bool, typer.Option("--logs", help="Show the services' JSON logs as well.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole pipeline here: producer, consumers, and the audit at the end.
+
+    Without REDIS_URL or REDIS_HOST it starts a server of its own. Ctrl-C ends the publishing, and the
+    run as soon as everything is stored; a second one ends it at once. Exit code 1 if an event is missing.
+    """
+    sources = read_sources()
+    load(ProducerSettings, sources)  # its errors are better told here than in its log
+    given = {
+        "--rate": _text(rate, sources, "RATE", None if source else _RATE),
+        "--duration": None if duration is None else str(duration),
+        "--invalid-ratio": _text(invalid_ratio, sources, "INVALID_RATIO", None if source else _INVALID_RATIO),
+        "--duplicate-ratio": _text(
+            duplicate_ratio, sources, "DUPLICATE_RATIO", None if source else _DUPLICATE_RATIO
+        ),
+        "--seed": seed,
+        "--from": source,
+        "--format": file_format,
+        "--ts-unit": ts_unit,
+    }
+    options = [part for name, value in given.items() if value is not None for part in (name, value)]
+    options += [part for one in mapping or [] for part in ("--map", one)]
+    options += [part for one in constant or [] for part in ("--const", one)]
+    options += ["--resume"] if resume else []
+    with open_server(load(ConsumerSettings, sources), sources) as server:
+        plan = Plan(
+            replicas=replicas,
+            producer_options=options,
+            batch_size=int(_text(batch_size, sources, "BATCH_SIZE", _BATCH_SIZE) or _BATCH_SIZE),
+            environment=_environment(server.settings),
+            show_logs=logs,
+        )
+        _say_where(server.settings, replicas)
+        result = _run(plan, server)
+    show_audit(result, as_json=as_json)
+    if not as_json:
+        print("look closer: telemetry summary, telemetry events, telemetry dlq list", file=sys.stderr)
+    if result.total.missing:
+        raise typer.Exit(1)
+
+
+def _run(plan: Plan, server: Server) -> Audit:
+    try:
+        Pipeline(plan, server.settings, server.client).run()
+    except RunFailed as error:
+        raise CommandFailed(str(error)) from None
+    return prove(server.settings)
+
+
+def _text(given: float | None, sources: Sources, name: str, otherwise: float | None) -> str | None:
+    """Take an option, else what the settings say, else the default of this command."""
+    if given is not None:
+        return str(given)
+    found = sources.find(name)
+    if found is not None:
+        return found[0]
+    return None if otherwise is None else str(otherwise)
+
+
+def _environment(settings: ConsumerSettings) -> dict[str, str]:
+    """Pass on our own environment, and the server that was found or started."""
+    environment = {**os.environ, "DATA_DIR": str(settings.data_dir)}
+    if not settings.redis_url:
+        environment |= {"REDIS_HOST": settings.redis_host, "REDIS_PORT": str(settings.redis_port)}
+    # The services are found wherever this command was started from.
+    root = str(Path(__file__).resolve().parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return environment
+
+
+def _say_where(settings: ConsumerSettings, replicas: int) -> None:
+    print(
+        f"redis {address(settings)}   stored in {settings.database}   dead letters in "
+        f"{settings.dead_letter_file}   logs in {settings.data_dir / 'logs'}   {replicas} consumers",
+        file=sys.stderr,
+    )

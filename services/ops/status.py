@@ -1,0 +1,318 @@
+"""`telemetry status`: what is where, at this moment. What isn't there yet is said to be so."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Annotated, Any, Final, cast
+
+import redis
+import typer
+
+from services.consumer.errors import ConsumerError
+from services.consumer.sinks.sqlite_rows import SinkAbsent, SQLiteRows
+from services.contract.streams import StreamKeys
+from services.ops.doors import Server
+from services.ops.failures import CommandFailed
+from services.ops.letters import LetterStore, select
+from services.ops.output import (
+    AsJson,
+    Column,
+    Facts,
+    Part,
+    Record,
+    Table,
+    counted,
+    number,
+    remark,
+    show_document,
+    watch,
+)
+from services.ops.server import ServerUnavailable, reachable
+from services.ops.times import show_span, show_time
+from services.runtime.backlog import read_backlog
+from services.runtime.connection import address, connect, explain
+from services.runtime.settings import ConsumerSettings, Sources, load, read_sources
+
+_RUNS_SHOWN: Final = 10
+_NUMBERS: Final = ("pid", "published", "duplicates", "unnumbered", "last")
+_TIMES: Final = ("started_at", "updated_at")
+_ID_BYTES: Final = 16
+"""How an id is kept that a run published and did not number: a replayed file's own."""
+
+
+def _ago(unix_s: float | None) -> str:
+    return "" if unix_s is None else f"{show_span(max(0.0, time.time() - unix_s))} ago"
+
+
+def _yes_or_counted(known: bool) -> str:
+    return "server" if known else "counted here"
+
+
+_GROUPS: Final = (
+    Column("name", "group"),
+    number("lag"),
+    Column("lag_known", "lag told by", _yes_or_counted),
+    number("pending"),
+    number("oldest_pending_age_s", "oldest pending", show_span),
+    Column("last_delivered_id", "last delivered", optional=True),
+)
+_CONSUMERS: Final = (
+    Column("name", "consumer"),
+    Column("group"),
+    number("pending"),
+    number("idle_s", "idle", show_span),
+)
+_REASONS: Final = (Column("reason"), number("letters"), number("replayed"))
+_RUNS: Final = (
+    Column("run"),
+    Column("source"),
+    Column("host", optional=True),
+    Column("pid", right=True, optional=True),
+    number("published"),
+    number("duplicates"),
+    number("unnumbered"),
+    number("foreign"),
+    Column("started_at", "started", show_time, optional=True),
+    Column("updated_at", "last seen", _ago),
+    Column("done"),
+)
+
+
+def status_command(
+    watching: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C.")] = False,
+    interval: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="Time between two looks, with --watch.")
+    ] = 2.0,
+    as_json: AsJson = False,
+) -> None:
+    """Show stream, groups, consumers, sink, dead letters and producer runs as they are now.
+
+    With --watch and no terminal: one line each time. Exit code 1 if Redis, the sink or the dead letters
+    can't be read; what isn't there yet is no error.
+    """
+    sources = read_sources()
+    with ExitStack() as stack:
+        settings = _found(stack, load(ConsumerSettings, sources), sources)
+        if watching:
+            try:
+                watch(_looks(settings, interval), status_parts, status_line, as_json=as_json)
+            except KeyboardInterrupt:  # the way to end it, so no error
+                return
+        document = look(settings)
+    show_document(document, status_parts(document), as_json=as_json)
+    if errors := _errors(document):
+        raise CommandFailed("\n".join(errors))
+
+
+def look(settings: ConsumerSettings) -> dict[str, Any]:
+    """Look at everything once; an `error` stands in a part that can't be read."""
+    document: dict[str, Any] = {"at": time.time()}
+    with connect(settings) as client:
+        server = Server(client, settings)
+        document |= _server_parts(server)
+        document["database"] = _database(settings)
+        document["dead_letters"] = _dead_letters(server)
+    return document
+
+
+def status_line(document: Record) -> str:
+    """Say the most important of it in one line; `-` for what isn't known."""
+    ours: Record = next((one for one in document["groups"] if one["is_ours"]), {})
+    stream = document["stream"] or {}
+    runs = document["runs"]
+    published = sum(run[kind] for run in runs for kind in ("published", "unnumbered", "foreign"))
+    numbers = {
+        "published": published if runs else None,
+        "stored": document["database"].get("rows"),
+        "dead": document["dead_letters"].get("letters"),
+        "length": stream.get("length"),
+        "lag": ours.get("lag"),
+        "pending": ours.get("pending"),
+    }
+    told = " ".join(f"{name}={'-' if value is None else value}" for name, value in numbers.items())
+    oldest = f"{ours['oldest_pending_age_s']:.1f}s" if ours else "-"
+    line = (
+        f"{show_time(document['at'])} {told} oldest_pending={oldest} consumers={len(document['consumers'])}"
+    )
+    return "  ".join([line, *_errors(document)])
+
+
+def status_parts(document: Record) -> list[Part]:
+    """Lay it out for a person, part by part."""
+    server, database = document["server"], document["database"]
+    told = server.get("error") or f"{server['name']} {server['version']} at {server['address']}"
+    rows = database.get("error") or database.get("note") or f"{database['rows']:,} rows in {database['path']}"
+    facts = [("server", told), ("sink", rows)]
+    letters = _letters_part(document["dead_letters"])
+    if "error" in server:  # nothing is known of what is in it
+        return [Facts("Pipeline", facts), letters]
+    stream = document["stream"]
+    length = "no stream yet" if stream is None else f"{stream['length']:,} entries"
+    facts.insert(1, ("stream", f"{document['stream_name']}: {length}"))
+    return [
+        Facts("Pipeline", facts),
+        Table("Groups", _GROUPS, document["groups"], "none yet; a consumer makes its group"),
+        Table("Consumers", _CONSUMERS, document["consumers"]),
+        letters,
+        _runs_part(document["runs"]),
+    ]
+
+
+def _runs_part(runs: Sequence[Record]) -> Part:
+    many = len(runs) > _RUNS_SHOWN
+    title = f"Producer runs, the newest {_RUNS_SHOWN} of {len(runs):,}" if many else "Producer runs"
+    return Table(title, _RUNS, runs[-_RUNS_SHOWN:], "none has published here")
+
+
+def _found(stack: ExitStack, settings: ConsumerSettings, sources: Sources) -> ConsumerSettings:
+    """Find the server, for as long as the stack is open; without any the rest is still shown."""
+    try:
+        return stack.enter_context(reachable(settings, sources))
+    except ServerUnavailable as error:
+        remark(str(error))
+        return settings
+
+
+def _looks(settings: ConsumerSettings, interval_s: float) -> Iterator[Record]:
+    while True:
+        yield look(settings)
+        time.sleep(interval_s)
+
+
+def _server_parts(server: Server) -> dict[str, Any]:
+    """Ask the server for its share; the error alone when it can't be asked."""
+    settings = server.settings
+    parts: dict[str, Any] = {
+        "stream_name": settings.stream_name,
+        "stream": None,
+        "groups": [],
+        "consumers": [],
+        "runs": [],
+    }
+    try:
+        about = server.client.info("server")
+        parts |= _stream(server.client, settings.keys, time.time())
+        parts["runs"] = _runs(server.client, settings.keys)
+    except redis.RedisError as error:
+        return parts | {"server": {"address": address(settings), "error": explain(error, settings)}}
+    name = str(about.get("server_name", "redis"))
+    version = about.get(f"{name}_version", about["redis_version"])
+    return parts | {"server": {"address": address(settings), "name": name, "version": version}}
+
+
+def _stream(client: redis.Redis, keys: StreamKeys, now: float) -> dict[str, Any]:
+    """Look at the stream, its groups and their consumers; empty when there is none."""
+    if not client.exists(keys.stream):
+        return {}
+    groups: list[Record] = []
+    consumers: list[Record] = []
+    for info in client.xinfo_groups(keys.stream):
+        name = info["name"].decode()
+        backlog = read_backlog(client, StreamKeys(keys.stream, name))
+        if backlog is None:  # removed meanwhile
+            continue
+        groups.append(
+            {
+                "name": name,
+                "is_ours": name == keys.group,
+                "lag": backlog.lag,
+                "lag_known": backlog.lag_known,
+                "pending": backlog.pending,
+                "oldest_pending_age_s": backlog.oldest_pending_age_s(now),
+                "last_delivered_id": backlog.last_delivered_id,
+            }
+        )
+        consumers += (
+            {"name": one.name, "group": name, "pending": one.pending, "idle_s": one.idle_ms / 1000}
+            for one in backlog.consumers
+        )
+    return {"stream": {"length": client.xlen(keys.stream)}, "groups": groups, "consumers": consumers}
+
+
+def _runs(client: redis.Redis, keys: StreamKeys) -> list[dict[str, Any]]:
+    """Read what each producer run says about itself, the newest last."""
+    names = sorted(run.decode() for run in cast("set[bytes]", client.smembers(keys.runs)))
+    pipeline = client.pipeline(transaction=False)
+    for name in names:
+        pipeline.hgetall(keys.run(name))
+        pipeline.strlen(keys.run_ids(name))
+    answers = pipeline.execute()
+    runs = [_run(*one) for one in zip(names, answers[::2], answers[1::2], strict=True)]
+    return sorted(runs, key=lambda run: run["started_at"] or 0.0)
+
+
+def _run(name: str, record: Mapping[bytes, bytes], ids_bytes: int) -> dict[str, Any]:
+    texts = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in record.items()}
+    return {
+        "run": name,
+        "source": texts.get("source"),
+        "host": texts.get("host"),
+        **{key: int(_number(texts.get(key)) or 0) for key in _NUMBERS},
+        "foreign": ids_bytes // _ID_BYTES,
+        **{key: _number(texts.get(key)) for key in _TIMES},
+        "line": int(_number(texts.get("line")) or 0) if "line" in texts else None,
+        "done": texts["done"] == "1" if "done" in texts else None,
+    }
+
+
+def _number(text: str | None) -> float | None:
+    """Read a number that a producer has written; None where there is none."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
+
+
+def _database(settings: ConsumerSettings) -> dict[str, Any]:
+    path = str(settings.database)
+    try:
+        with SQLiteRows(settings.database) as rows:
+            return {"path": path, "rows": rows.count()}
+    except SinkAbsent as absent:
+        return {"path": path, "rows": None, "note": str(absent)}
+    except ConsumerError as error:
+        return {"path": path, "rows": None, "error": str(error)}
+
+
+def _dead_letters(server: Server) -> dict[str, Any]:
+    settings = server.settings
+    in_file = settings.dead_letters == "file"
+    place = str(settings.dead_letter_file) if in_file else settings.keys.dead_letters
+    try:
+        return {"place": place, **_counted_letters(server.letters)}
+    except redis.RedisError as error:
+        return {"place": place, "error": explain(error, settings)}
+    except OSError as error:
+        return {"place": place, "error": f"{error.filename}: {error.strerror}"}
+
+
+def _counted_letters(store: LetterStore) -> dict[str, Any]:
+    letters: Counter[str] = Counter()
+    replayed: Counter[str] = Counter()
+    for one in select(store):
+        letters[one.letter.reason] += 1
+        replayed[one.letter.reason] += one.replayed_at is not None
+    return {
+        "letters": letters.total(),
+        "replayed": replayed.total(),
+        "purged": sum(1 for _ in store.purged()),
+        "reasons": [
+            {"reason": reason, "letters": count, "replayed": replayed[reason]}
+            for reason, count in letters.most_common()
+        ],
+    }
+
+
+def _letters_part(dead_letters: Record) -> Part:
+    if "error" in dead_letters:
+        return Facts("Dead letters", (("error", dead_letters["error"]),))
+    letters, purged = counted(dead_letters["letters"]), dead_letters["purged"]
+    gone = f", {purged:,} purged" if purged else ""
+    title = f"Dead letters: {letters} in {dead_letters['place']}{gone}"
+    return Table(title, _REASONS, dead_letters["reasons"])
+
+
+def _errors(document: Record) -> list[str]:
+    parts = (document["server"], document["database"], document["dead_letters"])
+    return list(dict.fromkeys(part["error"] for part in parts if "error" in part))
