@@ -1,0 +1,52 @@
+"""The servers that every test may ask for. See servers.py."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from servers import KINDS, Absent, LocalServer, Server, Servers, local_binary, shared_server
+
+# Few examples and no deadline: the machine may be busy. HYPOTHESIS_PROFILE=thorough looks longer.
+settings.register_profile(
+    "quick", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Give the shared servers by the name of their kind."""
+    running = Servers(tmp_path_factory.mktemp("servers"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(params=[kind.name for kind in KINDS])
+def server(request: pytest.FixtureRequest, servers: Servers) -> Server:
+    """Give each real server in turn, with an empty database."""
+    return shared_server(servers, request.param)
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Callable[..., LocalServer]]:
+    """Start servers of one's own, with append-only files; each ends with the test."""
+    started: list[LocalServer] = []
+
+    def start(*options: str) -> LocalServer:
+        folder = tmp_path / f"server-{len(started)}"
+        try:
+            binary = local_binary()
+        except Absent as why:
+            pytest.skip(str(why))
+        durable = ("--appendonly", "yes", "--appendfsync", "always")
+        one = LocalServer(binary, folder, *durable, *options, name=f"own-{len(started)}")
+        started.append(one)
+        one.start()
+        return one
+
+    yield start
+    for one in started:
+        one.kill()

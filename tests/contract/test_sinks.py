@@ -1,0 +1,180 @@
+"""One suite over every sink: what the consumer relies on, whatever is behind it."""
+
+import math
+from collections.abc import Iterator
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+from fakes import FakeSink
+from hypothesis import given
+from hypothesis import strategies as st
+from samples import id_of, row
+
+from services.consumer.entry import Sink
+from services.consumer.errors import RowsRefused
+from services.consumer.sinks.sqlite import SQLiteSink
+from services.contract.event import Row
+
+
+class Rig:
+    """A sink, and a look at what it holds that doesn't go through it."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self._path = folder / f"{kind}.db"
+        self._fake = FakeSink()
+        self.sink: Sink = self._fake if kind == "fake" else SQLiteSink(self._path, 1000, lambda: 1.0)
+
+    def rows(self) -> dict[str, Row]:
+        """Read what is stored, by id."""
+        if self.sink is self._fake:
+            return dict(self._fake.rows)
+        import sqlite3
+        from contextlib import closing
+
+        with closing(sqlite3.connect(self._path)) as connection:
+            columns = "event_id, device_id, zone, ts, kpi, value, is_degraded"
+            found = connection.execute(f"SELECT {columns} FROM telemetry_events").fetchall()  # noqa: S608 - a constant
+        return {one[0]: Row._make(one) for one in found}
+
+
+@pytest.fixture(params=["sqlite", "fake"])
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    """Give each sink in turn, empty."""
+    one = Rig(request.param, tmp_path)
+    yield one
+    one.sink.close()
+
+
+@pytest.fixture(params=["sqlite", "fake"], scope="module")
+def lasting_rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """Give each sink in turn, for the many examples of a property."""
+    one = Rig(request.param, tmp_path_factory.mktemp("sink"))
+    yield one
+    one.sink.close()
+
+
+def test_rows_are_stored_as_they_were_given(rig: Rig) -> None:
+    """Each row of a write is found again, field by field."""
+    rows = [row(1), row(2, is_degraded=True, value=0.0), row(3, device_id="Gerät ☃ 7", zone="a'; DROP--")]
+    assert rig.sink.write(rows) == (3, [])
+    assert rig.rows() == {one.event_id: one for one in rows}
+
+
+def test_a_row_written_again_is_no_second_row(rig: Rig) -> None:
+    """A second write of the same content inserts nothing and is no conflict."""
+    rig.sink.write([row(1), row(2)])
+    assert rig.sink.write([row(2), row(3), row(1)]) == (1, [])
+    assert len(rig.rows()) == 3
+
+
+def test_a_threshold_that_changed_makes_no_conflict(rig: Rig) -> None:
+    """The same event judged by another threshold is a duplicate, and the first judgement stays."""
+    rig.sink.write([row(1, is_degraded=False)])
+    assert rig.sink.write([row(1, is_degraded=True)]) == (0, [])
+    assert rig.rows()[id_of(1)].is_degraded == 0
+
+
+@pytest.mark.parametrize(
+    "change", [{"device_id": "x"}, {"zone": "x"}, {"ts": 1.0}, {"kpi": "pressure"}, {"value": 1.0}]
+)
+def test_another_content_under_a_stored_id_is_a_conflict(rig: Rig, change: dict[str, object]) -> None:
+    """The position of the conflicting row is named, the others are stored, the first content stays."""
+    rig.sink.write([row(2)])
+    assert rig.sink.write([row(1), row(2, **change), row(3)]) == (2, [1])
+    assert rig.rows() == {id_of(number): row(number) for number in (1, 2, 3)}
+
+
+def test_a_write_may_hold_the_same_row_twice(rig: Rig) -> None:
+    """Duplicates within one write leave one row."""
+    assert rig.sink.write([row(1), row(2), row(1), row(1)]) == (2, [])
+    assert len(rig.rows()) == 2
+
+
+def test_a_write_may_contradict_itself(rig: Rig) -> None:
+    """Of two contents of one id in one write the first is stored, and the second is the conflict."""
+    assert rig.sink.write([row(1, value=1.0), row(2), row(1, value=2.0)]) == (2, [2])
+    assert rig.rows()[id_of(1)].value == 1.0
+
+
+def test_rows_may_come_in_any_order(rig: Rig) -> None:
+    """Older ids after newer ones are stored all the same."""
+    for number, order in enumerate(permutations([3, 1, 2])):
+        assert rig.sink.write([row(10 * number + one) for one in order]) == (3, [])
+    assert len(rig.rows()) == 18
+
+
+def test_a_write_of_nothing_is_fine(rig: Rig) -> None:
+    """An empty write stores nothing and says so."""
+    assert rig.sink.write([]) == (0, [])
+
+
+REFUSED = {
+    "a value that is no number": {"value": math.nan},
+    "a time that is no number": {"ts": math.nan},
+    "an infinite value": {"value": math.inf},
+    "a negative value": {"value": -1.0},
+    "a text for a number": {"value": "hot"},
+    "a list for a number": {"value": [1.0]},
+    "bytes for a text": {"zone": b"zone"},
+    "an integer beyond 64 bits": {"value": 2**63},
+    "half of a surrogate pair": {"device_id": "\ud800"},
+    "no value": {"value": None},
+    "no device": {"device_id": None},
+    "no id": {"event_id": None},
+    "a flag that is none": {"is_degraded": 2},
+}
+
+
+@pytest.mark.parametrize("change", REFUSED.values(), ids=REFUSED.keys())
+def test_a_refused_row_leaves_nothing_of_its_write(rig: Rig, change: dict[str, object]) -> None:
+    """One row that can't be stored refuses its whole write, and the sink goes on working."""
+    rig.sink.write([row(1)])
+    with pytest.raises(RowsRefused):
+        rig.sink.write([row(2), row(3, **change), row(4)])
+    assert set(rig.rows()) == {id_of(1)}
+    assert rig.sink.write([row(2), row(4)]) == (2, [])
+
+
+def test_a_refused_row_after_hundreds_leaves_nothing_either(rig: Rig) -> None:
+    """All or nothing holds for a write that a sink has to cut into several statements."""
+    with pytest.raises(RowsRefused):
+        rig.sink.write([*(row(number) for number in range(350)), row(999, value=math.nan)])
+    assert rig.rows() == {}
+
+
+def test_the_largest_batch_is_one_write(rig: Rig) -> None:
+    """Four thousand rows, with a duplicate and a conflict among them, are stored in one write."""
+    rows = [row(number) for number in range(4000)]
+    rows[3999] = row(0)
+    rows[2000] = row(7, value=1.0)
+    assert rig.sink.write(rows) == (3998, [2000])
+    assert len(rig.rows()) == 3998
+
+
+@given(
+    value=st.floats(min_value=0, allow_nan=False, allow_infinity=False),
+    ts=st.floats(allow_nan=False, allow_infinity=False),
+    label=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=130),
+    is_degraded=st.booleans(),
+    number=st.integers(1, 2**36 - 1),
+)
+def test_every_content_comes_back_exactly(
+    lasting_rig: Rig, value: float, ts: float, label: str, is_degraded: bool, number: int
+) -> None:
+    """Numbers come back to the last bit, texts to the last character; so a rewrite is a duplicate."""
+    one = row(number, value=value, ts=ts, device_id=label, is_degraded=is_degraded)
+    first = lasting_rig.sink.write([one])
+    stored = lasting_rig.rows()[one.event_id]
+    if first.conflicts:  # this number came before, with another content
+        assert stored[:6] != one[:6]
+    else:
+        assert stored[:6] == one[:6]
+        assert lasting_rig.sink.write([one]) == (0, [])
+
+
+def test_a_probe_leaves_no_event(rig: Rig) -> None:
+    """The sink can be asked again and again whether it takes writes; no row comes of it."""
+    rig.sink.probe()
+    rig.sink.probe()
+    assert rig.rows() == {}

@@ -1,0 +1,236 @@
+"""One suite over every source: what the consumer relies on, whatever is behind it."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any, Protocol
+
+import pytest
+from fakes import FakeSource, FakeStream
+from samples import event_fields, flat
+from servers import KINDS, Server, Servers, shared_server
+
+from services.consumer.entry import Entry, Source
+from services.consumer.errors import SourceUnavailable
+from services.consumer.source import RedisSource
+from services.contract.streams import StreamKeys
+from services.runtime.metrics import Metrics
+
+KEYS = StreamKeys()
+
+
+class Rig(Protocol):
+    """A stream, its consumers, and a look at both that doesn't go through them."""
+
+    def publish(self, fields: list[bytes]) -> bytes: ...
+    def open(self, batch_size: int) -> Source: ...
+    def pending(self) -> set[bytes]: ...
+    def break_next_ack(self, source: Source) -> None: ...
+
+
+class FakeRig:
+    def __init__(self) -> None:
+        self._stream = FakeStream()
+
+    def publish(self, fields: list[bytes]) -> bytes:
+        return self._stream.publish(fields)
+
+    def open(self, batch_size: int) -> Source:
+        return FakeSource(self._stream, batch_size)
+
+    def pending(self) -> set[bytes]:
+        return set(self._stream.pending)
+
+    def break_next_ack(self, source: Source) -> None:
+        assert isinstance(source, FakeSource)
+        source.failures.append("ack")
+
+
+class RedisRig:
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._client = server.client()
+
+    def publish(self, fields: list[bytes]) -> bytes:
+        entry_id: bytes = self._client.execute_command("XADD", KEYS.stream, "*", *fields)
+        return entry_id
+
+    def open(self, batch_size: int) -> Source:
+        return RedisSource(
+            self._server.client(),
+            KEYS,
+            "consumer-1",
+            batch_size=batch_size,
+            block_ms=20,
+            claim_idle_ms=60_000,
+            claim_interval_s=60.0,
+            monotonic=time.monotonic,
+            metrics=Metrics("consumer"),
+            logger=logging.getLogger("test"),
+        )
+
+    def pending(self) -> set[bytes]:
+        found: Any = self._client.xpending_range(KEYS.stream, KEYS.group, "-", "+", 1000)
+        return {one["message_id"] for one in found}
+
+    def break_next_ack(self, source: Source) -> None:
+        assert isinstance(source, RedisSource)
+        self._client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    def close(self) -> None:
+        self._client.close()
+
+
+@pytest.fixture(params=["fake", *(kind.name for kind in KINDS)])
+def rig(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Rig]:
+    """Give each source's stream in turn, empty."""
+    if request.param == "fake":
+        yield FakeRig()
+        return
+    with closing(RedisRig(shared_server(servers, request.param))) as one:
+        yield one
+
+
+def take(source: Source, reads: int = 20) -> list[Entry]:
+    """Read, without acknowledging, until nothing comes."""
+    taken: list[Entry] = []
+    for _ in range(reads):
+        page = source.read()
+        if not page:
+            break
+        taken += page
+    return taken
+
+
+def settle(source: Source, on_batch: Callable[[list[Entry]], object] = lambda _: None) -> list[Entry]:
+    """Read and acknowledge until nothing comes."""
+    settled: list[Entry] = []
+    while page := source.read():
+        on_batch(page)
+        source.ack(page)
+        settled += page
+    return settled
+
+
+def ack_and_read(source: Source, entries: list[Entry]) -> None:
+    """Acknowledge, and read: a failure shows at the one or at the other."""
+    source.ack(entries)
+    source.read()
+
+
+def test_entries_come_in_the_order_of_their_publication(rig: Rig) -> None:
+    """What was published before the first consumer came is given whole, in order, at most a batch a read."""
+    published = [(rig.publish(event_fields(number)), event_fields(number)) for number in range(25)]
+    sizes: list[int] = []
+    with closing(rig.open(batch_size=10)) as source:
+        settled = settle(source, lambda page: sizes.append(len(page)))
+    assert [(entry.entry_id, entry.fields) for entry in settled] == published
+    assert sizes == [10, 10, 5]
+    assert {entry.deliveries for entry in settled} == {1}
+
+
+def test_an_empty_stream_gives_an_empty_read(rig: Rig) -> None:
+    """A read gives nothing after its waiting time, and what is published later still comes."""
+    with closing(rig.open(batch_size=10)) as source:
+        assert source.read() == []
+        entry_id = rig.publish(event_fields(1))
+        assert [entry.entry_id for entry in source.read()] == [entry_id]
+
+
+def test_what_was_not_acknowledged_comes_again_after_a_restart(rig: Rig) -> None:
+    """A restarted consumer gets its unsettled entries first, with the delivery counted."""
+    ids = [rig.publish(event_fields(number)) for number in range(3)]
+    with closing(rig.open(batch_size=10)) as source:
+        source.ack(source.read()[1:2])
+        source.drain()
+    late = rig.publish(event_fields(4))
+    with closing(rig.open(batch_size=10)) as source:
+        again = source.read()
+        assert [(entry.entry_id, entry.deliveries) for entry in again] == [(ids[0], 2), (ids[2], 2)]
+        source.ack(again)
+        assert [(entry.entry_id, entry.deliveries) for entry in source.read()] == [(late, 1)]
+
+
+def test_every_delivery_is_counted(rig: Rig) -> None:
+    """An entry that is never settled tells how often it came, and comes alone after the second time."""
+    ids = [rig.publish(event_fields(number)) for number in range(3)]
+    seen = []
+    for _ in range(5):
+        with closing(rig.open(batch_size=10)) as source:
+            page = source.read()
+            seen.append(([entry.entry_id for entry in page], page[0].deliveries))
+    assert seen == [(ids, 1), (ids, 2), (ids[:1], 3), (ids[:1], 4), (ids[:1], 5)]
+
+
+def test_an_acknowledged_entry_never_comes_again(rig: Rig) -> None:
+    """After a restart only new entries are given."""
+    for number in range(5):
+        rig.publish(event_fields(number))
+    with closing(rig.open(batch_size=2)) as source:
+        settle(source)
+    assert rig.pending() == set()
+    with closing(rig.open(batch_size=2)) as source:
+        assert source.read() == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        flat([(b"\xff\xfe", b"\x00\x80"), ("value", "")]),
+        flat([("event_id", "1"), ("event_id", "2")]),
+        flat([("only", "one")]),
+        flat([("big", b"\x00" * 300_000)]),
+        flat([(f"name-{number}", "x") for number in range(3000)]),
+    ],
+    ids=["not UTF-8", "a name twice", "foreign", "large", "many fields"],
+)
+def test_foreign_entries_come_untouched(rig: Rig, fields: list[bytes]) -> None:
+    """Whatever bytes were published are given as they are, at recovery as at first."""
+    rig.publish(fields)
+    rig.publish(event_fields(2))
+    for _ in range(2):
+        with closing(rig.open(batch_size=10)) as source:
+            assert [entry.fields for entry in source.read()] == [fields, event_fields(2)]
+
+
+def test_a_full_batch_does_not_hide_the_next(rig: Rig) -> None:
+    """What was asked for ahead is given, by the next read or by a drain, and nothing is left unseen."""
+    ids = [rig.publish(event_fields(number)) for number in range(6)]
+    with closing(rig.open(batch_size=2)) as source:
+        first, second = source.read(), source.read()
+        drained = source.drain()
+        seen = [entry.entry_id for entry in (*first, *second, *drained)]
+        assert seen == ids[: len(seen)]
+        assert rig.pending() == set(seen)
+        assert source.drain() == []
+
+
+def test_entries_that_were_read_and_left_come_again_after_a_failure(rig: Rig) -> None:
+    """After an error of the stream, everything unsettled is given again before anything new."""
+    ids = [rig.publish(event_fields(number)) for number in range(4)]
+    with closing(rig.open(batch_size=2)) as source:
+        first = source.read()
+        rig.break_next_ack(source)
+        with pytest.raises(SourceUnavailable):
+            ack_and_read(source, first[:1])
+        rest = settle(source)
+    assert [entry.entry_id for entry in rest] == ids[1:]
+    assert rig.pending() == set()
+
+
+def test_a_failed_acknowledgement_is_made_good_before_the_next_read(rig: Rig) -> None:
+    """What is durable is acknowledged later and never given again."""
+    for number in range(3):
+        rig.publish(event_fields(number))
+    with closing(rig.open(batch_size=10)) as source:
+        page = source.read()
+        rig.break_next_ack(source)
+        with pytest.raises(SourceUnavailable) as caught:
+            ack_and_read(source, page)
+        assert caught.value.kind
+        assert rig.pending() == {entry.entry_id for entry in page}
+        assert source.read() == []
+        assert rig.pending() == set()
+    with closing(rig.open(batch_size=10)) as source:
+        assert take(source) == []

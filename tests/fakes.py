@@ -1,0 +1,257 @@
+"""In-memory doors and time: they keep their promises, record what they did, and fail when told to."""
+
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from services.consumer.dead_letters.letter import DeadLetter, dead_letter, parse_letter
+from services.consumer.entry import Dead, DeadLetters, Entry, Sink, Source, Written
+from services.consumer.errors import DeadLettersUnavailable, RowsRefused, SinkUnavailable, SourceUnavailable
+from services.consumer.persist import Pausing
+from services.consumer.upkeep import Upkeep
+from services.contract.event import Row
+
+
+class FakeClock:
+    """Time that passes only by sleeping. `stop_after` sleeps it asks to stop."""
+
+    def __init__(self, now: float = 1_800_000_000.0, stop_after: int | None = None) -> None:
+        self.started_at = now
+        self.elapsed = 0.0
+        self.sleeps: list[float] = []
+        self.stop_after = stop_after
+        self.on_sleep: Callable[[], None] = lambda: None
+        self._stopping = False
+
+    def now(self) -> float:
+        return self.started_at + self.elapsed
+
+    def monotonic(self) -> float:
+        return self.elapsed
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.elapsed += seconds
+        self.on_sleep()
+        if self.stop_after is not None and len(self.sleeps) >= self.stop_after:
+            self._stopping = True
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    def is_stopping(self) -> bool:
+        return self._stopping
+
+
+@dataclass
+class FakeStream:
+    """A stream and its group: what outlives a consumer."""
+
+    entries: list[tuple[bytes, list[bytes]]] = field(default_factory=list)
+    given: int = 0
+    """How many were delivered for the first time."""
+    pending: dict[bytes, int] = field(default_factory=dict)
+    """Deliveries of each entry that is not acknowledged."""
+    acked: list[bytes] = field(default_factory=list)
+
+    def publish(self, fields: Sequence[bytes]) -> bytes:
+        entry_id = b"1700000000000-%d" % (len(self.entries) + 1)
+        self.entries.append((entry_id, list(fields)))
+        return entry_id
+
+    @property
+    def is_drained(self) -> bool:
+        return self.given == len(self.entries) and not self.pending
+
+
+class FakeSource:
+    """A consumer of a FakeStream. `failures` names the next steps that fail: read, ack, settle.
+
+    `ack` fails before the acknowledgement, `settle` after it: the answer was lost.
+    """
+
+    def __init__(self, stream: FakeStream, batch_size: int = 10) -> None:
+        self.stream = stream
+        self.batch_size = batch_size
+        self.failures: list[str] = []
+        self.on_ack: Callable[[Sequence[Entry]], None] = lambda _: None
+        self.on_empty: Callable[[], None] = lambda: None
+        self._recovering = True
+        self._settled: list[bytes] = []
+
+    def read(self) -> list[Entry]:
+        self._settle()
+        self._fail_if_told("read")
+        if self._recovering:
+            if recovered := self._own_pending():
+                return recovered
+            self._recovering = False
+        fresh = self.stream.entries[self.stream.given : self.stream.given + self.batch_size]
+        self.stream.given += len(fresh)
+        self.stream.pending |= {entry_id: 1 for entry_id, _ in fresh}
+        if not fresh:
+            self.on_empty()
+        return [Entry(entry_id, list(fields)) for entry_id, fields in fresh]
+
+    def drain(self) -> list[Entry]:
+        return []
+
+    def ack(self, entries: Sequence[Entry]) -> None:
+        self.on_ack(entries)
+        self._settled += [entry.entry_id for entry in entries]
+        self._settle()
+
+    def close(self) -> None:
+        self._settled = []
+
+    def _own_pending(self) -> list[Entry]:
+        waiting = sorted(self.stream.pending, key=lambda entry_id: int(entry_id.split(b"-")[1]))
+        if not waiting:
+            return []
+        # As RedisSource does: what was delivered twice is given alone.
+        trusted = [one for one in waiting[: self.batch_size] if self.stream.pending[one] < 2]
+        page = trusted if trusted[:1] == waiting[:1] else waiting[:1]
+        contents = dict(self.stream.entries)
+        for entry_id in page:
+            self.stream.pending[entry_id] += 1
+        return [Entry(one, list(contents[one]), self.stream.pending[one]) for one in page]
+
+    def _settle(self) -> None:
+        if not self._settled:
+            return
+        self._fail_if_told("ack")
+        for entry_id in self._settled:
+            if self.stream.pending.pop(entry_id, None) is not None:
+                self.stream.acked.append(entry_id)
+        self._fail_if_told("settle")
+        self._settled = []
+
+    def _fail_if_told(self, step: str) -> None:
+        if self.failures and self.failures[0] == step:
+            self.failures.pop(0)
+            self._recovering = True
+            raise SourceUnavailable(f"told to fail at {step}", "told")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _is_number(value: object) -> bool:
+    if not isinstance(value, int | float):
+        return False
+    return -(2**63) <= value < 2**63 if isinstance(value, int) else not math.isnan(value)
+
+
+def _fits(row: Row) -> bool:
+    texts = (row.event_id, row.device_id, row.zone, row.kpi)
+    return (
+        all(map(_is_text, texts))
+        and _is_number(row.ts)
+        and _is_number(row.value)
+        and 0 <= row.value < math.inf
+        and row.is_degraded in {0, 1}
+    )
+
+
+class FakeSink:
+    """Rows by id. It takes no writes while `down`, or for the next calls that `outages` says.
+
+    `refuses` and `is_stuck` are asked about each row: the first refuses it, the second makes the
+    write that holds it fail as if the sink were away, while a probe is answered.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        self.inserts: list[str] = []
+        self.sizes: list[int] = []
+        """The size of each write that was tried."""
+        self.probes = 0
+        self.down = False
+        self.outages: list[bool] = []
+        """For each call from now on, whether it fails; after the last, none does."""
+        self.refuses: Callable[[Row], bool] = lambda _: False
+        self.is_stuck: Callable[[Row], bool] = lambda _: False
+
+    def write(self, rows: Sequence[Row]) -> Written:
+        self.sizes.append(len(rows))
+        self._fail_if_told()
+        if any(map(self.is_stuck, rows)):
+            raise SinkUnavailable("stuck at a row", "stuck")
+        if any(self.refuses(row) or not _fits(row) for row in rows):
+            raise RowsRefused("told to refuse a row", "told")
+        inserted = 0
+        conflicts = []
+        for position, row in enumerate(rows):
+            stored = self.rows.get(row.event_id)
+            if stored is None:
+                self.rows[row.event_id] = row
+                self.inserts.append(row.event_id)
+                inserted += 1
+            elif stored[:6] != row[:6]:
+                conflicts.append(position)
+        return Written(inserted, conflicts)
+
+    def probe(self) -> None:
+        self.probes += 1
+        self._fail_if_told()
+
+    def close(self) -> None:
+        """Keep the rows: a file outlives its connection."""
+
+    def _fail_if_told(self) -> None:
+        if self.down or (self.outages and self.outages.pop(0)):
+            raise SinkUnavailable("told to be away", "told")
+
+
+class FakeDeadLetters:
+    """Letters in a list, as their JSON lines. `failures`: for each put from now on, whether it fails."""
+
+    def __init__(self, now: Callable[[], float] = lambda: 0.0, consumer: str = "") -> None:
+        self.lines: list[str] = []
+        self.failures: list[bool] = []
+        self._now = now
+        self._consumer = consumer
+        self._replayed: dict[str, float] = {}
+        self._purged: dict[str, str | None] = {}
+
+    def put(self, dead: Sequence[Dead]) -> None:
+        if self.failures and self.failures.pop(0):
+            raise DeadLettersUnavailable("told to be away", "told")
+        self.lines += [dead_letter(one, self._now(), self._consumer).to_json() for one in dead]
+
+    def read(self) -> Iterator[DeadLetter]:
+        return map(parse_letter, self.lines)
+
+    def replayed(self) -> dict[str, float]:
+        return self._replayed
+
+    def purged(self) -> Iterator[tuple[str, str | None]]:
+        return iter(self._purged.items())
+
+    def mark_replayed(self, replayed: Sequence[tuple[str, str]]) -> None:
+        self._replayed |= dict.fromkeys((old for old, _ in replayed), self._now())
+
+    def purge(self, entry_ids: Collection[str]) -> int:
+        gone = [letter for letter in self.read() if letter.entry_id in entry_ids]
+        self._purged |= {letter.entry_id: letter.text("event_id") for letter in gone}
+        self.lines = [line for line in self.lines if parse_letter(line).entry_id not in entry_ids]
+        return len(gone)
+
+    def close(self) -> None:
+        """Keep the letters: a file outlives its descriptor."""
+
+
+class NoUpkeep(Upkeep):
+    """Nothing to look after: there is no server."""
+
+    def __init__(self) -> None:  # no super().__init__: that one wants a client
+        pass
+
+    def run_due(self) -> None:
+        pass
+
+
+def keep_their_promises() -> tuple[Source, Sink, DeadLetters, Pausing]:
+    """Let mypy check the fakes against the protocols they stand for."""
+    return FakeSource(FakeStream()), FakeSink(), FakeDeadLetters(), FakeClock()

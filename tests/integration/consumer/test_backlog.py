@@ -1,0 +1,191 @@
+"""read_backlog tells the true lag on every server, also where the server itself is wrong."""
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+import redis
+from consumers import KEYS, Consumer, publish
+from servers import Server
+
+from services.runtime.backlog import Backlog, read_backlog
+
+
+def read(client: redis.Redis, count: int) -> None:
+    """Let the group read so many, and acknowledge none."""
+    client.xreadgroup(KEYS.group, "c", {KEYS.stream: ">"}, count=count)
+
+
+def true_lag(client: redis.Redis) -> int:
+    """Count what the group has not been given, by hand."""
+    groups: Any = client.xinfo_groups(KEYS.stream)
+    return len(client.xrange(KEYS.stream, "(" + groups[0]["last-delivered-id"].decode(), "+"))  # type: ignore[arg-type]
+
+
+def backlog(client: redis.Redis) -> Backlog:
+    """Read the backlog of a stream that is there."""
+    found = read_backlog(client, KEYS)
+    assert found is not None
+    return found
+
+
+def make(client: redis.Redis, count: int, start: str = "0") -> list[bytes]:
+    """Publish, with a group at `start`."""
+    published = publish(client, count)
+    client.xgroup_create(KEYS.stream, KEYS.group, start)
+    return published
+
+
+def nothing_odd(client: redis.Redis) -> None:
+    make(client, 10)
+    read(client, 4)
+
+
+def deleted_unread(client: redis.Redis) -> None:
+    published = make(client, 10)
+    read(client, 4)
+    client.xdel(KEYS.stream, published[6], published[9])
+
+
+def deleted_last_after_catching_up(client: redis.Redis) -> None:
+    published = make(client, 10)
+    read(client, 10)
+    client.xdel(KEYS.stream, published[9])
+
+
+def deleted_read(client: redis.Redis) -> None:
+    published = make(client, 10)
+    read(client, 4)
+    client.xdel(KEYS.stream, published[1])
+
+
+def trimmed_unread(client: redis.Redis) -> None:
+    make(client, 10)
+    read(client, 2)
+    client.xtrim(KEYS.stream, maxlen=5, approximate=False)
+
+
+def trimmed_unread_then_caught_up(client: redis.Redis) -> None:
+    trimmed_unread(client)
+    read(client, 100)
+
+
+def trimmed_unread_then_caught_up_then_published(client: redis.Redis) -> None:
+    trimmed_unread_then_caught_up(client)
+    publish(client, 1, first=50)
+
+
+def trimmed_unread_of_a_fresh_group(client: redis.Redis) -> None:
+    make(client, 10)
+    client.xtrim(KEYS.stream, maxlen=7, approximate=False)
+    read(client, 7)
+    publish(client, 1, first=50)
+
+
+def trimmed_after_catching_up(client: redis.Redis) -> None:
+    make(client, 10)
+    read(client, 10)
+    client.xtrim(KEYS.stream, maxlen=0, approximate=False)
+
+
+def trimmed_after_catching_up_then_published(client: redis.Redis) -> None:
+    trimmed_after_catching_up(client)
+    publish(client, 3, first=50)
+
+
+def group_in_the_middle(client: redis.Redis) -> None:
+    published = make(client, 1)
+    client.xgroup_destroy(KEYS.stream, KEYS.group)
+    published = publish(client, 9, first=2)
+    client.xgroup_create(KEYS.stream, KEYS.group, published[3])
+
+
+def group_in_the_middle_that_reads(client: redis.Redis) -> None:
+    group_in_the_middle(client)
+    read(client, 2)
+
+
+def group_at_an_id_never_given(client: redis.Redis) -> None:
+    make(client, 10, start="5-5")
+
+
+def group_at_the_end(client: redis.Redis) -> None:
+    make(client, 10, start="$")
+    publish(client, 2, first=50)
+
+
+def set_back(client: redis.Redis) -> None:
+    published = make(client, 10)
+    read(client, 10)
+    client.xgroup_setid(KEYS.stream, KEYS.group, published[4])
+
+
+def empty(client: redis.Redis) -> None:
+    client.xgroup_create(KEYS.stream, KEYS.group, "0", mkstream=True)
+
+
+SITUATIONS: list[Callable[[redis.Redis], None]] = [
+    nothing_odd,
+    deleted_unread,
+    deleted_last_after_catching_up,
+    deleted_read,
+    trimmed_unread,
+    trimmed_unread_then_caught_up,
+    trimmed_unread_then_caught_up_then_published,
+    trimmed_unread_of_a_fresh_group,
+    trimmed_after_catching_up,
+    trimmed_after_catching_up_then_published,
+    group_in_the_middle,
+    group_in_the_middle_that_reads,
+    group_at_an_id_never_given,
+    group_at_the_end,
+    set_back,
+    empty,
+]
+
+
+@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda one: one.__name__)
+def test_the_lag_is_the_true_one(server: Server, situation: Callable[[redis.Redis], None]) -> None:
+    """Whatever was deleted, trimmed or set, the lag is what the group has not been given."""
+    with closing(server.client()) as client:
+        situation(client)
+        found = backlog(client)
+        assert found.lag == true_lag(client)
+        assert found.length == client.xlen(KEYS.stream)
+
+
+def test_a_lag_that_nobody_disturbed_is_known(server: Server) -> None:
+    """In ordinary life the server's own number is believed."""
+    with closing(server.client()) as client:
+        nothing_odd(client)
+        assert (backlog(client).lag, backlog(client).lag_known) == (6, True)
+
+
+def test_pending_entries_and_consumers_are_told(server: Server) -> None:
+    """How many, whose, and how old the oldest is."""
+    with closing(server.client()) as client, closing(Consumer(server, "c-1")) as source:
+        published = publish(client, 3)
+        source.ack(source.read()[:1])
+        found = backlog(client)
+        assert (found.pending, found.oldest_pending_id) == (2, published[1].decode())
+        assert [(one.name, one.pending) for one in found.consumers] == [("c-1", 2)]
+        milliseconds = int(published[1].split(b"-")[0])
+        assert found.oldest_pending_age_s(milliseconds / 1000 + 2.5) == pytest.approx(2.5)
+        assert found.oldest_pending_age_s(0.0) == 0.0
+
+
+def test_no_stream_and_no_group_are_no_backlog(server: Server) -> None:
+    """Before anything exists there is nothing to tell, and it is no error."""
+    with closing(server.client()) as client:
+        assert read_backlog(client, KEYS) is None
+        publish(client)
+        assert read_backlog(client, KEYS) is None
+
+
+def test_a_key_of_another_type_is_an_error(server: Server) -> None:
+    """That is not the same as nothing."""
+    with closing(server.client()) as client:
+        client.set(KEYS.stream, "x")
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            read_backlog(client, KEYS)

@@ -1,0 +1,125 @@
+"""dlq.jsonl on a disk as it is: torn by a crash, full, shared, replaced by a purge."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from samples import dead, event_fields
+
+from services.consumer.dead_letters.file import DeadLetterFile
+from services.consumer.errors import DeadLettersUnavailable
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Name a file that isn't there yet."""
+    return tmp_path / "data" / "dlq.jsonl"
+
+
+def open_file(path: Path) -> DeadLetterFile:
+    """Open the dead letters as a consumer does."""
+    return DeadLetterFile(path, lambda: 1.0, "c")
+
+
+def test_a_torn_last_line_spoils_no_other(path: Path) -> None:
+    """What a crash left half written is ended before the next letter, passed over, and counted."""
+    letters = open_file(path)
+    letters.put([dead(1)])
+    whole = path.read_bytes()
+    for cut in (1, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole + whole[:cut])
+        letters.put([dead(2)])
+        assert [one.entry_id[-2:] for one in letters.read()][0::1][:1] == ["-1"]
+        assert [one.entry_id for one in letters.read()][-1] == "1700000000000-2"
+        assert letters.torn_lines() == (0 if cut == len(whole) - 1 else 1)
+
+
+def test_every_line_is_one_json_object(path: Path) -> None:
+    """Any tool that reads JSON lines reads them, whatever bytes were in the event."""
+    odd = event_fields(1, zone=b"\xff\n\x00", device_id="\u2028\r\n")
+    open_file(path).put([dead(1, odd), dead(2)])
+    lines = path.read_text(encoding="ascii").split("\n")
+    assert lines[-1] == ""
+    assert [
+        set(json.loads(line)) >= {"event", "error", "failed_at", "entry_id", "reason"} for line in lines[:-1]
+    ] == [True, True]
+
+
+def test_a_full_disk_keeps_no_half_letter(path: Path) -> None:
+    """A put that doesn't fit fails whole and leaves no piece behind; with room again it works."""
+    code = """
+import resource
+from pathlib import Path
+from samples import dead
+from services.consumer.dead_letters.file import DeadLetterFile
+from services.consumer.errors import DeadLettersUnavailable
+letters = DeadLetterFile(Path(sys.argv[3]), lambda: 1.0, "c")
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
+kept = failed = 0
+for number in range(30):
+    try:
+        letters.put([dead(number), dead(number)])
+        kept += 2
+    except DeadLettersUnavailable as error:
+        failed += 1
+        told = error
+print(kept, failed, told, told.kind, sep="|")
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+letters.put([dead(99)])
+"""
+    header = "import sys; sys.path[:0] = sys.argv[1:3]\n"
+    done = subprocess.run(
+        [sys.executable, "-c", header + code, str(ROOT), str(ROOT / "tests"), str(path)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    kept, failed, told, kind = done.stdout.strip().split("|")
+    assert int(failed) > 0
+    assert int(kept) + 2 * int(failed) == 60
+    assert str(path) in told
+    assert kind == "file_too_large"
+    letters = open_file(path)
+    assert len(list(letters.read())) == int(kept) + 1
+    assert letters.torn_lines() == 0
+
+
+def test_a_place_that_is_no_folder_is_told(tmp_path: Path) -> None:
+    """Where the file can't be made, the put fails with path and reason."""
+    (tmp_path / "data").write_text("a file", encoding="utf-8")
+    with pytest.raises(DeadLettersUnavailable, match=r"dlq\.jsonl"):
+        open_file(tmp_path / "data" / "dlq.jsonl").put([dead(1)])
+
+
+def test_replicas_share_one_file(path: Path) -> None:
+    """Letters of several processes at once are all there, each on a line of its own."""
+    code = """
+from pathlib import Path
+from samples import dead
+from services.consumer.dead_letters.file import DeadLetterFile
+letters = DeadLetterFile(Path(sys.argv[3]), lambda: 1.0, "c")
+for number in range(40):
+    letters.put([dead(number), dead(number)])
+    if number % 10 == 0:
+        letters.purge({"nobody"})
+"""
+    header = "import sys; sys.path[:0] = sys.argv[1:3]\n"
+    command = [sys.executable, "-c", header + code, str(ROOT), str(ROOT / "tests"), str(path)]
+    running = [subprocess.Popen(command) for _ in range(3)]
+    assert [one.wait(timeout=60) for one in running] == [0, 0, 0]
+    letters = open_file(path)
+    assert len(list(letters.read())) == 3 * 80
+    assert letters.torn_lines() == 0
+
+
+def test_foreign_lines_are_kept_by_a_purge(path: Path) -> None:
+    """A line that is no letter is nobody's to throw away."""
+    letters = open_file(path)
+    letters.put([dead(1)])
+    with path.open("ab") as file:
+        file.write(b'{"mine": 1}\n')
+    assert letters.purge({"1700000000000-1"}) == 1
+    assert path.read_bytes() == b'{"mine": 1}\n'

@@ -1,0 +1,177 @@
+"""retention.lua and reap.lua: nothing that is needed is removed, and nothing else stays."""
+
+from contextlib import closing
+from importlib import resources
+from typing import Any
+
+import pytest
+import redis
+from consumers import KEYS, Consumer, entry_ids, publish
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from servers import Server, eventually
+
+GROUPS = ("one", "two")
+LIMIT_MS = 500
+
+
+def script(client: redis.Redis, name: str) -> Any:
+    """Load a script of the consumer."""
+    return client.register_script(
+        resources.files("services.consumer").joinpath(name).read_text(encoding="utf-8")
+    )
+
+
+class Retention(RuleBasedStateMachine):
+    """Two groups that read and acknowledge as they like, and a model of what each still needs."""
+
+    client: redis.Redis
+    trim: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client.flushall()
+        self.groups: dict[str, tuple[list[bytes], int]] = {}
+        self.published: list[bytes] = []
+        self.removed: set[bytes] = set()
+
+    @rule(count=st.integers(1, 4))
+    def publish(self, count: int) -> None:
+        for _ in range(count):
+            self.published.append(self.client.execute_command("XADD", "s", "*", "a", "b"))
+
+    @precondition(lambda self: self.published)
+    @rule(group=st.sampled_from(GROUPS), from_start=st.booleans())
+    def make_group(self, group: str, from_start: bool) -> None:
+        if group not in self.groups:
+            self.client.xgroup_create("s", group, "0" if from_start else "$")
+            self.groups[group] = ([], len(self.removed if from_start else self.published))
+
+    @rule(group=st.sampled_from(GROUPS), count=st.integers(1, 5))
+    def read(self, group: str, count: int) -> None:
+        if group not in self.groups:
+            return
+        reply: Any = self.client.xreadgroup(group, "c", {"s": ">"}, count=count)
+        pending, position = self.groups[group]
+        for entry_id, _ in reply[0][1] if reply else []:
+            if entry_id not in pending:
+                pending.append(entry_id)
+            position = self.published.index(entry_id) + 1
+        self.groups[group] = (pending, position)
+
+    @rule(group=st.sampled_from(GROUPS), data=st.data())
+    def acknowledge(self, group: str, data: st.DataObject) -> None:
+        pending, position = self.groups.get(group, ([], 0))
+        if pending:
+            settled = data.draw(st.sampled_from(pending))
+            assert self.client.xack("s", group, settled) == 1
+            self.groups[group] = ([one for one in pending if one != settled], position)
+
+    @rule(group=st.sampled_from(GROUPS), data=st.data())
+    def rewind(self, group: str, data: st.DataObject) -> None:
+        """Set a group back to read again what is still there, as an operator may."""
+        pending, position = self.groups.get(group, ([], 0))
+        left = [number for number in range(position) if self.published[number] not in self.removed]
+        if group in self.groups and left:
+            back = data.draw(st.sampled_from(left))
+            self.client.xgroup_setid("s", group, self.published[back])
+            self.groups[group] = (pending, back + 1)
+
+    @rule()
+    def trim_now(self) -> None:
+        needed = self.needed()
+        expected = self.published[: self.published.index(needed[0])] if needed else list(self.published)
+        gone = set(expected) - self.removed if self.groups else set()
+        assert self.trim(keys=["s"]) == len(gone)
+        self.removed |= gone
+
+    def needed(self) -> list[bytes]:
+        """List what some group has not acknowledged, the oldest first."""
+        return sorted(
+            {
+                one
+                for pending, position in self.groups.values()
+                for one in [*pending, *self.published[position:]]
+            },
+            key=self.published.index,
+        )
+
+    @invariant()
+    def everything_needed_is_there(self) -> None:
+        there = entry_ids(self.client, "s")
+        assert there == [one for one in self.published if one not in self.removed]
+        assert not set(self.needed()) & self.removed
+
+
+def test_retention_removes_what_all_have_acknowledged_and_nothing_else(server: Server) -> None:
+    """Whatever two groups do, a trim takes exactly the entries before the first that any still needs."""
+    with closing(server.client()) as client:
+
+        class OnThisServer(Retention):
+            pass
+
+        OnThisServer.client = client
+        OnThisServer.trim = staticmethod(script(client, "retention.lua"))
+        run_state_machine_as_test(
+            OnThisServer,
+            settings=settings(settings.get_profile("quick"), max_examples=25, stateful_step_count=25),
+        )
+
+
+def test_a_stream_nobody_reads_is_kept(server: Server) -> None:
+    """Without a group nothing is acknowledged; without a stream nothing is to be done."""
+    with closing(server.client()) as client:
+        trim = script(client, "retention.lua")
+        assert trim(keys=[KEYS.stream]) == 0
+        publish(client, 3)
+        assert trim(keys=[KEYS.stream]) == 0
+        assert client.xlen(KEYS.stream) == 3
+
+
+def test_ids_are_compared_as_numbers(server: Server) -> None:
+    """Ids of different lengths and beyond 53 bits are put in their right order."""
+    with closing(server.client()) as client:
+        entries = ["5-9007199254740993", "5-18446744073709551615", "9-1", "10-0", "123-5"]
+        for entry_id in entries:
+            client.xadd("s", {"a": "b"}, id=entry_id)
+        for group, position in (("a", "5-18446744073709551615"), ("b", "10-0"), ("c", "5-9007199254740993")):
+            client.xgroup_create("s", group, position)
+        assert script(client, "retention.lua")(keys=["s"]) == 1
+        assert [entry_id.decode() for entry_id in entry_ids(client, "s")] == entries[1:]
+
+
+def test_only_long_idle_consumers_with_nothing_pending_are_removed(server: Server) -> None:
+    """A consumer that holds entries, one that was there a moment ago, and we ourselves stay."""
+    with closing(server.client()) as client:
+        reap = script(client, "reap.lua")
+        publish(client, 1)
+        for name in ("holds", "gone", "ourselves"):
+            with closing(Consumer(server, name)) as consumer:
+                consumer.read()
+        eventually(lambda: all(one["idle"] >= LIMIT_MS for one in consumers(client)), 5, "all are idle")
+        # A limit between those who are long idle and the one who was heard of just now.
+        with closing(Consumer(server, "fresh")) as consumer:
+            consumer.read()
+        assert reap(keys=[KEYS.stream], args=[KEYS.group, LIMIT_MS, "ourselves"]) == 1
+        assert {one["name"] for one in consumers(client)} == {b"holds", b"fresh", b"ourselves"}
+        assert reap(keys=[KEYS.stream], args=[KEYS.group, 3_600_000, "ourselves"]) == 0
+        assert client.xpending(KEYS.stream, KEYS.group)["pending"] == 1
+
+
+def consumers(client: redis.Redis) -> list[Any]:
+    """List the group's consumers."""
+    found: list[Any] = client.xinfo_consumers(KEYS.stream, KEYS.group)
+    return found
+
+
+def test_without_a_group_nobody_is_removed(server: Server) -> None:
+    """A stream that has just been lost is an error of the server, which the loop waits out."""
+    with closing(server.client()) as client, pytest.raises(redis.ResponseError):
+        script(client, "reap.lua")(keys=[KEYS.stream], args=[KEYS.group, 0, "x"])

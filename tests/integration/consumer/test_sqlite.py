@@ -1,0 +1,403 @@
+"""SQLite on a disk as it is: locked, read-only, full, removed, foreign, newer, damaged."""
+
+import functools
+import hashlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from consumers import LOGGER, Consumer, pending_of, publish
+from fakes import FakeClock, FakeDeadLetters
+from samples import KPIS, row
+from servers import Server
+
+from services.consumer.batch import Rules, run_batch
+from services.consumer.breaker import Breaker
+from services.consumer.errors import SinkUnavailable, SinkUnusable, Stopping
+from services.consumer.persist import Persist
+from services.consumer.sinks.sqlite import APPLICATION_ID, SQLiteSink
+from services.runtime.health import Health
+from services.runtime.metrics import Metrics
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Name a database that isn't there yet."""
+    return tmp_path / "data" / "telemetry.db"
+
+
+def open_sink(path: Path, busy_timeout_ms: int = 50) -> SQLiteSink:
+    """Open the sink as the consumer does."""
+    return SQLiteSink(path, busy_timeout_ms, lambda: 1.0)
+
+
+def count(path: Path) -> int:
+    """Count the rows that another reader sees."""
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT count(*) FROM telemetry_events").fetchone()[0])
+
+
+def child(code: str, *arguments: object) -> str:
+    """Run a program of its own, which may ruin itself; give what it printed."""
+    header = "import sys; sys.path[:0] = sys.argv[1:3]\n"
+    command = [sys.executable, "-c", header + code, str(ROOT), str(ROOT / "tests"), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+class Batch:
+    """One consumer on a real server and a real file, whose waiting the test steps into."""
+
+    def __init__(self, server: Server, sink: SQLiteSink, stop_after: int | None = None) -> None:
+        self.source = Consumer(server)
+        self.clock = FakeClock(stop_after=stop_after)
+        self.health = Health(60.0, self.clock.monotonic)
+        self.health.started()
+        self.letters = FakeDeadLetters()
+        persist = Persist(sink, self.letters, 3, 0.5, self.clock, self.health, Metrics("consumer"), LOGGER)
+        self.run = functools.partial(
+            run_batch,
+            source=self.source,
+            rules=Rules(KPIS, 300.0, 5),
+            persist=persist,
+            breaker=Breaker(0.0),
+            now=self.clock.now,
+        )
+
+    def close(self) -> None:
+        self.source.close()
+
+
+@pytest.fixture
+def one_server(own_server: object) -> Server:
+    """Give one real server: what is tested here is the file."""
+    local = own_server()  # type: ignore[operator]
+    return Server("own", local.host, local.port)
+
+
+def test_a_database_locked_by_another_process_is_waited_for(one_server: Server, path: Path) -> None:
+    """Past the busy timeout nothing is acknowledged or dead; when the lock ends, all is stored."""
+    code = (
+        "import sqlite3, sys\nholder = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "holder.execute('BEGIN IMMEDIATE')\nprint(1, flush=True)\nsys.stdin.read()"
+    )
+    with (
+        closing(open_sink(path)) as sink,
+        closing(Batch(one_server, sink)) as batch,
+        closing(one_server.client()) as client,
+    ):
+        published = publish(client, 3)
+        entries = batch.source.read()
+        with subprocess.Popen(
+            [sys.executable, "-c", code, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as holder:
+            assert holder.stdin is not None
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"1\n"
+
+            def let_go() -> None:
+                assert set(pending_of(client)) == set(published)
+                if batch.health.readiness() and not holder.stdin.closed:  # type: ignore[union-attr]
+                    assert "locked" in batch.health.readiness()
+                    holder.stdin.close()  # type: ignore[union-attr]
+                    holder.wait(timeout=10)
+
+            batch.clock.on_sleep = let_go
+            outcome = batch.run(entries)
+        assert (outcome.inserted, outcome.dead) == (3, [])
+        batch.source.drain()
+        assert (pending_of(client), batch.health.readiness(), count(path)) == ({}, "", 3)
+
+
+def test_a_waiting_consumer_that_is_stopped_acknowledges_nothing(one_server: Server, path: Path) -> None:
+    """Asked to stop while the file is locked, it leaves everything pending."""
+    with (
+        closing(open_sink(path)) as sink,
+        closing(Batch(one_server, sink, stop_after=5)) as batch,
+        closing(one_server.client()) as client,
+    ):
+        publish(client, 3)
+        with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Stopping):
+                batch.run(batch.source.read())
+        batch.source.drain()
+        assert len(pending_of(client)) == 3
+        assert batch.letters.lines == []
+
+
+def test_a_locked_file_at_start_is_something_to_wait_for(path: Path) -> None:
+    """It is no reason to call the file unusable."""
+    open_sink(path).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(SinkUnavailable, match="locked"):
+            open_sink(path)
+
+
+def test_a_removed_file_takes_no_event_with_it(path: Path) -> None:
+    """Rows written after a removal are in a new file, and none goes into the removed one."""
+    with closing(open_sink(path)) as sink:
+        sink.write([row(1)])
+        for one in path.parent.glob("telemetry.db*"):
+            one.unlink()
+        assert sink.write([row(1), row(2)]).inserted == 2
+        assert count(path) == 2
+        shutil.rmtree(path.parent)
+        assert sink.write([row(3)]).inserted == 1
+        assert count(path) == 1
+
+
+def test_a_replaced_file_is_noticed(tmp_path: Path, path: Path) -> None:
+    """Rows go into the file that stands there now."""
+    other = tmp_path / "other.db"
+    open_sink(other).close()
+    with closing(open_sink(path)) as sink:
+        sink.write([row(1)])
+        other.replace(path)
+        assert sink.write([row(1), row(2)]).inserted == 2
+        assert Path(f"{path}-wal.orphan").stat().st_size > 0
+    assert count(path) == 2
+
+
+def test_replicas_find_the_new_file_one_after_the_other(tmp_path: Path, path: Path) -> None:
+    """The second to notice leaves the log alone that the first has begun for the new file."""
+    other = tmp_path / "other.db"
+    open_sink(other).close()
+    with closing(open_sink(path)) as first, closing(open_sink(path)) as second:
+        first.write([row(1)])
+        second.write([row(2)])
+        other.replace(path)
+        assert first.write([row(3)]).inserted == 1
+        assert second.write([row(3), row(4)]).inserted == 1
+        assert first.write([row(4), row(5)]).inserted == 1
+    assert count(path) == 3
+
+
+def test_a_file_removed_in_the_middle_of_a_write_is_noticed(path: Path) -> None:
+    """What was committed into a file that is gone is no success, and is written again."""
+
+    class Unlucky(SQLiteSink):
+        is_unlucky = False
+
+        def commit(self, connection: sqlite3.Connection) -> None:
+            if self.is_unlucky:
+                path.unlink()
+                self.is_unlucky = False
+            super().commit(connection)
+
+    with closing(Unlucky(path, 50, lambda: 1.0)) as sink:
+        sink.is_unlucky = True
+        with pytest.raises(SinkUnavailable, match="removed or replaced"):
+            sink.write([row(1)])
+        assert sink.write([row(1)]).inserted == 1
+        assert count(path) == 1
+
+
+def test_a_file_that_became_something_else_is_waited_for(path: Path) -> None:
+    """While the pipeline runs, a foreign file in the place is no reason to end, and is left alone."""
+    with closing(open_sink(path)) as sink:
+        sink.write([row(1)])
+        path.unlink()
+        path.write_bytes(b"hello, I am a text\n" * 100)
+        before = path.read_bytes()
+        for _ in range(2):
+            with pytest.raises(SinkUnavailable, match="no SQLite database"):
+                sink.write([row(2)])
+        assert path.read_bytes() == before
+        path.unlink()
+        assert sink.write([row(2)]).inserted == 1
+
+
+def folder_digest(folder: Path) -> dict[str, str]:
+    """Name each file of a folder with a digest of its bytes."""
+    return {one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in folder.iterdir()}
+
+
+def make_text(path: Path) -> None:
+    path.write_bytes(b"not a database at all, whatever its name says\n" * 50)
+
+
+def make_foreign(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE mine (a)")
+        connection.execute("INSERT INTO mine VALUES (1)")
+        connection.commit()
+
+
+def make_foreign_with_a_version(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE telemetry_events (a)")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+
+
+def make_foreign_by_its_id(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA application_id = 42")
+
+
+def make_newer(path: Path) -> None:
+    open_sink(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 999")
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (make_text, "is no SQLite database, and is left as it is"),
+        (make_foreign, "is a database of another program, and is left as it is"),
+        (make_foreign_with_a_version, "is a database of another program, and is left as it is"),
+        (make_foreign_by_its_id, "is a database of another program, and is left as it is"),
+        (make_newer, "has schema 999"),
+    ],
+)
+def test_what_is_not_ours_is_refused_and_left_as_it_is(path: Path, make: object, told: str) -> None:
+    """One clear line names the file and the trouble, and not a byte of it changes."""
+    path.parent.mkdir()
+    make(path)  # type: ignore[operator]
+    before = folder_digest(path.parent)
+    with pytest.raises(SinkUnusable) as caught:
+        open_sink(path)
+    assert str(path) in str(caught.value)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert folder_digest(path.parent) == before
+
+
+def test_a_file_of_ours_is_marked_as_ours(path: Path) -> None:
+    """Application id, WAL and the schema's number are in the file."""
+    open_sink(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        pragmas = [
+            connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("application_id", "journal_mode", "user_version", "integrity_check")
+        ]
+    assert pragmas == [APPLICATION_ID, "wal", 1, "ok"]
+
+
+def test_an_empty_file_is_as_good_as_none(path: Path) -> None:
+    """A file of no bytes becomes a database."""
+    path.parent.mkdir()
+    path.touch()
+    with closing(open_sink(path)) as sink:
+        assert sink.write([row(1)]).inserted == 1
+
+
+def test_a_damaged_file_takes_no_acknowledgement(path: Path) -> None:
+    """Pages of rubbish end in an error of the sink, never in a success."""
+    with closing(open_sink(path)) as sink:
+        sink.write([row(number) for number in range(2000)])
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(path.stat().st_size - 4096))
+    with pytest.raises((SinkUnavailable, SinkUnusable)), closing(open_sink(path)) as sink:
+        sink.write([row(5000)])
+
+
+def test_several_sinks_share_one_file(path: Path) -> None:
+    """Replicas on one node see each other's rows as duplicates, also when both make the file."""
+    with closing(open_sink(path, 5000)) as one, closing(open_sink(path, 5000)) as other:
+        assert one.write([row(1), row(2)]).inserted == 2
+        assert other.write([row(2), row(3)]) == (1, [])
+        assert one.write([row(3, value=1.0)]) == (0, [0])
+    assert count(path) == 3
+
+
+@pytest.fixture
+def folder_for_all() -> Iterator[Path]:
+    """Make a folder that a user without rights can reach: pytest's own are closed to others."""
+    folder = Path(tempfile.mkdtemp(prefix="telemetry-test-"))
+    folder.chmod(0o755)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+DROP_ROOT = "import os\nif os.geteuid() == 0: os.seteuid(65534)\n"
+
+
+def test_a_folder_without_rights_is_named(folder_for_all: Path) -> None:
+    """A read-only DATA_DIR is one clear line, whether the folder is there or has to be made."""
+    folder_for_all.chmod(0o555)
+    code = f"""
+from pathlib import Path
+from services.consumer.sinks.sqlite import SQLiteSink
+from services.consumer.errors import SinkUnusable
+{DROP_ROOT}
+for place in (Path(sys.argv[3]), Path(sys.argv[3]) / "new"):
+    try:
+        SQLiteSink(place / "telemetry.db", 50, lambda: 1.0)
+    except SinkUnusable as error:
+        print(error)
+"""
+    first, second = child(code, folder_for_all).splitlines()
+    assert "can't be written" in first
+    assert "Permission denied (DATA_DIR)" in second
+
+
+def test_a_file_that_may_only_be_read_is_named(folder_for_all: Path) -> None:
+    """A database that belongs to somebody else is refused at the start."""
+    database = folder_for_all / "telemetry.db"
+    open_sink(database).close()
+    database.chmod(0o444)
+    folder_for_all.chmod(0o555)
+    code = f"""
+from pathlib import Path
+from services.consumer.sinks.sqlite import SQLiteSink
+from services.consumer.errors import SinkUnusable
+{DROP_ROOT}
+try:
+    SQLiteSink(Path(sys.argv[3]), 50, lambda: 1.0)
+except SinkUnusable as error:
+    print(error)
+"""
+    assert "can't be written" in child(code, database)
+
+
+def test_a_full_disk_loses_nothing_and_is_waited_for(path: Path) -> None:
+    """Where no byte more fits, a write fails whole; with room again it works, on the same sink."""
+    open_sink(path).close()
+    code = """
+import resource
+from pathlib import Path
+from samples import row
+from services.consumer.errors import SinkUnavailable
+from services.consumer.sinks.sqlite import SQLiteSink
+sink = SQLiteSink(Path(sys.argv[3]), 50, lambda: 1.0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+stored = failed = 0
+for batch in range(60):
+    rows = [row(batch * 100 + number) for number in range(100)]
+    try:
+        stored += sink.write(rows).inserted
+    except SinkUnavailable:
+        failed += 1
+        try:
+            sink.probe()
+        except SinkUnavailable:
+            pass
+print(stored, failed)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+sink.probe()
+print(sink.write([row(number) for number in range(6000)]).inserted + stored)
+sink.close()
+"""
+    first, second = child(code, path).splitlines()
+    stored, failed = map(int, first.split())
+    assert failed > 0
+    assert (stored + failed * 100, int(second)) == (6000, 6000)
+    assert count(path) == 6000

@@ -1,0 +1,139 @@
+"""Users' own steps: a package that is built, installed, and run by the real consumer."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import zipfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from consumers import publish
+from samples import event_fields
+from servers import LocalServer
+
+ROOT = Path(__file__).parents[3]
+
+STEPS = '''
+from services.consumer.steps import reject
+
+
+def to_celsius(event):
+    """Mend a device that measures in Fahrenheit."""
+    if event.device_id == "fahrenheit":
+        return event._replace(value=round((event.value - 32) / 1.8, 3))
+    return event
+
+
+def only_ours(event):
+    """Refuse what another site sends us, and fall over one device."""
+    if event.zone == "elsewhere":
+        return reject("zone elsewhere is not ours")
+    if event.device_id == "clumsy":
+        raise RuntimeError("cannot read the calibration")
+    return event
+'''
+
+
+def build_wheel(folder: Path, steps: str) -> Path:
+    """Build the wheel of a package with steps, as a build tool would."""
+    name = "site_steps-1.0"
+    wheel = folder / f"{name}-py3-none-any.whl"
+    info = f"{name}.dist-info"
+    files = {
+        "site_steps.py": STEPS,
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: site-steps\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": f"[telemetry.steps]\n{steps}",
+    }
+    record = "".join(f"{file},,\n" for file in (*files, f"{info}/RECORD"))
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for file, text in (*files.items(), (f"{info}/RECORD", record)):
+            archive.writestr(file, text)
+    return wheel
+
+
+def install(wheel: Path, target: Path) -> None:
+    """Install a pure wheel, which is to unpack it (PEP 427)."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(target)
+
+
+def run_consumer(port: int, data: Path, site: Path, seconds: str = "2") -> subprocess.CompletedProcess[str]:
+    """Run the consumer as a process, with what is installed in `site`."""
+    environment = {name: value for name, value in os.environ.items() if "REDIS" not in name}
+    return subprocess.run(
+        [sys.executable, "-m", "services.consumer"],
+        cwd=data,
+        env=environment
+        | {
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{site}",
+            "REDIS_HOST": "127.0.0.1",
+            "REDIS_PORT": str(port),
+            "DATA_DIR": str(data),
+            "CONSUMER_RUN_DURATION": seconds,
+            "CONSUMER_METRICS_PORT": "0",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_an_installed_step_changes_and_rejects_events(
+    own_server: Callable[..., LocalServer], tmp_path: Path
+) -> None:
+    """A step is found by its entry point: what it changes is stored so, what it refuses is a dead letter."""
+    site, data = tmp_path / "site", tmp_path / "data"
+    data.mkdir()
+    install(
+        build_wheel(tmp_path, "10-celsius = site_steps:to_celsius\n20-ours = site_steps:only_ours\n"), site
+    )
+    server = own_server()
+    with closing(server.client()) as client:
+        for fields in (
+            event_fields(1, device_id="fahrenheit", value="98.6"),
+            event_fields(2),
+            event_fields(3, zone="elsewhere"),
+            event_fields(4, device_id="clumsy"),
+        ):
+            publish(client, fields=fields)
+    done = run_consumer(server.port, data, site)
+    assert done.returncode == 0, done.stderr
+    with closing(sqlite3.connect(data / "telemetry.db")) as connection:
+        rows = dict(connection.execute("SELECT device_id, value FROM telemetry_events").fetchall())
+    assert rows == {"fahrenheit": 37.0, "device-2": 42.25}
+    letters = [json.loads(line) for line in (data / "dlq.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(one["reason"], one["error"]) for one in letters] == [
+        ("rejected_by_step", "zone elsewhere is not ours"),
+        ("step_failed", "step only_ours: RuntimeError: cannot read the calibration"),
+    ]
+    started = next(
+        line for line in map(json.loads, done.stdout.splitlines()) if line["event"] == "consumer_started"
+    )
+    assert started["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("point", "told"),
+    [
+        ("a = site_steps:missing\n", "step a (site_steps:missing): AttributeError"),
+        ("a = no_such_module:step\n", "step a (no_such_module:step): ModuleNotFoundError"),
+        ("a = site_steps:__name__\n", "step a (site_steps:__name__) is no function"),
+    ],
+)
+def test_a_step_that_can_not_be_loaded_stops_the_start(tmp_path: Path, point: str, told: str) -> None:
+    """The consumer ends with one line that names it, and exit code 2, before it touches anything."""
+    site, data = tmp_path / "site", tmp_path / "data"
+    data.mkdir()
+    install(build_wheel(tmp_path, point), site)
+    done = run_consumer(1, data, site)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in textwrap.dedent(done.stderr)
+    assert list(data.iterdir()) == []

@@ -1,0 +1,215 @@
+"""`telemetry dlq replay` from the letter to the row, on real servers."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from fakes import FakeClock
+from samples import KPIS, event_fields, flat, id_of
+from servers import Server
+from telemetry_cli import json_lines, telemetry
+
+from services.consumer.batch import Rules, run_batch
+from services.consumer.breaker import Breaker
+from services.consumer.dead_letters.file import DeadLetterFile
+from services.consumer.dead_letters.stream import DeadLetterStream
+from services.consumer.persist import Persist
+from services.consumer.sinks.sqlite import SQLiteSink
+from services.consumer.source import RedisSource
+from services.contract.streams import StreamKeys
+from services.ops.doors import Server as Door
+from services.ops.letters import LetterStore
+from services.ops.replay import Mending, replay
+from services.runtime.health import Health
+from services.runtime.logs import build_logger
+from services.runtime.metrics import Metrics
+from services.runtime.settings import ConsumerSettings
+
+KEYS = StreamKeys()
+
+
+class Pipeline:
+    """A consumer whose batches are run one by one, and a producer's hand."""
+
+    def __init__(self, server: Server, place: str) -> None:
+        self.environment = {"REDIS_HOST": server.host, "REDIS_PORT": str(server.port), "DEAD_LETTERS": place}
+        self.client = server.client()
+        self.letters: Any = (
+            DeadLetterFile(Path("data/dlq.jsonl"), time.time, "consumer-1")
+            if place == "file"
+            else DeadLetterStream(server.client(), KEYS, time.time, "consumer-1")
+        )
+        self.clock = FakeClock()
+        self.metrics = Metrics("consumer")
+        self.logger = build_logger("consumer", "ERROR")
+        self.sink = SQLiteSink(Path("data/telemetry.db"), 5000, time.time)
+        self.source = RedisSource(
+            server.client(),
+            KEYS,
+            "consumer-1",
+            batch_size=100,
+            block_ms=1,
+            claim_idle_ms=60_000,
+            claim_interval_s=60.0,
+            monotonic=self.clock.monotonic,
+            metrics=self.metrics,
+            logger=self.logger,
+        )
+
+    def publish(self, fields: list[bytes]) -> str:
+        """Add an entry, and give its id."""
+        return str(self.client.execute_command("XADD", KEYS.stream, "*", *fields).decode())
+
+    def consume(self) -> None:
+        """Take what waits to where it belongs."""
+        health = Health(60.0, self.clock.monotonic)
+        persist = Persist(self.sink, self.letters, 0, 0.0, self.clock, health, self.metrics, self.logger)
+        rules = Rules(KPIS, 300.0, 5)
+        while entries := self.source.read():
+            run_batch(entries, self.source, rules, persist, Breaker(0.0), time.time)
+
+    def rows(self) -> list[tuple[str, float]]:
+        """Give event id and value of what is stored."""
+        with closing(sqlite3.connect("data/telemetry.db")) as connection:
+            return connection.execute("SELECT event_id, value FROM telemetry_events ORDER BY 1").fetchall()
+
+    def replay(self, *arguments: str) -> Any:
+        """Run `telemetry dlq replay`."""
+        return telemetry("dlq", "replay", *arguments, **self.environment)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for one in (self.source, self.sink, self.letters, self.client):
+            one.close()
+
+
+@pytest.fixture(params=["file", "stream"])
+def pipeline(server: Server, request: pytest.FixtureRequest) -> Iterator[Pipeline]:
+    """Give a pipeline with each place for dead letters in turn."""
+    made = Pipeline(server, request.param)
+    yield made
+    made.close()
+
+
+def test_a_mended_letter_is_stored_once(pipeline: Pipeline) -> None:
+    """From the refused entry to the row; a second replay, even a forced one, adds none."""
+    pipeline.publish(event_fields(1, value="-1"))
+    pipeline.publish(event_fields(2))
+    pipeline.consume()
+    result = pipeline.replay("--reason", "value_negative", "--set", "value=1.5", "--yes")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "replayed 1\n", "")
+    pipeline.consume()
+    assert pipeline.rows() == [(id_of(1), 1.5), (id_of(2), 42.25)]
+    assert pipeline.replay("--yes").stderr == "no dead letter to replay\n"
+    assert pipeline.replay("--set", "value=1.5", "--yes", "--again").stdout == "replayed 1\n"
+    pipeline.consume()
+    assert pipeline.rows() == [(id_of(1), 1.5), (id_of(2), 42.25)]
+    assert len(list(pipeline.letters.read())) == 1
+
+
+def test_a_replayed_letter_carries_its_mark(pipeline: Pipeline) -> None:
+    """In the list, by the time of its replay."""
+    entry_id = pipeline.publish(event_fields(1, value="-1"))
+    pipeline.consume()
+    pipeline.replay("--yes")
+    (line,) = json_lines(telemetry("dlq", "list", "--json", "--replayed", **pipeline.environment))
+    assert line["entry_id"] == entry_id
+    assert line["replayed_at"] <= time.time()
+
+
+def test_what_still_breaks_a_rule_comes_back_as_another_letter(pipeline: Pipeline) -> None:
+    """It is told beforehand, and neither lost nor replayed in a circle."""
+    pipeline.publish(event_fields(1, value="-1"))
+    pipeline.consume()
+    result = pipeline.replay("--yes")
+    assert result.exit_code == 0
+    assert result.stderr == "still against a rule, so they come back as dead letters: value_negative 1\n"
+    pipeline.consume()
+    listed = json_lines(telemetry("dlq", "list", "--json", **pipeline.environment))
+    assert [line["replayed_at"] is not None for line in listed] == [True, False]
+
+
+def test_every_byte_is_published_as_it_was_received(pipeline: Pipeline) -> None:
+    """No text, a name given twice: the new entry equals the old one."""
+    odd = [event_fields(1, zone=b"\xff\xfe"), event_fields(2) + flat([("zone", b"\x80")])]
+    for fields in odd:
+        pipeline.publish(fields)
+    pipeline.consume()
+    pipeline.replay("--yes")
+    connection = pipeline.client.connection_pool.get_connection()
+    connection.send_command("XRANGE", KEYS.stream, "-", "+")
+    entries: Any = connection.read_response()
+    pipeline.client.connection_pool.release(connection)
+    assert [fields for _, fields in entries] == odd * 2
+
+
+def test_a_letter_without_an_event_id_is_skipped_until_it_is_given_one(pipeline: Pipeline) -> None:
+    """The others are replayed; exit code 1 names the one that is not."""
+    nameless = pipeline.publish(event_fields(1)[2:])
+    pipeline.publish(event_fields(2, value="-1"))
+    pipeline.consume()
+    result = pipeline.replay("--set", "value=1.5", "--yes")
+    assert (result.exit_code, result.stdout) == (1, "replayed 1\n")
+    assert result.stderr.startswith(f"1 skipped without a readable event_id: {nameless}; replay each with")
+    assert pipeline.replay("--entry", nameless, "--set", f"event_id={id_of(9)}", "--yes").exit_code == 0
+    pipeline.consume()
+    assert pipeline.rows() == [(id_of(2), 1.5), (id_of(9), 42.25)]
+
+
+def test_an_unknown_field_can_be_left_out(pipeline: Pipeline) -> None:
+    """So that the rest of the event is stored."""
+    pipeline.publish(event_fields(1, colour="blue"))
+    pipeline.consume()
+    assert pipeline.replay("--unset", "colour", "--yes").stderr == ""
+    pipeline.consume()
+    assert pipeline.rows() == [(id_of(1), 42.25)]
+
+
+def test_purged_letters_are_gone_and_noted(pipeline: Pipeline) -> None:
+    """In the file as in the stream."""
+    entry_id = pipeline.publish(event_fields(1, value="-1"))
+    pipeline.consume()
+    result = telemetry("dlq", "purge", "--stage", "validate", "--yes", **pipeline.environment)
+    assert result.stdout == "purged 1 dead letter (value_negative 1)\n"
+    assert list(pipeline.letters.read()) == []
+    assert list(pipeline.letters.purged()) == [(entry_id, id_of(1))]
+
+
+def test_an_interruption_repeats_no_more_than_a_chunk(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was published before the server went away is marked, and isn't published again."""
+    monkeypatch.setattr("services.ops.replay._CHUNK", 2)
+    ids = [pipeline.publish(event_fields(number, value="-1")) for number in range(1, 6)]
+    pipeline.consume()
+    settings = ConsumerSettings(kpis=KPIS)
+    breaking = _Breaking(pipeline.client, pipeline.letters, settings)
+    with pytest.raises(redis.ConnectionError):
+        replay(breaking, ids, Mending({"value": "1"}), 2e9)  # type: ignore[arg-type]
+    assert sorted(pipeline.letters.replayed()) == sorted(ids[:2])
+    assert pipeline.replay("--set", "value=1", "--yes").stdout == "replayed 3\n"
+    pipeline.consume()
+    assert pipeline.rows() == [(id_of(number), 1.0) for number in range(1, 6)]
+
+
+class _Breaking:
+    """A server that goes away before its second pipeline."""
+
+    def __init__(self, client: redis.Redis, letters: LetterStore, settings: ConsumerSettings) -> None:
+        self.door = Door(client, settings)
+        self.letters = letters
+        self.settings = settings
+        self.pipelines = 0
+
+    @property
+    def client(self) -> redis.Redis:
+        """Give the client, once."""
+        self.pipelines += 1
+        if self.pipelines > 1:
+            raise redis.ConnectionError("gone")
+        return self.door.client

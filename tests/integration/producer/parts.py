@@ -1,0 +1,109 @@
+"""A publisher wired to a real server, with time that is ours, and producer processes."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, cast
+
+import redis
+from fakes import FakeClock
+from servers import Address
+
+from services.contract.streams import StreamKeys
+from services.producer.outgoing import Batch, Numbering, Outgoing, Position
+from services.producer.publish import Limits, Publisher
+from services.producer.runs import Run, open_run
+from services.producer.server import Patience
+from services.runtime.health import Health
+from services.runtime.metrics import Metrics
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+KEYS: Final = StreamKeys()
+
+
+class Lines(logging.Handler):
+    """Keeps the log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+    def named(self, event: str) -> list[logging.LogRecord]:
+        return [record for record in self.records if record.getMessage() == event]
+
+
+class Bench:
+    """One publisher, and everything it was given."""
+
+    def __init__(self, client: redis.Redis, limits: Limits | None = None, run: Run | None = None) -> None:
+        self.client = client
+        self.clock = FakeClock()
+        self.metrics = Metrics("producer")
+        self.health = Health(60.0, self.clock.monotonic)
+        self.log = Lines()
+        logger = logging.getLogger("publisher")
+        logger.handlers.clear()
+        logger.propagate = False
+        logger.addHandler(self.log)
+        self.patience = Patience(self.clock, self.health, self.metrics, logger, str)
+        self.run = open_run(client, KEYS, self.patience, "test") if run is None else run
+        self.publisher = Publisher(client, KEYS, self.run, self.patience, limits or Limits())
+        self.numbering = Numbering(self.run.name, self.run.last)
+
+    def batch(self, size: int, position: Position | None = None) -> Batch:
+        return Batch([self.event() for _ in range(size)], position)
+
+    def event(self) -> Outgoing:
+        event_id, sequence = self.numbering.take(1_700_000_000_000)
+        return Outgoing((event_id, "d", "z", "1700000000.5", "humidity", f"{sequence}.0"), sequence)
+
+    @property
+    def record(self) -> dict[str, str]:
+        found = cast("dict[bytes, bytes]", self.client.hgetall(KEYS.run(self.run.name)))
+        return {name.decode(): value.decode() for name, value in found.items()}
+
+
+def entries(client: redis.Redis) -> list[dict[bytes, bytes]]:
+    """Give the fields of everything in the stream."""
+    return [fields for _, fields in cast("list[Any]", client.xrange(KEYS.stream))]
+
+
+def sequences(client: redis.Redis, run: str) -> list[int]:
+    """Give the numbers of a run's events, in the stream's order."""
+    ids = [fields[b"event_id"].decode() for fields in entries(client)]
+    return [int(one[27:], 16) for one in ids if one[14:27] == run]
+
+
+def start_producer(
+    server: Address, arguments: Sequence[str], folder: Path, *, stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[str]:
+    """Start `python -m services.producer`; its log is on its standard output."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "services.producer", *arguments],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "REDIS_HOST": server.host,
+            "REDIS_PORT": str(server.port),
+            "PRODUCER_METRICS_PORT": "0",
+            "REDIS_TIMEOUT_S": "1",
+        },
+        cwd=folder,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], timeout_s: float = 60.0) -> tuple[list[dict[str, Any]], str]:
+    """Wait for a producer's end; gives its log and its complaints."""
+    output, complaints = process.communicate(timeout=timeout_s)
+    return [json.loads(line) for line in output.splitlines() if line], complaints

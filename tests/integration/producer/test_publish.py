@@ -1,0 +1,250 @@
+"""The publisher against real servers: atomic, idempotent, within its limits."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from random import Random
+from typing import Any, cast
+
+import pytest
+import redis
+from integration.producer.parts import KEYS, Bench, entries, sequences
+from samples import KPIS
+from servers import LocalServer, Server
+
+from services.contract.ids import MAX_SEQUENCE
+from services.producer.generate import Generator
+from services.producer.loop import Loop
+from services.producer.outgoing import Batch, Outgoing, Position, flat
+from services.producer.pace import Pacer
+from services.producer.publish import Limits
+from services.producer.runs import Run, draw_name, open_run, take_over
+from services.producer.server import ServerRefuses, Stopped
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[redis.Redis]:
+    """Give a client of an empty server."""
+    with closing(server.client()) as one:
+        yield one
+
+
+def test_a_batch_and_its_record_are_written_together(client: redis.Redis) -> None:
+    """Every kind of event is in the stream as it was given, and the record counts it."""
+    bench = Bench(client)
+    first = bench.event()
+    odd = Outgoing([*flat(bench.event().fields), "extra", b"\xff"], 2, is_plain=False)
+    nameless = Outgoing(["device_id", "d"], None, is_plain=False)
+    theirs = Outgoing(
+        ("0e8c4f1a-0000-4000-8000-000000000001", "d", "", "1", "k", ""), None, b"0123456789abcdef"
+    )
+    events = [first, first._replace(is_duplicate=True), odd, nameless, theirs, bench.event()]
+    sent = bench.publisher.publish(Batch(events, Position(120, 4)))
+    assert (sent.published, sent.duplicates, sent.dropped) == (5, 1, 0)
+    expected = [flat(one.fields) if one.is_plain else one.fields for one in events]
+    assert [list(sum(one.items(), ())) for one in entries(client)] == [
+        [part.encode() if isinstance(part, str) else part for part in fields] for fields in expected
+    ]
+    record = bench.record
+    assert {name: record[name] for name in ("last", "batches", "published", "duplicates", "unnumbered")} == {
+        "last": "3", "batches": "1", "published": "3", "duplicates": "1", "unnumbered": "1",
+    }  # fmt: skip
+    assert (record["offset"], record["line"], record["done"]) == ("120", "4", "0")
+    assert client.get(KEYS.run_ids(bench.run.name)) == b"0123456789abcdef"
+    assert client.sismember(KEYS.runs, bench.run.name)
+
+
+def test_a_lost_answer_doubles_nothing(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch is sent again after the answer was lost, and the script says that it is there."""
+    bench = Bench(client)
+    execute: Any = client.execute_command
+    lost: list[Any] = []
+
+    def lose_once(*arguments: object, **more: object) -> object:
+        answer = execute(*arguments, **more)
+        if arguments[0] == "EVALSHA" and not lost:
+            lost.append(answer)
+            raise redis.ConnectionError("the answer is lost")
+        return answer
+
+    bench.publisher.publish(bench.batch(2))
+    monkeypatch.setattr(client, "execute_command", lose_once)
+    bench.publisher.publish(bench.batch(3))
+    bench.publisher.publish(bench.batch(2))
+    assert lost[0][0] == b"applied"
+    assert sequences(client, bench.run.name) == list(range(1, 8))
+    assert bench.record["published"] == "7"
+    assert bench.metrics.value("telemetry_producer_events_total", {"outcome": "published"}) == 7
+    assert bench.metrics.value("telemetry_redis_errors_total", {"error": "ConnectionError"}) == 1
+
+
+def test_a_run_name_is_never_shared(client: redis.Redis) -> None:
+    """When a drawn name exists, another one is drawn."""
+    bench = Bench(client)
+    names = [bench.run.name, draw_name()]
+    run = open_run(client, KEYS, bench.patience, "test", draw=iter(names).__next__)
+    assert run.name == names[1]
+    assert len(bench.log.named("run_name_taken")) == 1
+
+
+def test_a_run_has_one_writer(client: redis.Redis) -> None:
+    """Who takes a replay over keeps its former process out."""
+    bench = Bench(client)
+    run = open_run(client, KEYS, bench.patience, "file", "source", "0:")
+    old = Bench(client, run=run)
+    old.publisher.publish(old.batch(2, Position(20, 2)))
+    taken = take_over(client, KEYS, bench.patience, "source", lambda _: None)
+    assert taken is not None
+    assert (taken.offset, taken.line, taken.run.last, taken.run.batches) == (20, 2, 2, 1)
+    with pytest.raises(ServerRefuses, match="another process"):
+        old.publisher.publish(old.batch(1))
+    new = Bench(client, run=taken.run)
+    new.publisher.publish(new.batch(1))
+    assert sequences(client, run.name) == [1, 2, 3]
+
+
+def test_a_full_stream_is_waited_for(client: redis.Redis) -> None:
+    """With `block` nothing is written until there is room; the time is counted, and logged at both ends."""
+    bench = Bench(client, Limits(5, "block"))
+    bench.publisher.publish(bench.batch(4))
+    lengths = []
+
+    def make_room() -> None:
+        lengths.append(client.xlen(KEYS.stream))
+        if len(lengths) == 3:
+            client.xtrim(KEYS.stream, maxlen=0, approximate=False)
+
+    bench.clock.on_sleep = make_room
+    bench.publisher.publish(bench.batch(2))
+    assert lengths == [4, 4, 4]
+    assert sequences(client, bench.run.name) == [5, 6]
+    assert bench.metrics.value("telemetry_producer_blocked_seconds_total") == sum(bench.clock.sleeps)
+    assert len(bench.log.named("stream_full")) == len(bench.log.named("stream_has_room")) == 1
+
+
+def test_a_stop_ends_the_wait_for_room(client: redis.Redis) -> None:
+    """The batch in hand is given up, and the record doesn't count it."""
+    bench = Bench(client, Limits(2, "block"))
+    bench.publisher.publish(bench.batch(2))
+    bench.clock.stop_after = 1
+    with pytest.raises(Stopped):
+        bench.publisher.publish(bench.batch(1))
+    assert bench.record["last"] == "2"
+
+
+def test_the_oldest_are_dropped_and_counted(client: redis.Redis) -> None:
+    """With `drop_oldest` acknowledged entries go first, and only the others count as dropped."""
+    bench = Bench(client, Limits(5, "drop_oldest"))
+    client.xgroup_create(KEYS.stream, KEYS.group, "0", mkstream=True)
+    bench.publisher.publish(bench.batch(5))
+    [[_, delivered]] = cast("Any", client.xreadgroup(KEYS.group, "c", {KEYS.stream: ">"}, count=2))
+    client.xack(KEYS.stream, KEYS.group, *[entry_id for entry_id, _ in delivered])
+    assert bench.publisher.publish(bench.batch(2)).dropped == 0
+    assert sequences(client, bench.run.name) == [3, 4, 5, 6, 7]
+    assert bench.publisher.publish(bench.batch(2)).dropped == 2
+    assert sequences(client, bench.run.name) == [5, 6, 7, 8, 9]
+    assert bench.metrics.value("telemetry_producer_events_total", {"outcome": "dropped"}) == 2
+
+
+def test_writes_that_the_server_forgot_are_told(client: redis.Redis) -> None:
+    """When the server knows less than it had confirmed, the gap is logged and stays a gap."""
+    bench = Bench(client)
+    key = KEYS.run(bench.run.name)
+    bench.publisher.publish(bench.batch(2))
+    known = cast("Any", client.hgetall(key))
+    bench.publisher.publish(bench.batch(3))
+    bench.publisher.publish(bench.batch(3))
+    client.delete(key)
+    client.hset(key, mapping=known)
+    bench.publisher.publish(bench.batch(1))
+    [line] = bench.log.named("redis_lost_writes")
+    assert (line.__dict__["lost_batches"], line.__dict__["lost_events"]) == (2, 6)
+    assert (bench.record["batches"], bench.record["last"]) == ("2", "9")
+
+
+def test_an_emptied_server_is_told_and_goes_on(client: redis.Redis) -> None:
+    """After FLUSHALL the record is written anew, with the numbers going on."""
+    bench = Bench(client)
+    bench.publisher.publish(bench.batch(4))
+    client.flushall()
+    bench.publisher.publish(bench.batch(2))
+    assert len(bench.log.named("redis_lost_writes")) == 1
+    assert sequences(client, bench.run.name) == [5, 6]
+    assert (bench.record["batches"], bench.record["last"], bench.record["source"]) == ("1", "6", "test")
+    assert client.sismember(KEYS.runs, bench.run.name)
+
+
+@pytest.mark.parametrize("wrong", ["stream", "ids", "runs"])
+def test_a_key_of_another_type_is_refused_before_any_write(client: redis.Redis, wrong: str) -> None:
+    """It won't pass by itself, and nothing is written by half."""
+    bench = Bench(client)
+    name = {"stream": KEYS.stream, "ids": KEYS.run_ids(bench.run.name), "runs": KEYS.runs}[wrong]
+    client.delete(name)
+    client.hset(name, "a", "b")
+    with pytest.raises(ServerRefuses, match="WRONGTYPE"):
+        bench.publisher.publish(bench.batch(1))
+    assert bench.record["batches"] == "0"
+
+
+def test_a_server_without_memory_is_waited_for(own_server: Callable[..., LocalServer]) -> None:
+    """OOM refuses the script as a whole; when there is memory the batch is there once."""
+    with closing(own_server().client()) as client:
+        bench = Bench(client)
+        client.config_set("maxmemory", "1")
+
+        def give_memory() -> None:
+            client.config_set("maxmemory", "0")
+
+        bench.clock.on_sleep = give_memory
+        bench.publisher.publish(bench.batch(3))
+        assert sequences(client, bench.run.name) == [1, 2, 3]
+        assert bench.metrics.value("telemetry_redis_errors_total", {"error": "oom"}) >= 1
+
+
+@pytest.mark.parametrize("command", ["xadd", "hset", "eval|evalsha"])
+def test_a_missing_right_is_waited_for(own_server: Callable[..., LocalServer], command: str) -> None:
+    """An operator may grant it meanwhile: the process stays, unready, and nothing is written by half."""
+    server = own_server()
+    with closing(server.client()) as admin:
+        admin.execute_command("ACL", "SETUSER", "p", "on", ">pass", "~*", "+@all")
+        with closing(server.client(username="p", password="pass")) as client:  # noqa: S106 - a test's own
+            bench = Bench(client)
+            admin.execute_command("ACL", "SETUSER", "p", *[f"-{one}" for one in command.split("|")])
+            why: list[tuple[str, int]] = []
+
+            def grant() -> None:
+                why.append((bench.health.readiness(), admin.xlen(KEYS.stream)))
+                admin.execute_command("ACL", "SETUSER", "p", "+@all")
+
+            bench.clock.on_sleep = grant
+            bench.publisher.publish(bench.batch(1))
+            [(unready, length)] = why
+            assert "redis:" in unready
+            assert length == 0
+            assert sequences(client, bench.run.name) == [1]
+            assert len(bench.log.named("redis_unavailable")) == 1
+
+
+def test_a_run_without_numbers_left_is_followed_by_another(client: redis.Redis) -> None:
+    """Sequence numbers end at 36 bits; the next batch opens a new run from 1."""
+    bench = Bench(client)
+    bench = Bench(client, run=replace(bench.run, last=MAX_SEQUENCE - 5))
+    bench.clock.on_sleep = bench.clock.stop
+
+    def open_next() -> Run:
+        return open_run(client, KEYS, bench.patience, "next")
+
+    loop = Loop(
+        Generator(KPIS, 2, 2, Random(1)),
+        bench.publisher,
+        open_next,
+        Pacer(5, 0.0, bench.clock.monotonic),
+        bench.clock,
+        bench.health,
+        bench.patience.logger,
+        on_batch=lambda: bench.clock.stop() if client.xlen(KEYS.stream) >= 10 else None,
+    )
+    loop.run()
+    assert sequences(client, bench.run.name) == list(range(MAX_SEQUENCE - 4, MAX_SEQUENCE + 1))
+    assert sequences(client, bench.publisher.run.name) == [1, 2, 3, 4, 5]
+    assert loop.totals.published == 10

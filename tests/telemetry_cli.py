@@ -1,0 +1,60 @@
+"""The `telemetry` command in this process, and a data folder with something in it."""
+
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from services.consumer.dead_letters.file import DeadLetterFile
+from services.consumer.entry import Dead
+from services.consumer.sinks.sqlite import SQLiteSink
+from services.contract.event import Row
+from services.ops.app import app
+from services.runtime.settings import ConsumerSettings, ProducerSettings, declared, variable
+
+
+def telemetry(*arguments: str, **environment: str) -> Result:
+    """Run the command with these settings; whatever it says is text without colours."""
+    return CliRunner().invoke(app, list(arguments), env=environment, prog_name="telemetry")
+
+
+def json_lines(result: Result) -> list[Any]:
+    """Read the answer to `--json` of a list."""
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def store(rows: Sequence[Row], stored_at: float = 1_700_000_100.0) -> None:
+    """Store rows in the data folder."""
+    with closing(SQLiteSink(Path("data/telemetry.db"), 5000, lambda: stored_at)) as sink:
+        sink.write(rows)
+
+
+def bury(dead: Sequence[Dead], failed_at: float = 1_700_000_200.0) -> DeadLetterFile:
+    """Keep dead letters in the data folder."""
+    letters = DeadLetterFile(Path("data/dlq.jsonl"), lambda: failed_at, "consumer-1")
+    letters.put(dead)
+    return letters
+
+
+def is_refusal(result: Result, exit_code: int) -> bool:
+    """Tell whether the command ended with an error that it explains, and not with a traceback."""
+    return (
+        result.exit_code == exit_code
+        and isinstance(result.exception, SystemExit)
+        and result.stdout == ""
+        and bool(result.stderr.strip())
+    )
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder, with no settings but those of the test."""
+    monkeypatch.chdir(tmp_path)
+    for cls in (ProducerSettings, ConsumerSettings):
+        for one in declared(cls):
+            monkeypatch.delenv(variable(one), raising=False)
+    return tmp_path

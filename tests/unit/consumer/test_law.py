@@ -1,0 +1,268 @@
+"""The law: every entry is stored, dead-lettered or left pending, and none is acked before it is durable."""
+
+import functools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from fakes import FakeClock, FakeDeadLetters, FakeSink, FakeSource, FakeStream, NoUpkeep
+from hypothesis import example, given
+from hypothesis import strategies as st
+from samples import KPIS, event_fields, id_of
+
+from services.consumer.batch import Outcome, Rules, run_batch
+from services.consumer.breaker import Breaker
+from services.consumer.entry import Entry
+from services.consumer.errors import BreakerOpen, SourceUnavailable
+from services.consumer.persist import Persist
+from services.consumer.report import Reporter
+from services.consumer.worker import Worker
+from services.contract.event import Row
+from services.runtime.health import Health
+from services.runtime.metrics import Metrics
+
+LOGGER = logging.getLogger("test.law")
+GUILTY = {
+    "missing_field": [b"event_id", b"x"],
+    "not_utf8": event_fields(1, zone=b"\xff"),
+    "value_negative": event_fields(1, value="-1"),
+    "event_id_invalid": event_fields(1, event_id="1"),
+}
+POISON = "poison"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is published, and what fails when."""
+
+    entries: list[tuple[str, int]]
+    batch_size: int
+    outages: list[bool]
+    dead_letters_fail: list[bool]
+    source_failures: list[list[str]]
+    stops: list[int]
+
+
+def publish(stream: FakeStream, entries: Sequence[tuple[str, int]]) -> dict[bytes, str]:
+    """Publish the planned entries; name for each guilty one the reason that it has to get."""
+    reasons: dict[bytes, str] = {}
+    contents: dict[int, str] = {}
+    for kind, number in entries:
+        if kind in GUILTY:
+            reasons[stream.publish(GUILTY[kind])] = kind
+        elif kind == POISON:
+            # Ids of its own: a sink that refuses a row never gets to compare it.
+            reasons[stream.publish(event_fields(1000 + number, device_id=POISON))] = "refused_by_sink"
+        else:
+            value = "2.0" if kind == "other" else "1.0"
+            entry_id = stream.publish(event_fields(number, value=value))
+            if contents.setdefault(number, value) != value:
+                reasons[entry_id] = "conflict"
+    return reasons
+
+
+def is_poison(row: Row) -> bool:
+    """Tell what the sink of these tests refuses."""
+    return row.device_id == POISON
+
+
+# An outage takes two calls at least, and so do the times between: a single failing write between two
+# answered probes would be the write's own fault.
+outages = st.lists(st.tuples(st.integers(2, 14), st.integers(3, 6)), max_size=3).map(
+    lambda parts: [away for down, up in parts for away in (*[True] * down, *[False] * up)]
+)
+plans = st.builds(
+    Plan,
+    entries=st.lists(
+        st.tuples(st.sampled_from(["event", "event", "event", "other", POISON, *GUILTY]), st.integers(1, 12)),
+        min_size=1,
+        max_size=40,
+    ),
+    batch_size=st.integers(1, 12),
+    outages=outages,
+    dead_letters_fail=st.lists(st.booleans(), max_size=4),
+    source_failures=st.lists(st.lists(st.sampled_from(["read", "ack", "settle"]), max_size=3), max_size=4),
+    stops=st.lists(st.integers(1, 6), max_size=3),
+)
+
+
+class World:
+    """A stream, a sink and dead letters that outlive their consumers, watched for the law."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.stream = FakeStream()
+        self.guilty = publish(self.stream, plan.entries)
+        self.sink = FakeSink()
+        self.sink.refuses = is_poison
+        self.sink.outages = list(plan.outages)
+        self.dead_letters = FakeDeadLetters()
+        self.dead_letters.failures = list(plan.dead_letters_fail)
+        self.metrics = Metrics("consumer")
+        self.outcomes: list[Outcome] = []
+
+    def check_durable(self, entries: Sequence[Entry]) -> None:
+        """Refuse an acknowledgement of what is neither stored nor dead-lettered."""
+        buried = {letter.entry_id.encode() for letter in self.dead_letters.read()}
+        for entry in entries:
+            fields = dict(zip(entry.fields[::2], entry.fields[1::2], strict=True))
+            row = self.sink.rows.get(fields[b"event_id"].decode())
+            is_stored = row is not None and repr(row.value).encode() == fields.get(b"value")
+            assert is_stored or entry.entry_id in buried, (
+                f"{entry.entry_id!r} is acknowledged and not durable"
+            )
+
+    def consume(self, failures: list[str], stop_after: int | None = None, breaker: float = 0.0) -> FakeClock:
+        """Run one consumer until it is stopped, or has nothing more to read."""
+        clock = FakeClock(stop_after=stop_after)
+        health = Health(60.0, clock.monotonic)
+        source = FakeSource(self.stream, self.plan.batch_size)
+        source.failures = list(failures)
+        source.on_ack = self.check_durable
+        source.on_empty = clock.stop
+        persist = Persist(self.sink, self.dead_letters, 3, 0.5, clock, health, self.metrics, LOGGER)
+        settle = functools.partial(
+            run_batch,
+            source=source,
+            rules=Rules(KPIS, 300.0, 1000),
+            persist=persist,
+            breaker=Breaker(breaker),
+            now=clock.now,
+        )
+
+        def remember(entries: Sequence[Entry]) -> Outcome:
+            outcome = settle(entries)
+            assert len(outcome.received) == len(entries)
+            assert outcome.inserted + outcome.duplicates + len(outcome.dead) + outcome.pending == len(entries)
+            assert outcome.pending == 0
+            self.outcomes.append(outcome)
+            return outcome
+
+        Worker(
+            source,
+            remember,
+            NoUpkeep(),
+            Reporter(self.metrics, LOGGER, clock),
+            clock,
+            health,
+            self.metrics,
+            LOGGER,
+            str,
+        ).run()
+        return clock
+
+    def settled(self, outcome: str) -> float:
+        """Read how many entries the metrics say had this outcome."""
+        return self.metrics.value("telemetry_consumer_settled_events_total", {"outcome": outcome})
+
+    def received(self) -> float:
+        """Read how many entries the metrics say were received."""
+        name = "telemetry_consumer_received_events_total"
+        return sum(self.metrics.value(name, {"source": source}) for source in ("new", "recovered"))
+
+    def check_metrics(self) -> None:
+        """Check the law in the metrics."""
+        outcomes = ("stored", "duplicate", "dead", "pending")
+        assert self.received() == sum(map(self.settled, outcomes))
+
+
+@given(plans)
+@example(Plan([("event", 1)], 1, [True] * 4, [], [], []))
+@example(Plan([("event", 1), ("other", 1), (POISON, 1)], 3, [], [True], [["ack", "settle"]], [1]))
+def test_the_law_holds_whatever_fails(plan: Plan) -> None:
+    """Whatever fails at whichever step, in the end all is stored or dead-lettered, once, with its reason."""
+    world = World(plan)
+    failures = iter(plan.source_failures)
+    for stop_after in plan.stops:
+        world.consume(next(failures, []), stop_after)
+        world.check_metrics()
+        undelivered = {entry_id for entry_id, _ in world.stream.entries[world.stream.given :]}
+        everything = {entry_id for entry_id, _ in world.stream.entries}
+        assert set(world.stream.acked) | set(world.stream.pending) | undelivered == everything
+    for _ in range(10):
+        if world.stream.is_drained:
+            break
+        world.consume(next(failures, []))
+    assert world.stream.is_drained
+    world.check_metrics()
+
+    buried = {letter.entry_id.encode(): letter.reason for letter in world.dead_letters.read()}
+    assert buried == world.guilty
+    innocent = {number for kind, number in plan.entries if kind in {"event", "other"}}
+    assert set(world.sink.rows) == {id_of(number) for number in innocent}
+    assert len(world.sink.inserts) == len(set(world.sink.inserts))
+    assert len(world.stream.acked) == len(set(world.stream.acked)) == len(plan.entries)
+
+
+@given(plans)
+def test_stored_and_duplicate_tell_the_truth_where_nothing_fails(plan: Plan) -> None:
+    """Without failures the metrics count each row and each letter exactly once."""
+    world = World(Plan(plan.entries, plan.batch_size, [], [], [], []))
+    world.consume([])
+    assert world.settled("stored") == len(world.sink.rows)
+    assert world.settled("dead") == len(world.dead_letters.lines)
+    assert world.settled("pending") == 0
+    assert world.received() == len(plan.entries)
+
+
+@given(
+    st.lists(st.booleans(), min_size=1, max_size=300), st.integers(1, 60), st.sampled_from([0.1, 0.5, 0.9])
+)
+def test_an_open_breaker_settles_nothing_of_its_batch(
+    invalid: list[bool], batch_size: int, ratio: float
+) -> None:
+    """Where the breaker opens, its batch is neither stored nor dead-lettered, and stays pending."""
+    entries = [("value_negative" if bad else "event", number + 1) for number, bad in enumerate(invalid)]
+    world = World(Plan(entries, batch_size, [], [], [], []))
+    clock = world.consume([], stop_after=3, breaker=ratio)
+    settled = sum(len(outcome.received) for outcome in world.outcomes)
+    assert len(world.sink.rows) + len(world.dead_letters.lines) == settled == len(world.stream.acked)
+    assert bool(world.metrics.value("telemetry_breaker_open")) == bool(world.stream.pending)
+    assert clock.is_stopping()
+    world.check_metrics()
+
+
+def test_an_entry_delivered_too_often_is_dead_and_its_mates_are_not() -> None:
+    """Past MAX_DELIVERIES an entry goes to the dead letters without being looked at."""
+    clock = FakeClock()
+    metrics = Metrics("consumer")
+    sink, letters, source = FakeSink(), FakeDeadLetters(), FakeSource(FakeStream())
+    health = Health(60.0, clock.monotonic)
+    persist = Persist(sink, letters, 3, 0.5, clock, health, metrics, LOGGER)
+    entries = [Entry(b"1-%d" % count, event_fields(count), deliveries=count) for count in (1, 5, 6)]
+    outcome = run_batch(entries, source, Rules(KPIS, 300.0, 5), persist, Breaker(0.0), clock.now)
+    assert [(one.entry.entry_id, one.rejection.reason) for one in outcome.dead] == [
+        (b"1-6", "deliveries_exhausted")
+    ]
+    assert set(sink.rows) == {id_of(1), id_of(5)}
+
+
+def test_a_failed_acknowledgement_comes_up_after_all_is_durable() -> None:
+    """The batch raises what the source raises, and by then everything is stored and buried."""
+    stream = FakeStream()
+    for fields in (event_fields(1), event_fields(2, value="-1")):
+        stream.publish(fields)
+    clock = FakeClock()
+    sink, letters, source = FakeSink(), FakeDeadLetters(), FakeSource(stream)
+    health = Health(60.0, clock.monotonic)
+    persist = Persist(sink, letters, 3, 0.5, clock, health, Metrics("consumer"), LOGGER)
+    entries = source.read()
+    source.failures = ["ack"]
+    with pytest.raises(SourceUnavailable):
+        run_batch(entries, source, Rules(KPIS, 300.0, 5), persist, Breaker(0.0), clock.now)
+    assert (len(sink.rows), len(letters.lines)) == (1, 1)
+    assert stream.acked == []
+
+
+def test_the_breaker_opens_before_anything_is_written() -> None:
+    """A batch that opens the breaker touches neither sink nor dead letters."""
+    clock = FakeClock()
+    sink, letters, source = FakeSink(), FakeDeadLetters(), FakeSource(FakeStream())
+    health = Health(60.0, clock.monotonic)
+    persist = Persist(sink, letters, 3, 0.5, clock, health, Metrics("consumer"), LOGGER)
+    entries = [Entry(b"1-%d" % number, [b"a", b"b"]) for number in range(100)]
+    with pytest.raises(BreakerOpen, match="100 of the last 100"):
+        run_batch(entries, source, Rules(KPIS, 300.0, 5), persist, Breaker(0.5), clock.now)
+    assert sink.sizes == []
+    assert letters.lines == []

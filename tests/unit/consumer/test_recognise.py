@@ -1,0 +1,69 @@
+"""The short cut for ordinary entries makes the same events as the careful way."""
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from samples import KPIS, NOW, entry, event_fields, id_of, raw_fields
+
+from services.consumer.recognise import recognise
+from services.consumer.validate import check
+from services.contract.codec import decode
+from services.contract.event import Event, Fields
+
+odd_values = st.one_of(
+    st.binary(max_size=12),
+    st.text(max_size=12).map(str.encode),
+    st.sampled_from([b"\n", b"\t", b"\xff", b"a\nb", b"a\tzone\tb", b"\xed\xa0\x80", b"\xc2\x85"]),
+    st.sampled_from([b"x" * 129, b"1e2", b"-1", b"1_0", b"101", b"9" * 25, b"pressure", b""]),
+    st.sampled_from(["\u2028".encode(), "٣".encode(), id_of(1).upper().encode()]),
+)
+
+
+@st.composite
+def nearly_ordinary(draw: st.DrawFn) -> list[bytes]:
+    """Draw an ordinary entry in which some parts are others, or missing, or more."""
+    fields = event_fields(draw(st.integers(1, 5)))
+    for position in draw(st.lists(st.integers(0, 11), max_size=2)):
+        fields[position] = draw(odd_values)
+    if draw(st.booleans()):
+        return fields
+    cut = draw(st.integers(0, 6)) * 2
+    return (
+        fields[:cut]
+        + draw(st.sampled_from([[], [b"traceparent", b"x"], [b"zone", b"z"], [b"", b""]]))
+        + fields[cut:]
+    )
+
+
+def carefully(fields: list[bytes]) -> Event | None:
+    """Make an event by decode and validate; None for what they refuse."""
+    decoded = decode(fields)
+    event = check(decoded, KPIS, NOW) if isinstance(decoded, Fields) else None
+    return event if isinstance(event, Event) else None
+
+
+@given(st.lists(nearly_ordinary() | raw_fields, max_size=8))
+@example([event_fields(1, zone="a\nb"), event_fields(2)])
+@example([[b"event_id\t" + id_of(1).encode(), b"x"], event_fields(2)])
+@example([[b"", b""], [b"\n", b""]])
+def test_what_is_recognised_is_what_the_rules_say(entries: list[list[bytes]]) -> None:
+    """Each entry is in one of the two lists, in order; a recognised event is the one the rules make."""
+    given_entries = [entry(number, fields) for number, fields in enumerate(entries)]
+    valid, odd = recognise(given_entries, KPIS, NOW)
+    for one, event in valid:
+        assert event == carefully(one.fields)
+    recognised = {one.entry_id for one, _ in valid}
+    assert [one for one, _ in valid] == [one for one in given_entries if one.entry_id in recognised]
+    assert odd == [one for one in given_entries if one.entry_id not in recognised]
+
+
+def test_ordinary_entries_are_recognised() -> None:
+    """What our producer writes takes the short cut."""
+    valid, odd = recognise([entry(number) for number in range(1, 200)], KPIS, NOW)
+    assert (len(valid), odd) == (199, [])
+    assert recognise([], KPIS, NOW) == ([], [])
+
+
+def test_an_event_of_the_future_is_left_to_the_careful_way() -> None:
+    """The short cut refuses nothing itself."""
+    late = entry(1, event_fields(1, ts=str(NOW + 1)))
+    assert recognise([late, entry(2)], KPIS, NOW)[1] == [late]

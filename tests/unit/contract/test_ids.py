@@ -1,0 +1,83 @@
+"""Event ids: UUIDv7 with a counter."""
+
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.contract.ids import (
+    CANONICAL,
+    MAX_SEQUENCE,
+    RUN_BITS,
+    Numbered,
+    event_id,
+    id_pattern,
+    numbered,
+    run_name,
+)
+
+bits = st.integers(0, 2**RUN_BITS - 1)
+sequences = st.integers(1, MAX_SEQUENCE)
+milliseconds = st.integers(0, 2**48 - 1)
+
+
+@given(bits, sequences, milliseconds)
+def test_an_id_tells_run_and_sequence(random_bits: int, sequence: int, now_ms: int) -> None:
+    """What the audit counts by is read back from every id."""
+    run = run_name(random_bits)
+    assert numbered(event_id(run, sequence, now_ms)) == Numbered(run, sequence)
+
+
+@given(bits, sequences, milliseconds)
+def test_an_id_is_a_uuid_of_version_seven(random_bits: int, sequence: int, now_ms: int) -> None:
+    """Version, variant and time stand where RFC 9562 puts them, and the text is canonical."""
+    text = event_id(run_name(random_bits), sequence, now_ms)
+    parsed = uuid.UUID(text)
+    assert str(parsed) == text
+    assert CANONICAL.fullmatch(text)
+    assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
+    assert parsed.int >> 80 == now_ms
+
+
+@given(bits, st.tuples(milliseconds, sequences), st.tuples(milliseconds, sequences))
+def test_ids_of_a_run_are_ordered_by_time_and_then_by_number(
+    random_bits: int, one: tuple[int, int], other: tuple[int, int]
+) -> None:
+    """As text they sort as they were made."""
+    run = run_name(random_bits)
+    assert (one < other) == (event_id(run, one[1], one[0]) < event_id(run, other[1], other[0]))
+
+
+@given(bits, bits)
+def test_runs_have_names_of_their_own(one: int, other: int) -> None:
+    """No two runs share a name, and a name is the same for every id of the run."""
+    assert (run_name(one) == run_name(other)) == (one == other)
+
+
+@pytest.mark.parametrize("random_bits", [-1, 1 << RUN_BITS])
+def test_a_run_of_other_bits_is_refused(random_bits: int) -> None:
+    """More bits than a run has would spoil version or sequence."""
+    with pytest.raises(ValueError, match="38 random bits"):
+        run_name(random_bits)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "f47ac10b-58cc-4372-a567-0e02b2c3d479",
+        "018f3c5e-8a10-7abc-cdef-01200000002a",
+        "018F3C5E-8A10-7ABC-8DEF-01200000002A",
+    ],
+)
+def test_ids_of_others_have_no_number(text: str) -> None:
+    """Other versions, other variants and capitals are not ours."""
+    assert numbered(text) is None
+
+
+def test_a_missing_id_is_named_without_its_time() -> None:
+    """The audit names an event whose milliseconds nobody knows."""
+    run = run_name(1)
+    text = event_id(run, 42, 1_700_000_000_000)
+    assert id_pattern(run, 42) == f"*-{text.split('-', 2)[2]}"

@@ -1,0 +1,79 @@
+"""The KPI file and what can be wrong in it."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.contract.kpis import KpisInvalid, parse_kpis, shipped, with_thresholds
+
+GOOD = '[noise]\nunit = "dB"\nmin = 0\nmax = 140\nthreshold = 85\n'
+
+
+def test_the_shipped_file_has_the_original_thresholds() -> None:
+    """The four KPIs are there with the thresholds that everybody knows."""
+    kpis = parse_kpis(shipped())
+    thresholds = {name: kpi.threshold for name, kpi in kpis.items()}
+    assert thresholds == {"temperature": 80.0, "humidity": 70.0, "pressure": 1050.0, "vibration": 5.0}
+
+
+def test_a_file_of_ones_own_is_read() -> None:
+    """Left out, `typical` is half of the threshold."""
+    kpi = parse_kpis(GOOD)["noise"]
+    assert (kpi.unit, kpi.min, kpi.max, kpi.threshold, kpi.typical) == ("dB", 0.0, 140.0, 85.0, 42.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "no KPI in it"),
+        ("[noise", "not TOML"),
+        ("noise = 1", "write a table"),
+        ("[Noise]\n" + GOOD.split("\n", 1)[1], "lower-case"),
+        (GOOD + "colour = 1\n", "[noise] colour: unknown key"),
+        (GOOD.replace('"dB"', "1"), "[noise] unit"),
+        (GOOD.replace("85", '"85"'), "[noise] threshold: write a finite number"),
+        (GOOD.replace("85", "nan"), "[noise] threshold: write a finite number"),
+        (GOOD.replace("140", "inf"), "[noise] max: write a finite number"),
+        (GOOD.replace("140", "true"), "[noise] max: write a finite number"),
+        (GOOD.replace("min = 0", "min = -5"), "not negative"),
+        (GOOD.replace("min = 0", "min = 140"), "min is below max"),
+        (GOOD.replace("min = 0\n", ""), "[noise] min: write a finite number"),
+    ],
+)
+def test_an_error_says_what_to_write(text: str, told: str) -> None:
+    """Each mistake is named with its table and key."""
+    with pytest.raises(KpisInvalid) as caught:
+        parse_kpis(text)
+    assert told in str(caught.value)
+
+
+def test_all_errors_come_in_one_message() -> None:
+    """Two broken tables are both named, and a good one isn't."""
+    text = GOOD + "[a]\nunit = 1\n[b]\nmin = 3\n"
+    with pytest.raises(KpisInvalid) as caught:
+        parse_kpis(text)
+    message = str(caught.value)
+    assert "[a] unit" in message
+    assert "[b] max" in message
+    assert "noise" not in message
+
+
+@given(st.text(max_size=60))
+def test_no_text_makes_it_raise_anything_else(text: str) -> None:
+    """Arbitrary text is KPIs or KpisInvalid."""
+    with contextlib.suppress(KpisInvalid):
+        assert parse_kpis(text)
+
+
+def test_thresholds_are_overridden_by_name() -> None:
+    """One is changed, zero included, and the others stay."""
+    kpis = with_thresholds(parse_kpis(shipped()), {"humidity": 0.0})
+    assert (kpis["humidity"].threshold, kpis["temperature"].threshold) == (0.0, 80.0)
+
+
+def test_a_threshold_of_no_kpi_is_an_error() -> None:
+    """The variable is named, and so are the KPIs that there are."""
+    with pytest.raises(KpisInvalid, match="THRESHOLD_NOISE: no such KPI; there are humidity"):
+        with_thresholds(parse_kpis(shipped()), {"noise": 1.0})

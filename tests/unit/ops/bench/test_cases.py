@@ -1,0 +1,153 @@
+"""What the cases make of what they measured."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from services.consumer.entry import Written
+from services.contract.event import Event, Row
+from services.contract.ids import event_id, run_name
+from services.ops.bench import growth, memory, throughput
+from services.ops.bench.cases import NAMES, choose
+from services.ops.bench.events import generate
+from services.ops.bench.machine import file_system_of, processor_of
+from services.ops.bench.memory import Held, resident_megabytes
+from services.ops.bench.plan import BenchFailed, in_turn
+from services.ops.bench.processes import clean_environment
+from services.ops.bench.sample import Sample
+from services.ops.bench.server import choose_server
+from services.ops.bench.stamped_consumer import StampedSink, made_ms, read_stamps
+
+
+def test_no_choice_is_every_case() -> None:
+    """And they come in one order, however they are named."""
+    assert choose("") == NAMES
+    assert choose("ours, floor") == ("floor", "ours")
+
+
+def test_an_unknown_case_is_refused_by_name() -> None:
+    """A typing error must not measure less in silence."""
+    with pytest.raises(BenchFailed, match="no such case: flor; there are floor,") as refused:
+        choose("flor,ours")
+    assert refused.value.exit_code == 2
+
+
+def test_a_server_that_is_not_there_is_refused() -> None:
+    """Before anything is started."""
+    with pytest.raises(BenchFailed, match="no such file"):
+        choose_server(Path("/nonexistent/redis-server"))
+
+
+def test_another_contestant_begins_each_round() -> None:
+    """Each of them comes once a round."""
+    assert [in_turn("abc", number) for number in range(4)] == [
+        list("abc"),
+        list("bca"),
+        list("cab"),
+        list("abc"),
+    ]
+
+
+def test_replicas_are_compared_with_one_of_them() -> None:
+    """One replica is the case `ours`, and stands there only once."""
+    contestants = [one for group in throughput.CONTESTANTS.values() for one in group]
+    samples = {one: Sample.of(100.0 * one.replicas) for one in contestants}
+    figures = throughput.figures(samples, ["replicas"])
+    assert [(one.what, one.sample.median) for one in figures] == [
+        ("ours x2", 200.0),
+        ("ours x4", 400.0),
+        ("ours x2 / ours", 2.0),
+        ("ours x4 / ours", 4.0),
+    ]
+
+
+def test_without_the_floor_there_is_no_ratio_to_it() -> None:
+    """What was not measured is not in the report."""
+    (alone,) = throughput.CONTESTANTS["ours"]
+    assert [one.unit for one in throughput.figures({alone: Sample.of(1.0)}, ["ours"])] == ["events/s"]
+
+
+def test_memory_that_grows_is_not_flat() -> None:
+    """The end is held against the look after a tenth."""
+    held = [Held(settled, 50.0 + settled / 10) for settled in range(0, 1001, 10)]
+    figures = {one.what: one for one in memory.figures(held, 1000)}
+    assert figures["after a tenth"].sample.median == 60.0
+    assert figures["at the end"].verdict == "not met"
+    assert figures["end / a tenth (flat)"].sample.median == pytest.approx(2.5)
+
+
+def test_a_table_that_slows_down_shows_it() -> None:
+    """Half the speed in the last window is a ratio of a half."""
+    figures = {one.what: one for one in growth.figures([0.01] * 10 + [0.02] * 10, window=10, rows=20_000)}
+    assert figures["last / first"].sample.median == pytest.approx(0.5)
+    assert figures["last / first"].verdict == "not met"
+
+
+def test_the_median_batch_hides_a_checkpoint_and_the_window_does_not() -> None:
+    """So both are told."""
+    seconds = [0.01] * 10 + [0.01] * 9 + [0.11]
+    figures = {one.what: one.sample.median for one in growth.figures(seconds, window=10, rows=20_000)}
+    assert figures["last / first"] == pytest.approx(1.0)
+    assert figures["last / first, folding the WAL included"] == pytest.approx(0.5)
+
+
+def test_events_are_numbered_and_lie_in_the_past() -> None:
+    """An event of the future would be refused."""
+    events = list(generate(200))
+    assert len({event.event_id for event in events}) == 200
+    assert [event.event_id for event in events] == sorted(event.event_id for event in events)
+    assert all(isinstance(event, Event) for event in events)
+
+
+def test_an_id_tells_when_it_was_made() -> None:
+    """The first 48 bits are milliseconds."""
+    assert made_ms(event_id(run_name(7), 1, 1_700_000_000_123)) == 1_700_000_000_123
+
+
+class _Clockless:
+    """A sink that keeps nothing."""
+
+    def write(self, rows: Sequence[Row]) -> Written:
+        return Written(len(rows))
+
+    def probe(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_the_stamped_sink_times_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In milliseconds from the id to the return of the write."""
+    monkeypatch.setattr("time.time", lambda: 1_700_000_000.0)
+    stamps = tmp_path / "stamps"
+    sink = StampedSink(_Clockless(), stamps)
+    ids = [event_id(run_name(7), number, 1_700_000_000_000 - 10 * number) for number in (1, 2)]
+    sink.write([Row(one, "device", "zone", 0.0, "humidity", 1.0, False) for one in ids])
+    sink.close()
+    assert list(read_stamps(stamps)) == [10.0, 20.0]
+
+
+def test_a_measured_process_sees_none_of_the_callers_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A BATCH_SIZE in the caller's shell would change what is measured."""
+    monkeypatch.setenv("BATCH_SIZE", "7")
+    monkeypatch.setenv("THRESHOLD_PRESSURE", "1")
+    monkeypatch.setenv("LANG", "C")
+    kept = clean_environment()
+    assert not {"BATCH_SIZE", "THRESHOLD_PRESSURE"} & set(kept)
+    assert kept["LANG"] == "C"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_our_own_memory_can_be_read() -> None:
+    """Some megabytes, at least."""
+    assert 1 < resident_megabytes(os.getpid()) < 10_000
+
+
+def test_the_processor_and_the_file_system_are_found() -> None:
+    """As Linux writes them; the nearest mount counts."""
+    assert processor_of("vendor_id : X\nmodel name\t: A B C\n") == "A B C"
+    assert processor_of("CPU architecture: 8\n") is None
+    mounts = "/dev/a / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n"
+    assert file_system_of(mounts, Path("/tmp/x")) == "tmpfs"  # noqa: S108 - nothing is there
+    assert file_system_of(mounts, Path("/home")) == "ext4"

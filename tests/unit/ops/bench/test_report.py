@@ -1,0 +1,98 @@
+"""The report, from figures to text."""
+
+import json
+from dataclasses import replace
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from services.ops.bench.figure import Figure, at_least, at_most
+from services.ops.bench.plan import smoke_plan
+from services.ops.bench.report import Report, goals_line, to_json, to_lines, to_markdown
+from services.ops.bench.sample import Sample
+
+_FAST = Figure("ours", "ours / floor", "x", Sample.of(1.6, 1.55, 1.7), at_least(1.5))
+_SLOW = Figure("latency", "p99", "ms", Sample.of(25.0), at_most(20))
+_PLAIN = Figure("floor", "floor", "events/s", Sample.of(101_000.0, 99_000.0))
+_REPORT = Report(
+    command="telemetry bench",
+    taken_at="2026-01-31",
+    plan=smoke_plan(),
+    machine={"cores": "2"},
+    versions={"SQLite": "3.40.1"},
+    figures=[_PLAIN, _FAST, _SLOW],
+)
+
+
+def test_a_goal_is_held_against_the_median() -> None:
+    """One slow round doesn't miss it, one fast round doesn't reach it."""
+    assert _FAST.verdict == "met"
+    assert replace(_FAST, sample=Sample.of(1.4, 1.45, 9.0)).verdict == "not met"
+
+
+def test_an_upper_bound_is_met_up_to_itself() -> None:
+    """20 ms are at most 20 ms."""
+    assert _SLOW.verdict == "not met"
+    assert replace(_SLOW, sample=Sample.of(20.0)).verdict == "met"
+
+
+def test_a_figure_without_a_goal_has_no_verdict() -> None:
+    """Nothing is claimed of it."""
+    assert (_PLAIN.goal_text, _PLAIN.verdict) == ("", "")
+
+
+def test_a_single_value_has_no_spread() -> None:
+    """Its extremes would only repeat it."""
+    assert _SLOW.spread_text == ""
+    assert _FAST.spread_text == "1.55 - 1.70"
+
+
+def test_the_page_shows_each_figure_with_its_goal_and_verdict() -> None:
+    """One row a figure, as it stands."""
+    page = to_markdown(_REPORT, "benchmarks.svg")
+    assert "| floor | floor | 100,000 events/s | 99,000 - 101,000 |  |  |" in page
+    assert "| ours | ours / floor | 1.60 x | 1.55 - 1.70 | >= 1.5 x | met |" in page
+    assert "| latency | p99 | 25.0 ms |  | <= 20 ms | not met |" in page
+
+
+@pytest.mark.parametrize("part", ["`telemetry bench`", "2026-01-31", "- cores: 2", "- SQLite: 3.40.1"])
+def test_the_page_tells_how_and_on_what_it_was_taken(part: str) -> None:
+    """Without them no figure can be compared."""
+    assert part in to_markdown(_REPORT, None)
+
+
+def test_the_page_has_a_picture_only_where_there_is_one() -> None:
+    """A broken picture is worse than none."""
+    assert "](benchmarks.svg)" in to_markdown(_REPORT, "benchmarks.svg")
+    assert "![" not in to_markdown(_REPORT, None)
+
+
+def test_missed_goals_are_named() -> None:
+    """A reader needn't look for them."""
+    assert goals_line(_REPORT.figures) == "1 of 2 goals met. Not met: p99 (25.0 ms, wanted <= 20 ms)."
+    assert goals_line([_FAST]) == "1 of 1 goals met."
+
+
+def test_json_keeps_the_value_of_each_round() -> None:
+    """Whoever wants other statistics can make them."""
+    figures = json.loads(to_json(_REPORT))["figures"]
+    assert figures[1]["values"] == [1.6, 1.55, 1.7]
+    assert figures[1]["verdict"] == "met"
+
+
+def test_the_lines_for_a_terminal_are_aligned() -> None:
+    """The medians stand below their heading."""
+    heading, first, *_ = to_lines(_REPORT.figures)
+    assert heading.index("median") == first.index("100,000")
+
+
+def test_the_picture_shows_ratios_and_no_other_figure() -> None:
+    """Events a second and milliseconds have no common axis."""
+    pytest.importorskip("matplotlib")
+    from services.ops.bench.picture import draw
+
+    picture = draw(_REPORT.figures)
+    texts = {text for node in ET.fromstring(picture).iter() if (text := (node.text or "").strip())}  # noqa: S314 - ours
+    assert {"ours / floor", "1.60"} <= texts
+    assert "p99" not in texts
+    assert picture == draw(_REPORT.figures)

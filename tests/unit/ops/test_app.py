@@ -1,0 +1,146 @@
+"""The command as a whole: its list, its exit codes, what its errors look like."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from telemetry_cli import is_refusal, telemetry
+
+from services.consumer.errors import SinkUnavailable
+from services.ops import lazy
+from services.ops.app import COMMANDS
+from services.ops.failures import CommandFailed, Failure, failure_of
+from services.ops.server import ServerUnavailable
+from services.runtime.settings import SettingsInvalid
+
+ROOT = Path(__file__).parents[3]
+
+
+def _start(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
+
+
+def test_the_command_alone_prints_its_help() -> None:
+    """The list of commands, and what the exit codes mean."""
+    result = telemetry()
+    assert result.exit_code == 0
+    assert all(f"  {name} " in result.stdout for name in COMMANDS)
+    assert "0  all is well" in result.stdout
+
+
+def test_the_version_is_told() -> None:
+    """One line, whether it is installed or run from its source."""
+    result = telemetry("--version")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("telemetry ")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_line_in_the_list_is_of_a_command_that_is_there(name: str) -> None:
+    """What is imported late is found, and has a help of its own."""
+    if name == "bench":
+        pytest.importorskip("services.ops.bench.command")
+    result = telemetry(name, "--help")
+    assert result.exit_code == 0
+    assert f"Usage: telemetry {name}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["evnets"], ["events", "--colour"], ["events", "--limit", "-1"], ["dlq", "burn"]]
+)
+def test_a_wrong_command_line_is_refused(arguments: list[str]) -> None:
+    """Exit code 2, nothing on standard output, and no traceback."""
+    result = telemetry(*arguments)
+    assert is_refusal(result, 2)
+    assert "Error: " in result.stderr
+
+
+def test_a_misspelt_command_is_recognized() -> None:
+    """The message names the command that was probably meant."""
+    assert "Did you mean 'events'?" in telemetry("evnets").stderr
+
+
+@pytest.mark.parametrize("command", [["events"], ["status"], ["dlq", "list"], ["settings"]])
+def test_wrong_settings_are_all_told_at_once(command: list[str]) -> None:
+    """One line for each wrong setting, and exit code 2."""
+    result = telemetry(*command, BATCH_SIZE="many", MAX_RETRIES="-1")
+    assert is_refusal(result, 2)
+    assert result.stderr.count("settings: ") == 2
+
+
+def test_settings_need_no_client_library() -> None:
+    """A command is quick to start when it has no use for one."""
+    code = (
+        "import sys\n"
+        "from services.ops.app import app\n"
+        "app(['settings'], standalone_mode=False)\n"
+        "sys.exit('redis' in sys.modules or 'rich' in sys.modules)"
+    )
+    assert _start(code).returncode == 0
+
+
+def test_without_its_libraries_the_command_names_the_extra() -> None:
+    """A bare install says what to install."""
+    code = "import sys; sys.modules['typer'] = None; from services.ops.__main__ import main; main()"
+    result = _start(code)
+    assert result.returncode == 2
+    assert result.stderr == "telemetry needs typer: pip install 'telemetry-pipeline[ops]'\n"
+
+
+def test_a_terminal_without_a_degree_sign_is_no_error() -> None:
+    """What it can't show is spelled out."""
+    result = subprocess.run(
+        [sys.executable, "-m", "services.ops", "settings"],
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
+    )
+    assert result.returncode == 0
+    assert b"\\xb0C" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (CommandFailed("so", 2), Failure("so", 2)),
+        (SettingsInvalid(["so"]), Failure("settings: so", 2)),
+        (SinkUnavailable("so"), Failure("so", 1)),
+        (
+            PermissionError(13, "Permission denied", "data/dlq.jsonl"),
+            Failure("data/dlq.jsonl: Permission denied", 1),
+        ),
+        (ServerUnavailable("so"), Failure("so", 1)),
+        (redis.ResponseError("so"), Failure("Redis at localhost:6379 says: so", 1)),
+        (BrokenPipeError(32, "Broken pipe"), None),
+        (ValueError("a bug"), None),
+    ],
+)
+def test_an_expected_error_has_one_message_and_a_code(error: Exception, failure: Failure | None) -> None:
+    """A bug has none, and keeps its traceback."""
+    assert failure_of(error) == failure
+
+
+def test_an_error_without_words_is_still_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a command raises comes to its line on standard error."""
+
+    class Command:
+        def make_context(self, *_: Any, **__: Any) -> Iterator[None]:
+            raise SinkUnavailable("the disk is full")
+
+    monkeypatch.setattr(lazy, "load", lambda _: Command())
+    result = telemetry("events")
+    assert is_refusal(result, 1)
+    assert result.stderr == "the disk is full\n"

@@ -1,0 +1,144 @@
+"""`telemetry events` and `telemetry summary`."""
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from samples import id_of, row
+from telemetry_cli import is_refusal, json_lines, store, telemetry
+
+
+def test_events_are_listed_newest_first() -> None:
+    """Aligned lines under a heading, with units."""
+    store([row(1), row(2, kpi="temperature", value=81.5, is_degraded=True)])
+    lines = telemetry("events").stdout.splitlines()
+    assert lines[0].split() == ["TIME", "DEVICE", "ZONE", "KPI", "VALUE", "UNIT", "DEGRADED", "EVENT", "ID"]
+    assert lines[1].split() == [
+        "2023-11-14T22:13:20.500Z", "device-2", "zone-1", "temperature", "81.5", "°C", "yes", id_of(2),
+    ]  # fmt: skip
+    assert lines[2].endswith(id_of(1))
+
+
+def test_events_in_json_are_the_rows() -> None:
+    """One object a line, with numbers and truth values."""
+    store([row(1)], stored_at=1.5)
+    assert json_lines(telemetry("events", "--json")) == [
+        {
+            "event_id": id_of(1),
+            "device_id": "device-1",
+            "zone": "zone-1",
+            "ts": 1_700_000_000.5,
+            "kpi": "humidity",
+            "value": 42.25,
+            "is_degraded": False,
+            "stored_at": 1.5,
+            "unit": "%",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "numbers"),
+    [
+        (["--device", "device-1"], [1]),
+        (["--zone", "zone-2", "--kpi", "pressure"], [2]),
+        (["--degraded"], [3]),
+        (["--healthy", "--limit", "1"], [2]),
+        (["--limit", "0"], [3, 2, 1]),
+        (["--since", "2023-11-14T22:13:21Z"], [3]),
+        (["--until", "1700000000.5"], [2, 1]),
+    ],
+)
+def test_events_are_filtered(arguments: list[str], numbers: list[int]) -> None:
+    """Every option alone and together."""
+    store([row(1), row(2, zone="zone-2", kpi="pressure"), row(3, is_degraded=True, ts=1_700_000_003.0)])
+    found = [line["event_id"] for line in json_lines(telemetry("events", "--json", *arguments))]
+    assert found == [id_of(number) for number in numbers]
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_no_event_is_an_empty_answer(form: list[str]) -> None:
+    """The remark about it isn't part of the answer."""
+    store([])
+    result = telemetry("events", *form)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no event is stored yet\n")
+    store([row(1)])
+    assert telemetry("events", "--device", "x", *form).stderr == "no stored event is of that kind\n"
+
+
+def test_a_summary_counts_by_kpi_and_zone() -> None:
+    """One document; zones add up to KPIs, and those to the total."""
+    store(
+        [
+            row(1, value=10.0),
+            row(2, value=20.0, zone="zone-2"),
+            row(3, value=90.0, zone="zone-2", is_degraded=True),
+            row(4, value=7.0, kpi="gone"),
+        ]
+    )
+    document = json.loads(telemetry("summary", "--json").stdout)
+    gone, humidity = document.pop("kpis")
+    assert document == {"events": 4, "healthy": 3, "degraded": 1}
+    assert gone["unit"] is None
+    assert humidity == {
+        "kpi": "humidity",
+        "unit": "%",
+        "events": 3,
+        "healthy": 2,
+        "degraded": 1,
+        "min": 10.0,
+        "mean": 40.0,
+        "max": 90.0,
+        "zones": [
+            {"zone": "zone-1", "events": 1, "healthy": 1, "degraded": 0},
+            {"zone": "zone-2", "events": 2, "healthy": 1, "degraded": 1},
+        ],
+    }
+
+
+def test_a_summary_for_people_ends_with_the_total() -> None:
+    """Two tables, by KPI and by zone."""
+    store([row(1, value=10.0), row(2, value=20.0, kpi="pressure", is_degraded=True)])
+    lines = [line.split() for line in telemetry("summary").stdout.splitlines()]
+    assert ["humidity", "%", "1", "1", "0", "10", "10", "10"] in lines
+    assert ["pressure", "hPa", "1", "0", "1", "20", "20", "20"] in lines
+    assert ["all", "2", "1", "1"] in lines
+    assert ["pressure", "zone-1", "1", "0", "1"] in lines
+
+
+def test_a_summary_of_nothing_says_so() -> None:
+    """Both as text and as a document."""
+    store([row(1)])
+    assert "no event is stored of that time" in telemetry("summary", "--since", "1s").stdout
+    document = json.loads(telemetry("summary", "--since", "1s", "--json").stdout)
+    assert document == {"events": 0, "healthy": 0, "degraded": 0, "kpis": []}
+
+
+@pytest.mark.parametrize("command", ["events", "summary"])
+def test_without_a_database_the_command_says_who_makes_it(command: str) -> None:
+    """Exit code 1, one line, and no file appears."""
+    result = telemetry(command)
+    assert is_refusal(result, 1)
+    assert result.stderr == "data/telemetry.db: no database yet; a consumer makes it (DATA_DIR)\n"
+    assert not Path("data").exists()
+
+
+def test_a_database_of_another_program_is_left_as_it_is() -> None:
+    """One line, and not a byte changed."""
+    Path("data").mkdir()
+    with closing(sqlite3.connect("data/telemetry.db")) as other:
+        other.execute("CREATE TABLE songs (name)")
+    before = Path("data/telemetry.db").read_bytes()
+    result = telemetry("events")
+    assert is_refusal(result, 1)
+    assert result.stderr == "data/telemetry.db is a database of another program\n"
+    assert Path("data/telemetry.db").read_bytes() == before
+    assert [path.name for path in Path("data").iterdir()] == ["telemetry.db"]
+
+
+@pytest.mark.parametrize("arguments", [["--since", "soon"], ["--until", "1700000000000"], ["--limit", "few"]])
+def test_wrong_input_is_refused(arguments: list[str]) -> None:
+    """Exit code 2 before anything is opened."""
+    assert is_refusal(telemetry("events", *arguments), 2)

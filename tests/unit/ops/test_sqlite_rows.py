@@ -1,0 +1,175 @@
+"""The reading side of the SQLite sink, on real files."""
+
+import socket
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from samples import id_of, row
+from telemetry_cli import store
+
+from services.consumer.errors import SinkUnavailable, SinkUnusable
+from services.consumer.sinks.sqlite import APPLICATION_ID, SQLiteSink
+from services.consumer.sinks.sqlite_rows import RowFilter, SinkAbsent, SQLiteRows, StoredRow
+
+DATABASE = Path("data/telemetry.db")
+
+
+def test_event_ids_come_in_order_across_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every id is given once and in order, however many statements it takes."""
+    monkeypatch.setattr("services.consumer.sinks.sqlite_rows._IDS_A_STATEMENT", 3)
+    store([row(number) for number in (5, 1, 4, 2, 3, 6, 7)])
+    with SQLiteRows(DATABASE) as rows:
+        assert list(rows.event_ids()) == [id_of(number) for number in range(1, 8)]
+
+
+def test_event_ids_of_an_empty_table_are_none() -> None:
+    """A table without rows has no ids, and no empty one either."""
+    store([])
+    with SQLiteRows(DATABASE) as rows:
+        assert list(rows.event_ids()) == []
+        assert rows.count() == 0
+
+
+def test_missing_ids_are_named_in_the_order_given() -> None:
+    """What is not stored is named, odd texts included, and what is stored is not."""
+    store([row(1), row(2)])
+    odd = "x\x00\ud800'; DROP TABLE telemetry_events"
+    with SQLiteRows(DATABASE) as rows:
+        assert rows.missing_of([id_of(3), id_of(1), odd, id_of(2)]) == [id_of(3), odd]
+        assert rows.missing_of([]) == []
+        assert rows.count() == 2
+
+
+def test_events_come_newest_first_and_no_more_than_asked() -> None:
+    """The order is that of publication, backwards."""
+    store([row(number) for number in range(1, 5)])
+    with SQLiteRows(DATABASE) as rows:
+        assert [one.event_id for one in rows.events(limit=2)] == [id_of(4), id_of(3)]
+        assert len(list(rows.events())) == 4
+
+
+def test_an_event_is_given_as_it_was_stored() -> None:
+    """Types survive: a degraded row says True, and times are numbers."""
+    store([row(1, is_degraded=True)], stored_at=1.5)
+    with SQLiteRows(DATABASE) as rows:
+        (one,) = rows.events()
+    assert one == StoredRow._make((*row(1, is_degraded=True), 1.5))
+    assert one.is_degraded is True
+
+
+@pytest.mark.parametrize(
+    ("asked", "numbers"),
+    [
+        (RowFilter(device_id="device-1"), [1]),
+        (RowFilter(zone="zone-2"), [2]),
+        (RowFilter(kpi="pressure"), [3]),
+        (RowFilter(since=1_700_000_004.0), [4]),
+        (RowFilter(until=0.0), [5]),
+        (RowFilter(is_degraded=True), [6]),
+        (RowFilter(is_degraded=False, kpi="humidity", zone="zone-1", until=1_700_000_001.0), [5, 1]),
+        (RowFilter(zone="' OR 1=1 --"), []),
+    ],
+)
+def test_a_filter_takes_what_it_names(asked: RowFilter, numbers: list[int]) -> None:
+    """Each filter works alone and with others, and zero is a time like any other."""
+    store(
+        [
+            row(1),
+            row(2, zone="zone-2"),
+            row(3, kpi="pressure"),
+            row(4, ts=1_700_000_004.0),
+            row(5, ts=0.0),
+            row(6, is_degraded=True),
+        ]
+    )
+    with SQLiteRows(DATABASE) as rows:
+        assert [one.event_id for one in rows.events(asked)] == [id_of(number) for number in numbers]
+
+
+def test_a_reader_sees_what_is_still_in_the_wal() -> None:
+    """A committed row is seen while the consumer that wrote it keeps the file open."""
+    with closing(SQLiteSink(DATABASE, 5000, lambda: 0.0)) as sink:
+        sink.write([row(1)])
+        assert Path("data/telemetry.db-wal").stat().st_size > 0
+        with SQLiteRows(DATABASE) as rows:
+            assert rows.count() == 1
+            sink.write([row(2)])
+            assert rows.count() == 2
+
+
+def test_a_reader_can_write_nothing() -> None:
+    """No statement gets through that would change the file."""
+    store([row(1)])
+    with SQLiteRows(DATABASE) as rows, pytest.raises(sqlite3.OperationalError, match="readonly"):
+        rows._connection.execute("DELETE FROM telemetry_events")
+
+
+def test_reading_makes_no_database() -> None:
+    """Where there is none, it is said so and none appears."""
+    with pytest.raises(SinkAbsent, match=r"telemetry\.db: no database yet"):
+        SQLiteRows(DATABASE)
+    assert not DATABASE.parent.exists()
+
+
+def test_an_empty_file_counts_as_no_database_yet() -> None:
+    """A consumer that starts at this moment has made the file and no table."""
+    DATABASE.parent.mkdir()
+    DATABASE.touch()
+    with pytest.raises(SinkAbsent, match="empty"):
+        SQLiteRows(DATABASE)
+
+
+def test_a_path_with_marks_of_an_address_is_a_path() -> None:
+    """What has a meaning in a URI is taken literally."""
+    odd = Path("a?mode=rwc#b%20c/telemetry.db")
+    with closing(SQLiteSink(odd, 5000, lambda: 0.0)) as sink:
+        sink.write([row(1)])
+    with SQLiteRows(odd) as rows:
+        assert rows.count() == 1
+
+
+def test_a_file_that_is_no_database_is_refused() -> None:
+    """The message names the file."""
+    DATABASE.parent.mkdir()
+    DATABASE.write_text("not a database at all, only a text that is long enough" * 4)
+    with pytest.raises(SinkUnusable, match=r"telemetry\.db is no SQLite database"):
+        SQLiteRows(DATABASE)
+
+
+def test_a_database_of_another_program_is_refused() -> None:
+    """Tables of somebody else are not read as ours."""
+    DATABASE.parent.mkdir()
+    with closing(sqlite3.connect(DATABASE)) as other:
+        other.execute("CREATE TABLE telemetry_events (name)")
+    with pytest.raises(SinkUnusable, match="another program"):
+        SQLiteRows(DATABASE)
+
+
+def test_a_newer_schema_is_refused() -> None:
+    """What a newer version has written isn't guessed at."""
+    store([row(1)])
+    with closing(sqlite3.connect(DATABASE)) as newer:
+        newer.execute("PRAGMA user_version = 99")
+        assert newer.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+    with pytest.raises(SinkUnusable, match="has schema 99, and this version knows"):
+        SQLiteRows(DATABASE)
+
+
+def test_damage_that_shows_while_reading_is_our_error() -> None:
+    """A table that is gone ends the answer with the file's name."""
+    store([row(1)])
+    with closing(sqlite3.connect(DATABASE)) as other:
+        other.execute("DROP TABLE telemetry_events")
+    with SQLiteRows(DATABASE) as rows, pytest.raises(SinkUnavailable, match=r"telemetry\.db can't be read"):
+        rows.count()
+
+
+def test_what_can_t_be_opened_is_told_with_what_to_check() -> None:
+    """As a file without rights; a socket in its place can't be opened by root either."""
+    DATABASE.parent.mkdir()
+    with closing(socket.socket(socket.AF_UNIX)) as other:
+        other.bind(str(DATABASE))
+        with pytest.raises(SinkUnavailable, match="check the rights"):
+            SQLiteRows(DATABASE)

@@ -1,0 +1,68 @@
+"""The command line: options beat the environment, and every error comes at once."""
+
+from pathlib import Path
+
+import pytest
+
+from services.producer.options import read_options
+from services.runtime.settings import SettingsInvalid
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_an_option_beats_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said last, and nearest, wins."""
+    monkeypatch.setenv("RATE", "5")
+    monkeypatch.setenv("BATCH_SIZE", "7")
+    told = read_options(["--rate", "9", "--duration", "0"])
+    assert told.settings.rate == 9
+    assert told.duration_s == 0
+    assert told.batch_size == 7
+
+
+def test_every_error_is_in_one_message() -> None:
+    """Settings and options are told together."""
+    with pytest.raises(SettingsInvalid) as error:
+        read_options(["--rate", "x", "--from", "-", "--resume", "--map", "a=b", "--ts-unit", "h"])
+    assert len(error.value.errors) == 4
+
+
+def test_an_unknown_option_is_an_error() -> None:
+    """Nothing is guessed."""
+    with pytest.raises(SettingsInvalid, match="--nonsense"):
+        read_options(["--nonsense"])
+
+
+def test_a_batch_larger_than_the_stream_is_an_error() -> None:
+    """It would wait for room for ever."""
+    Path(".env").write_text("STREAM_MAX_LENGTH=1000\n", encoding="utf-8")
+    assert read_options(["--batch-size", "1000"]).batch_size == 1000
+    with pytest.raises(SettingsInvalid, match="STREAM_MAX_LENGTH"):
+        read_options(["--batch-size", "1001"])
+
+
+def test_maps_may_be_repeated_or_listed() -> None:
+    """Both ways give one mapping; a constant may hold a comma."""
+    told = read_options(["--from", "a.csv", "--map", "device_id=sensor,ts=time", "--map", "kpi=k"])
+    assert told.reading is not None
+    assert told.reading.mapped.columns == {"device_id": "sensor", "ts": "time", "kpi": "k"}
+    told = read_options(["--from", "a.csv", "--const", "zone=a,b"])
+    assert told.reading is not None
+    assert told.reading.mapped.constants == {"zone": "a,b"}
+
+
+def test_a_file_is_read_to_its_end_unless_told_otherwise() -> None:
+    """The defaults of pace and duration are those of the generator only."""
+    told = read_options(["--from", "a.csv"])
+    assert (told.duration_s, told.sleep_interval_s, told.batch_size) == (0, 0, 500)
+    told = read_options(["--from", "a.csv", "--duration", "3", "--batch-size", "2"])
+    assert (told.duration_s, told.sleep_interval_s, told.batch_size) == (3, 1.0, 2)
+
+
+def test_file_options_want_a_file() -> None:
+    """They mean nothing to the generator."""
+    with pytest.raises(SettingsInvalid, match="--from FILE"):
+        read_options(["--map", "ts=time"])

@@ -1,0 +1,243 @@
+"""Reading files: every record once, published or reported, from any record boundary."""
+
+import io
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.producer.lines import Record, Records
+from services.producer.outgoing import Batch, Numbering, Outgoing
+from services.producer.read import (
+    Reader,
+    SourceUnusable,
+    check_same,
+    fingerprint,
+    open_reader,
+    sniff,
+)
+from services.producer.texts import Format, Mapped, Problem, canonical_id, parse_json, unix_seconds
+from services.runtime.metrics import Metrics
+
+HEADER = b"device_id,zone,ts,kpi,value\n"
+LOGGER = logging.getLogger("test-read")
+LOGGER.addHandler(logging.NullHandler())
+LOGGER.propagate = False
+CONSTANTS = Mapped(
+    constants={"device_id": "d", "zone": "z", "ts": "1", "kpi": "humidity", "value": "1"}, columns={}
+)
+
+
+def reader(
+    data: bytes, kind: Format, mapped: Mapped | None = None, start: tuple[int, int] = (0, 0)
+) -> Reader:
+    source = io.BytesIO(data)
+    return open_reader(
+        source, "file", kind, mapped or Mapped(), LOGGER, Metrics("producer"), start=start, seek=source.seek
+    )
+
+
+def batches(one: Reader, size: int = 3) -> list[Batch]:
+    found = []
+    numbering = Numbering("7abc-8def-012")
+    while (batch := one.next_batch(size, 1.0, numbering)) is not None:
+        found.append(batch)
+    return found
+
+
+def events(one: Reader, size: int = 3) -> list[Outgoing]:
+    return [event for batch in batches(one, size) for event in batch.events]
+
+
+def values(found: list[Outgoing]) -> list[tuple[str | bytes, ...]]:
+    return [tuple(event.fields[1:] if event.is_plain else event.fields[3::2]) for event in found]
+
+
+csv_field = st.text(alphabet='ab",\n\r é', max_size=6)
+csv_rows = st.lists(st.lists(csv_field, min_size=5, max_size=5), max_size=8)
+
+
+def quoted(row: list[str]) -> bytes:
+    doubled = [text.replace('"', '""') for text in row]
+    return (",".join(f'"{text}"' for text in doubled) + "\n").encode()
+
+
+@given(data=st.binary(max_size=300), kind=st.sampled_from(["csv", "jsonl"]))
+def test_no_bytes_make_a_reader_crash(data: bytes, kind: Format) -> None:
+    """Whatever the bytes, each record is published or counted as unreadable, and all bytes are passed."""
+    try:
+        one = reader(data, kind, CONSTANTS)
+    except SourceUnusable:
+        assert kind == "csv"
+        return
+    found = events(one)
+    assert one.read == len(found)
+    assert one.records.offset == len(data)
+    cut = [record for record in Records(io.BytesIO(data), quoted=kind == "csv") if record is not None]
+    blank = sum(1 for record in cut if not record.problem and not record.data.strip())
+    header = 0 if kind == "jsonl" or not cut or len(cut) == blank else 1
+    assert len(found) + one.unreadable <= len(cut) - header
+    if kind == "jsonl" and not data.startswith(b"\xef\xbb\xbf"):
+        assert len(found) + one.unreadable == len(cut) - blank
+
+
+@given(data=st.binary(max_size=300) | st.lists(st.sampled_from([b'"', b",", b"\n", b"a"])).map(b"".join))
+def test_records_together_are_the_input(data: bytes) -> None:
+    """Cut as CSV, no byte is in two records, and none in no record."""
+    records = list(Records(io.BytesIO(data), quoted=True))
+    assert b"".join(record.data for record in records if record is not None) == data
+    ends = [record.end for record in records if record is not None]
+    assert ends == sorted(set(ends))
+
+
+@given(rows=csv_rows, size=st.integers(1, 4))
+def test_a_csv_read_again_from_any_batch_gives_the_rest(rows: list[list[str]], size: int) -> None:
+    """Resuming at any position yields the same records as an uninterrupted read, line feeds included."""
+    data = HEADER + b"".join(map(quoted, rows))
+    whole = values(events(reader(data, "csv")))
+    assert [list(one[:2]) + list(one[3:]) for one in whole] == [row[:2] + row[3:] for row in rows]
+    taken = 0
+    for batch in batches(reader(data, "csv"), size):
+        taken += len(batch.events)
+        assert batch.position is not None
+        rest = reader(data, "csv", start=(batch.position.offset, batch.position.line))
+        assert values(events(rest)) == whole[taken:]
+
+
+@given(
+    texts=st.lists(st.sampled_from(['{"device_id":"a"}', "{", "", "[1]", '{"zone":"é"}'])),
+    size=st.integers(1, 4),
+)
+def test_json_lines_read_again_from_any_batch_give_the_rest(texts: list[str], size: int) -> None:
+    """Resuming at any position yields the same records as an uninterrupted read."""
+    data = "\n".join(texts).encode()
+    whole = values(events(reader(data, "jsonl", CONSTANTS)))
+    taken = 0
+    for batch in batches(reader(data, "jsonl", CONSTANTS), size):
+        taken += len(batch.events)
+        assert batch.position is not None
+        start = (batch.position.offset, batch.position.line)
+        assert values(events(reader(data, "jsonl", CONSTANTS, start))) == whole[taken:]
+
+
+def test_numbers_keep_their_text() -> None:
+    """A number is published as it was written, not as a float reads it."""
+    line = b'{"device_id":7,"zone":"z","ts":1700000000.10,"kpi":"humidity","value":4.50}\n'
+    assert values(events(reader(line, "jsonl"))) == [("7", "z", "1700000000.10", "humidity", "4.50")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{", b"[]", b'"text"', b"\xff", b'{"a":1,"a":2}', b'{"device_id":{"x":1}}', b'{"device_id":true}',
+        b'{"device_id":"\\ud800"}', b'{"event_id":"5"}', b"[" * 100_000, b'{"a":"\x00"}',
+    ],
+)  # fmt: skip
+def test_a_bad_line_is_reported_and_the_next_is_read(line: bytes) -> None:
+    """One bad line costs itself only."""
+    one = reader(line + b'\n{"device_id":"good"}\n', "jsonl", CONSTANTS)
+    assert [event.fields[1] for event in events(one)] == ["good"]
+    assert one.unreadable == 1
+
+
+def test_an_open_quote_costs_one_line() -> None:
+    """A quote that is never closed spoils its own line, and none behind it."""
+    one = reader(HEADER + b'"a,z,1,humidity,1\nb,z,1,humidity,2\nc,z,1,humidity,3\n', "csv")
+    assert [event.fields[1] for event in events(one)] == ["b", "c"]
+    assert one.unreadable == 1
+
+
+def test_a_long_line_is_passed_over() -> None:
+    """A line beyond the limit is a problem with its number, and its bytes are counted."""
+    data = b"a" * 200_000 + b"\nb\n"
+    found = list(Records(io.BytesIO(data), quoted=False, max_bytes=1000))
+    assert [record.line for record in found if record] == [1, 2]
+    assert isinstance(found[0], Record)
+    assert "longer than" in found[0].problem
+    assert found[0].end == 200_001
+
+
+def test_foreign_ids_are_kept_and_recorded() -> None:
+    """A UUID of theirs is the event's id, and its 16 bytes go to the record; it takes no number."""
+    event_id = "0E8C4F1A-0000-4000-8000-000000000001"
+    line = json.dumps({"id": event_id}).encode()
+    [event] = events(reader(line, "jsonl", Mapped({"event_id": "id"}, CONSTANTS.constants)))
+    assert event.fields[0] == event_id.lower()
+    assert event.sequence is None
+    assert event.foreign == bytes.fromhex(event_id.replace("-", ""))
+
+
+def test_a_half_written_last_line_is_looked_at_again() -> None:
+    """An unreadable last line without a line feed isn't passed: its writer may not have finished it."""
+    data = b'{"device_id":"a"}\n{"devi'
+    position = batches(reader(data, "jsonl", CONSTANTS), 10)[-1].position
+    assert position is not None
+    grown = data + b'ce_id":"b"}\n'
+    again = events(reader(grown, "jsonl", CONSTANTS, (position.offset, position.line)))
+    assert [event.fields[1] for event in again] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "expected"),
+    [
+        ("1700000000", "s", "1700000000"),
+        ("1700000000123", "ms", "1700000000.123"),
+        ("1700000000000", "ms", "1700000000"),
+        ("5", "ms", "0.005"),
+        ("1700000000123456789", "ns", "1700000000.123456789"),
+        ("1700000000123.5", "ms", "1700000000.1235"),
+        ("2024-01-01T00:00:00Z", "ms", "1704067200"),
+        ("2024-01-01T01:00:00.25+01:00", "s", "1704067200.25"),
+        ("2024-01-01 00:00:00", "s", "1704067200"),
+        ("1969-12-31T23:59:59.5Z", "s", "-0.5"),
+        ("2024-99-01", "s", "2024-99-01"),
+        ("yesterday", "ms", "yesterday"),
+    ],
+)  # fmt: skip
+def test_times_become_unix_seconds_without_rounding(text: str, unit: str, expected: str) -> None:
+    """Numbers are moved by their unit, ISO 8601 is UTC unless it says otherwise, the rest stays."""
+    assert unix_seconds(text, unit) == expected  # type: ignore[arg-type]
+
+
+@given(st.text() | st.none() | st.lists(st.text()))
+def test_no_other_text_passes_for_an_id(text: object) -> None:
+    """What isn't a UUID is a problem that says so."""
+    with pytest.raises(Problem, match="not a UUID"):
+        canonical_id(text)
+
+
+def test_a_problem_names_the_missing_column() -> None:
+    """The reason says their name and ours."""
+    one = reader(b'{"sensor":"a"}\n', "jsonl", Mapped({"device_id": "sensor"}))
+    assert events(one) == []
+    assert one.unreadable == 1
+    assert parse_json(b'{"a":null,"b":1.0}') == {"b": "1.0"}
+
+
+def test_a_header_without_a_needed_column_is_refused() -> None:
+    """The message names the field and how to supply it."""
+    with pytest.raises(SourceUnusable, match="--const zone=VALUE"):
+        reader(b"device_id,ts,kpi,value\n", "csv")
+
+
+def test_standard_input_is_sniffed_and_given_back_whole() -> None:
+    """A brace at the start means JSON lines; nothing that was looked at is lost."""
+    for data, expected in ((b' \n{"a":1}\n', "jsonl"), (b"a,b\n", "csv"), (b"", "csv")):
+        kind, whole = sniff(io.BytesIO(data))
+        assert kind == expected
+        assert (whole.read(100) or b"") + (whole.read(100) or b"") == data
+
+
+def test_a_grown_file_is_the_same_and_another_is_not(tmp_path: Path) -> None:
+    """What was replayed is told again by how it began."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"first\n")
+    known = fingerprint(path)
+    path.write_bytes(b"first\nsecond\n")
+    check_same(path, known, 6)
+    path.write_bytes(b"other\nsecond\n")
+    with pytest.raises(SourceUnusable, match="not the file"):
+        check_same(path, known, 6)

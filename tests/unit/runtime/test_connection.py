@@ -1,0 +1,88 @@
+"""What is said about a server that doesn't serve."""
+
+import pytest
+import redis
+from redis._parsers.base import BaseParser
+
+from services.runtime.connection import error_kind, explain, is_passing
+from services.runtime.settings import ConsumerSettings
+
+SETTINGS = ConsumerSettings(redis_host="h")
+
+
+def server_error(line: str) -> redis.RedisError:
+    """Make the error that the client makes of a server's line."""
+    error: redis.RedisError = BaseParser.parse_error(line)
+    return error
+
+
+PASSING = [
+    "LOADING Redis is loading the dataset in memory",
+    "READONLY You can't write against a read only replica.",
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    "CLUSTERDOWN Hash slot not served",
+    "BUSY Redis is busy running a script.",
+    "TRYAGAIN Multiple keys request during rehashing of slot",
+    "NOREPLICAS Not enough good replicas to write.",
+    "MISCONF Redis is configured to save RDB snapshots",
+    "OOM command not allowed when used memory > 'maxmemory'.",
+]
+LASTING = [
+    "NOAUTH Authentication required.",
+    "WRONGPASS invalid username-password pair or user is disabled.",
+    "NOPERM this user has no permissions to run the 'xadd' command",
+    "WRONGTYPE Operation against a key holding the wrong kind of value",
+    "ERR syntax error",
+]
+
+
+@pytest.mark.parametrize("line", PASSING)
+def test_a_server_that_can_not_serve_now_is_waited_for(line: str) -> None:
+    """Loading, full, read-only: that passes by itself."""
+    assert is_passing(server_error(line))
+
+
+@pytest.mark.parametrize("line", LASTING)
+def test_what_somebody_has_to_mend_does_not_pass(line: str) -> None:
+    """A wrong password or a wrong key stays wrong."""
+    assert not is_passing(server_error(line))
+
+
+def test_a_lost_connection_passes() -> None:
+    """So does an answer that doesn't come."""
+    assert is_passing(redis.ConnectionError("refused"))
+    assert is_passing(redis.TimeoutError("Timeout reading from socket"))
+
+
+@pytest.mark.parametrize("line", [*PASSING, *LASTING])
+def test_the_kind_of_an_error_is_bounded(line: str) -> None:
+    """A metric's label is one short word, and none of the message."""
+    kind = error_kind(server_error(line))
+    assert kind.isalpha()
+    assert len(kind) <= 40
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (server_error(LASTING[0]), "h:6379 refuses the password or user"),
+        (server_error(LASTING[1]), "REDIS_PASSWORD_FILE"),
+        (
+            server_error(LASTING[2]),
+            "lacks a right for this user: this user has no permissions to run the 'xadd'",
+        ),
+        (server_error(LASTING[3]), "the key telemetry_stream is no stream (STREAM_NAME)"),
+        (server_error(PASSING[0]), "h:6379 says: Redis is loading"),
+        (server_error(PASSING[1]), "h:6379 says: You can't write against a read only replica"),
+        (redis.TimeoutError("Timeout reading"), "h:6379 does not answer"),
+        (redis.ConnectionError("Error 111 connecting to h:6379. Connection refused."), "can't be reached"),
+        (redis.ConnectionError("[SSL: CERTIFICATE_VERIFY_FAILED]"), "fails at TLS"),
+        (redis.ConnectionError(""), "can't be reached: ConnectionError"),
+    ],
+)
+def test_an_error_is_explained_in_one_line(error: redis.RedisError, told: str) -> None:
+    """The line has the address, the trouble, and where there is something to change, its setting."""
+    line = explain(error, SETTINGS)
+    assert told in line
+    assert "\n" not in line
+    assert "Redis at h:6379" in line
