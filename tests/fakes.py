@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from services.consumer.dead_letters.letter import DeadLetter, dead_letter, parse_letter
 from services.consumer.entry import Dead, DeadLetters, Entry, Sink, Source, Written
 from services.consumer.errors import DeadLettersUnavailable, RowsRefused, SinkUnavailable, SourceUnavailable
-from services.consumer.persist import Pausing
 from services.consumer.upkeep import Upkeep
 from services.contract.event import Row
+from services.runtime.clock import Clock
 
 
 class FakeClock:
@@ -252,6 +252,6 @@ class NoUpkeep(Upkeep):
         pass
 
 
-def keep_their_promises() -> tuple[Source, Sink, DeadLetters, Pausing]:
+def keep_their_promises() -> tuple[Source, Sink, DeadLetters, Clock]:
     """Let mypy check the fakes against the protocols they stand for."""
     return FakeSource(FakeStream()), FakeSink(), FakeDeadLetters(), FakeClock()

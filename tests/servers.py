@@ -4,6 +4,7 @@ A server is waited for by asking it, never by the clock alone. A server of one's
 restarted and frozen; the shared ones are emptied between tests and otherwise left alone.
 """
 
+import gc
 import importlib
 import os
 import shutil
@@ -258,18 +259,30 @@ def local_binary() -> Path:
         return system_redis()
 
 
-def _start_container(name: str, image: str) -> tuple[Server, Stop]:
-    # Its helper container removes leftovers after a crash, and needs an image of its own.
-    os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+def _ask_docker() -> str:
+    """Say why containers can't be started; empty where they can."""
     try:
         docker: Any = importlib.import_module("docker")  # it carries no types
     except ImportError as error:
-        raise Absent(f"no Docker client: {error}") from None
+        return str(error)
     try:
         with closing(docker.from_env(timeout=20)) as daemon:
             daemon.ping()
     except (docker.errors.DockerException, OSError) as error:
-        raise Absent(f"no Docker here, so only the local servers are tested: {error}") from None
+        return str(error)
+    return ""
+
+
+def _start_container(name: str, image: str) -> tuple[Server, Stop]:
+    # Its helper container removes leftovers after a crash, and needs an image of its own.
+    os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+    with warnings.catch_warnings():
+        # The Docker client forgets to close its socket where nobody answers.
+        warnings.simplefilter("ignore", ResourceWarning)
+        why_not = _ask_docker()
+        gc.collect()
+    if why_not:
+        raise Absent(f"no Docker here, so only the local servers are tested: {why_not}")
     with warnings.catch_warnings():
         # testcontainers moves its modules about and says so at each import.
         warnings.simplefilter("ignore", DeprecationWarning)

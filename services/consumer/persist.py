@@ -12,7 +12,7 @@ What a write can come to, and what follows (design, section 4):
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from services.consumer.entry import Dead, DeadLetters, Entry, Processed, Sink
 from services.consumer.errors import DeadLettersUnavailable, RowsRefused, SinkUnavailable, Stopping
@@ -23,14 +23,6 @@ from services.runtime.logs import Limited
 from services.runtime.metrics import Metrics
 
 _LONGEST_PAUSE_S: Final = 5.0
-
-
-class Pausing(Clock, Protocol):
-    """A clock whose sleep ends when the process is asked to stop."""
-
-    def is_stopping(self) -> bool:
-        """Tell whether the process was asked to stop."""
-        ...
 
 
 class Stored(NamedTuple):
@@ -50,7 +42,7 @@ class Persist:
     dead_letters: DeadLetters
     max_retries: int
     retry_backoff_s: float
-    clock: Pausing
+    clock: Clock
     health: Health
     metrics: Metrics
     logger: logging.Logger

@@ -6,11 +6,11 @@ Every replica does it; each of these is one step on the server, so two at once d
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Final
 
 import redis
 
+from services.contract.scripts import read_script
 from services.contract.streams import StreamKeys
 from services.runtime.backlog import read_backlog
 from services.runtime.clock import Clock
@@ -37,8 +37,8 @@ class Upkeep:
     _next_trim: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._trim = self.client.register_script(_script("retention.lua"))
-        self._reap = self.client.register_script(_script("reap.lua"))
+        self._trim = self.client.register_script(read_script("services.consumer", "retention.lua"))
+        self._reap = self.client.register_script(read_script("services.consumer", "reap.lua"))
         self._next_trim = self.clock.monotonic() + self.retention_interval_s
 
     def run_due(self) -> None:
@@ -70,7 +70,3 @@ class Upkeep:
         if removed:
             self.metrics.count("telemetry_consumers_removed_total", removed)
             self.logger.info("consumers_removed", extra={"consumers": removed})
-
-
-def _script(name: str) -> str:
-    return resources.files("services.consumer").joinpath(name).read_text(encoding="utf-8")

@@ -15,9 +15,9 @@ import redis
 from services.consumer.batch import Outcome
 from services.consumer.entry import Entry, Source
 from services.consumer.errors import BreakerOpen, SourceUnavailable, Stopping
-from services.consumer.persist import Pausing
 from services.consumer.report import Reporter
 from services.consumer.upkeep import Upkeep
+from services.runtime.clock import Clock
 from services.runtime.connection import error_kind
 from services.runtime.health import Health
 from services.runtime.logs import Limited
@@ -35,7 +35,7 @@ class Worker:
     run_batch: Callable[[Sequence[Entry]], Outcome]
     upkeep: Upkeep
     reporter: Reporter
-    clock: Pausing
+    clock: Clock
     health: Health
     metrics: Metrics
     logger: logging.Logger

@@ -1,11 +1,11 @@
 """The commands by name, and what an error of theirs comes to."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
+from services import __version__
 from services.ops.failures import failure_of
 from services.ops.lazy import bare_app, register
 
@@ -47,10 +47,7 @@ class Commands(TyperGroup):
 def _show_version(asked: bool) -> None:
     if not asked:
         return
-    try:
-        typer.echo(f"telemetry {version('telemetry-pipeline')}")
-    except PackageNotFoundError:
-        typer.echo("telemetry (not installed; run from its source)")
+    typer.echo(f"telemetry {__version__}")
     raise typer.Exit
 
 

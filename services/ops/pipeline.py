@@ -319,12 +319,16 @@ def _free_port(wanted: int) -> int:
 
 
 def _published(client: redis.Redis, settings: ConsumerSettings) -> int:
+    """Count what all runs have published: numbered events, those without an id, and foreign ids."""
     keys = settings.keys
     runs: Any = client.smembers(keys.runs)
     pipeline = client.pipeline(transaction=False)
-    for run in runs:
-        pipeline.hget(keys.run(run.decode()), "published")
-    return sum(int(number or 0) for number in pipeline.execute())
+    for run in (name.decode() for name in runs):
+        pipeline.hmget(keys.run(run), "published", "unnumbered")
+        pipeline.strlen(keys.run_ids(run))
+    answers = pipeline.execute()
+    counts = (int(count or 0) for answer in answers[::2] for count in answer)
+    return sum(counts) + sum(int(size) for size in answers[1::2]) // 16
 
 
 def _count_lines(path: Path) -> int:

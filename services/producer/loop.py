@@ -9,7 +9,8 @@ from services.producer.outgoing import Feed, Numbering
 from services.producer.pace import Pacer
 from services.producer.publish import Publisher, Sent
 from services.producer.runs import Run
-from services.producer.server import Pausing, Stopped
+from services.producer.server import Stopped
+from services.runtime.clock import Clock
 from services.runtime.health import Health
 from services.runtime.logs import Limited
 
@@ -42,7 +43,7 @@ class Loop:
     new_run: Callable[[], Run]
     """Opens another run, when the numbers of this one are used up."""
     pacer: Pacer
-    clock: Pausing
+    clock: Clock
     health: Health
     logger: logging.Logger
     duration_s: float = 0.0

@@ -22,45 +22,7 @@
 local call = redis.call
 local stream, run = KEYS[1], KEYS[2]
 
-local function named(list)
-  local map = {}
-  for i = 1, #list, 2 do map[list[i]] = list[i + 1] end
-  return map
-end
-local function is_before(a, b)
-  local a_ms, a_seq = string.match(a, '(%d+)-(%d+)')
-  local b_ms, b_seq = string.match(b, '(%d+)-(%d+)')
-  -- As texts: Lua's numbers hold 53 bits, and a sequence has 64.
-  if #a_ms ~= #b_ms then return #a_ms < #b_ms end
-  if a_ms ~= b_ms then return a_ms < b_ms end
-  if #a_seq ~= #b_seq then return #a_seq < #b_seq end
-  return a_seq < b_seq
-end
--- Remove what every group has acknowledged; a stream without a group has nothing of the kind.
-local function trim_acknowledged()
-  if call('EXISTS', stream) == 0 then return end
-  local needed, is_delivered = nil, false
-  for _, group in ipairs(call('XINFO', 'GROUPS', stream)) do
-    local info = named(group)
-    local oldest = call('XPENDING', stream, info['name'])[2]
-    local first = oldest or info['last-delivered-id']
-    if needed == nil or is_before(first, needed) then
-      needed, is_delivered = first, not oldest
-    elseif first == needed and oldest then
-      is_delivered = false
-    end
-  end
-  if needed == nil then return end
-  if is_delivered then
-    local later = call('XRANGE', stream, '(' .. needed, '+', 'COUNT', 1)[1]
-    if not later then
-      call('XTRIM', stream, 'MAXLEN', '=', 0)
-      return
-    end
-    needed = later[1]
-  end
-  call('XTRIM', stream, 'MINID', '=', needed)
-end
+-- include: acknowledged.lua
 
 local known = call('HMGET', run, 'batches', 'writer', 'last')
 if not known[1] then return {'gone', 0, 0, 0} end
@@ -88,7 +50,7 @@ for _, write in ipairs({
   end
 end
 if is_full then
-  trim_acknowledged()
+  trim_acknowledged(stream)
   if call('XLEN', stream) + events > most then
     dropped = call('XTRIM', stream, 'MAXLEN', '=', most - events)
   end

@@ -12,19 +12,19 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any, Final, Literal, cast
 
 import redis
 
+from services.contract.scripts import read_script
 from services.contract.streams import StreamKeys
 from services.producer.outgoing import Batch, Outgoing, Position
 from services.producer.runs import Run, write_run
 from services.producer.server import Backoff, Patience, ServerRefuses, Stopped
 
-_SCRIPT: Final = resources.files("services.producer").joinpath("publish.lua").read_text(encoding="utf-8")
+_SCRIPT: Final = read_script("services.producer", "publish.lua")
 _SHA: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 _is_plain = attrgetter("is_plain")

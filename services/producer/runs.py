@@ -20,17 +20,17 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any, Final, cast
 
 import redis
 
 from services.contract.ids import RUN_BITS, run_name
+from services.contract.scripts import read_script
 from services.contract.streams import StreamKeys
 from services.producer.outgoing import Position
 from services.producer.server import Patience
 
-_OPEN: Final = resources.files("services.producer").joinpath("open.lua").read_text(encoding="utf-8")
+_OPEN: Final = read_script("services.producer", "open.lua")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ and the secret may be rotated while we wait. Everything else is a refusal.
 
 import logging
 from collections.abc import Callable
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import redis
 
@@ -21,14 +21,6 @@ T = TypeVar("T")
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 5.0
 _LOG_INTERVAL_S: Final = 10.0
-
-
-class Pausing(Clock, Protocol):
-    """A clock that knows whether the process was asked to stop."""
-
-    def is_stopping(self) -> bool:
-        """Tell whether the process was asked to stop."""
-        ...
 
 
 class Stopped(Exception):  # noqa: N818 - named for what happened, as the rest of our errors
@@ -56,7 +48,7 @@ class Patience:
 
     def __init__(
         self,
-        clock: Pausing,
+        clock: Clock,
         health: Health,
         metrics: Metrics,
         logger: logging.Logger,

@@ -21,6 +21,10 @@ class Clock(Protocol):
         """Let time pass; returns early when the process is asked to stop."""
         ...
 
+    def is_stopping(self) -> bool:
+        """Tell whether the process was asked to stop."""
+        ...
+
 
 class SystemClock:
     """The machine's clocks. `stop` ends every sleep, now and from then on."""

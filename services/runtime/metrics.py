@@ -10,6 +10,8 @@ from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from services import __version__
+
 Service = Literal["producer", "consumer", "both"]
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -168,6 +170,8 @@ class Metrics:
                 self._histograms[one.name] = Histogram(
                     one.name, one.meaning, one.labels, buckets=one.buckets, registry=self.registry
                 )
+
+        self.set("telemetry_build_info", 1, version=__version__)
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""

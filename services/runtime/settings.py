@@ -203,10 +203,12 @@ class ConsumerSettings(Settings):
 
     @property
     def longest_batch_s(self) -> float:
-        """The longest that a batch can take with a sink that answers, in seconds."""
+        """The longest from a delivery to its settlement with a sink that answers, in seconds."""
         attempts = self.max_retries + 1
         waiting = attempts * self.sqlite_busy_timeout_ms / 1000
-        return waiting + self.retry_backoff_s * self.max_retries * attempts / 2 + self.redis_timeout_s
+        one = waiting + self.retry_backoff_s * self.max_retries * attempts / 2 + self.redis_timeout_s
+        # A batch that was asked for ahead waits for the one before it.
+        return 2 * one
 
     def check(self) -> list[str]:
         """List what is wrong between settings that are each right alone."""
@@ -214,8 +216,9 @@ class ConsumerSettings(Settings):
         if self.claim_idle_ms < self.longest_batch_s * 1000:
             errors.append(
                 f"CLAIM_IDLE_MS={self.claim_idle_ms}: a batch can take {self.longest_batch_s * 1000:.0f} ms "
-                "(SQLITE_BUSY_TIMEOUT_MS, MAX_RETRIES, RETRY_BACKOFF_S, REDIS_TIMEOUT_S), and a shorter idle "
-                "time takes entries from consumers that still work on them; raise it, or lower those"
+                "from its delivery, behind the one before it (SQLITE_BUSY_TIMEOUT_MS, MAX_RETRIES, "
+                "RETRY_BACKOFF_S, REDIS_TIMEOUT_S), and a shorter idle time takes entries from consumers "
+                "that still work on them; raise it, or lower those"
             )
         return errors
 

@@ -114,7 +114,6 @@ def _append(path: Path, lines: Sequence[str]) -> None:
     """Append lines, durably and all or none; raises OSError."""
     if not lines:
         return
-    is_new = not path.exists()
     descriptor = os.open(path, _APPEND, 0o644)
     try:
         size = os.fstat(descriptor).st_size
@@ -129,7 +128,7 @@ def _append(path: Path, lines: Sequence[str]) -> None:
             raise
     finally:
         os.close(descriptor)
-    if is_new:
+    if size == 0:  # new, or the first write into it failed: its name may not be durable yet
         _sync_folder(path.parent)
 
 

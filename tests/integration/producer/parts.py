@@ -51,6 +51,7 @@ class Bench:
         logger = logging.getLogger("publisher")
         logger.handlers.clear()
         logger.propagate = False
+        logger.setLevel("DEBUG")
         logger.addHandler(self.log)
         self.patience = Patience(self.clock, self.health, self.metrics, logger, str)
         self.run = open_run(client, KEYS, self.patience, "test") if run is None else run

@@ -129,7 +129,7 @@ def test_a_claim_that_is_too_early_is_refused() -> None:
     assert consumer(CLAIM_IDLE_MS=f"{longest_ms:.0f}").claim_idle_ms == longest_ms
     (error,) = errors_of(CLAIM_IDLE_MS=f"{longest_ms - 1:.0f}")
     assert f"can take {longest_ms:.0f} ms" in error
-    assert consumer(CLAIM_IDLE_MS="5000", MAX_RETRIES="0", SQLITE_BUSY_TIMEOUT_MS="0").claim_idle_ms == 5000
+    assert consumer(CLAIM_IDLE_MS="10000", MAX_RETRIES="0", SQLITE_BUSY_TIMEOUT_MS="0").claim_idle_ms == 10000
 
 
 def test_a_poison_entry_must_have_a_delivery_of_its_own() -> None:
