@@ -45,7 +45,7 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
         print(error, file=sys.stderr)
         return 2
     logger = build_logger("consumer", settings.log_level)
-    clock = SystemClock()
+    clock = SystemClock(settings.consumer_run_duration)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: clock.stop())
     # Nothing that is made while starting is garbage. And a batch is thousands of objects that all die
@@ -151,7 +151,6 @@ def _worker(
         metrics,
         logger,
         functools.partial(explain, settings=settings),
-        settings.consumer_run_duration,
     )
 
 

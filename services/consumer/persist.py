@@ -22,7 +22,9 @@ from services.runtime.health import Health
 from services.runtime.logs import Limited
 from services.runtime.metrics import Metrics
 
+_SHORTEST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
+"""Between two tries while the whole sink is down, whatever RETRY_BACKOFF_S says."""
 
 
 class Stored(NamedTuple):
@@ -150,7 +152,7 @@ class Persist:
                     "hint": "nothing is read until it is back, and entries stay pending",
                 },
             )
-        self._pause(min(self.retry_backoff_s * attempt, _LONGEST_PAUSE_S))
+        self._pause(min(max(self.retry_backoff_s * attempt, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S))
 
     def _pause(self, seconds: float) -> None:
         # Waiting is progress: a restart would not bring the sink back.

@@ -247,7 +247,7 @@ class RedisSource:
             if not str(error).startswith("BUSYGROUP"):
                 raise
         else:
-            self._metrics.count("telemetry_group_created_total")
+            self._metrics.count("telemetry_group_creations_total")
             self._logger.warning(
                 "group_created",
                 extra={

@@ -29,7 +29,7 @@ _FIRST_PAUSE_S: Final = 0.1
 
 @dataclass(slots=True)
 class Worker:
-    """One consumer's loop. `run_duration_s` 0: for ever."""
+    """One consumer's loop."""
 
     source: Source
     run_batch: Callable[[Sequence[Entry]], Outcome]
@@ -41,7 +41,6 @@ class Worker:
     logger: logging.Logger
     explain: Callable[[BaseException], str]
     """Says in one line what is wrong with the server."""
-    run_duration_s: float = 0.0
     _failures: int = field(init=False, default=0)
     _limited: Limited = field(init=False)
 
@@ -49,11 +48,8 @@ class Worker:
         self._limited = Limited(10.0, self.clock.monotonic)
 
     def run(self) -> None:
-        """Work until asked to stop, or until the run's time is over; then settle what was asked for."""
-        ends = self.clock.monotonic() + self.run_duration_s
+        """Work until asked to stop; then settle what was asked for ahead."""
         while not self.clock.is_stopping():
-            if self.run_duration_s and self.clock.monotonic() >= ends:
-                break
             self.health.turn()
             self._turn(self.source.read)
         self._turn(self.source.drain)

@@ -1,5 +1,6 @@
 """Time, passed in: the wall clock for what is stored, the monotonic one for intervals."""
 
+import math
 import os
 import select
 import time
@@ -27,10 +28,14 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clocks. `stop` ends every sleep, now and from then on."""
+    """The machine's clocks. `stop` ends every sleep, now and from then on.
 
-    def __init__(self) -> None:
+    `run_duration_s`: after this time the process is asked to stop, too; 0: never.
+    """
+
+    def __init__(self, run_duration_s: float = 0.0) -> None:
         self._stopping = False
+        self._ends = time.monotonic() + run_duration_s if run_duration_s > 0 else math.inf
         self._awake, self._wake = os.pipe()
 
     def stop(self) -> None:
@@ -42,7 +47,7 @@ class SystemClock:
 
     def is_stopping(self) -> bool:
         """Tell whether the process was asked to stop."""
-        return self._stopping
+        return self._stopping or time.monotonic() >= self._ends
 
     def now(self) -> float:
         """Tell Unix seconds, UTC."""
@@ -54,4 +59,5 @@ class SystemClock:
 
     def sleep(self, seconds: float) -> None:
         """Wait, unless the process is asked to stop."""
-        select.select([self._awake], [], [], seconds)
+        remaining = max(0.0, self._ends - time.monotonic())
+        select.select([self._awake], [], [], min(seconds, remaining))

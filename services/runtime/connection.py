@@ -70,10 +70,12 @@ def connect(settings: Settings, *, block_s: float = 0.0) -> redis.Redis:
     }
     if settings.redis_url:
         try:
-            return redis.Redis.from_url(settings.redis_url, **common)
-        except ValueError:
+            client = redis.Redis.from_url(settings.redis_url, **common)
+            client.connection_pool.make_connection()  # connects to nothing, and refuses unknown parameters
+        except (ValueError, TypeError):
             # The parser's own message may hold a piece of the password.
             raise SettingsInvalid([f"REDIS_URL=(hidden): {_URL_HINT}"]) from None
+        return client
     credentials: dict[str, Any] = {}
     if settings.redis_password_file:
         credentials = {

@@ -119,7 +119,9 @@ CATALOGUE: Final = (
     Metric(
         "telemetry_consumers_removed_total", "counter", "consumer", "Idle consumers removed from the group"
     ),
-    Metric("telemetry_group_created_total", "counter", "consumer", "Times the consumer group had to be made"),
+    Metric(
+        "telemetry_group_creations_total", "counter", "consumer", "Times the consumer group had to be made"
+    ),
     Metric("telemetry_breaker_open", "gauge", "consumer", "1 while DLQ_BREAKER_RATIO has stopped consuming"),
     Metric(
         "telemetry_last_commit_timestamp_seconds",

@@ -12,6 +12,7 @@ Rows go in by statements of 100 rows each: one call of the driver for 100 rows, 
 an insert is small (docs/decisions/0003).
 """
 
+import contextlib
 import functools
 import itertools
 import json
@@ -146,7 +147,8 @@ class SQLiteSink:
         for log, inode in self._logs.items():
             # Another replica may have opened the next file already: then this is the log of that one.
             if inode != _ABSENT and _inode(log) == inode:
-                log.replace(f"{log}.orphan")
+                with contextlib.suppress(FileNotFoundError):  # another replica did it just now
+                    log.replace(f"{log}.orphan")
 
     def _open(self) -> None:
         try:

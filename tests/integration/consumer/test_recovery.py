@@ -248,7 +248,7 @@ def test_a_group_that_vanished_is_made_again(server: Server, command: tuple[str,
             source.read()
         assert caught.value.kind == "nogroup"
         assert ids(source.settle_all()) == remaining + late
-        assert source.metrics.value("telemetry_group_created_total") == 2
+        assert source.metrics.value("telemetry_group_creations_total") == 2
 
 
 def test_a_group_destroyed_under_a_waiting_read_is_made_again(server: Server) -> None:

@@ -80,15 +80,15 @@ def test_memory_that_grows_is_not_flat() -> None:
 
 def test_a_table_that_slows_down_shows_it() -> None:
     """Half the speed in the last window is a ratio of a half."""
-    figures = {one.what: one for one in growth.figures([0.01] * 10 + [0.02] * 10, window=10, rows=20_000)}
+    figures = {one.what: one for one in growth.figures([0.01] * 10, [0.02] * 10, rows=20_000)}
     assert figures["last / first"].sample.median == pytest.approx(0.5)
     assert figures["last / first"].verdict == "not met"
 
 
 def test_the_median_batch_hides_a_checkpoint_and_the_window_does_not() -> None:
     """So both are told."""
-    seconds = [0.01] * 10 + [0.01] * 9 + [0.11]
-    figures = {one.what: one.sample.median for one in growth.figures(seconds, window=10, rows=20_000)}
+    last = [0.01] * 9 + [0.11]
+    figures = {one.what: one.sample.median for one in growth.figures([0.01] * 10, last, rows=20_000)}
     assert figures["last / first"] == pytest.approx(1.0)
     assert figures["last / first, folding the WAL included"] == pytest.approx(0.5)
 

@@ -1,0 +1,43 @@
+"""The cases by name, in the order in which they are run."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+from services.ops.bench import growth, latency, memory, publishing, throughput
+from services.ops.bench.bench import Bench
+from services.ops.bench.figure import Figure
+from services.ops.bench.plan import BenchFailed
+
+_ALONE: Final[Mapping[str, Callable[[Bench], list[Figure]]]] = {
+    "producer": publishing.compare,
+    "latency": latency.watch_latency,
+    "memory": memory.watch_memory,
+    "growth": growth.watch_growth,
+}
+
+NAMES: Final = (*throughput.CONTESTANTS, *_ALONE)
+
+
+def choose(only: str) -> tuple[str, ...]:
+    """Read a list of cases, separated by commas; empty: all.
+
+    Raises BenchFailed for a name that is none.
+    """
+    wanted = [name.strip() for name in only.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in NAMES]
+    if unknown:
+        raise BenchFailed(
+            f"--only: no such case: {', '.join(unknown)}; there are {', '.join(NAMES)}", exit_code=2
+        )
+    return tuple(name for name in NAMES if not wanted or name in wanted)
+
+
+def measure(bench: Bench, cases: Collection[str]) -> list[Figure]:
+    """Run cases, and give their figures."""
+    figures: list[Figure] = []
+    if any(name in cases for name in throughput.CONTESTANTS):
+        figures += throughput.compare(bench, cases)
+    for name, case in _ALONE.items():
+        if name in cases:
+            figures += case(bench)
+    return figures

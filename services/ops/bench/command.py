@@ -1,0 +1,118 @@
+"""`telemetry bench`: measure, show, write the report.
+
+Exit codes: 0 measured (whether the goals are met is in the report); 1 something is broken; 2 the command
+line is wrong, or a library is missing.
+"""
+
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from services.ops.bench import cases
+from services.ops.bench.bench import Bench
+from services.ops.bench.machine import machine, versions
+from services.ops.bench.picture import draw
+from services.ops.bench.plan import BenchFailed, full_plan, smoke_plan
+from services.ops.bench.report import Report, goals_line, to_json, to_lines, to_markdown
+from services.ops.bench.server import choose_server, serving
+
+_PAGE: Final = Path("docs/benchmarks.md")
+
+
+def bench_command(
+    events: Annotated[int, typer.Option(min=1000, help="Entries of the preloaded stream.")] = 300_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each case that has rounds.")] = 5,
+    long_rows: Annotated[
+        int, typer.Option(min=200_000, help="Rows to which the table grows in the case growth.")
+    ] = 5_000_000,
+    only: Annotated[
+        str, typer.Option(metavar="A,B", help=f"Some cases only: {', '.join(cases.NAMES)}.")
+    ] = "",
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Tiny sizes, one round: shows that nothing is broken.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"Page to write, with its picture beside it. Default: {_PAGE}; "
+            "none with --smoke or --only, whose figures are no report."
+        ),
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File for all figures as JSON.")] = None,
+    server: Annotated[
+        Path | None, typer.Option(help="Program of the server: redis-server or valkey-server.")
+    ] = None,
+) -> None:
+    """Measure the pipeline, and write the report. Takes about ten minutes, and wants a quiet machine."""
+    chosen = cases.choose(only)
+    page = output if output is not None or smoke or only else _PAGE
+    _require(chosen, picture=page is not None)
+    program = choose_server(server)
+    plan = smoke_plan() if smoke else full_plan(events, rounds, long_rows)
+    described = machine()
+    with (
+        _ended_by_sigterm(),
+        tempfile.TemporaryDirectory(prefix="telemetry-bench-") as folder,
+        serving(program, Path(folder)) as running,
+    ):
+        typer.echo(f"{running.version}, {plan.events:,} events, {plan.rounds} rounds")
+        figures = cases.measure(Bench(running, plan, typer.echo), chosen)
+    report = Report(
+        _as_typed(), f"{datetime.now(UTC):%Y-%m-%d}", plan, described, versions(running.version), figures
+    )
+    typer.echo("\n" + "\n".join(to_lines(figures)) + "\n")
+    typer.echo(
+        "smoke: every event was settled; so few say nothing of speed" if smoke else goals_line(figures)
+    )
+    _write(report, page, json_file)
+
+
+def _require(chosen: Collection[str], *, picture: bool) -> None:
+    """Refuse to begin what can't be ended: a missing library shows before the first round."""
+    needed = [("faststream", "faststream" in chosen), ("matplotlib", picture)]
+    missing = [name for name, is_needed in needed if is_needed and find_spec(name) is None]
+    if missing:
+        raise BenchFailed(
+            f"telemetry bench needs {' and '.join(missing)}: pip install 'telemetry-pipeline[bench]'",
+            exit_code=2,
+        )
+
+
+def _write(report: Report, page: Path | None, json_file: Path | None) -> None:
+    if json_file is not None:
+        json_file.write_text(to_json(report) + "\n", encoding="utf-8")
+        typer.echo(f"written: {json_file}")
+    if page is None:
+        return
+    page.parent.mkdir(parents=True, exist_ok=True)
+    picture = page.with_suffix(".svg")
+    picture.write_bytes(draw(report.figures))
+    page.write_text(to_markdown(report, picture.name), encoding="utf-8")
+    typer.echo(f"written: {page}, {picture}")
+
+
+def _as_typed() -> str:
+    return shlex.join(["telemetry", *sys.argv[1:]])
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block like Ctrl-C, so that no server or consumer outlives us."""
+
+    def end(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

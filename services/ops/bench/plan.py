@@ -1,0 +1,70 @@
+"""How much is measured, in what order, and what can go wrong while measuring."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from services.ops.failures import CommandFailed
+
+T = TypeVar("T")
+
+BATCH_SIZE: Final = 1000
+"""Entries in a batch, of every contestant."""
+
+
+class BenchFailed(CommandFailed):
+    """Something didn't do its job, so there is nothing to compare; the message says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The sizes of a run."""
+
+    events: int
+    """Entries of the preloaded stream."""
+    rounds: int
+    memory_events: int
+    """Entries of the long backlog."""
+    latency_s: float
+    """How long the producer publishes in a round."""
+    latency_rate: int
+    """Events a second."""
+    long_rows: int
+    """Rows to which the table grows."""
+    growth_batches: int
+    """Batches in the first window and in the last."""
+
+
+def full_plan(events: int, rounds: int, long_rows: int) -> Plan:
+    """Plan a run whose figures are worth a table."""
+    return Plan(
+        events=events,
+        rounds=rounds,
+        memory_events=max(2_000_000, events),
+        latency_s=20.0,
+        latency_rate=1000,
+        long_rows=long_rows,
+        growth_batches=100,
+    )
+
+
+def smoke_plan() -> Plan:
+    """Plan a run that only shows that nothing is broken."""
+    return Plan(
+        events=5_000,
+        rounds=1,
+        memory_events=20_000,
+        latency_s=3.0,
+        latency_rate=1000,
+        long_rows=20_000,
+        growth_batches=5,
+    )
+
+
+def in_turn(contestants: Sequence[T], number: int) -> list[T]:
+    """Order contestants for round `number`, from 0: another one begins each time.
+
+    Who comes after whom matters: the one before leaves a warm cache, and a disk that still writes.
+    """
+    first = number % len(contestants)
+    return [*contestants[first:], *contestants[:first]]

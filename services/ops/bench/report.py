@@ -1,0 +1,130 @@
+"""The report: as Markdown for docs/benchmarks.md, as JSON, and as lines for the terminal. Pure."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from services.ops.bench.figure import Figure, table
+from services.ops.bench.plan import BATCH_SIZE, Plan
+
+_CASES: Final = f"""\
+Every contestant is a process of its own, timed by one observer from the first entry delivered until
+the last is acknowledged, on a fresh database; all of them take turns in each round, on one stream that
+is loaded once. Six flat fields, UUIDv7 ids, all values valid, batches of {BATCH_SIZE}, SQLite in WAL with
+`synchronous=FULL`, the same table for all. After each round the rows are counted: a contestant that
+lost or doubled one ends the run. A ratio is taken within its round, so what slows the machine for a
+while slows both sides; the table has the median of the rounds and their extremes.
+
+- **floor**: a plain loop of redis-py and hiredis: read, parse, `executemany`, commit, acknowledge. No
+  validation, no recovery, no metrics, no logs.
+- **faststream**: FastStream's batch subscriber doing the floor's job. *documented* is the handler that
+  its documentation shows; *tuned* replaces its parser and decoder, so that its detour over JSON is left
+  out. How each is configured: `services/ops/bench/faststream_peer.py`.
+- **ours**: `python -m services.consumer` as it runs in production, with validation, metrics and logs.
+- **replicas**: two and four of them on one database file.
+- **producer**: our publisher against a plain redis-py pipeline, {BATCH_SIZE} events a round trip.
+- **latency**: the real producer and the real consumer; from the making of an event's id (rounded down to
+  the millisecond) until the commit of its row returned.
+- **memory**: the consumer's resident memory while it works off a long backlog.
+- **growth**: the sink alone, batch after batch into one table; the last batches take turns with the first
+  ones of a fresh table. The first ratio is of median batches; the second is of all of them, with those
+  that fold the WAL into the file.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All there is to say about a run."""
+
+    command: str
+    taken_at: str
+    """A date in UTC."""
+    plan: Plan
+    machine: Mapping[str, str]
+    versions: Mapping[str, str]
+    figures: Sequence[Figure]
+
+
+def to_markdown(report: Report, picture: str | None) -> str:
+    """Write the page. `picture` is the picture's address, as seen from the page."""
+    heading, *rows = table(report.figures)
+    plan = report.plan
+    image = f"\n![Ratios with their goals]({picture})\n" if picture else ""
+    return f"""\
+# Benchmarks
+
+Made by `{report.command}` on {report.taken_at}; don't edit it by hand.
+{image}
+{_markdown_row(heading)}
+{_markdown_row(["---"] * len(heading))}
+{_lines(map(_markdown_row, rows))}
+
+{goals_line(report.figures)}
+
+Sizes: {plan.events:,} events, {plan.rounds} rounds; {plan.memory_events:,} events for memory; \
+{plan.latency_s:g} s a round at {plan.latency_rate:,} events/s for latency; \
+{plan.long_rows:,} rows for growth.
+
+## What is compared
+
+{_CASES}
+## Where
+
+{_lines(f"- {name}: {value}" for name, value in report.machine.items())}
+
+{_lines(f"- {name}: {value}" for name, value in report.versions.items())}
+"""
+
+
+def to_json(report: Report) -> str:
+    """Write everything, each round's value included."""
+    return json.dumps(
+        {
+            "command": report.command,
+            "taken_at": report.taken_at,
+            "machine": dict(report.machine),
+            "versions": dict(report.versions),
+            "figures": [_figure(one) for one in report.figures],
+        },
+        indent=2,
+    )
+
+
+def to_lines(figures: Sequence[Figure]) -> list[str]:
+    """Write the table for a terminal, its columns aligned."""
+    rows = table(figures)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def goals_line(figures: Sequence[Figure]) -> str:
+    """Say how many goals are met, and which are not."""
+    held = [one for one in figures if one.goal is not None]
+    missed = [
+        f"{one.what} ({one.median_text}, wanted {one.goal_text})" for one in held if one.verdict != "met"
+    ]
+    line = f"{len(held) - len(missed)} of {len(held)} goals met."
+    return f"{line} Not met: {'; '.join(missed)}." if missed else line
+
+
+def _figure(one: Figure) -> dict[str, object]:
+    return {
+        "case": one.case,
+        "what": one.what,
+        "unit": one.unit,
+        "median": one.sample.median,
+        "values": list(one.sample.values),
+        "goal": one.goal_text,
+        "verdict": one.verdict,
+    }
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "\n".join(lines)
