@@ -8,7 +8,7 @@ from services.consumer.dead_letters.letter import DeadLetter, dead_letter, parse
 from services.consumer.entry import Dead, DeadLetters, Entry, Sink, Source, Written
 from services.consumer.errors import DeadLettersUnavailable, RowsRefused, SinkUnavailable, SourceUnavailable
 from services.consumer.upkeep import Upkeep
-from services.contract.event import Row
+from services.contract.event import Event
 from services.runtime.clock import Clock
 
 
@@ -143,7 +143,7 @@ def _is_number(value: object) -> bool:
     return -(2**63) <= value < 2**63 if isinstance(value, int) else not math.isnan(value)
 
 
-def _fits(row: Row) -> bool:
+def _fits(row: Event) -> bool:
     texts = (row.event_id, row.device_id, row.zone, row.kpi)
     return (
         all(map(_is_text, texts))
@@ -162,7 +162,7 @@ class FakeSink:
     """
 
     def __init__(self) -> None:
-        self.rows: dict[str, Row] = {}
+        self.rows: dict[str, Event] = {}
         self.inserts: list[str] = []
         self.sizes: list[int] = []
         """The size of each write that was tried."""
@@ -170,10 +170,10 @@ class FakeSink:
         self.down = False
         self.outages: list[bool] = []
         """For each call from now on, whether it fails; after the last, none does."""
-        self.refuses: Callable[[Row], bool] = lambda _: False
-        self.is_stuck: Callable[[Row], bool] = lambda _: False
+        self.refuses: Callable[[Event], bool] = lambda _: False
+        self.is_stuck: Callable[[Event], bool] = lambda _: False
 
-    def write(self, rows: Sequence[Row]) -> Written:
+    def write(self, rows: Sequence[Event]) -> Written:
         self.sizes.append(len(rows))
         self._fail_if_told()
         if any(map(self.is_stuck, rows)):

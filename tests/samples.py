@@ -6,7 +6,7 @@ from typing import Any, Final
 from hypothesis import strategies as st
 
 from services.consumer.entry import Dead, Entry
-from services.contract.event import Fields, Rejection, Row
+from services.contract.event import Event, Fields, Rejection
 from services.contract.ids import event_id, run_name
 from services.contract.kpis import parse_kpis, shipped
 
@@ -20,9 +20,9 @@ def id_of(number: int) -> str:
     return event_id(RUN, number, 1_700_000_000_000 + number)
 
 
-def row(number: int = 1, **changes: Any) -> Row:
+def row(number: int = 1, **changes: Any) -> Event:
     """Make a row that every sink takes, but for the changes."""
-    whole = Row(id_of(number), f"device-{number % 7}", "zone-1", 1_700_000_000.5, "humidity", 42.25, False)
+    whole = Event(id_of(number), f"device-{number % 7}", "zone-1", 1_700_000_000.5, "humidity", 42.25, False)
     return whole._replace(**changes)
 
 

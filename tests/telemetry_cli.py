@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from services.consumer.dead_letters.file import DeadLetterFile
 from services.consumer.entry import Dead
 from services.consumer.sinks.sqlite import SQLiteSink
-from services.contract.event import Row
+from services.contract.event import Event
 from services.ops.app import app
 from services.runtime.settings import ConsumerSettings, ProducerSettings, declared, variable
 
@@ -27,7 +27,7 @@ def json_lines(result: Result) -> list[Any]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-def store(rows: Sequence[Row], stored_at: float = 1_700_000_100.0) -> None:
+def store(rows: Sequence[Event], stored_at: float = 1_700_000_100.0) -> None:
     """Store rows in the data folder."""
     with closing(SQLiteSink(Path("data/telemetry.db"), 5000, lambda: stored_at)) as sink:
         sink.write(rows)

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from typing import Final
 
 import redis
 
@@ -35,6 +36,9 @@ from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, r
 
 Doors = tuple[Source, Sink, DeadLetters]
 
+_LONGEST_WAIT_S: Final = 2.0
+"""How long one read may wait: a longer one would see neither SIGTERM nor the liveness timeout coming."""
+
 
 def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
     """Run a consumer until it is told to stop. `dress` wraps the doors, to observe or disturb them."""
@@ -58,7 +62,7 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
     with ExitStack() as stack:
         stack.enter_context(HealthServer(settings.metrics_port, health, metrics, logger))
         try:
-            client = connect(settings, block_s=settings.sleep_interval)
+            client = connect(settings, block_s=_wait_s(settings))
             doors = dress(_doors(settings, client, clock, metrics, logger))
         except SettingsInvalid as error:
             print(error, file=sys.stderr)
@@ -83,6 +87,10 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
     return 0
 
 
+def _wait_s(settings: ConsumerSettings) -> float:
+    return min(settings.sleep_interval, _LONGEST_WAIT_S)
+
+
 def _doors(
     settings: ConsumerSettings,
     client: redis.Redis,
@@ -101,7 +109,7 @@ def _doors(
         settings.keys,
         settings.name,
         batch_size=settings.batch_size,
-        block_ms=max(1, int(settings.sleep_interval * 1000)),
+        block_ms=max(1, int(_wait_s(settings) * 1000)),
         claim_idle_ms=settings.claim_idle_ms,
         claim_interval_s=settings.claim_interval_s,
         monotonic=clock.monotonic,

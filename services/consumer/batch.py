@@ -17,7 +17,7 @@ from services.consumer.process import Step, process
 from services.consumer.recognise import recognise
 from services.consumer.validate import validate
 from services.contract.codec import decode as decode_fields
-from services.contract.event import Rejection, Row
+from services.contract.event import Event, Rejection
 from services.contract.kpis import Kpis
 
 
@@ -36,7 +36,7 @@ class Outcome:
     """What became of a batch: received = stored + duplicates + dead + pending."""
 
     received: Sequence[Entry]
-    rows: Sequence[Row]
+    rows: Sequence[Event]
     """Rows stored now or before."""
     inserted: int
     dead: Sequence[Dead]
@@ -101,7 +101,7 @@ def decode(entries: Sequence[Entry]) -> tuple[list[Decoded], list[Dead]]:
     return decoded, dead
 
 
-def _stored_rows(rows: Sequence[tuple[Entry, Row]], refused: Sequence[Dead]) -> list[Row]:
+def _stored_rows(rows: Sequence[tuple[Entry, Event]], refused: Sequence[Dead]) -> list[Event]:
     if not refused:
         return [row for _, row in rows]
     gone = {one.entry.entry_id for one in refused}

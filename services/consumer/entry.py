@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from services.contract.event import Event, Fields, Rejection, Row
+from services.contract.event import Event, Fields, Rejection
 
 
 class Entry(NamedTuple):
@@ -27,7 +27,7 @@ class Dead(NamedTuple):
 
 Decoded = tuple[Entry, Fields]
 Valid = tuple[Entry, Event]
-Processed = tuple[Entry, Row]
+Processed = tuple[Entry, Event]
 
 
 class Written(NamedTuple):
@@ -68,7 +68,7 @@ class Source(Protocol):
 class Sink(Protocol):
     """Where rows are stored."""
 
-    def write(self, rows: Sequence[Row]) -> Written:
+    def write(self, rows: Sequence[Event]) -> Written:
         """Store rows in one transaction, idempotent by event id, durable on return.
 
         Raises SinkUnavailable or RowsRefused; nothing of the call is stored then.

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import UnionType
 from typing import Final
 
-from services.consumer.entry import Dead, Processed, Valid
-from services.contract.event import Event, Rejection, Row
+from services.consumer.entry import Dead, Entry, Processed, Valid
+from services.contract.event import Event, Rejection
 from services.contract.kpis import Kpis
 
 Step = Callable[[Event], Event | Rejection]
@@ -30,8 +30,12 @@ def process(
     if steps:
         valid, dead = _take_steps(valid, kpis, steps)
     thresholds = {name: kpi.threshold for name, kpi in kpis.items()}
-    rows = [(entry, Row(*event, 1 if event.value > thresholds[event.kpi] else 0)) for entry, event in valid]
+    rows = [pair if pair[1].value <= thresholds[pair[1].kpi] else _degraded(*pair) for pair in valid]
     return rows, dead
+
+
+def _degraded(entry: Entry, event: Event) -> Processed:
+    return entry, Event(*event[:6], 1)
 
 
 def _take_steps(valid: Sequence[Valid], kpis: Kpis, steps: Sequence[Step]) -> tuple[list[Valid], list[Dead]]:

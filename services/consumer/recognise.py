@@ -9,7 +9,7 @@ made the same event of (a property test holds them together).
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from services.consumer.entry import Entry, Valid
 from services.contract.codec import REQUIRED
@@ -19,6 +19,9 @@ from services.contract.kpis import Kpis
 _ID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _LABEL = rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_LABEL_CHARS}}}"
 _DECIMAL = r"[0-9]{1,20}(?:\.[0-9]{1,20})?"
+
+# As Event(...), without the call in Python: a third of the time, for most of what is made here.
+_event: Callable[[tuple[str | float, ...]], Event] = functools.partial(tuple.__new__, Event)
 
 
 def recognise(entries: Sequence[Entry], kpis: Kpis, latest_ts: float) -> tuple[list[Valid], list[Entry]]:
@@ -36,7 +39,7 @@ def recognise(entries: Sequence[Entry], kpis: Kpis, latest_ts: float) -> tuple[l
             ts, value = float(ts_text), float(value_text)
             least, most = ranges[kpi]
             if ts <= latest_ts and least <= value <= most:
-                valid.append((entry, Event(event_id, device_id, zone, ts, kpi, value)))
+                valid.append((entry, _event((event_id, device_id, zone, ts, kpi, value, 0))))
                 continue
         odd.append(entry)
     return valid, odd

@@ -48,7 +48,8 @@ class Fields(NamedTuple):
 class Event(NamedTuple):
     """A valid event. `ts` in Unix seconds (UTC), `value` in the KPI's unit.
 
-    A named tuple rather than a dataclass: a replica makes 100,000 of them a second.
+    A named tuple rather than a dataclass: a replica makes 100,000 of them a second. It is also the row
+    that is stored; `is_degraded` is 0 until `process` has looked at it.
     """
 
     event_id: str
@@ -57,18 +58,7 @@ class Event(NamedTuple):
     ts: float
     kpi: str
     value: float
-
-
-class Row(NamedTuple):
-    """An event as it is stored."""
-
-    event_id: str
-    device_id: str
-    zone: str
-    ts: float
-    kpi: str
-    value: float
-    is_degraded: int
+    is_degraded: int = 0
     """0 or 1: the database has no truth values, and its driver is slow to turn them."""
 
 

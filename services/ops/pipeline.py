@@ -25,6 +25,7 @@ from typing import Any, Final, Self, TextIO
 
 import redis
 
+from services.consumer.errors import SinkUnavailable
 from services.consumer.sinks.sqlite_rows import SinkAbsent, SQLiteRows
 from services.runtime.backlog import Backlog, read_backlog
 from services.runtime.settings import ConsumerSettings
@@ -254,7 +255,11 @@ class _Counting:
         now = time.monotonic()
         if now < self._next_count:
             return
-        with contextlib.suppress(SinkAbsent), SQLiteRows(self._settings.database) as rows:
+        # A database that can't be read for a moment costs the line a number, and not the run its life.
+        with (
+            contextlib.suppress(SinkAbsent, SinkUnavailable),
+            SQLiteRows(self._settings.database) as rows,
+        ):
             stored = rows.count()
             progress.rate = max(0.0, (stored - progress.stored) / max(now - self._counted_at, 1e-3))
             progress.stored = stored

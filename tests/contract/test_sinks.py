@@ -14,7 +14,7 @@ from samples import id_of, row
 from services.consumer.entry import Sink
 from services.consumer.errors import RowsRefused
 from services.consumer.sinks.sqlite import SQLiteSink
-from services.contract.event import Row
+from services.contract.event import Event
 
 
 class Rig:
@@ -25,7 +25,7 @@ class Rig:
         self._fake = FakeSink()
         self.sink: Sink = self._fake if kind == "fake" else SQLiteSink(self._path, 1000, lambda: 1.0)
 
-    def rows(self) -> dict[str, Row]:
+    def rows(self) -> dict[str, Event]:
         """Read what is stored, by id."""
         if self.sink is self._fake:
             return dict(self._fake.rows)
@@ -35,7 +35,7 @@ class Rig:
         with closing(sqlite3.connect(self._path)) as connection:
             columns = "event_id, device_id, zone, ts, kpi, value, is_degraded"
             found = connection.execute(f"SELECT {columns} FROM telemetry_events").fetchall()  # noqa: S608 - a constant
-        return {one[0]: Row._make(one) for one in found}
+        return {one[0]: Event._make(one) for one in found}
 
 
 @pytest.fixture(params=["sqlite", "fake"])

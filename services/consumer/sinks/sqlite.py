@@ -27,7 +27,7 @@ from typing import Final
 
 from services.consumer.entry import Written
 from services.consumer.errors import RowsRefused, SinkUnavailable, SinkUnusable
-from services.contract.event import Row
+from services.contract.event import Event
 
 APPLICATION_ID: Final = 0x54454C45
 """`TELE`, in the file's header: tells our databases from others."""
@@ -50,7 +50,7 @@ class SQLiteSink:
         self._logs: dict[Path, tuple[int, int]] = {}
         self._open()
 
-    def write(self, rows: Sequence[Row]) -> Written:
+    def write(self, rows: Sequence[Event]) -> Written:
         """Store rows in one transaction, idempotent by event id, durable on return.
 
         Raises SinkUnavailable or RowsRefused; nothing of the call is stored then.
@@ -81,7 +81,7 @@ class SQLiteSink:
         """Make the open transaction durable."""
         connection.execute("COMMIT")
 
-    def _insert(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
+    def _insert(self, connection: sqlite3.Connection, rows: Sequence[Event]) -> int:
         stored_at = self._now()
         inserted = 0
         for start in range(0, len(rows), _ROWS_A_STATEMENT):
@@ -254,7 +254,7 @@ def _statements(script: str) -> list[str]:
 @functools.cache
 def _insert_statement(count: int) -> str:
     """Write the statement that inserts `count` rows; ?1 is the time at which all are stored."""
-    columns = len(Row._fields)
+    columns = len(Event._fields)
     rows = (
         ", ".join(f"?{first + column}" for column in range(columns))
         for first in range(2, 2 + count * columns, columns)
@@ -266,7 +266,7 @@ def _insert_statement(count: int) -> str:
     )
 
 
-def _conflicts(connection: sqlite3.Connection, rows: Sequence[Row]) -> list[int]:
+def _conflicts(connection: sqlite3.Connection, rows: Sequence[Event]) -> list[int]:
     """Find rows whose id is stored with another content. `is_degraded` is none: thresholds change."""
     cursor = connection.execute(
         "SELECT event_id, device_id, zone, ts, kpi, value FROM telemetry_events "

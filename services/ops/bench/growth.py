@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from services.consumer.sinks.sqlite import SQLiteSink
-from services.contract.event import Row
+from services.contract.event import Event
 from services.ops.bench.bench import Bench
 from services.ops.bench.events import generate
 from services.ops.bench.figure import Figure, at_least
@@ -53,15 +53,15 @@ def _sink(path: Path) -> SQLiteSink:
     return SQLiteSink(path, busy_timeout_ms=5000, now=time.time)
 
 
-def _timed(sink: SQLiteSink, batch: Sequence[Row]) -> float:
+def _timed(sink: SQLiteSink, batch: Sequence[Event]) -> float:
     """Write a batch; gives seconds."""
     started = time.perf_counter()
     sink.write(batch)
     return time.perf_counter() - started
 
 
-def _batches(rows: int) -> Iterator[list[Row]]:
-    made = (Row(*event, is_degraded=False) for event in generate(rows))
+def _batches(rows: int) -> Iterator[list[Event]]:
+    made = generate(rows)
     while batch := list(itertools.islice(made, BATCH_SIZE)):
         yield batch
 

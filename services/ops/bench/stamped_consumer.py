@@ -13,7 +13,7 @@ from pathlib import Path
 
 from services.consumer.__main__ import Doors, main
 from services.consumer.entry import Sink, Written
-from services.contract.event import Row
+from services.contract.event import Event
 
 
 class StampedSink:
@@ -24,7 +24,7 @@ class StampedSink:
         self._stamps = stamps
         self._latencies_ms = array("d")
 
-    def write(self, rows: Sequence[Row]) -> Written:
+    def write(self, rows: Sequence[Event]) -> Written:
         """Write, then note the time."""
         written = self._sink.write(rows)
         now_ms = time.time() * 1000

@@ -18,7 +18,7 @@ from services.consumer.errors import BreakerOpen, SourceUnavailable
 from services.consumer.persist import Persist
 from services.consumer.report import Reporter
 from services.consumer.worker import Worker
-from services.contract.event import Row
+from services.contract.event import Event
 from services.runtime.health import Health
 from services.runtime.metrics import Metrics
 
@@ -62,7 +62,7 @@ def publish(stream: FakeStream, entries: Sequence[tuple[str, int]]) -> dict[byte
     return reasons
 
 
-def is_poison(row: Row) -> bool:
+def is_poison(row: Event) -> bool:
     """Tell what the sink of these tests refuses."""
     return row.device_id == POISON
 

@@ -12,7 +12,7 @@ from samples import dead, entry, id_of, row
 from services.consumer.entry import Processed
 from services.consumer.errors import Stopping
 from services.consumer.persist import Persist
-from services.contract.event import Row
+from services.contract.event import Event
 from services.runtime.health import Health
 from services.runtime.metrics import Metrics
 
@@ -44,7 +44,7 @@ def processed(*numbers: int) -> list[Processed]:
     return [(entry(number), row(number)) for number in numbers]
 
 
-def one_of(*numbers: int) -> Callable[[Row], bool]:
+def one_of(*numbers: int) -> Callable[[Event], bool]:
     """Make a judge who finds these rows guilty."""
     guilty = {id_of(number) for number in numbers}
     return lambda one: one.event_id in guilty

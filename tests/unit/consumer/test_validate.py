@@ -90,7 +90,7 @@ def test_the_edges_are_allowed(change: dict[str, str]) -> None:
     fields = texts(**change)
     event = check(fields, KPIS, NOW)
     assert isinstance(event, Event)
-    assert event == (
+    assert event[:6] == (
         fields.event_id,
         fields.device_id,
         fields.zone,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.consumer.entry import Written
-from services.contract.event import Event, Row
+from services.contract.event import Event
 from services.contract.ids import event_id, run_name
 from services.ops.bench import growth, memory, throughput
 from services.ops.bench.cases import NAMES, choose
@@ -109,7 +109,7 @@ def test_an_id_tells_when_it_was_made() -> None:
 class _Clockless:
     """A sink that keeps nothing."""
 
-    def write(self, rows: Sequence[Row]) -> Written:
+    def write(self, rows: Sequence[Event]) -> Written:
         return Written(len(rows))
 
     def probe(self) -> None: ...
@@ -123,7 +123,7 @@ def test_the_stamped_sink_times_every_row(tmp_path: Path, monkeypatch: pytest.Mo
     stamps = tmp_path / "stamps"
     sink = StampedSink(_Clockless(), stamps)
     ids = [event_id(run_name(7), number, 1_700_000_000_000 - 10 * number) for number in (1, 2)]
-    sink.write([Row(one, "device", "zone", 0.0, "humidity", 1.0, False) for one in ids])
+    sink.write([Event(one, "device", "zone", 0.0, "humidity", 1.0, False) for one in ids])
     sink.close()
     assert list(read_stamps(stamps)) == [10.0, 20.0]
 
