@@ -39,7 +39,11 @@ _FIRST_METRICS_PORT: Final = 9100
 
 
 class RunFailed(Exception):  # noqa: N818 - named for what is wrong, as the rest of our errors
-    """The pipeline can't run; the message says why."""
+    """The pipeline can't run; the message says why, and `exit_code` is that of the process at fault."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +97,11 @@ class Child:
         self._shown += len(complete)
         return complete.decode(errors="replace")
 
-    def last_words(self) -> str:
-        """Give the end of its log: why it ended, for a person."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-6:]
-        return "\n".join(_words(line) for line in lines if line.strip())
+    def failure(self) -> RunFailed:
+        """Say why it ended, by its last words."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+        words = [text for line in lines if (text := _words(line))]
+        return RunFailed("\n".join([f"the {self.name} ended:", *words]), self.process.returncode)
 
 
 @dataclass(slots=True)
@@ -179,12 +184,12 @@ class Pipeline:
         if self._asked_to_stop and not self.producer.has_ended():
             self.producer.process.terminate()
         if self.producer.has_ended() and self.producer.process.returncode > 0:
-            raise RunFailed(f"the producer ended:\n{self.producer.last_words()}")
+            raise self.producer.failure()
         for child in self.consumers:
             if not child.has_ended():
                 continue
             if child.process.returncode > 0:
-                raise RunFailed(f"{child.name} ended:\n{child.last_words()}")
+                raise child.failure()
             child.restarts += 1
             child.start()
 
@@ -231,7 +236,7 @@ class _Counting:
         self._client = client
         self._progress = Progress()
         self._next_count = 0.0
-        self._counted_at = time.monotonic()
+        self._counted_at: float | None = None
 
     def backlog(self) -> Backlog | None:
         """Ask the server; None while it can't answer."""
@@ -261,7 +266,8 @@ class _Counting:
             SQLiteRows(self._settings.database) as rows,
         ):
             stored = rows.count()
-            progress.rate = max(0.0, (stored - progress.stored) / max(now - self._counted_at, 1e-3))
+            if self._counted_at is not None:
+                progress.rate = max(0.0, (stored - progress.stored) / max(now - self._counted_at, 1e-3))
             progress.stored = stored
         self._counted_at = now
         # Counting takes longer the more rows there are; it may take a twentieth of the time.
@@ -345,9 +351,10 @@ def _count_lines(path: Path) -> int:
 
 
 def _words(line: str) -> str:
-    """Give the words of a JSON log line that a person needs; other lines as they are."""
+    """Give the error in a JSON log line, empty where it tells none; other lines as they are."""
     try:
-        entry = json.loads(line)
-        return f"  {entry['event']}: {entry['error']}" if "error" in entry else f"  {entry['event']}"
-    except (ValueError, KeyError, TypeError):
-        return f"  {line}"
+        return f"  {json.loads(line)['error']}"
+    except KeyError:
+        return ""
+    except (ValueError, TypeError):
+        return f"  {line}" if line.strip() else ""

@@ -97,7 +97,7 @@ def _run(plan: Plan, server: Server) -> Audit:
     try:
         Pipeline(plan, server.settings, server.client).run()
     except RunFailed as error:
-        raise CommandFailed(str(error)) from None
+        raise CommandFailed(str(error), error.exit_code) from None
     return prove(server.settings)
 
 
