@@ -1,0 +1,96 @@
+"""kill -9 of consumers, at every step of a batch and at random: nothing lost, nothing doubled."""
+
+import random
+import signal
+import time
+
+import pytest
+from acceptance.killed_at import POINTS
+from acceptance.rig import CROWDED, Process, Rig
+
+STORM_S = 12.0
+REPLICAS = 4
+
+
+def _die_at(rig: Rig, point: str, count: int) -> None:
+    """Let a consumer die at a point, and look at what it has left behind."""
+    doomed = rig.doomed_consumer(point, count, "consumer-1")
+    assert doomed.wait() == -signal.SIGKILL, doomed.text
+    rig.assert_law()
+    assert not rig.is_drained(), "it died after its work, so this proves nothing"
+    if rig.settings.database.exists():
+        rig.assert_integrity()
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_consumer_killed_at_any_point_is_finished_by_its_successor(rig: Rig, point: str) -> None:
+    """A consumer started under the dead one's name settles what that one had in hand, and the rest."""
+    rig.publisher(seed=1).mix(200).send()
+    _die_at(rig, point, 2)
+    successor = rig.consumer("consumer-1")
+    rig.drain(successor)
+    successor.stop()
+    rig.assert_complete()
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_consumer_killed_at_any_point_is_taken_over_by_another(rig: Rig, point: str) -> None:
+    """A consumer of another name claims what the dead one had in hand, once that has lain idle."""
+    rig.publisher(seed=2).mix(200).send()
+    _die_at(rig, point, 3)
+    other = rig.consumer("consumer-2")
+    rig.drain(other)
+    other.stop()
+    rig.assert_complete()
+    assert other.lines("entries_claimed")
+
+
+def test_each_replica_killed_at_another_point_loses_nothing(rig: Rig) -> None:
+    """Replicas that die one after the other, each elsewhere in its batch, leave a whole for the last."""
+    rig.publisher(seed=3).mix(600).send()
+    doomed = [
+        rig.doomed_consumer(point, 1 + number % 3, f"consumer-{number}")
+        for number, point in enumerate(POINTS[:4])
+    ]
+    for one in doomed:
+        one.wait()
+    rig.assert_law()
+    last = rig.consumer("consumer-last")
+    rig.drain(last)
+    last.stop()
+    rig.assert_complete()
+
+
+@pytest.mark.parametrize("seed", [20_260_101])
+def test_replicas_killed_at_random_under_load_lose_nothing(rig: Rig, seed: int) -> None:
+    """Four replicas on one file, one of them killed every moment, settle everything once."""
+    chance = random.Random(seed)
+    publisher = rig.publisher(seed)
+    # An innocent may be in the hands of one that is killed often; here that is no poison.
+    settings = {"MAX_DELIVERIES": "1000", "BATCH_SIZE": "100", **CROWDED}
+
+    def replica(number: int) -> Process:
+        return rig.consumer(f"consumer-{number}", **settings)
+
+    replicas = [replica(number) for number in range(REPLICAS)]
+    kills = 0
+    ends = time.monotonic() + STORM_S
+    while time.monotonic() < ends:
+        before = rig.count()
+        publisher.mix(chance.randrange(500, 1500)).send()
+        rig.wait_for_rows(min(before + chance.randrange(1, 500), _valid(rig)))
+        victim = chance.randrange(REPLICAS)
+        replicas[victim].kill()
+        kills += 1
+        rig.assert_law()
+        replicas[victim] = replica(victim)
+    rig.drain(*replicas)
+    for one in replicas:
+        one.stop()
+    result = rig.assert_complete()
+    print(f"seed {seed}: {kills} kills, {result.line()}")
+    assert kills > 5
+
+
+def _valid(rig: Rig) -> int:
+    return len({one.event_id for one in rig.published if one.event is not None})

@@ -1,0 +1,285 @@
+"""`telemetry run` as a person types it: the whole pipeline, killed at, interrupted and started again."""
+
+import contextlib
+import csv
+import json
+import os
+import random
+import re
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from acceptance.publisher import KEYS
+from acceptance.rig import PATIENCE_S, Process
+from servers import LocalServer, eventually
+
+from services.consumer.validate import check
+from services.contract.codec import decode
+from services.contract.event import Event, Rejection
+from services.contract.kpis import parse_kpis, shipped
+
+REPLICAS = 4
+
+
+class Laptop:
+    """A folder in which commands are typed. Without `server`, the commands start one of their own."""
+
+    def __init__(self, folder: Path, server: LocalServer | None = None) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.environment = {
+            "DATA_DIR": str(self.data),
+            "REDIS_URL": "",
+            "REDIS_HOST": "" if server is None else server.host,
+            "REDIS_PORT": "" if server is None else str(server.port),
+        }
+        self._started: list[Process] = []
+
+    def types(self, *words: str, **environment: str) -> Process:
+        """Start a command."""
+        output = self.folder / f"{words[0]}.{len(self._started)}.log"
+        command = [sys.executable, "-m", "services.ops", *words]
+        process = Process(command, {**self.environment, **environment}, output, self.folder)
+        self._started.append(process)
+        return process
+
+    def close(self) -> None:
+        for process in self._started:
+            process.kill()
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def processes(self) -> list[int]:
+        """Find every process that works in this data folder, whoever its parent is."""
+        wanted = f"DATA_DIR={self.data}\0".encode()
+        return [pid for pid in _pids() if wanted in _read(pid, "environ")]
+
+    def rows(self) -> list[Event]:
+        with contextlib.closing(sqlite3.connect(self.data / "telemetry.db", timeout=30)) as connection:
+            found = connection.execute(
+                "SELECT event_id, device_id, zone, ts, kpi, value FROM telemetry_events"
+            )
+            return [Event(*row) for row in found]
+
+    def stored(self) -> int:
+        """Count the rows; 0 where there is no table yet."""
+        if not (self.data / "telemetry.db").is_file():
+            return 0
+        try:
+            with contextlib.closing(sqlite3.connect(self.data / "telemetry.db", timeout=30)) as connection:
+                return int(connection.execute("SELECT count(*) FROM telemetry_events").fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0
+
+
+@pytest.fixture
+def laptop(tmp_path: Path) -> Iterator[Laptop]:
+    """Give a folder without a server."""
+    one = Laptop(tmp_path)
+    yield one
+    one.close()
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
+
+
+def _consumers_of(run: Process) -> list[int]:
+    """Find the consumers that a run has started."""
+    found = []
+    for pid in _pids():
+        status = _read(pid, "stat").rpartition(b") ")[2].split()
+        is_child = len(status) > 1 and int(status[1]) == run.pid
+        if is_child and b"services.consumer" in _read(pid, "cmdline"):
+            found.append(pid)
+    return found
+
+
+def _has_stored(laptop: Laptop, run: Process, rows: int) -> bool:
+    """Wait until so many rows are stored; False when the run ends before that."""
+    eventually(lambda: run.exit_code is not None or laptop.stored() >= rows, 2 * PATIENCE_S, f"{rows} rows")
+    return run.exit_code is None
+
+
+def _audit_line(text: str) -> dict[str, int]:
+    """Read the numbers of the last audit line."""
+    line = re.findall(r"^audit: .*$", text, re.MULTILINE)[-1]
+    return {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", line)}
+
+
+def _must_have_ended(run: Process, code: int = 0) -> dict[str, int]:
+    """Wait for the end of a run, and give the audit's numbers."""
+    assert run.wait(90) == code, run.text[-3000:]
+    return _audit_line(run.text)
+
+
+def test_a_run_whose_consumers_are_killed_at_random_loses_nothing(
+    tmp_path: Path, own_server: Callable[..., LocalServer]
+) -> None:
+    """Consumers are killed all the while; the run ends well, and stream and database agree."""
+    chance = random.Random(7)
+    server = own_server()
+    laptop = Laptop(tmp_path, server)
+    run = laptop.types(
+        *("run", "--replicas", str(REPLICAS), "--rate", "2000", "--duration", "5"),
+        *("--invalid-ratio", "0.01", "--duplicate-ratio", "0.01", "--batch-size", "50"),
+        RETENTION_INTERVAL_S="0",
+    )
+    kills = 0
+    while _has_stored(laptop, run, laptop.stored() + chance.randrange(1, 500)):
+        if consumers := _consumers_of(run):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(chance.choice(consumers), signal.SIGKILL)
+                kills += 1
+    numbers = _must_have_ended(run)
+    print(f"{kills} kills, {numbers}")
+    assert kills > 5
+    assert (numbers["missing"], numbers["pending"], numbers["undelivered"]) == (0, 0, 0)
+    _assert_stream_is_stored(server, laptop)
+    assert numbers["stored"] == laptop.stored()
+    assert laptop.processes() == []
+
+
+def _assert_stream_is_stored(server: LocalServer, laptop: Laptop) -> None:
+    """Compare what the server still holds, which is everything, with database and dead letters."""
+    kpis = parse_kpis(shipped())
+    rows = laptop.rows()
+    stored = {row.event_id: row for row in rows}
+    assert len(stored) == len(rows)
+    letters = {
+        json.loads(line)["entry_id"]
+        for line in (laptop.data / "dlq.jsonl").read_text(encoding="utf-8").splitlines()
+        if line.endswith("}")
+    }
+    client = server.client()
+    client.set_response_callback("XRANGE", lambda reply, **_: reply)  # a dict would hide a name given twice
+    entries: Any = client.execute_command("XRANGE", KEYS.stream, "-", "+")
+    seen = set()
+    for entry_id, fields in entries:
+        decoded = decode(fields)
+        event = decoded if isinstance(decoded, Rejection) else check(decoded, kpis, time.time() + 300)
+        if isinstance(event, Event):
+            seen.add(event.event_id)
+            assert stored[event.event_id] == event
+        else:
+            assert entry_id.decode() in letters
+    assert seen == set(stored)
+    client.close()
+
+
+def test_ctrl_c_ends_a_run_with_its_summary_and_the_next_one_goes_on(laptop: Laptop) -> None:
+    """Interrupted, it settles and proves; the next run in the folder adds to it; a deletion is found."""
+    run = laptop.types("run", "--replicas", "2", "--rate", "1000", "--duration", "0")
+    assert _has_stored(laptop, run, 301)
+    run.signal(signal.SIGINT)
+    first = _must_have_ended(run)
+    assert (first["missing"], first["pending"], first["undelivered"]) == (0, 0, 0)
+    assert first["stored"] == laptop.stored() > 300
+    assert laptop.processes() == []
+
+    second = _must_have_ended(laptop.types("run", "--rate", "500", "--duration", "1"))
+    assert second["published"] > first["published"]
+    assert second["missing"] == 0
+    assert second["stored"] == laptop.stored() > first["stored"]
+
+    audit = laptop.types("audit")
+    assert _must_have_ended(audit) == second
+
+    gone = laptop.rows()[100].event_id
+    with contextlib.closing(sqlite3.connect(laptop.data / "telemetry.db")) as connection:
+        connection.execute("DELETE FROM telemetry_events WHERE event_id = ?", (gone,))
+        connection.commit()
+    for command in (("audit",), ("run", "--rate", "500", "--duration", "1")):
+        process = laptop.types(*command)
+        assert _must_have_ended(process, code=1)["missing"] == 1
+        assert f"*-{gone[14:]}" in process.text
+    assert laptop.processes() == []
+
+
+def test_a_csv_file_is_published_stored_and_proven(laptop: Laptop, tmp_path: Path) -> None:
+    """`--from FILE` sees every line of a file to its place, with names mapped and a constant zone."""
+    path = tmp_path / "readings.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sensor", "time", "kpi", "value"])
+        for number in range(2000):
+            value = "-4" if number == 1500 else f"{20 + number % 30}.5"
+            writer.writerow([f"sensor-{number % 9}", 1_700_000_000 + number, "humidity", value])
+    mapping = ("--map", "device_id=sensor", "--map", "ts=time", "--const", "zone=lab")
+    numbers = _must_have_ended(laptop.types("run", "--replicas", "2", "--from", str(path), *mapping))
+    assert numbers == {
+        "published": 2000, "stored": 1999, "dead": 1, "pending": 0, "undelivered": 0, "missing": 0
+    }  # fmt: skip
+    times = {row.ts: (row.device_id, row.zone) for row in laptop.rows()}
+    assert len(times) == 1999
+    assert times[1_700_000_012.0] == ("sensor-3", "lab")
+
+
+def test_settings_that_are_wrong_are_listed_and_nothing_is_started(laptop: Laptop) -> None:
+    """Exit code 2, every error in one message, and no process, no folder."""
+    run = laptop.types("run", BATCH_SIZE="many", RATE="-3", THRESHOLD_LUCK="7", CLAIM_IDLE_MS="1")
+    assert run.wait() == 2, run.text
+    for error in ("BATCH_SIZE='many'", "RATE='-3'", "THRESHOLD_LUCK"):
+        assert error in run.text
+    assert not laptop.data.exists()
+    assert laptop.processes() == []
+
+
+def test_a_sink_that_cant_be_used_ends_the_run_with_the_reason(laptop: Laptop) -> None:
+    """A database of somebody else ends the run with exit code 1 and that reason, and no process stays."""
+    laptop.data.mkdir()
+    (laptop.data / "telemetry.db").write_bytes(b"notes\n" * 1000)
+    run = laptop.types("run", "--duration", "30")
+    assert run.wait(60) == 1, run.text
+    assert "is no SQLite database" in run.text
+    assert "Traceback" not in run.text
+    assert laptop.processes() == []
+
+
+def test_a_run_outlives_a_database_that_cant_be_opened_for_a_while(laptop: Laptop) -> None:
+    """The status line goes without its number, the consumer waits, and the audit tells what it cost."""
+    run = laptop.types("run", "--rate", "300", "--duration", "0")
+    assert _has_stored(laptop, run, 101)
+    database = laptop.data / "telemetry.db"
+    database.rename(laptop.data / "away.db")
+    database.mkdir()
+    log = laptop.data / "logs" / "consumer-1.jsonl"
+    eventually(lambda: "write_unavailable" in log.read_text(), PATIENCE_S, "the consumer waits")
+    lines = run.text.count("published=")
+    eventually(
+        lambda: run.text.count("published=") > lines or run.exit_code is not None, PATIENCE_S, "status"
+    )
+    database.rmdir()
+    assert _has_stored(laptop, run, 101)
+    run.signal(signal.SIGINT)
+    numbers = _must_have_ended(run, code=1)
+    assert numbers["missing"] > 100
+    assert numbers["stored"] == laptop.stored()
+    assert (numbers["pending"], numbers["undelivered"]) == (0, 0)
+
+
+def test_runs_in_a_row_leave_no_process_behind(laptop: Laptop, tmp_path: Path) -> None:
+    """Each run on a fresh folder starts four replicas at once, ends well, and leaves nobody behind."""
+    for number in range(3):
+        fresh = Laptop(tmp_path / str(number))
+        fresh.folder.mkdir()
+        run = fresh.types("run", "--replicas", str(REPLICAS), "--rate", "500", "--duration", "0.5")
+        numbers = _must_have_ended(run)
+        assert numbers["missing"] == 0
+        assert numbers["stored"] == fresh.stored() > 0
+        assert fresh.processes() == []
+    assert laptop.processes() == []
