@@ -44,8 +44,9 @@ bench: $(VENV)/ready ## Measure, and write docs/benchmarks.md (half an hour)
 bench-smoke: $(VENV)/ready ## See that every benchmark still runs (a minute)
 	@$(BIN)/python -m services.ops bench --smoke $(ARGS)
 
-docs: $(VENV)/ready ## Write what is made from the code: docs/settings.md, docs/metrics.md, .env.example
-	@$(BIN)/python -m services.ops settings --markdown > docs/settings.md
+docs: $(VENV)/ready ## Write what is made from the code: settings, metrics, .env.example
+	@$(BIN)/python -m services.ops settings --into docs/settings.md
+	@$(BIN)/python -m services.ops settings --into README.md
 	@$(BIN)/python -m services.ops settings --env-example > .env.example
 	@$(BIN)/python -m services.ops metrics --markdown > docs/metrics.md
 

@@ -169,7 +169,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class Absent(Exception):  # noqa: N818 - named for what is wrong, as our other errors
+class Absent(Exception):
     """This machine has no such server; the message says why."""
 
 

@@ -20,29 +20,29 @@ class ConsumerError(Exception):
         """A bounded name of the failure, for a metric's label."""
 
 
-class SourceUnavailable(ConsumerError):  # noqa: N818 - named for what is wrong, as the rest here
+class SourceUnavailable(ConsumerError):
     """The stream can't be read or acknowledged now."""
 
 
-class SinkUnavailable(ConsumerError):  # noqa: N818
+class SinkUnavailable(ConsumerError):
     """The sink takes no writes now; nothing of this write is stored."""
 
 
-class RowsRefused(ConsumerError):  # noqa: N818
+class RowsRefused(ConsumerError):
     """The sink refuses at least one of these rows for what is in it; none of them is stored."""
 
 
-class SinkUnusable(ConsumerError):  # noqa: N818
+class SinkUnusable(ConsumerError):
     """What is in the sink's place can't be used, and waiting won't change that."""
 
 
-class DeadLettersUnavailable(ConsumerError):  # noqa: N818
+class DeadLettersUnavailable(ConsumerError):
     """Dead letters can't be written now; none of these is."""
 
 
-class BreakerOpen(ConsumerError):  # noqa: N818
+class BreakerOpen(ConsumerError):
     """Too large a share of the recent entries would become dead letters."""
 
 
-class Stopping(ConsumerError):  # noqa: N818
+class Stopping(ConsumerError):
     """The process was asked to stop while it waited; what it held stays pending."""

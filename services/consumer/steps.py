@@ -9,7 +9,7 @@ from services.contract.event import Rejection
 GROUP: Final = "telemetry.steps"
 
 
-class StepsInvalid(Exception):  # noqa: N818 - named for what is wrong, as the rest of our errors
+class StepsInvalid(Exception):
     """A step can't be loaded; the message names it."""
 
 

@@ -14,7 +14,7 @@ _NAME: Final = re.compile("[a-z][a-z0-9_]{0,63}")
 _NUMBERS: Final = ("min", "max", "threshold", "typical")
 
 
-class KpisInvalid(ValueError):  # noqa: N818 - named for what is wrong, as the rest of our errors
+class KpisInvalid(ValueError):
     """The KPI file can't be used; the message lists every error in it."""
 
 

@@ -11,7 +11,7 @@ from services.consumer.errors import ConsumerError
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
 
 
-class CommandFailed(Exception):  # noqa: N818 - named for what happened, as the rest of our errors
+class CommandFailed(Exception):
     """A command can't go on; the message says why, and what to do."""
 
     def __init__(self, message: str, exit_code: int = 1) -> None:

@@ -27,6 +27,7 @@ import redis
 
 from services.consumer.errors import SinkUnavailable
 from services.consumer.sinks.sqlite_rows import SinkAbsent, SQLiteRows
+from services.ops.child import start_child
 from services.runtime.backlog import Backlog, read_backlog
 from services.runtime.settings import ConsumerSettings
 
@@ -38,7 +39,7 @@ _GRACE_S: Final = 20.0
 _FIRST_METRICS_PORT: Final = 9100
 
 
-class RunFailed(Exception):  # noqa: N818 - named for what is wrong, as the rest of our errors
+class RunFailed(Exception):
     """The pipeline can't run; the message says why, and `exit_code` is that of the process at fault."""
 
     def __init__(self, message: str, exit_code: int) -> None:
@@ -75,13 +76,9 @@ class Child:
     def start(self) -> None:
         """Start it; its log goes on where it was."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command,
-                env=dict(self.environment),
-                stdin=None if "-" in self.command else subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C at the terminal is for us; we end the others in order
+            reads_ours = "-" in self.command  # --from -
+            self.process = start_child(
+                self.command, log, self.environment, None if reads_ours else subprocess.DEVNULL
             )
 
     def has_ended(self) -> bool:

@@ -22,6 +22,7 @@ from typing import Final, TypeVar, cast
 
 import redis
 
+from services.ops.child import start_child
 from services.runtime.connection import connect
 from services.runtime.settings import Settings, Sources
 
@@ -32,7 +33,7 @@ _START_TIMEOUT_S: Final = 60.0
 """A server with a large append-only file needs a while until it answers."""
 
 
-class ServerUnavailable(Exception):  # noqa: N818 - named for what is wrong, as the rest of our errors
+class ServerUnavailable(Exception):
     """There is no server, and none can be started; the message says what to do."""
 
 
@@ -88,7 +89,7 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
         raise ServerUnavailable(f"{folder}: {error.strerror} (DATA_DIR)") from None
     port = _free_port()
     log = folder / "server.log"
-    process = subprocess.Popen(
+    process = start_child(
         [
             program,
             *("--port", str(port)),
@@ -99,10 +100,7 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
             *("--maxmemory-policy", "noeviction"),
             *("--logfile", str(log)),
         ],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C at the terminal is for us: the server ends last
+        subprocess.DEVNULL,
     )
     _wait_until_up(process, port, log)
     address = json.dumps({"port": port, "pid": process.pid})

@@ -41,7 +41,7 @@ _FORMATS_BY_SUFFIX: Final[Mapping[str, Format]] = {
 }
 
 
-class SourceUnusable(Exception):  # noqa: N818 - named for what is wrong, as the rest of our errors
+class SourceUnusable(Exception):
     """The file can't be read at all; the message says why."""
 
 

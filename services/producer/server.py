@@ -23,11 +23,11 @@ _LONGEST_PAUSE_S: Final = 5.0
 _LOG_INTERVAL_S: Final = 10.0
 
 
-class Stopped(Exception):  # noqa: N818 - named for what happened, as the rest of our errors
+class Stopped(Exception):
     """The process was asked to stop while it waited."""
 
 
-class ServerRefuses(Exception):  # noqa: N818 - named for what is wrong, as the rest of our errors
+class ServerRefuses(Exception):
     """The server answers, and will never do what we ask; the message says why."""
 
 

@@ -29,7 +29,7 @@ _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Problem(Exception):  # noqa: N818 - named for what is wrong, as the rest of our errors
+class Problem(Exception):
     """A record can't be used; the message says why."""
 
 

@@ -26,7 +26,7 @@ THRESHOLD_PREFIX: Final = "THRESHOLD_"
 _HINT: Final = "an environment that Kubernetes fills has such names: set enableServiceLinks: false"
 
 
-class SettingsInvalid(Exception):  # noqa: N818 - named for what is wrong, as the rest of our errors
+class SettingsInvalid(Exception):
     """The settings can't be used; the message has a line for each error."""
 
     def __init__(self, errors: list[str]) -> None:
