@@ -19,7 +19,7 @@ from services.consumer.breaker import Breaker
 from services.consumer.dead_letters.file import DeadLetterFile
 from services.consumer.dead_letters.stream import DeadLetterStream
 from services.consumer.entry import DeadLetters, Sink, Source
-from services.consumer.errors import SinkUnavailable, SinkUnusable
+from services.consumer.errors import SinkUnavailable, SinkUnusable, Stopping
 from services.consumer.persist import Persist
 from services.consumer.report import Reporter
 from services.consumer.sinks.sqlite import SQLiteSink
@@ -30,12 +30,14 @@ from services.consumer.worker import Worker
 from services.runtime.clock import SystemClock
 from services.runtime.connection import connect, explain
 from services.runtime.health import Health, HealthServer
-from services.runtime.logs import build_logger
+from services.runtime.logs import Limited, build_logger
 from services.runtime.metrics import Metrics
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
 
 Doors = tuple[Source, Sink, DeadLetters]
 
+_SINK_PAUSE_S: Final = 0.5
+"""Between two tries to open a database that is locked, or on a full disk."""
 _LONGEST_WAIT_S: Final = 2.0
 """How long one read may wait: a longer one would see neither SIGTERM nor the liveness timeout coming."""
 
@@ -63,13 +65,17 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
         stack.enter_context(HealthServer(settings.metrics_port, health, metrics, logger))
         try:
             client = connect(settings, block_s=_wait_s(settings))
-            doors = dress(_doors(settings, client, clock, metrics, logger))
+            sink = _open_sink(settings, clock, health, logger)
+            doors = dress(_doors(settings, sink, client, clock, metrics, logger))
         except SettingsInvalid as error:
             print(error, file=sys.stderr)
             return 2
-        except (SinkUnusable, SinkUnavailable) as error:
+        except SinkUnusable as error:
             logger.critical("sink_unusable", extra={"error": str(error)})
             return 1
+        except Stopping:
+            logger.info("consumer_finished", extra={"consumer": settings.name, "stored": 0, "dead": 0})
+            return 0
         source, sink, dead_letters = doors
         for door in (source, dead_letters, sink):
             stack.enter_context(closing(door))
@@ -91,14 +97,35 @@ def _wait_s(settings: ConsumerSettings) -> float:
     return min(settings.sleep_interval, _LONGEST_WAIT_S)
 
 
+def _open_sink(
+    settings: ConsumerSettings, clock: SystemClock, health: Health, logger: logging.Logger
+) -> Sink:
+    """Open the sink, however long it is locked or full. Raises SinkUnusable and Stopping."""
+    limited = Limited(10.0, clock.monotonic)
+    while True:
+        health.turn()
+        try:
+            sink = SQLiteSink(settings.database, settings.sqlite_busy_timeout_ms, clock.now)
+        except SinkUnavailable as error:
+            health.fail("sink", str(error))
+            if (held_back := limited.held_back()) is not None:
+                logger.error("sink_unavailable", extra={"error": str(error), "held_back": held_back})
+            clock.sleep(_SINK_PAUSE_S)
+        else:
+            health.clear("sink")
+            return sink
+        if clock.is_stopping():
+            raise Stopping("asked to stop while the sink could not be opened")
+
+
 def _doors(
     settings: ConsumerSettings,
+    sink: Sink,
     client: redis.Redis,
     clock: SystemClock,
     metrics: Metrics,
     logger: logging.Logger,
 ) -> Doors:
-    sink = SQLiteSink(settings.database, settings.sqlite_busy_timeout_ms, clock.now)
     dead_letters: DeadLetters = (
         DeadLetterFile(settings.dead_letter_file, clock.now, settings.name)
         if settings.dead_letters == "file"

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(why)
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def database_lock(rig: Rig) -> Iterator[sqlite3.Connection]:
+    """Give a connection that can lock the database, made where there is none."""
+    rig.settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(sqlite3.connect(rig.settings.database, isolation_level=None)) as connection:
+        yield connection
 
 
 def fill(folder: Path, leave_bytes: int = 0) -> Path:
@@ -58,6 +67,39 @@ def test_a_locked_database_is_waited_for(rig: Rig) -> None:
             assert consumer.is_ready()
     consumer.stop()
     assert rig.letters() == {}
+    rig.assert_complete()
+
+
+def test_a_database_that_is_locked_at_the_start_is_waited_for(
+    rig: Rig, database_lock: sqlite3.Connection
+) -> None:
+    """A consumer that can't open its database yet stays alive and unready, and begins when it can."""
+    publisher = rig.publisher()
+    publisher.valid(10).send()
+    database_lock.execute("BEGIN EXCLUSIVE")
+    consumer = rig.consumer(CONSUMER_METRICS_PORT=str(free_port()))
+    assert consumer.is_unready("database is locked")
+    database_lock.execute("ROLLBACK")
+    rig.drain(consumer)
+    assert consumer.is_ready()
+    consumer.stop()
+    rig.assert_complete()
+
+
+def test_sigterm_ends_a_consumer_that_waits_for_its_database(
+    rig: Rig, database_lock: sqlite3.Connection
+) -> None:
+    """Asked to stop before it could open its database, a consumer ends as asked."""
+    rig.publisher().valid(10).send()
+    database_lock.execute("BEGIN EXCLUSIVE")
+    consumer = rig.consumer(CONSUMER_METRICS_PORT=str(free_port()))
+    assert consumer.is_unready("database is locked")
+    consumer.signal(signal.SIGTERM)
+    assert consumer.wait() == 0
+    database_lock.execute("ROLLBACK")
+    following = rig.consumer()
+    rig.drain(following)
+    following.stop()
     rig.assert_complete()
 
 
