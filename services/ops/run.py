@@ -123,8 +123,10 @@ def _environment(settings: ConsumerSettings) -> dict[str, str]:
 
 
 def _say_where(settings: ConsumerSettings, replicas: int) -> None:
-    print(
-        f"redis {address(settings)}   stored in {settings.database}   dead letters in "
-        f"{settings.dead_letter_file}   logs in {settings.data_dir / 'logs'}   {replicas} consumers",
-        file=sys.stderr,
-    )
+    for name, place in (
+        ("redis", address(settings)),
+        ("stored in", settings.database),
+        ("dead letters", settings.dead_letter_file),
+        ("logs", f"{settings.data_dir / 'logs'}, of a producer and {replicas} consumer(s)"),
+    ):
+        print(f"{name:<13} {place}", file=sys.stderr)
