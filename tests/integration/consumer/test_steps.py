@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -39,21 +39,40 @@ def only_ours(event):
 '''
 
 
+PYPROJECT = """
+[build-system]
+requires = ["setuptools>=77"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "site-steps"
+version = "1.0"
+
+[tool.setuptools]
+py-modules = ["site_steps"]
+
+[project.entry-points."telemetry.steps"]
+"""
+
+BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+
+
 def build_wheel(folder: Path, steps: str) -> Path:
-    """Build the wheel of a package with steps, as a build tool would."""
-    name = "site_steps-1.0"
-    wheel = folder / f"{name}-py3-none-any.whl"
-    info = f"{name}.dist-info"
-    files = {
-        "site_steps.py": STEPS,
-        f"{info}/METADATA": "Metadata-Version: 2.1\nName: site-steps\nVersion: 1.0\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/entry_points.txt": f"[telemetry.steps]\n{steps}",
-    }
-    record = "".join(f"{file},,\n" for file in (*files, f"{info}/RECORD"))
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for file, text in (*files.items(), (f"{info}/RECORD", record)):
-            archive.writestr(file, text)
+    """Build the wheel of a package with steps."""
+    return build(folder, {"site_steps.py": STEPS, "pyproject.toml": PYPROJECT + steps})
+
+
+def build(folder: Path, files: Mapping[str, str]) -> Path:
+    """Build the wheel of a source tree by its own build backend, as pip does."""
+    source = folder / "source"
+    source.mkdir()
+    for name, text in files.items():
+        (source / name).write_text(text, encoding="utf-8")
+    built = subprocess.run(
+        [sys.executable, "-c", BUILD, folder], cwd=source, capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    (wheel,) = folder.glob("*.whl")
     return wheel
 
 
@@ -92,7 +111,8 @@ def test_an_installed_step_changes_and_rejects_events(
     site, data = tmp_path / "site", tmp_path / "data"
     data.mkdir()
     install(
-        build_wheel(tmp_path, "10-celsius = site_steps:to_celsius\n20-ours = site_steps:only_ours\n"), site
+        build_wheel(tmp_path, '10-celsius = "site_steps:to_celsius"\n20-ours = "site_steps:only_ours"\n'),
+        site,
     )
     server = own_server()
     with closing(server.client()) as client:
@@ -119,12 +139,34 @@ def test_an_installed_step_changes_and_rejects_events(
     assert started["steps"] == 2
 
 
+def test_the_example_of_the_documentation_works_as_it_is_written(
+    own_server: Callable[..., LocalServer], tmp_path: Path
+) -> None:
+    """The package of docs/steps.md, built and installed, does to events what the page says."""
+    page = (ROOT / "docs" / "steps.md").read_text(encoding="utf-8")
+    pyproject = page.partition("```toml\n")[2].partition("```")[0]
+    module = page.partition("```python\n")[2].partition("```")[0]
+    site, data = tmp_path / "site", tmp_path / "data"
+    data.mkdir()
+    install(build(tmp_path, {"pyproject.toml": pyproject, "my_steps.py": module}), site)
+    server = own_server()
+    with closing(server.client()) as client:
+        publish(client, fields=event_fields(1, zone="north", kpi="temperature", value="98.6"))
+        publish(client, fields=event_fields(2, device_id="device-0013"))
+    done = run_consumer(server.port, data, site)
+    assert done.returncode == 0, done.stderr
+    with closing(sqlite3.connect(data / "telemetry.db")) as connection:
+        assert connection.execute("SELECT value FROM telemetry_events").fetchall() == [(37.0,)]
+    (letter,) = (data / "dlq.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(letter)["error"] == "device-0013 has no probe"
+
+
 @pytest.mark.parametrize(
     ("point", "told"),
     [
-        ("a = site_steps:missing\n", "step a (site_steps:missing): AttributeError"),
-        ("a = no_such_module:step\n", "step a (no_such_module:step): ModuleNotFoundError"),
-        ("a = site_steps:__name__\n", "step a (site_steps:__name__) is no function"),
+        ('a = "site_steps:missing"\n', "step a (site_steps:missing): AttributeError"),
+        ('a = "no_such_module:step"\n', "step a (no_such_module:step): ModuleNotFoundError"),
+        ('a = "site_steps:__name__"\n', "step a (site_steps:__name__) is no function"),
     ],
 )
 def test_a_step_that_can_not_be_loaded_stops_the_start(tmp_path: Path, point: str, told: str) -> None:
