@@ -123,6 +123,29 @@ def test_a_full_disk_stops_the_reading_and_nothing_is_acknowledged(rig: Rig, sma
     rig.assert_complete()
 
 
+def test_restarts_during_an_outage_make_no_event_a_dead_letter(rig: Rig, small_disk: Path) -> None:
+    """A consumer that starts on a full disk reads nothing, so no delivery is counted for nothing."""
+    rig.use_data(small_disk / "data")
+    publisher = rig.publisher()
+    first = rig.consumer()
+    publisher.valid(100).send()
+    rig.drain(first)
+    first.stop()
+    filler = fill(small_disk)
+    publisher.valid(2000).send()
+    for _ in range(8):
+        restarted = rig.consumer(CONSUMER_METRICS_PORT=str(free_port()), MAX_DELIVERIES="3")
+        assert restarted.is_unready("sink: ")
+        restarted.signal(signal.SIGTERM)
+        assert restarted.wait() == 0
+    filler.unlink()
+    last = rig.consumer(MAX_DELIVERIES="3")
+    rig.drain(last)
+    last.stop()
+    rig.assert_complete()
+    assert rig.letters() == {}
+
+
 def test_a_full_disk_for_dead_letters_keeps_their_entries_pending(rig: Rig, small_disk: Path) -> None:
     """Dead letters that can't be written leave their entries pending, and leave no half line behind."""
     rig.use_data(small_disk / "data")

@@ -49,6 +49,9 @@ class SQLiteSink:
         self._inode = _ABSENT
         self._logs: dict[Path, tuple[int, int]] = {}
         self._open()
+        # A full disk opens well enough. Whoever finds out only with a batch in hand has it delivered
+        # once more at each restart, until it counts as poison.
+        self.probe()
 
     def write(self, rows: Sequence[Event]) -> Written:
         """Store rows in one transaction, idempotent by event id, durable on return.
