@@ -8,7 +8,7 @@ UV := $(shell command -v uv 2>/dev/null)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lint types bench bench-smoke lock docs clean
+.PHONY: help run test check format lint types bench bench-smoke lock docs images clean
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,16 @@ lock: ## Lock the dependencies again (needs uv): one file for each image, one fo
 	@$(COMPILE) -o requirements/producer.txt
 	@$(COMPILE) --extra ops -o requirements/consumer.txt
 	@$(COMPILE) --all-extras -o requirements/dev.txt
+
+IMAGE_TAG ?= dev
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' services/__init__.py)
+REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown)
+
+images: ## Build both container images (needs Docker)
+	@for service in producer consumer; do \
+		docker build --quiet --file Dockerfile.$$service --tag telemetry-$$service:$(IMAGE_TAG) \
+			--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) $(ARGS) . || exit 1; \
+	done
 
 clean: ## Remove what was made here, but for the data
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* \

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +59,8 @@ def run_command(
     Without REDIS_URL or REDIS_HOST it starts a server of its own. Ctrl-C ends the publishing, and the
     run as soon as everything is stored; a second one ends it at once. Exit code 1 if an event is missing.
     """
+    if find_spec("services.producer") is None:
+        raise CommandFailed("the producer is not installed here: an image of the consumer has none", 2)
     sources = read_sources()
     load(ProducerSettings, sources)  # its errors are better told here than in its log
     given = {
