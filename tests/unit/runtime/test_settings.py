@@ -95,15 +95,16 @@ def test_every_error_comes_in_one_message() -> None:
 
 def test_the_environment_of_others_is_left_alone() -> None:
     """Names that only resemble ours from afar are nobody's mistake."""
-    consumer(
-        HOME="/",
-        REDIS_SERVICE_HOST="x",
-        PATH="/bin",
-        OTEL_SERVICE_NAME="x",
-        PYTHONUNBUFFERED="1",
-        TZ="UTC",
-        BATCH="1",
-    )
+    others = {
+        "HOME": "/",
+        "REDIS_SERVICE_HOST": "x",
+        "PATH": "/bin",
+        "OTEL_SERVICE_NAME": "x",
+        "PYTHONUNBUFFERED": "1",
+        "TZ": "UTC",
+        "BATCH": "1",
+    }
+    assert consumer(**others) == consumer()
 
 
 def test_an_unknown_name_in_the_file_is_a_mistake() -> None:
