@@ -159,7 +159,9 @@ def audit(client: redis.Redis, keys: StreamKeys, rows: Rows, letters: Letters, s
         result.unknown_rows = _read_sink(books, rows)
         latest = _read_records(client, keys)
         for run, record in sorted(records.items(), key=lambda item: item[1].get("started_at", "")):
-            one = books[run].settle(run, record.get("source", ""), int(latest[run].get("last", 0)), show)
+            # A record that went away meanwhile (FLUSHALL) stands as it was.
+            recorded = int(latest.get(run, record).get("last", 0))
+            one = books[run].settle(run, record.get("source", ""), recorded, show)
             foreign = unnumbered.settle(client, keys.run_ids(run), rows, one, show)
             result.unknown_rows -= foreign
             _settle_unreadable(one, int(record.get("unnumbered", 0)), unnumbered)
