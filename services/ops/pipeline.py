@@ -2,7 +2,6 @@
 
     DATA_DIR/telemetry.db      what the consumers store
     DATA_DIR/dlq.jsonl         what they could not
-    DATA_DIR/logs/NAME.jsonl   the JSON logs of each process
     DATA_DIR/redis/            our own server's data, where the settings name no other
 
 The producer and each consumer are processes of their own, as they are in a cluster. A consumer that
@@ -11,14 +10,11 @@ the consumers are stopped as soon as nothing waits any more.
 """
 
 import contextlib
-import json
 import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Self, TextIO
@@ -27,78 +23,13 @@ import redis
 
 from services.consumer.errors import SinkUnavailable
 from services.consumer.sinks.sqlite_rows import SinkAbsent, SQLiteRows
-from services.ops.child import start_child
+from services.ops.processes import Processes
 from services.runtime.backlog import Backlog, read_backlog
 from services.runtime.settings import ConsumerSettings
 
 _TICK_S: Final = 0.1
 _STATUS_INTERVAL_S: Final = 0.5
 _PLAIN_STATUS_INTERVAL_S: Final = 5.0
-_GRACE_S: Final = 20.0
-"""How long a process may take to end after SIGTERM."""
-_FIRST_METRICS_PORT: Final = 9100
-
-
-class RunFailed(Exception):
-    """The pipeline can't run; the message says why, and `exit_code` is that of the process at fault."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What is to be run."""
-
-    replicas: int
-    producer_options: Sequence[str]
-    """As for `python -m services.producer`."""
-    batch_size: int
-    """Of the consumers."""
-    environment: Mapping[str, str]
-    """For all processes."""
-    show_logs: bool = False
-
-
-@dataclass(slots=True)
-class Child:
-    """A process of the pipeline, and its log."""
-
-    name: str
-    command: Sequence[str]
-    environment: Mapping[str, str]
-    log: Path
-    process: subprocess.Popen[bytes] = field(init=False)
-    restarts: int = 0
-    _shown: int = 0
-
-    def start(self) -> None:
-        """Start it; its log goes on where it was."""
-        with self.log.open("ab") as log:
-            reads_ours = "-" in self.command  # --from -
-            self.process = start_child(
-                self.command, log, self.environment, None if reads_ours else subprocess.DEVNULL
-            )
-
-    def has_ended(self) -> bool:
-        """Tell whether it runs no more."""
-        return self.process.poll() is not None
-
-    def new_lines(self) -> str:
-        """Give what it has logged since the last time."""
-        with self.log.open("rb") as log:
-            log.seek(self._shown)
-            text = log.read()
-        complete = text[: text.rfind(b"\n") + 1]
-        self._shown += len(complete)
-        return complete.decode(errors="replace")
-
-    def failure(self) -> RunFailed:
-        """Say why it ended, by its last words."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
-        words = [text for line in lines if (text := _words(line))]
-        return RunFailed("\n".join([f"the {self.name} ended:", *words]), self.process.returncode)
 
 
 @dataclass(slots=True)
@@ -121,46 +52,26 @@ class Progress:
 
 
 class Pipeline:
-    """The running processes."""
+    """Watches the running processes, and ends them."""
 
-    def __init__(self, plan: Plan, settings: ConsumerSettings, client: redis.Redis) -> None:
-        self._settings = settings
-        self._client = client
-        self._show_logs = plan.show_logs
+    def __init__(
+        self, processes: Processes, settings: ConsumerSettings, client: redis.Redis, *, show_logs: bool
+    ) -> None:
+        self._processes = processes
+        self._show_logs = show_logs
         self._asked_to_stop = 0
-        logs = settings.data_dir / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        self.consumers = [
-            Child(
-                f"consumer-{number}",
-                [sys.executable, "-m", "services.consumer"],
-                _consumer_environment(plan, number),
-                logs / f"consumer-{number}.jsonl",
-            )
-            for number in range(1, plan.replicas + 1)
-        ]
-        self.producer = Child(
-            "producer",
-            [sys.executable, "-m", "services.producer", *plan.producer_options],
-            {**plan.environment, "PRODUCER_METRICS_PORT": str(_free_port(_FIRST_METRICS_PORT))},
-            logs / "producer.jsonl",
-        )
-        for child in (*self.consumers, self.producer):
-            child.log.write_bytes(b"")
         self._counting = _Counting(settings, client)
 
     def run(self) -> None:
-        """Start everything and see it to its end. Raises RunFailed when it can't work at all."""
+        """See everything to its end. Raises RunFailed when it can't work at all."""
         with self._signals(), _StatusLine(sys.stderr) as status:
             try:
-                for child in (*self.consumers, self.producer):
-                    child.start()
                 while not self._is_done():
                     self._echo_logs(status)
                     status.show(self._counting.progress)
                     time.sleep(_TICK_S)
             finally:
-                self._stop()
+                self._processes.stop()
                 self._echo_logs(status)
                 status.show(self._counting.progress(), at_last=True)
 
@@ -172,17 +83,17 @@ class Pipeline:
         if self._asked_to_stop > 1:
             return True
         self._look_after()
-        if not self.producer.has_ended():
+        if not self._processes.producer.has_ended():
             return False
         backlog = self._counting.backlog()
         return backlog is not None and backlog.lag == 0 and backlog.pending == 0
 
     def _look_after(self) -> None:
-        if self._asked_to_stop and not self.producer.has_ended():
-            self.producer.process.terminate()
-        if self.producer.has_ended() and self.producer.process.returncode > 0:
-            raise self.producer.failure()
-        for child in self.consumers:
+        if self._asked_to_stop and not self._processes.producer.has_ended():
+            self._processes.producer.process.terminate()
+        if self._processes.producer.has_ended() and self._processes.producer.process.returncode > 0:
+            raise self._processes.producer.failure()
+        for child in self._processes.consumers:
             if not child.has_ended():
                 continue
             if child.process.returncode > 0:
@@ -190,23 +101,9 @@ class Pipeline:
             child.restarts += 1
             child.start()
 
-    def _stop(self) -> None:
-        """Stop the producer, then the consumers; each settles what it holds."""
-        for children in ([self.producer], self.consumers):
-            running = [child for child in children if hasattr(child, "process") and not child.has_ended()]
-            for child in running:
-                child.process.terminate()
-            deadline = time.monotonic() + _GRACE_S
-            for child in running:
-                try:
-                    child.process.wait(max(0.1, deadline - time.monotonic()))
-                except subprocess.TimeoutExpired:
-                    child.process.kill()  # what it held stays pending: the audit shows it
-                    child.process.wait()
-
     def _echo_logs(self, status: "_StatusLine") -> None:
         if self._show_logs:
-            status.write("".join(child.new_lines() for child in (self.producer, *self.consumers)))
+            status.write("".join(child.new_lines() for child in self._processes.all))
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -303,29 +200,6 @@ class _StatusLine:
             self._out.write(f"\r\x1b[K{text}" if self._is_terminal else text)
 
 
-def _consumer_environment(plan: Plan, number: int) -> dict[str, str]:
-    return {
-        **plan.environment,
-        "CONSUMER_NAME": f"consumer-{number}",
-        "CONSUMER_RUN_DURATION": "0",
-        "CONSUMER_METRICS_PORT": str(_free_port(_FIRST_METRICS_PORT + number)),
-        "BATCH_SIZE": str(plan.batch_size),
-    }
-
-
-def _free_port(wanted: int) -> int:
-    """Give the wanted port, or another one where it is taken."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    return 0
-
-
 def _published(client: redis.Redis, settings: ConsumerSettings) -> int:
     """Count what all runs have published: numbered events, those without an id, and foreign ids."""
     keys = settings.keys
@@ -345,13 +219,3 @@ def _count_lines(path: Path) -> int:
             return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
     except FileNotFoundError:
         return 0
-
-
-def _words(line: str) -> str:
-    """Give the error in a JSON log line, empty where it tells none; other lines as they are."""
-    try:
-        return f"  {json.loads(line)['error']}"
-    except KeyError:
-        return ""
-    except (ValueError, TypeError):
-        return f"  {line}" if line.strip() else ""

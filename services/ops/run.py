@@ -2,18 +2,18 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from services.ops.audit import Audit, prove, show_audit
-from services.ops.doors import Server, open_server
 from services.ops.failures import CommandFailed
 from services.ops.output import AsJson
-from services.ops.pipeline import Pipeline, Plan, RunFailed
-from services.runtime.connection import address
+from services.ops.processes import Plan, Processes
+from services.ops.server import ServerUnavailable, reachable
 from services.runtime.settings import ConsumerSettings, ProducerSettings, Sources, load, read_sources
 
 _RATE = 100.0
@@ -79,29 +79,32 @@ def run_command(
     options += [part for one in mapping or [] for part in ("--map", one)]
     options += [part for one in constant or [] for part in ("--const", one)]
     options += ["--resume"] if resume else []
-    with open_server(load(ConsumerSettings, sources), sources) as server:
+    with _reached(load(ConsumerSettings, sources), sources) as settings:
         plan = Plan(
             replicas=replicas,
             producer_options=options,
             batch_size=int(_text(batch_size, sources, "BATCH_SIZE", _BATCH_SIZE) or _BATCH_SIZE),
-            environment=_environment(server.settings),
-            show_logs=logs,
+            environment=_environment(settings),
         )
-        _say_where(server.settings, replicas)
-        result = _run(plan, server)
-    show_audit(result, as_json=as_json)
+        _say_where(settings, replicas)
+        with Processes(plan, settings.data_dir) as processes:
+            # Loaded while the processes load, too: it takes as long as they do.
+            from services.ops.watch import watch_and_prove  # noqa: PLC0415
+
+            is_complete = watch_and_prove(processes, settings, show_logs=logs, as_json=as_json)
     if not as_json:
         print("look closer: telemetry summary, telemetry events, telemetry dlq list", file=sys.stderr)
-    if result.total.missing:
+    if not is_complete:
         raise typer.Exit(1)
 
 
-def _run(plan: Plan, server: Server) -> Audit:
+@contextmanager
+def _reached(settings: ConsumerSettings, sources: Sources) -> Iterator[ConsumerSettings]:
     try:
-        Pipeline(plan, server.settings, server.client).run()
-    except RunFailed as error:
-        raise CommandFailed(str(error), error.exit_code) from None
-    return prove(server.settings)
+        with reachable(settings, sources) as found:
+            yield found
+    except ServerUnavailable as error:
+        raise CommandFailed(str(error)) from error
 
 
 def _text(given: float | None, sources: Sources, name: str, otherwise: float | None) -> str | None:
@@ -127,7 +130,7 @@ def _environment(settings: ConsumerSettings) -> dict[str, str]:
 
 def _say_where(settings: ConsumerSettings, replicas: int) -> None:
     for name, place in (
-        ("redis", address(settings)),
+        ("redis", settings.redis_address),
         ("stored in", settings.database),
         ("dead letters", settings.dead_letter_file),
         ("logs", f"{settings.data_dir / 'logs'}, of a producer and {replicas} consumer(s)"),

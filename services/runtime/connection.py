@@ -105,11 +105,7 @@ def connect(settings: Settings, *, block_s: float = 0.0) -> redis.Redis:
 
 def address(settings: Settings) -> str:
     """Name the server for a person, without its password."""
-    if settings.redis_url:
-        scheme, _, rest = settings.redis_url.partition("://")
-        # A password may stand before the host, or among the parameters.
-        return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
-    return f"{settings.redis_host}:{settings.redis_port}"
+    return settings.redis_address
 
 
 def is_passing(error: redis.RedisError) -> bool:

@@ -91,6 +91,15 @@ class Settings:
     kpis: Mapping[str, Kpi] = field(default_factory=dict, metadata={"derived": True})
 
     @property
+    def redis_address(self) -> str:
+        """Where the server is, for a person: without its password."""
+        if not self.redis_url:
+            return f"{self.redis_host}:{self.redis_port}"
+        scheme, _, rest = self.redis_url.partition("://")
+        # A password may stand before the host, or among the parameters.
+        return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+
+    @property
     def keys(self) -> StreamKeys:
         """The Redis keys that these settings name."""
         return StreamKeys(self.stream_name, self.group_name)

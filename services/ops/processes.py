@@ -1,0 +1,164 @@
+"""The processes of `telemetry run`: a producer and consumers, each with its log.
+
+    DATA_DIR/logs/NAME.jsonl   the JSON logs of each process
+
+Imports nothing heavy: the processes are started before this one has loaded what it needs to watch them.
+"""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+from services.ops.child import start_child
+
+_GRACE_S: Final = 20.0
+"""How long a process may take to end after SIGTERM."""
+_FIRST_METRICS_PORT: Final = 9100
+
+
+class RunFailed(Exception):
+    """The pipeline can't run; the message says why, and `exit_code` is that of the process at fault."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be run."""
+
+    replicas: int
+    producer_options: Sequence[str]
+    """As for `python -m services.producer`."""
+    batch_size: int
+    """Of the consumers."""
+    environment: Mapping[str, str]
+    """For all processes."""
+
+
+@dataclass(slots=True)
+class Child:
+    """A process of the pipeline, and its log."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] = field(init=False)
+    restarts: int = 0
+    _shown: int = 0
+
+    def start(self) -> None:
+        """Start it; its log goes on where it was."""
+        with self.log.open("ab") as log:
+            reads_ours = "-" in self.command  # --from -
+            self.process = start_child(
+                self.command, log, self.environment, None if reads_ours else subprocess.DEVNULL
+            )
+
+    def has_ended(self) -> bool:
+        """Tell whether it runs no more."""
+        return self.process.poll() is not None
+
+    def new_lines(self) -> str:
+        """Give what it has logged since the last time."""
+        with self.log.open("rb") as log:
+            log.seek(self._shown)
+            text = log.read()
+        complete = text[: text.rfind(b"\n") + 1]
+        self._shown += len(complete)
+        return complete.decode(errors="replace")
+
+    def failure(self) -> RunFailed:
+        """Say why it ended, by its last words."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+        words = [text for line in lines if (text := _words(line))]
+        return RunFailed("\n".join([f"the {self.name} ended:", *words]), self.process.returncode)
+
+
+class Processes:
+    """The producer and the consumers, from the start to the end of a `with`."""
+
+    def __init__(self, plan: Plan, data_dir: Path) -> None:
+        logs = data_dir / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        self.consumers = [
+            Child(
+                f"consumer-{number}",
+                [sys.executable, "-m", "services.consumer"],
+                _consumer_environment(plan, number),
+                logs / f"consumer-{number}.jsonl",
+            )
+            for number in range(1, plan.replicas + 1)
+        ]
+        self.producer = Child(
+            "producer",
+            [sys.executable, "-m", "services.producer", *plan.producer_options],
+            {**plan.environment, "PRODUCER_METRICS_PORT": str(_free_port(_FIRST_METRICS_PORT))},
+            logs / "producer.jsonl",
+        )
+        self.all = (self.producer, *self.consumers)
+
+    def __enter__(self) -> Self:
+        for child in self.all:
+            child.log.write_bytes(b"")
+        for child in self.all:
+            child.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop the producer, then the consumers; each settles what it holds."""
+        for children in ([self.producer], self.consumers):
+            running = [child for child in children if hasattr(child, "process") and not child.has_ended()]
+            for child in running:
+                child.process.terminate()
+            deadline = time.monotonic() + _GRACE_S
+            for child in running:
+                try:
+                    child.process.wait(max(0.1, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    child.process.kill()  # what it held stays pending: the audit shows it
+                    child.process.wait()
+
+
+def _consumer_environment(plan: Plan, number: int) -> dict[str, str]:
+    return {
+        **plan.environment,
+        "CONSUMER_NAME": f"consumer-{number}",
+        "CONSUMER_RUN_DURATION": "0",
+        "CONSUMER_METRICS_PORT": str(_free_port(_FIRST_METRICS_PORT + number)),
+        "BATCH_SIZE": str(plan.batch_size),
+    }
+
+
+def _free_port(wanted: int) -> int:
+    """Give the wanted port, or another one where it is taken."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    return 0
+
+
+def _words(line: str) -> str:
+    """Give the error in a JSON log line, empty where it tells none; other lines as they are."""
+    try:
+        return f"  {json.loads(line)['error']}"
+    except KeyError:
+        return ""
+    except (ValueError, TypeError):
+        return f"  {line}" if line.strip() else ""

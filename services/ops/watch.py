@@ -1,0 +1,30 @@
+"""The second half of `telemetry run`: watch the processes to their end, then audit what they left."""
+
+import redis
+
+from services.ops.audit import prove, show_audit
+from services.ops.failures import CommandFailed
+from services.ops.pipeline import Pipeline
+from services.ops.processes import Processes, RunFailed
+from services.runtime.connection import connect, explain
+from services.runtime.settings import ConsumerSettings
+
+
+def watch_and_prove(
+    processes: Processes, settings: ConsumerSettings, *, show_logs: bool, as_json: bool
+) -> bool:
+    """Show what flows until all is settled, then the audit; gives whether nothing is missing.
+
+    Raises CommandFailed when the pipeline can't run.
+    """
+    try:
+        with connect(settings) as client:
+            client.ping()
+            Pipeline(processes, settings, client, show_logs=show_logs).run()
+        result = prove(settings)
+    except RunFailed as error:
+        raise CommandFailed(str(error), error.exit_code) from None
+    except redis.RedisError as error:
+        raise CommandFailed(explain(error, settings)) from error
+    show_audit(result, as_json=as_json)
+    return not result.total.missing
