@@ -2,7 +2,8 @@
 
     DATA_DIR/logs/NAME.jsonl   the JSON logs of each process
 
-Imports nothing heavy: the processes are started before this one has loaded what it needs to watch them.
+Imports nothing heavy: the processes are started, and have loaded, before this one loads what it needs to
+watch them.
 """
 
 import json
@@ -20,6 +21,10 @@ from services.ops.child import start_child
 _GRACE_S: Final = 20.0
 """How long a process may take to end after SIGTERM."""
 _FIRST_METRICS_PORT: Final = 9100
+_LOADING_S: Final = 3.0
+"""How long the processes are left alone to load."""
+_LOOK_S: Final = 0.02
+"""Time between two looks whether they have."""
 
 
 class RunFailed(Exception):
@@ -66,6 +71,10 @@ class Child:
     def has_ended(self) -> bool:
         """Tell whether it runs no more."""
         return self.process.poll() is not None
+
+    def has_spoken(self) -> bool:
+        """Tell whether it is past its start: it has logged something, or runs no more."""
+        return self.log.stat().st_size > 0 or self.has_ended()
 
     def new_lines(self) -> str:
         """Give what it has logged since the last time."""
@@ -115,6 +124,12 @@ class Processes:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def let_load(self) -> None:
+        """Wait until each process has logged something or has ended: until then they need the processors."""
+        deadline = time.monotonic() + _LOADING_S
+        while time.monotonic() < deadline and not all(child.has_spoken() for child in self.all):
+            time.sleep(_LOOK_S)
 
     def stop(self) -> None:
         """Stop the producer, then the consumers; each settles what it holds."""

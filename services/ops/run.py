@@ -88,7 +88,8 @@ def run_command(
         )
         _say_where(settings, replicas)
         with Processes(plan, settings.data_dir) as processes:
-            # Loaded while the processes load, too: it takes as long as they do.
+            # What watches them loads as long as they do: after them, so that events flow sooner.
+            processes.let_load()
             from services.ops.watch import watch_and_prove  # noqa: PLC0415
 
             is_complete = watch_and_prove(processes, settings, show_logs=logs, as_json=as_json)
