@@ -10,13 +10,10 @@ the consumers are stopped as soon as nothing waits any more.
 """
 
 import contextlib
-import signal
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final, Self, TextIO
 
 import redis
@@ -59,12 +56,11 @@ class Pipeline:
     ) -> None:
         self._processes = processes
         self._show_logs = show_logs
-        self._asked_to_stop = 0
         self._counting = _Counting(settings, client)
 
     def run(self) -> None:
         """See everything to its end. Raises RunFailed when it can't work at all."""
-        with self._signals(), _StatusLine(sys.stderr) as status:
+        with _StatusLine(sys.stderr) as status:
             try:
                 while not self._is_done():
                     self._echo_logs(status)
@@ -80,7 +76,7 @@ class Pipeline:
 
         Raises RunFailed when a process can't do its work.
         """
-        if self._asked_to_stop > 1:
+        if self._processes.asked_to_stop > 1:
             return True
         self._look_after()
         if not self._processes.producer.has_ended():
@@ -89,7 +85,7 @@ class Pipeline:
         return backlog is not None and backlog.lag == 0 and backlog.pending == 0
 
     def _look_after(self) -> None:
-        if self._asked_to_stop and not self._processes.producer.has_ended():
+        if self._processes.asked_to_stop and not self._processes.producer.has_ended():
             self._processes.producer.process.terminate()
         if self._processes.producer.has_ended() and self._processes.producer.process.returncode > 0:
             raise self._processes.producer.failure()
@@ -104,22 +100,6 @@ class Pipeline:
     def _echo_logs(self, status: "_StatusLine") -> None:
         if self._show_logs:
             status.write("".join(child.new_lines() for child in self._processes.all))
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Take the first signal as «publish no more», and the second as «stop at once»."""
-
-        def ask(_number: int, _frame: FrameType | None) -> None:
-            self._asked_to_stop += 1
-
-        before = {
-            number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        }
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 class _Counting:

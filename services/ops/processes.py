@@ -7,6 +7,7 @@ watch them.
 """
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Self
+from types import FrameType
+from typing import Any, Final, Self
 
 from services.ops.child import start_child
 
@@ -93,9 +95,15 @@ class Child:
 
 
 class Processes:
-    """The producer and the consumers, from the start to the end of a `with`."""
+    """The producer and the consumers, from the start to the end of a `with`.
+
+    Meanwhile SIGINT, SIGTERM and SIGHUP end nothing by themselves: they are counted in `asked_to_stop`, the
+    first for «publish no more», the second for «stop at once».
+    """
 
     def __init__(self, plan: Plan, data_dir: Path) -> None:
+        self.asked_to_stop = 0
+        self._handlers: dict[signal.Signals, Any] = {}
         logs = data_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         self.consumers = [
@@ -116,6 +124,8 @@ class Processes:
         self.all = (self.producer, *self.consumers)
 
     def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._handlers[number] = signal.signal(number, self._ask)
         for child in self.all:
             child.log.write_bytes(b"")
         for child in self.all:
@@ -124,6 +134,11 @@ class Processes:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked_to_stop += 1
 
     def let_load(self) -> None:
         """Wait until each process has logged something or has ended: until then they need the processors."""
