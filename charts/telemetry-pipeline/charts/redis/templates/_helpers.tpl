@@ -1,0 +1,67 @@
+{{/* The parent chart includes this one too, so that both know where Redis is. */}}
+{{- define "redis.fullname" -}}
+{{- .Values.fullnameOverride | default (printf "%s-%s" (.Release.Name | trunc 40 | trimSuffix "-") (default "redis" .Values.nameOverride)) | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "redis.selectorLabels" -}}
+app.kubernetes.io/name: redis
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: redis
+{{- end -}}
+
+{{- define "redis.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{ include "redis.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: telemetry-pipeline
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{- define "redis.secretName" -}}
+{{- tpl .Values.auth.existingSecret . | default (include "redis.fullname" .) -}}
+{{- end -}}
+
+{{- define "redis.image" -}}
+{{- $registry := .Values.image.registry | default (.Values.global).imageRegistry | default "" -}}
+{{- $name := ternary (printf "%s/%s" $registry .Values.image.repository) .Values.image.repository (ne $registry "") -}}
+{{- ternary (printf "%s@%s" $name .Values.image.digest) (printf "%s:%s" $name .Values.image.tag) (ne .Values.image.digest "") -}}
+{{- end -}}
+
+{{/* redis.conf. */}}
+{{- define "redis.conf" -}}
+port {{ .Values.port }}
+# Whoever gets through the NetworkPolicy still has to be one of the users below.
+bind * -::*
+protected-mode no
+aclfile /run/redis/users.acl
+dir /data
+appendonly yes
+appendfsync {{ .Values.appendfsync }}
+# The append-only file is the one copy; snapshots beside it would only cost memory.
+save ""
+maxmemory {{ .Values.maxmemory }}
+# An evicted stream is lost events. Writes are refused instead, and producers wait.
+maxmemory-policy noeviction
+tcp-keepalive 60
+{{- with .Values.extraConfig }}
+{{ . }}
+{{- end }}
+{{- end -}}
+
+{{/*
+What each user may do, and on which keys (services/contract/streams.py). A script's own commands count as well.
+`%R~` is read only.
+*/}}
+{{- define "redis.acl" -}}
+{{- $stream := .Values.auth.stream -}}
+{{- $connect := "+ping +hello +auth +select +client|setname" -}}
+{{- $script := "+eval +evalsha +script|load +multi +exec +exists" -}}
+{{- $publish := "+xadd +xlen +hget +hmget +hgetall +hset +hincrby +scard +sadd +strlen +append +get +set" -}}
+{{- $drop := "+xinfo|stream +xinfo|groups +xpending +xrange +xtrim" -}}
+{{- $consume := "+xreadgroup +xack +xautoclaim +xpending +xgroup|create +xgroup|delconsumer +xinfo +xlen +xrange +xtrim +info" -}}
+{{- $audit := "+smembers +scard +hget +hmget +hgetall +hscan +strlen +getrange +get +exists" -}}
+producer resetkeys ~{{ $stream }} ~{{ "{" }}{{ $stream }}}:* -@all {{ $connect }} {{ $script }} {{ $publish }} {{ $drop }}
+consumer resetkeys ~{{ $stream }} -@all {{ $connect }} {{ $script }} {{ $consume }} (~{{ $stream }}:dlq* +xadd +xlen +xrange) (%R~{{ "{" }}{{ $stream }}}:* {{ $audit }})
+operator resetkeys ~{{ $stream }} ~{{ $stream }}:dlq* ~{{ "{" }}{{ $stream }}}:* -@all {{ $connect }} {{ $script }} {{ $publish }} {{ $consume }} {{ $audit }} +xdel
+observer resetkeys %R~{{ $stream }} -@all {{ $connect }} +info +xinfo +xpending +xlen +exists +type
+{{- end -}}

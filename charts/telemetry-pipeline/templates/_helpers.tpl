@@ -1,0 +1,118 @@
+{{/* Names and labels. */}}
+
+{{- define "telemetry.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* The release names everything: `demo` gives demo-producer and demo-consumer. 40 characters leave room for what is appended. */}}
+{{- define "telemetry.fullname" -}}
+{{- default .Release.Name .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "telemetry.chart" -}}
+{{- printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Takes a dict of `root`, and `component` where there is one. These never change in a release. */}}
+{{- define "telemetry.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "telemetry.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- with .component }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{- define "telemetry.labels" -}}
+helm.sh/chart: {{ include "telemetry.chart" .root }}
+{{ include "telemetry.selectorLabels" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: telemetry-pipeline
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* The head of an object: a dict of `root`, `name`, and, where there are any, `component`, `labels`, `annotations`. */}}
+{{- define "telemetry.metadata" -}}
+name: {{ .name }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- include "telemetry.labels" . | nindent 2 }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with merge (dict) (default (dict) .annotations) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "telemetry.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "telemetry.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* An image: a dict of `root` and `image`. A digest stands for the tag; a tag may also hold one itself: tag@sha256:... */}}
+{{- define "telemetry.image" -}}
+{{- $registry := .image.registry | default .root.Values.global.imageRegistry -}}
+{{- $name := ternary (printf "%s/%s" $registry .image.repository) .image.repository (ne $registry "") -}}
+{{- if .image.digest -}}
+{{- printf "%s@%s" $name .image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (.image.tag | default .root.Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A value as a setting's text. YAML's numbers arrive as floats, and 1000000 would be written as 1e+06. */}}
+{{- define "telemetry.text" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) -}}
+{{- printf "%.0f" . -}}
+{{- else -}}
+{{- toString . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The Redis that is used: host, port, database, tls, ca, secret, and users and keys by role. As JSON. */}}
+{{- define "telemetry.redis" -}}
+{{- $users := dict "producer" "producer" "consumer" "consumer" "operator" "operator" "observer" "observer" -}}
+{{- if .Values.redis.enabled -}}
+{{- $name := include "redis.fullname" (dict "Release" .Release "Chart" (dict "Name" "redis") "Values" .Values.redis) -}}
+{{- dict "host" $name "port" (.Values.redis.port | default 6379) "database" 0 "tls" false "caSecret" ""
+    "secret" (tpl .Values.redis.auth.existingSecret $ | default $name) "users" $users "keys" .Values.redis.auth.keys | toJson -}}
+{{- else -}}
+{{- $external := .Values.externalRedis -}}
+{{- $given := $external.usernames -}}
+{{- $users = dict "producer" $given.producer "consumer" $given.consumer
+    "operator" ($given.operator | default $given.consumer) "observer" ($given.observer | default $given.consumer) -}}
+{{- dict "host" (tpl $external.host $) "port" $external.port "database" $external.database "tls" $external.tls.enabled
+    "caSecret" $external.tls.caSecret "caKey" $external.tls.caKey
+    "secret" (tpl $external.existingSecret $) "users" $users "keys" $external.keys | toJson -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The longest time of a batch, in milliseconds: every retry waits for the lock, and the ack for the server. */}}
+{{- define "telemetry.longestBatchMs" -}}
+{{- $settings := .Values.consumer.settings -}}
+{{- $retries := $settings.maxRetries | default 0 | float64 -}}
+{{- $lock := mulf (addf $retries 1) ($settings.sqliteBusyTimeoutMs | float64) -}}
+{{- $pauses := mulf ($settings.retryBackoffS | float64) 1000 (divf (mulf $retries (addf $retries 1)) 2) -}}
+{{- addf $lock $pauses (mulf (.Values.settings.redisTimeoutS | float64) 1000) -}}
+{{- end -}}
+
+{{/* The claim with the database. */}}
+{{- define "telemetry.claimName" -}}
+{{- tpl .Values.consumer.persistence.existingClaim . | default (printf "%s-consumer-data" (include "telemetry.fullname" .)) -}}
+{{- end -}}
+
+{{- define "telemetry.storageClass" -}}
+{{- $class := .class | default .root.Values.global.storageClass -}}
+{{- if eq $class "-" }}
+storageClassName: ""
+{{- else if $class }}
+storageClassName: {{ $class }}
+{{- end }}
+{{- end -}}

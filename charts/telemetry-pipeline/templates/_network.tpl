@@ -1,0 +1,31 @@
+{{/* What a service needs of the network: Redis out, and the metrics in. A dict of `root`, `component`, `port`. */}}
+{{- define "telemetry.networkPolicy" -}}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  {{- include "telemetry.metadata" (dict "root" .root "component" .component "name" (printf "%s-%s" (include "telemetry.fullname" .root) .component)) | nindent 2 }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "telemetry.selectorLabels" (dict "root" .root "component" .component) | nindent 6 }}
+  policyTypes: [Ingress, Egress]
+  {{- if and .port .root.Values.networkPolicy.metricsFrom }}
+  ingress:
+    - ports: [{port: {{ .port }}, protocol: TCP}]
+      from:
+        {{- toYaml .root.Values.networkPolicy.metricsFrom | nindent 8 }}
+  {{- end }}
+  egress:
+    {{- $redis := include "telemetry.redis" .root | fromJson }}
+    - ports: [{port: {{ $redis.port }}, protocol: TCP}]
+      {{- if .root.Values.redis.enabled }}
+      to:
+        - podSelector:
+            matchLabels:
+              app.kubernetes.io/name: redis
+              app.kubernetes.io/instance: {{ .root.Release.Name }}
+      {{- else if .root.Values.networkPolicy.externalRedisTo }}
+      to:
+        {{- toYaml .root.Values.networkPolicy.externalRedisTo | nindent 8 }}
+      {{- end }}
+{{- end -}}

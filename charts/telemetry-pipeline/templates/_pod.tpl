@@ -1,0 +1,212 @@
+{{/* What the pods of both services share. Each takes a dict of `root`, `component` and `values`, the part of it. */}}
+
+{{/* The settings of a service, as variables: streamName is STREAM_NAME. */}}
+{{- define "telemetry.settings" -}}
+{{- $redis := include "telemetry.redis" .root | fromJson -}}
+REDIS_HOST: {{ $redis.host | quote }}
+REDIS_PORT: {{ include "telemetry.text" $redis.port | quote }}
+REDIS_DB: {{ include "telemetry.text" $redis.database | quote }}
+{{- with get $redis.users .component }}
+REDIS_USERNAME: {{ . | quote }}
+{{- end }}
+{{- if $redis.secret }}
+REDIS_PASSWORD_FILE: /etc/telemetry/redis/password
+{{- end }}
+{{- if $redis.tls }}
+REDIS_TLS: "true"
+{{- end }}
+{{- if $redis.caSecret }}
+REDIS_CA_FILE: /etc/telemetry/ca/ca.crt
+{{- end }}
+{{- if .root.Values.kpis }}
+KPIS_FILE: /etc/telemetry/kpis/kpis.toml
+{{- end }}
+{{- range $kpi, $threshold := .root.Values.thresholds }}
+THRESHOLD_{{ $kpi | upper }}: {{ include "telemetry.text" $threshold | quote }}
+{{- end }}
+{{- range $key, $value := merge (dict) .values.settings .root.Values.settings }}
+{{- if not (kindIs "invalid" $value) }}
+{{ $key | snakecase | upper }}: {{ include "telemetry.text" $value | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The variables that the chart sets beside the settings. extraEnv may not name one again. */}}
+{{- define "telemetry.env" -}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: NODE_NAME
+  valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+{{- if eq .component "consumer" }}
+- name: CONSUMER_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- $redis := include "telemetry.redis" .root | fromJson }}
+{{- if and .values.operatorAccess $redis.secret }}
+- name: OPERATOR_REDIS_USERNAME
+  value: {{ $redis.users.operator | quote }}
+- name: OPERATOR_REDIS_PASSWORD_FILE
+  value: /etc/telemetry/operator/password
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "telemetry.mounts" -}}
+{{- $redis := include "telemetry.redis" .root | fromJson -}}
+- {name: tmp, mountPath: /tmp}
+{{- if $redis.secret }}
+- {name: redis-password, mountPath: /etc/telemetry/redis, readOnly: true}
+{{- end }}
+{{- if $redis.caSecret }}
+- {name: redis-ca, mountPath: /etc/telemetry/ca, readOnly: true}
+{{- end }}
+{{- if .root.Values.kpis }}
+- {name: kpis, mountPath: /etc/telemetry/kpis, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{/* Each pod is given its own password, and no other. */}}
+{{- define "telemetry.volumes" -}}
+{{- $redis := include "telemetry.redis" .root | fromJson -}}
+- name: tmp
+  emptyDir: {sizeLimit: 64Mi}
+{{- if $redis.secret }}
+- name: redis-password
+  secret:
+    secretName: {{ $redis.secret }}
+    defaultMode: 0440
+    items: [{key: {{ get $redis.keys .component }}, path: password}]
+{{- end }}
+{{- if $redis.caSecret }}
+- name: redis-ca
+  secret:
+    secretName: {{ $redis.caSecret }}
+    items: [{key: {{ $redis.caKey }}, path: ca.crt}]
+{{- end }}
+{{- if .root.Values.kpis }}
+- name: kpis
+  configMap: {name: {{ include "telemetry.fullname" .root }}-kpis}
+{{- end }}
+{{- end -}}
+
+{{/* The metadata of a pod. A changed setting or KPI file is a changed pod; a rotated password is not, as it is read again. */}}
+{{- define "telemetry.podMetadata" -}}
+labels:
+  {{- include "telemetry.labels" . | nindent 2 }}
+  {{- with .values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+annotations:
+  checksum/settings: {{ include "telemetry.settings" . | sha256sum }}
+  {{- if .root.Values.kpis }}
+  checksum/kpis: {{ .root.Values.kpis | sha256sum }}
+  {{- end }}
+  kubectl.kubernetes.io/default-container: {{ .component }}
+  {{- with merge (dict) .values.podAnnotations .root.Values.commonAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{/* The container of a service. `args`, `env`, `mounts` and `volumes` add to what is shared, as YAML text. */}}
+{{- define "telemetry.podSpec" -}}
+serviceAccountName: {{ include "telemetry.serviceAccountName" .root }}
+automountServiceAccountToken: false
+# Service links would put variables such as REDIS_PORT=tcp://... into the environment.
+enableServiceLinks: false
+{{- with .root.Values.global.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+securityContext:
+  {{- toYaml .values.podSecurityContext | nindent 2 }}
+terminationGracePeriodSeconds: {{ .values.terminationGracePeriodSeconds }}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .values.initContainers }}
+initContainers:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+containers:
+  - name: {{ .component }}
+    image: {{ include "telemetry.image" (dict "root" .root "image" .values.image) }}
+    imagePullPolicy: {{ .values.image.pullPolicy }}
+    securityContext:
+      {{- toYaml .values.securityContext | nindent 6 }}
+    {{- with .args }}
+    args:
+      {{- . | nindent 6 }}
+    {{- end }}
+    env:
+      {{- include "telemetry.env" . | nindent 6 }}
+      {{- with .values.extraEnv }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+    # What stands in env stands above it: that is how extraEnv overrides a setting.
+    envFrom:
+      - configMapRef: {name: {{ include "telemetry.fullname" .root }}-{{ .component }}}
+      {{- with .values.extraEnvFrom }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+    {{- if .port }}
+    ports:
+      - {name: http-metrics, containerPort: {{ .port }}, protocol: TCP}
+    {{- with .values.startupProbe }}
+    startupProbe:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with .values.livenessProbe }}
+    livenessProbe:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with .values.readinessProbe }}
+    readinessProbe:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- end }}
+    {{- with .values.resources }}
+    resources:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    volumeMounts:
+      {{- include "telemetry.mounts" . | nindent 6 }}
+      {{- with .mounts }}
+      {{- . | nindent 6 }}
+      {{- end }}
+      {{- with .values.extraVolumeMounts }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+  {{- with .values.extraContainers }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+volumes:
+  {{- include "telemetry.volumes" . | nindent 2 }}
+  {{- with .volumes }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  {{- with .values.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity | default .values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- range . }}
+  {{- $own := dict "labelSelector" (dict "matchLabels" (include "telemetry.selectorLabels" $ | fromYaml)) }}
+  - {{- toYaml (merge (dict) . $own) | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
