@@ -1,6 +1,7 @@
 """The spans of a batch, made when it is over (docs/tracing.md shows them).
 
-    process STREAM    consumer   the batch, a trace of its own, with links to the events that have spans
+    process STREAM    consumer   the batch, a trace of its own, with a link to each span that the events
+                                 with spans of their own are below, and how many they are
       decode, validate, process, store, dead-letter, ack STREAM       its stages, with retries as events
 
 and in the trace of each event that was sampled by whoever wrote it, or that died:
@@ -110,6 +111,13 @@ class _Batch:
     def time_of(self, stage: Stage) -> _Done | None:
         return next((one for one in self.done if one.stage == stage), None)
 
+    def families(self) -> dict[TraceContext, list[_Followed]]:
+        """Group the followed events by what they are below: those of one published batch are together."""
+        families: dict[TraceContext, list[_Followed]] = {}
+        for one in self.followed:
+            families.setdefault(one.parent, []).append(one)
+        return families
+
 
 class BatchTraces:
     """Makes the spans of a consumer's batches. `ratio`: share of batches kept without a reason."""
@@ -209,11 +217,11 @@ class BatchTraces:
             attributes[named.DEAD] = len(outcome.dead)
         if batch.error:
             attributes[named.ERROR] = batch.error
-        followed = batch.followed
-        if followed:
-            attributes[named.SAMPLED] = len(followed)
-        if len(followed) > named.LINK_LIMIT:
-            attributes[named.UNLINKED] = len(followed) - named.LINK_LIMIT
+        families = list(batch.families().items())
+        if families:
+            attributes[named.SAMPLED] = len(batch.followed)
+        if unlinked := sum(len(family) for _, family in families[named.LINK_LIMIT :]):
+            attributes[named.UNLINKED] = unlinked
         return Span(
             name=self._name,
             kind="consumer",
@@ -222,8 +230,8 @@ class BatchTraces:
             ended_at=ended_at,
             attributes=attributes,
             links=[
-                Link(one.parent, {named.MESSAGE_ID: one.entry.entry_id.decode()})
-                for one in followed[: named.LINK_LIMIT]
+                Link(parent, _of_first(family) | {named.BATCH_SIZE: len(family)})
+                for parent, family in families[: named.LINK_LIMIT]
             ],
             error=batch.error,
         )
@@ -249,12 +257,9 @@ class BatchTraces:
 
     def _event_spans(self, batch: _Batch, ended_at: float) -> Iterator[Span]:
         """Make the spans of the events that are followed, in their own traces."""
-        families: dict[TraceContext, list[_Followed]] = {}
-        for one in batch.followed:
-            families.setdefault(one.parent, []).append(one)
         stored, buried = batch.time_of("store"), batch.time_of("dead-letter")
         to_batch = (Link(batch.context, {}),)
-        for parent, family in families.items():
+        for parent, family in batch.families().items():
             yield self._wait_span(batch, parent, family)
             for one in family:
                 durable = stored if one.dead is None else buried
@@ -321,6 +326,10 @@ def _followed(entries: Sequence[Entry], dead: dict[bytes, Dead]) -> Iterator[_Fo
         context = context_of(entry.fields)
         if context is not None and (context.is_sampled or death is not None):
             yield _Followed(entry, context, death)
+
+
+def _of_first(family: Sequence[_Followed]) -> dict[str, Attribute]:
+    return {named.MESSAGE_ID: family[0].entry.entry_id.decode()}
 
 
 def _letters(batch: _Batch) -> list[dict[str, Attribute]]:

@@ -1,13 +1,14 @@
 """The span of a published batch (docs/tracing.md shows it).
 
     send STREAM    producer   a batch, a trace of its own; its context is written into each of its entries
-    send STREAM    producer   an event that came with a sampled context: below that, in its trace
+    send STREAM    producer   the same for events that came with a sampled context: below that, in its trace
 
 Which batches are traced is drawn beforehand, since their entries have to carry the context. A batch that
 wasn't drawn and fails gets its span all the same, and its entries none: they may be written already.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -103,15 +104,18 @@ class SendTraces:
     def _now(self, batch: _Batch) -> float:
         return batch.started_at + self._clock.monotonic() - batch.monotonic
 
-    def _made(self, batch: _Batch, number: int, origins: Sequence[TraceContext], run: str) -> Iterator[Span]:
+    def _made(
+        self, batch: _Batch, number: int, origins: Mapping[TraceContext, int], run: str
+    ) -> Iterator[Span]:
         ended_at = self._now(batch)
         attributes: dict[str, Attribute] = {**self._send, named.BATCH_SIZE: number, named.RUN: run}
         if batch.error:
             attributes[named.ERROR] = batch.error
         if origins:
-            attributes[named.SAMPLED] = len(origins)
-        if len(origins) > named.LINK_LIMIT:
-            attributes[named.UNLINKED] = len(origins) - named.LINK_LIMIT
+            attributes[named.SAMPLED] = sum(origins.values())
+        links = [Link(origin, {named.BATCH_SIZE: events}) for origin, events in origins.items()]
+        if unlinked := sum(list(origins.values())[named.LINK_LIMIT :]):
+            attributes[named.UNLINKED] = unlinked
         yield Span(
             name=self._name,
             kind="producer",
@@ -119,11 +123,11 @@ class SendTraces:
             started_at=batch.started_at,
             ended_at=ended_at,
             attributes=attributes,
-            links=[Link(origin, {}) for origin in origins[: named.LINK_LIMIT]],
+            links=links[: named.LINK_LIMIT],
             marks=batch.marks,
             error=batch.error,
         )
-        for origin in origins:
+        for origin, events in origins.items():
             yield Span(
                 name=self._name,
                 kind="producer",
@@ -131,16 +135,16 @@ class SendTraces:
                 parent=origin,
                 started_at=batch.started_at,
                 ended_at=ended_at,
-                attributes=self._send,
+                attributes={**self._send, named.BATCH_SIZE: events},
                 links=(Link(batch.context, {}),),
                 error=batch.error,
             )
 
 
-def _origins(events: Sequence[Outgoing]) -> list[TraceContext]:
-    """Find the sampled contexts that events came with: an ordinary event has no room for one."""
+def _origins(events: Sequence[Outgoing]) -> Counter[TraceContext]:
+    """Count events by the sampled context that they came with: an ordinary event has no room for one."""
     found = (context_of(_as_bytes(event.fields)) for event in events if not event.is_plain)
-    return [context for context in found if context is not None and context.is_sampled]
+    return Counter(context for context in found if context is not None and context.is_sampled)
 
 
 def _as_bytes(fields: Sequence[str | bytes]) -> list[bytes]:
