@@ -218,6 +218,7 @@ def _traces(settings: ConsumerSettings, spans: Spans | None, clock: SystemClock)
         group=settings.group_name,
         consumer=settings.name,
         ratio=settings.trace_sample_ratio,
+        per_second=settings.trace_spans_per_second,
     )
 
 

@@ -29,6 +29,7 @@ from services.runtime import conventions as named
 from services.runtime.clock import Clock
 from services.runtime.conventions import Attribute, operation_attributes, span_name
 from services.runtime.spans import (
+    Budget,
     Link,
     Mark,
     Span,
@@ -38,6 +39,10 @@ from services.runtime.spans import (
     is_drawn,
     set_current,
 )
+
+_SPANS_OF_A_BATCH: Final = 7
+_SPANS_OF_AN_EVENT: Final = 3
+"""With those that it shares with others of its parent."""
 
 _ORDER: Final[tuple[Stage, ...]] = get_args(Stage)
 
@@ -120,19 +125,36 @@ class _Batch:
 
 
 class BatchTraces:
-    """Makes the spans of a consumer's batches. `ratio`: share of batches kept without a reason."""
+    """Makes the spans of a consumer's batches.
+
+    `ratio`: share of batches kept without a reason. `per_second`: spans that may be made of what was
+    sampled; 0: any number.
+    """
 
     def __init__(
-        self, spans: Spans, clock: Clock, *, stream: str, group: str, consumer: str, ratio: float
+        self,
+        spans: Spans,
+        clock: Clock,
+        *,
+        stream: str,
+        group: str,
+        consumer: str,
+        ratio: float,
+        per_second: float = 0.0,
     ) -> None:
         self._spans = spans
         self._clock = clock
         self._stream = stream
         self._ratio = ratio
+        self._budget = Budget(per_second, clock.monotonic)
+        self._unfollowed = 0
+        """Sampled events without a span of their own, until a batch's span tells of them."""
         self._name = span_name(named.PROCESS, stream)
         self._ack_name = span_name(named.SETTLE, stream)
         client: dict[str, Attribute] = {"messaging.client.id": consumer}
         self._process = operation_attributes(named.PROCESS, stream, group) | client
+        # Who did it stands on the batch's span, one link away: each attribute costs as it is sent.
+        self._event = operation_attributes(named.PROCESS, stream)
         self._settle = operation_attributes(named.SETTLE, stream, group) | client
         self._batch: _Batch | None = None
 
@@ -149,7 +171,9 @@ class BatchTraces:
             if batch.outcome is None:
                 self._decide(batch)
             if batch.is_kept:
-                self._spans.put(self._made(batch))
+                made = self._made(batch)
+                self._budget.spend(len(made))
+                self._spans.put(made)
             self._batch = None
             set_current(None)
 
@@ -194,9 +218,24 @@ class BatchTraces:
     def _decide(self, batch: _Batch) -> None:
         """Keep what failed, what was sampled upstream, and some of the rest."""
         dead = {} if batch.outcome is None else {one.entry.entry_id: one for one in batch.outcome.dead}
-        batch.followed = list(_followed(batch.entries, dead))
+        batch.followed = self._afforded(list(_followed(batch.entries, dead)))
         if batch.is_kept or batch.error or dead or batch.followed or is_drawn(self._ratio):
             self._keep(batch)
+
+    def _afforded(self, followed: list[_Followed]) -> list[_Followed]:
+        """Choose those that there may be spans of: the dead, one of each trace, then the others."""
+        left = self._budget.left() - _SPANS_OF_A_BATCH
+        if not followed or len(followed) * _SPANS_OF_AN_EVENT <= left:
+            return followed
+        firsts = {one.parent: one.entry for one in reversed(followed)}
+        ranked = sorted(followed, key=lambda one: (one.dead is None, firsts[one.parent] is not one.entry))
+        chosen = set()
+        for one in ranked:
+            left -= _SPANS_OF_AN_EVENT if firsts[one.parent] is one.entry else 1
+            if left >= 0 or one.dead is not None:
+                chosen.add(one.entry.entry_id)
+        self._unfollowed += len(followed) - len(chosen)
+        return [one for one in followed if one.entry.entry_id in chosen]
 
     def _made(self, batch: _Batch) -> list[Span]:
         if batch.error and len(batch.done) < len(_ORDER):
@@ -220,6 +259,8 @@ class BatchTraces:
         families = list(batch.families().items())
         if families:
             attributes[named.SAMPLED] = len(batch.followed)
+        if self._unfollowed:
+            attributes[named.UNFOLLOWED], self._unfollowed = self._unfollowed, 0
         if unlinked := sum(len(family) for _, family in families[named.LINK_LIMIT :]):
             attributes[named.UNLINKED] = unlinked
         return Span(
@@ -291,7 +332,7 @@ class BatchTraces:
         )
 
     def _event_span(self, batch: _Batch, one: _Followed, links: Sequence[Link], ended_at: float) -> Span:
-        attributes = self._process | _about(one.entry)
+        attributes = self._event | _about(one.entry)
         error = ""
         if one.dead is not None:
             rejection = one.dead.rejection

@@ -101,7 +101,13 @@ def _traces(told: Told, spans: Spans | None, clock: SystemClock) -> Traces:
     if spans is None:
         return NO_TRACES
     settings = told.settings
-    return SendTraces(spans, clock, stream=settings.stream_name, ratio=settings.trace_sample_ratio)
+    return SendTraces(
+        spans,
+        clock,
+        stream=settings.stream_name,
+        ratio=settings.trace_sample_ratio,
+        per_second=settings.trace_spans_per_second,
+    )
 
 
 def _generate(parts: _Parts) -> int:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, Protocol
 
 from services.contract.trace_context import TraceContext, context_of
@@ -18,7 +19,18 @@ from services.producer.outgoing import Outgoing
 from services.runtime import conventions as named
 from services.runtime.clock import Clock
 from services.runtime.conventions import Attribute, operation_attributes, span_name
-from services.runtime.spans import Link, Mark, Span, Spans, begin_trace, child_of, is_drawn, set_current
+from services.runtime.spans import (
+    QUEUE,
+    Budget,
+    Link,
+    Mark,
+    Span,
+    Spans,
+    begin_trace,
+    child_of,
+    is_drawn,
+    set_current,
+)
 
 
 class Traces(Protocol):
@@ -64,12 +76,19 @@ class _Batch:
 
 
 class SendTraces:
-    """Makes the spans of a producer's batches. `ratio`: share of batches that are drawn."""
+    """Makes the spans of a producer's batches.
 
-    def __init__(self, spans: Spans, clock: Clock, *, stream: str, ratio: float) -> None:
+    `ratio`: share of batches that are drawn. `per_second`: spans that may be made of what was sampled;
+    0: any number.
+    """
+
+    def __init__(
+        self, spans: Spans, clock: Clock, *, stream: str, ratio: float, per_second: float = 0.0
+    ) -> None:
         self._spans = spans
         self._clock = clock
         self._ratio = ratio
+        self._budget = Budget(per_second, clock.monotonic)
         self._name = span_name(named.SEND, stream)
         self._send = operation_attributes(named.SEND, stream)
         self._batch: _Batch | None = None
@@ -78,8 +97,9 @@ class SendTraces:
     def batch(self, events: Sequence[Outgoing], run: str) -> Iterator[str]:
         """Follow a batch; gives the `traceparent` that its entries are to carry, or an empty text."""
         batch = self._batch = _Batch(self._clock.now(), self._clock.monotonic())
-        origins = _origins(events)
-        is_drawn_now = bool(events) and is_drawn(self._ratio)
+        left = self._budget.left()
+        is_drawn_now = bool(events) and left >= 1 and is_drawn(self._ratio)
+        origins = dict(islice(_origins(events).items(), int(min(left, QUEUE))))
         if is_drawn_now:
             set_current(batch.context)
         try:
@@ -89,7 +109,9 @@ class SendTraces:
             raise
         finally:
             if is_drawn_now or origins or batch.marks or batch.error:
-                self._spans.put(self._made(batch, len(events), origins, run))
+                made = list(self._made(batch, len(events), origins, run))
+                self._budget.spend(len(made))
+                self._spans.put(made)
             self._batch = None
             set_current(None)
 

@@ -95,6 +95,12 @@ class Settings:
         least=0,
         most=1,
     )
+    trace_spans_per_second: float = setting(
+        300.0,
+        "Spans a second that a process makes of what was sampled; errors and dead letters come on top. "
+        "0: no limit",
+        least=0,
+    )
     kpis: Mapping[str, Kpi] = field(default_factory=dict, metadata={"derived": True})
 
     @property

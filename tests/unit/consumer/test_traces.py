@@ -28,7 +28,7 @@ PUBLISHED_AT = 1_700_000_000.0
 class Consumer:
     """A consumer of a stream of its own; ten seconds behind the producers."""
 
-    def __init__(self, ratio: float = 0.0, batch_size: int = 1000) -> None:
+    def __init__(self, ratio: float = 0.0, batch_size: int = 1000, per_second: float = 0.0) -> None:
         self.stream = FakeStream()
         self.source = FakeSource(self.stream, batch_size)
         self.sink = FakeSink()
@@ -36,7 +36,13 @@ class Consumer:
         self.spans = FakeSpans()
         self.clock = FakeClock(PUBLISHED_AT + 10)
         self.traces = BatchTraces(
-            self.spans, self.clock, stream="telemetry_stream", group="g", consumer="c-1", ratio=ratio
+            self.spans,
+            self.clock,
+            stream="telemetry_stream",
+            group="g",
+            consumer="c-1",
+            ratio=ratio,
+            per_second=per_second,
         )
         self.source.on_empty = self.clock.stop
 
@@ -161,6 +167,29 @@ def test_a_batch_links_to_128_and_counts_the_rest() -> None:
     assert batch.attributes["telemetry.sampled_events"] == 200
     assert batch.attributes["telemetry.unlinked_events"] == 72
     assert len(consumer.spans.named(BATCH)) == 201
+
+
+def test_what_is_sampled_makes_no_more_spans_than_there_may_be() -> None:
+    """One event of each trace comes first, the others are counted; time brings more."""
+    consumer = Consumer(per_second=300.0)
+    for number in range(3000):
+        consumer.publish(event_fields(number), _traceparent(1 + number % 600))
+    consumer.run()
+    assert len(consumer.sink.rows) == 3000
+    batches = [span for span in consumer.spans.named(BATCH) if span.parent is None]
+    events = [span for span in consumer.spans.named(BATCH) if span.parent is not None]
+    assert 2000 < len(consumer.spans.spans) <= 2048
+    assert len({span.parent for span in events}) == 600
+    assert sum(int(span.attributes["telemetry.sampled_events"]) for span in batches) == len(events)
+    before = len(consumer.spans.spans)
+    consumer.clock = FakeClock(PUBLISHED_AT + 20)
+    consumer.source.on_empty = consumer.clock.stop
+    consumer.publish(event_fields(3000, value="-1"), _traceparent(601))
+    consumer.run()
+    died = [span for span in consumer.spans.spans[before:] if span.error == "value_negative"]
+    assert [span.parent for span in died] == [_context(601)], "a dead letter is in whatever was spent"
+    told = [span.attributes.get("telemetry.unfollowed_events", 0) for span in consumer.spans.named(BATCH)]
+    assert sum(map(int, told)) == 3000 - len(events)
 
 
 def test_dead_letters_are_always_in_and_name_their_span() -> None:

@@ -3,11 +3,13 @@
 import io
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
 
 import pytest
+from fakes import FakeClock
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -18,7 +20,18 @@ from services import __version__
 from services.contract.trace_context import TraceContext
 from services.runtime import tracing
 from services.runtime.logs import build_logger
-from services.runtime.spans import Link, Mark, Span, begin_trace, child_of, current, is_drawn, set_current
+from services.runtime.spans import (
+    QUEUE,
+    Budget,
+    Link,
+    Mark,
+    Span,
+    begin_trace,
+    child_of,
+    current,
+    is_drawn,
+    set_current,
+)
 from services.runtime.tracing import OTelSpans
 
 LOGGER = logging.getLogger("test.tracing")
@@ -189,3 +202,19 @@ def test_the_ratio_is_the_share_that_is_drawn() -> None:
     assert not any(is_drawn(0.0) for _ in range(1000))
     assert all(is_drawn(1.0) for _ in range(1000))
     assert 300 < sum(is_drawn(0.5) for _ in range(1000)) < 700
+
+
+def test_a_budget_fills_with_time_and_no_further_than_the_queue() -> None:
+    """It may be overdrawn, and 0 is no limit."""
+    clock = FakeClock()
+    budget = Budget(100.0, clock.monotonic)
+    assert budget.left() == QUEUE
+    budget.spend(QUEUE + 50)
+    assert budget.left() == -50
+    clock.sleep(1.0)
+    assert budget.left() == 50
+    clock.sleep(1e6)
+    assert budget.left() == QUEUE
+    endless = Budget(0.0, clock.monotonic)
+    endless.spend(10_000)
+    assert endless.left() == math.inf
