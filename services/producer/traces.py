@@ -7,6 +7,7 @@ Which batches are traced is drawn beforehand, since their entries have to carry 
 wasn't drawn and fails gets its span all the same, and its entries none: they may be written already.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,7 +21,6 @@ from services.runtime import conventions as named
 from services.runtime.clock import Clock
 from services.runtime.conventions import Attribute, operation_attributes, span_name
 from services.runtime.spans import (
-    QUEUE,
     Budget,
     Link,
     Mark,
@@ -99,7 +99,7 @@ class SendTraces:
         batch = self._batch = _Batch(self._clock.now(), self._clock.monotonic())
         left = self._budget.left()
         is_drawn_now = bool(events) and left >= 1 and is_drawn(self._ratio)
-        origins = dict(islice(_origins(events).items(), int(min(left, QUEUE))))
+        origins = dict(islice(_origins(events).items(), None if left == math.inf else max(0, int(left))))
         if is_drawn_now:
             set_current(batch.context)
         try:

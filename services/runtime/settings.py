@@ -96,7 +96,7 @@ class Settings:
         most=1,
     )
     trace_spans_per_second: float = setting(
-        300.0,
+        200.0,
         "Spans a second that a process makes of what was sampled; errors and dead letters come on top. "
         "0: no limit",
         least=0,

@@ -21,7 +21,7 @@ from services.contract.trace_context import TraceContext
 from services.runtime import tracing
 from services.runtime.logs import build_logger
 from services.runtime.spans import (
-    QUEUE,
+    BURST,
     Budget,
     Link,
     Mark,
@@ -208,13 +208,13 @@ def test_a_budget_fills_with_time_and_no_further_than_the_queue() -> None:
     """It may be overdrawn, and 0 is no limit."""
     clock = FakeClock()
     budget = Budget(100.0, clock.monotonic)
-    assert budget.left() == QUEUE
-    budget.spend(QUEUE + 50)
+    assert budget.left() == BURST
+    budget.spend(BURST + 50)
     assert budget.left() == -50
     clock.sleep(1.0)
     assert budget.left() == 50
     clock.sleep(1e6)
-    assert budget.left() == QUEUE
+    assert budget.left() == BURST
     endless = Budget(0.0, clock.monotonic)
     endless.spend(10_000)
     assert endless.left() == math.inf
