@@ -358,13 +358,12 @@ class BatchTraces:
 
 def _followed(entries: Sequence[Entry], dead: dict[bytes, Dead]) -> Iterator[_Followed]:
     """Find the events that were sampled upstream, and those that died and have a trace at all."""
+    # By its length alone: to look for the name in each entry would take as long as to recognise it.
     ordinary = 2 * len(REQUIRED)
-    for entry in entries:
-        death = dead.get(entry.entry_id) if dead else None
-        # By its length alone: to look for the name in each entry would take as long as to recognise it.
-        if len(entry.fields) <= ordinary and death is None:
-            continue
+    longer = [entry for entry in entries if len(entry.fields) > ordinary]
+    for entry in [*longer, *(one.entry for one in dead.values() if len(one.entry.fields) <= ordinary)]:
         context = context_of(entry.fields)
+        death = dead.get(entry.entry_id)
         if context is not None and (context.is_sampled or death is not None):
             yield _Followed(entry, context, death)
 

@@ -55,7 +55,7 @@ class OTelSpans:
     """Sends spans through an exporter, in the background."""
 
     def __init__(self, exporter: SpanExporter, resource: Resource, logger: logging.Logger) -> None:
-        self._resource = resource
+        self._resource = _Process(resource)
         self._logger = logger
         self._processor = BatchSpanProcessor(exporter)
 
@@ -75,6 +75,17 @@ class OTelSpans:
             self._logger.warning(
                 "last_spans_given_up", extra={"waited_s": _FLUSH_S, "hint": "the collector did not answer"}
             )
+
+
+class _Process(Resource):
+    """The resource of this process. The exporter asks for its hash at each span: it is counted once."""
+
+    def __init__(self, resource: Resource) -> None:
+        super().__init__(resource.attributes, resource.schema_url)
+        self._hash = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 def start(service: str, instance: str, logger: logging.Logger) -> OTelSpans:
