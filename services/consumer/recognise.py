@@ -32,7 +32,7 @@ def recognise(entries: Sequence[Entry], kpis: Kpis, latest_ts: float) -> tuple[l
     text = b"\n".join([b"\t".join(entry.fields) for entry in entries])
     # Most batches have no trace context in them: they are not slowed down by those that have.
     is_traced = b"\ttraceparent\t" in text
-    if is_traced and text.count(b"\t") != sum(len(entry.fields) - 1 for entry in entries):
+    if is_traced and text.count(b"\t") != sum(map(len, [entry.fields for entry in entries])) - len(entries):
         return [], list(entries)  # a tab within a field makes fewer fields look like more
     pattern = _line_pattern(tuple(kpis), _TRACE if is_traced else "")
     # Bytes that aren't UTF-8 become surrogates, which no label may have.

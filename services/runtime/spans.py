@@ -71,7 +71,7 @@ class Spans(Protocol):
 class Budget:
     """How many spans may still be made: `per_second` more each second, at most BURST at once. 0: any number.
 
-    A span costs some 85 microseconds of processor time until it is sent, so a share of the events that is
+    A span costs some 75 microseconds of processor time until it is sent, so a share of the events that is
     small at a hundred a second slows a process down at fifty thousand.
     """
 
