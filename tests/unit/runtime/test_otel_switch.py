@@ -55,6 +55,18 @@ def test_a_protocol_that_we_dont_have_is_refused(monkeypatch: pytest.MonkeyPatch
         open_spans("telemetry-consumer", "c", _sources(ENDPOINT), logging.getLogger("test.switch"))
 
 
+def test_the_sdk_sees_what_stands_in_the_env_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the environment, where an empty text counts as not set."""
+    file = {**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json", "OTEL_SERVICE_NAME": "theirs"}
+    for name in file:
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "stronger")
+    with pytest.raises(SettingsInvalid, match="OTEL_EXPORTER_OTLP_PROTOCOL=http/json"):
+        open_spans("x", "y", _sources({}, file), logging.getLogger("test.switch"))
+    assert os.environ["OTEL_SERVICE_NAME"] == "stronger"
+    assert os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] == ENDPOINT["OTEL_EXPORTER_OTLP_ENDPOINT"]
+
+
 @pytest.mark.parametrize("service", ["producer", "consumer"])
 def test_without_the_variables_we_import_nothing_of_opentelemetry(service: str) -> None:
     """Where redis-py does, it is its own doing: it is made to find nothing."""
