@@ -1,7 +1,7 @@
 """In-memory doors and time: they keep their promises, record what they did, and fail when told to."""
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from services.consumer.dead_letters.letter import DeadLetter, dead_letter, parse_letter
@@ -10,6 +10,7 @@ from services.consumer.errors import DeadLettersUnavailable, RowsRefused, SinkUn
 from services.consumer.upkeep import Upkeep
 from services.contract.event import Event
 from services.runtime.clock import Clock
+from services.runtime.spans import Span, Spans, current
 
 
 class FakeClock:
@@ -218,7 +219,8 @@ class FakeDeadLetters:
     def put(self, dead: Sequence[Dead]) -> None:
         if self.failures and self.failures.pop(0):
             raise DeadLettersUnavailable("told to be away", "told")
-        self.lines += [dead_letter(one, self._now(), self._consumer).to_json() for one in dead]
+        batch = current()
+        self.lines += [dead_letter(one, self._now(), self._consumer, batch).to_json() for one in dead]
 
     def read(self) -> Iterator[DeadLetter]:
         return map(parse_letter, self.lines)
@@ -242,6 +244,29 @@ class FakeDeadLetters:
         """Keep the letters: a file outlives its descriptor."""
 
 
+class FakeSpans:
+    """Spans in a list."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.is_closed = False
+
+    def put(self, spans: Iterable[Span]) -> None:
+        self.spans += spans
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def named(self, name: str) -> list[Span]:
+        """Give the spans of a name."""
+        return [span for span in self.spans if span.name == name]
+
+    def one(self, name: str) -> Span:
+        """Give the only span of a name."""
+        (span,) = self.named(name)
+        return span
+
+
 class NoUpkeep(Upkeep):
     """Nothing to look after: there is no server."""
 
@@ -252,6 +277,6 @@ class NoUpkeep(Upkeep):
         pass
 
 
-def keep_their_promises() -> tuple[Source, Sink, DeadLetters, Clock]:
+def keep_their_promises() -> tuple[Source, Sink, DeadLetters, Clock, Spans]:
     """Let mypy check the fakes against the protocols they stand for."""
-    return FakeSource(FakeStream()), FakeSink(), FakeDeadLetters(), FakeClock()
+    return FakeSource(FakeStream()), FakeSink(), FakeDeadLetters(), FakeClock(), FakeSpans()

@@ -25,6 +25,7 @@ from services.consumer.report import Reporter
 from services.consumer.sinks.sqlite import SQLiteSink
 from services.consumer.source import RedisSource
 from services.consumer.steps import StepsInvalid, load_steps
+from services.consumer.traces import NO_TRACES, BatchTraces, Traces
 from services.consumer.upkeep import Upkeep
 from services.consumer.worker import Worker
 from services.runtime.clock import SystemClock
@@ -32,7 +33,9 @@ from services.runtime.connection import connect, explain
 from services.runtime.health import Health, HealthServer
 from services.runtime.logs import Limited, build_logger
 from services.runtime.metrics import Metrics
+from services.runtime.otel_switch import open_spans
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
+from services.runtime.spans import Spans
 
 Doors = tuple[Source, Sink, DeadLetters]
 
@@ -45,12 +48,14 @@ _LONGEST_WAIT_S: Final = 2.0
 def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
     """Run a consumer until it is told to stop. `dress` wraps the doors, to observe or disturb them."""
     try:
-        settings = load(ConsumerSettings, read_sources())
+        sources = read_sources()
+        settings = load(ConsumerSettings, sources)
         steps = load_steps()
+        logger = build_logger("consumer", settings.log_level)
+        spans = open_spans("telemetry-consumer", settings.name, sources, logger)
     except (SettingsInvalid, StepsInvalid) as error:
         print(error, file=sys.stderr)
         return 2
-    logger = build_logger("consumer", settings.log_level)
     clock = SystemClock(settings.consumer_run_duration)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: clock.stop())
@@ -63,6 +68,8 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
     rules = Rules(settings.kpis, settings.max_future_s, settings.max_deliveries, steps)
     with ExitStack() as stack:
         stack.enter_context(HealthServer(settings.metrics_port, health, metrics, logger))
+        if spans is not None:  # closed behind the doors: what they do at last is settled by then
+            stack.enter_context(closing(spans))
         try:
             client = connect(settings, block_s=_wait_s(settings))
             sink = _open_sink(settings, clock, health, logger)
@@ -79,7 +86,8 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
         source, sink, dead_letters = doors
         for door in (source, dead_letters, sink):
             stack.enter_context(closing(door))
-        worker = _worker(settings, doors, rules, client, clock, health, metrics, logger)
+        traces = _traces(settings, spans, clock)
+        worker = _worker(settings, doors, rules, client, clock, health, metrics, logger, traces)
         logger.info("consumer_started", extra={"consumer": settings.name, "steps": len(steps)})
         worker.run()
         logger.info(
@@ -155,10 +163,19 @@ def _worker(
     health: Health,
     metrics: Metrics,
     logger: logging.Logger,
+    traces: Traces,
 ) -> Worker:
     source, sink, dead_letters = doors
     persist = Persist(
-        sink, dead_letters, settings.max_retries, settings.retry_backoff_s, clock, health, metrics, logger
+        sink,
+        dead_letters,
+        settings.max_retries,
+        settings.retry_backoff_s,
+        clock,
+        health,
+        metrics,
+        logger,
+        traces,
     )
     return Worker(
         source,
@@ -169,6 +186,7 @@ def _worker(
             persist=persist,
             breaker=Breaker(settings.dlq_breaker_ratio),
             now=clock.now,
+            stages=traces,
         ),
         Upkeep(
             client,
@@ -186,6 +204,21 @@ def _worker(
         metrics,
         logger,
         functools.partial(explain, settings=settings),
+        traces,
+    )
+
+
+def _traces(settings: ConsumerSettings, spans: Spans | None, clock: SystemClock) -> Traces:
+    if spans is None:
+        return NO_TRACES
+    return BatchTraces(
+        spans,
+        clock,
+        stream=settings.stream_name,
+        group=settings.group_name,
+        consumer=settings.name,
+        ratio=settings.trace_sample_ratio,
+        per_second=settings.trace_spans_per_second,
     )
 
 

@@ -15,6 +15,7 @@ from services.consumer.entry import Dead, Decoded, Entry, Source
 from services.consumer.persist import Persist
 from services.consumer.process import Step, process
 from services.consumer.recognise import recognise
+from services.consumer.stages import NOBODY, Stages
 from services.consumer.validate import validate
 from services.contract.codec import decode as decode_fields
 from services.contract.event import Event, Rejection
@@ -59,8 +60,9 @@ def run_batch(
     persist: Persist,
     breaker: Breaker,
     now: Callable[[], float],
+    stages: Stages = NOBODY,
 ) -> Outcome:
-    """Take entries to where each of them belongs, then acknowledge them.
+    """Take entries to where each of them belongs, then acknowledge them. `stages` hears how far it is.
 
     Raises SourceUnavailable (all is durable, the acknowledgement comes later), BreakerOpen and
     Stopping (nothing is acknowledged).
@@ -69,13 +71,19 @@ def run_batch(
     latest_ts = now() + rules.max_future_s
     ordinary, odd = recognise(fresh, rules.kpis, latest_ts)
     decoded, undecodable = decode(odd)
+    stages.done("decode")
     checked, invalid = validate(decoded, rules.kpis, latest_ts)
+    stages.done("validate")
     rows, rejected = process([*ordinary, *checked], rules.kpis, rules.steps)
     breaker.check(len(entries), len(undecodable) + len(invalid) + len(rejected))
+    stages.done("process")
     stored = persist.store(rows)
+    stages.done("store")
     dead = [*exhausted, *undecodable, *invalid, *rejected, *stored.dead]
     persist.bury(dead)
+    stages.done("dead-letter")
     source.ack([*stored.entries, *(one.entry for one in dead)])
+    stages.done("ack")
     return Outcome(entries, _stored_rows(rows, stored.dead), stored.inserted, dead)
 
 

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from services.consumer.entry import Dead, DeadLetters, Entry, Processed, Sink
 from services.consumer.errors import DeadLettersUnavailable, RowsRefused, SinkUnavailable, Stopping
+from services.consumer.stages import NOBODY, Stages
 from services.contract.event import Reason, Rejection
 from services.runtime.clock import Clock
 from services.runtime.health import Health
@@ -48,6 +49,7 @@ class Persist:
     health: Health
     metrics: Metrics
     logger: logging.Logger
+    stages: Stages = NOBODY
     _limited: Limited = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,6 +68,8 @@ class Persist:
     def bury(self, dead: Sequence[Dead]) -> None:
         """Keep dead letters, durable on return. Raises Stopping; then none may be acknowledged."""
         attempt = 0
+        if dead:
+            self.stages.burying()
         while dead:
             try:
                 self.dead_letters.put(dead)
@@ -86,7 +90,9 @@ class Persist:
             except SinkUnavailable as error:
                 self._count(error)
                 if attempt <= self.max_retries:
-                    self._pause(self.retry_backoff_s * attempt)
+                    pause_s = self.retry_backoff_s * attempt
+                    self.stages.trouble("retry", error.kind, attempt, pause_s)
+                    self._pause(pause_s)
                     self.metrics.count("telemetry_retries_total", stage="sink")
                     continue
                 # Raises SinkUnavailable itself where the whole sink is down.
@@ -138,6 +144,8 @@ class Persist:
 
     def _wait(self, part: str, error: SinkUnavailable | DeadLettersUnavailable, attempt: int = 10) -> None:
         """Go unready, say so, and wait. Raises Stopping."""
+        pause_s = min(max(self.retry_backoff_s * attempt, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
+        self.stages.trouble(f"{part} unavailable", error.kind, attempt, pause_s)
         self.health.fail(part, str(error))
         if part == "sink":
             self.metrics.set("telemetry_sink_up", 0)
@@ -152,7 +160,7 @@ class Persist:
                     "hint": "nothing is read until it is back, and entries stay pending",
                 },
             )
-        self._pause(min(max(self.retry_backoff_s * attempt, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S))
+        self._pause(pause_s)
 
     def _pause(self, seconds: float) -> None:
         # Waiting is progress: a restart would not bring the sink back.

@@ -1,5 +1,7 @@
 """Recognise the ordinary entry: our fields, in our order, each of them well-formed. Pure.
 
+A trace context behind them, if there is one, is recognised too; it is no part of the event.
+
 Nearly every entry is one, and looking at each of its fields in Python would cost more than storing
 it. So a batch is written as one text, a line for each entry, and one regular expression goes over it.
 Whatever does not fit is left to the careful way, `decode` and `validate`, which names what is wrong.
@@ -19,6 +21,7 @@ from services.contract.kpis import Kpis
 _ID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _LABEL = rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_LABEL_CHARS}}}"
 _DECIMAL = r"[0-9]{1,20}(?:\.[0-9]{1,20})?"
+_TRACE = r"(?:\ttraceparent\t[0-9a-f-]{55}(?:\ttracestate\t[\x20-\x7e]{0,512})?)?"
 
 # As Event(...), without the call in Python: a third of the time, for most of what is made here.
 _event: Callable[[tuple[str | float, ...]], Event] = functools.partial(tuple.__new__, Event)
@@ -27,15 +30,20 @@ _event: Callable[[tuple[str | float, ...]], Event] = functools.partial(tuple.__n
 def recognise(entries: Sequence[Entry], kpis: Kpis, latest_ts: float) -> tuple[list[Valid], list[Entry]]:
     """Split entries into events and those to look at with care. `latest_ts` in Unix seconds."""
     text = b"\n".join([b"\t".join(entry.fields) for entry in entries])
+    # Most batches have no trace context in them: they are not slowed down by those that have.
+    is_traced = b"\ttraceparent\t" in text
+    if is_traced and text.count(b"\t") != sum(map(len, [entry.fields for entry in entries])) - len(entries):
+        return [], list(entries)  # a tab within a field makes fewer fields look like more
+    pattern = _line_pattern(tuple(kpis), _TRACE if is_traced else "")
     # Bytes that aren't UTF-8 become surrogates, which no label may have.
-    lines = _line_pattern(tuple(kpis)).findall(text.decode(errors="surrogateescape"))
+    lines = pattern.findall(text.decode(errors="surrogateescape"))
     if len(lines) != len(entries):
         return [], list(entries)  # a line feed within a field has shifted the lines
     ranges = {name: (kpi.min, kpi.max) for name, kpi in kpis.items()}
     valid: list[Valid] = []
     odd: list[Entry] = []
     for entry, (event_id, device_id, zone, ts_text, kpi, value_text) in zip(entries, lines, strict=True):
-        if event_id and len(entry.fields) == 12:  # fewer fields with tabs in them look the same
+        if event_id and (is_traced or len(entry.fields) == 12):  # as above
             ts, value = float(ts_text), float(value_text)
             least, most = ranges[kpi]
             if ts <= latest_ts and least <= value <= most:
@@ -46,9 +54,9 @@ def recognise(entries: Sequence[Entry], kpis: Kpis, latest_ts: float) -> tuple[l
 
 
 @functools.lru_cache(maxsize=8)
-def _line_pattern(kpis: tuple[str, ...]) -> re.Pattern[str]:
+def _line_pattern(kpis: tuple[str, ...], trace: str) -> re.Pattern[str]:
     """Write the pattern of a line: an ordinary entry, or else anything, with empty groups."""
     values = (_ID, _LABEL, _LABEL, _DECIMAL, "|".join(map(re.escape, kpis)), _DECIMAL)
     fields = [f"{name.decode()}\t({value})" for name, value in zip(REQUIRED, values, strict=True)]
     line = "\t".join(fields)
-    return re.compile(f"^(?:{line}|.*)$", re.MULTILINE)
+    return re.compile(f"^(?:{line}{trace}|.*)$", re.MULTILINE)

@@ -16,6 +16,7 @@ from services.consumer.batch import Outcome
 from services.consumer.entry import Entry, Source
 from services.consumer.errors import BreakerOpen, SourceUnavailable, Stopping
 from services.consumer.report import Reporter
+from services.consumer.traces import NO_TRACES, Traces
 from services.consumer.upkeep import Upkeep
 from services.runtime.clock import Clock
 from services.runtime.connection import error_kind
@@ -41,6 +42,7 @@ class Worker:
     logger: logging.Logger
     explain: Callable[[BaseException], str]
     """Says in one line what is wrong with the server."""
+    traces: Traces = NO_TRACES
     _failures: int = field(init=False, default=0)
     _limited: Limited = field(init=False)
 
@@ -60,7 +62,8 @@ class Worker:
             entries = read()
             self._recovered()
             if entries:
-                self._settle(entries)
+                with self.traces.batch(entries):
+                    self._settle(entries)
             self.upkeep.run_due()
         except SourceUnavailable as error:
             self._wait_for_server(error.__cause__ or error, error.kind)
@@ -81,6 +84,7 @@ class Worker:
         finally:
             if outcome is None:
                 self.reporter.unsettled(len(entries))
+        self.traces.settled(outcome)
         self.reporter.batch(outcome, self.clock.monotonic() - started)
 
     def _recovered(self) -> None:

@@ -22,6 +22,7 @@ from services.ops.letter_options import (
 from services.ops.letters import LetterFilter, choose, open_letters, reasons, select, told
 from services.ops.output import Column, remark, show_records
 from services.ops.replay import FIELDS, Mending, Report, prepare, replay
+from services.ops.replay_traces import open_traces
 from services.ops.times import Since, Until
 from services.runtime.settings import ConsumerSettings, load, read_sources
 
@@ -110,8 +111,8 @@ def replay_command(
         return
     if not yes:
         ask("Replay", reasons(chosen))
-    with open_server(settings, sources) as server:
-        _tell(replay(server, chosen.keys(), mending, latest_ts))
+    with open_traces(settings, sources) as traces, open_server(settings, sources) as server:
+        _tell(replay(server, chosen.keys(), mending, latest_ts, traces))
 
 
 def _refuse_one_id_for_many(number: int, mending: Mending) -> None:

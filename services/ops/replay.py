@@ -18,11 +18,14 @@ from services.contract.event import Rejection
 from services.contract.kpis import Kpis
 from services.ops.doors import Server
 from services.ops.letters import Letter, LetterFilter, select
+from services.ops.replay_traces import ReplayTraces
 
 FIELDS: Final = tuple(name.decode() for name in REQUIRED + OPTIONAL)
 """What an event may have."""
 
 _CHUNK: Final = 500
+
+UNTRACED: Final = ReplayTraces(None, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,13 @@ def readable_event_id(fields: list[bytes]) -> str | None:
         return None
 
 
-def replay(server: Server, chosen: Collection[str], mending: Mending, latest_ts: float) -> Report:
+def replay(
+    server: Server,
+    chosen: Collection[str],
+    mending: Mending,
+    latest_ts: float,
+    traces: ReplayTraces = UNTRACED,
+) -> Report:
     """Publish the chosen letters, by entry id, and mark each chunk as soon as it is published.
 
     Raises redis.RedisError and OSError; what was published by then is marked, but for one chunk.
@@ -117,7 +126,8 @@ def replay(server: Server, chosen: Collection[str], mending: Mending, latest_ts:
         good = [one for one in chunk if one.event_id is not None]
         report.skipped += [one.letter.entry_id for one in chunk if one.event_id is None]
         report.objections.update(one.objection.reason for one in good if one.objection)
-        published = _publish(server, good)
+        with traces.batch([one.letter for one in good]) as traceparent:
+            published = _publish(server, good, traceparent)
         server.letters.mark_replayed(
             [(one.letter.entry_id, entry_id) for one, entry_id in zip(good, published, strict=True)]
         )
@@ -125,12 +135,16 @@ def replay(server: Server, chosen: Collection[str], mending: Mending, latest_ts:
     return report
 
 
-def _publish(server: Server, ready: list[Replayable]) -> list[str]:
-    """Add entries to the stream, all or none of them; gives their entry ids."""
+def _publish(server: Server, ready: list[Replayable], traceparent: str) -> list[str]:
+    """Add entries to the stream, all or none of them; gives their entry ids.
+
+    `traceparent`, unless empty, is for entries that have none of their own.
+    """
     pipeline = server.client.pipeline(transaction=True)
     for one in ready:
         # As a plain command: a dict of fields would lose a name that is given twice.
-        pipeline.execute_command("XADD", server.settings.stream_name, "*", *one.fields)
+        trace = [b"traceparent", traceparent] if traceparent and b"traceparent" not in one.fields[::2] else []
+        pipeline.execute_command("XADD", server.settings.stream_name, "*", *one.fields, *trace)
     return [entry_id.decode() for entry_id in cast("list[bytes]", pipeline.execute())]
 
 

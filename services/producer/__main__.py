@@ -7,7 +7,9 @@ settings, the options or the file can't be used.
 import functools
 import gc
 import logging
+import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -29,12 +31,15 @@ from services.producer.read import Reader, SourceUnusable, check_same, fingerpri
 from services.producer.replay import Opener
 from services.producer.runs import Replayed, Run, open_run, take_over
 from services.producer.server import Patience, ServerRefuses, Stopped
+from services.producer.traces import NO_TRACES, SendTraces, Traces
 from services.runtime.clock import SystemClock
 from services.runtime.connection import connect, explain
 from services.runtime.health import Health, HealthServer
 from services.runtime.logs import build_logger
 from services.runtime.metrics import Metrics
-from services.runtime.settings import SettingsInvalid
+from services.runtime.otel_switch import open_spans
+from services.runtime.settings import SettingsInvalid, read_sources
+from services.runtime.spans import Spans
 
 _LIVENESS_TIMEOUT_S: Final = 60.0
 
@@ -55,10 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         told = read_options(sys.argv[1:] if arguments is None else arguments)
         client = connect(told.settings)
+        logger = build_logger("producer", told.settings.log_level)
+        instance = f"{socket.gethostname()}-{os.getpid()}"
+        spans = open_spans("telemetry-producer", instance, read_sources(), logger)
     except SettingsInvalid as error:
         print(error, file=sys.stderr)
         return 2
-    logger = build_logger("producer", told.settings.log_level)
     clock = SystemClock()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: clock.stop())
@@ -67,10 +74,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.set_threshold(50_000, 20, 100)
     metrics = Metrics("producer")
     health = Health(_LIVENESS_TIMEOUT_S, clock.monotonic)
-    patience = Patience(clock, health, metrics, logger, functools.partial(explain, settings=told.settings))
+    traces = _traces(told, spans, clock)
+    patience = Patience(
+        clock, health, metrics, logger, functools.partial(explain, settings=told.settings), traces
+    )
     parts = _Parts(told, client, clock, patience, logger)
     with ExitStack() as stack:
         stack.enter_context(HealthServer(told.settings.metrics_port, health, metrics, logger))
+        if spans is not None:
+            stack.enter_context(closing(spans))
         stack.enter_context(closing(client))
         try:
             return _generate(parts) if told.reading is None else _read(parts, told.reading, stack)
@@ -83,6 +95,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Stopped:
             _finish(parts, "", Totals(), None)
             return 0
+
+
+def _traces(told: Told, spans: Spans | None, clock: SystemClock) -> Traces:
+    if spans is None:
+        return NO_TRACES
+    settings = told.settings
+    return SendTraces(
+        spans,
+        clock,
+        stream=settings.stream_name,
+        ratio=settings.trace_sample_ratio,
+        per_second=settings.trace_spans_per_second,
+    )
 
 
 def _generate(parts: _Parts) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn, cast
 
-from services.producer.outgoing import FIELD_NAMES
+from services.producer.outgoing import FIELD_NAMES, TRACE_NAMES
 from services.producer.read import STANDARD_INPUT
 from services.producer.texts import FORMATS, TS_UNITS, Format, Mapped, TsUnit
 from services.runtime.settings import ProducerSettings, SettingsInvalid, Sources, load, read_sources
@@ -148,8 +148,9 @@ def _pairs(option: str, texts: Sequence[str], errors: list[str]) -> dict[str, st
     for text in texts:
         name, equals, value = text.partition("=")
         name = name.strip()
-        if not equals or name not in FIELD_NAMES or (option == "--map" and not value.strip()):
-            errors.append(f"{option} {text}: write FIELD=..., FIELD one of {', '.join(FIELD_NAMES)}")
+        names = FIELD_NAMES + TRACE_NAMES if option == "--map" else FIELD_NAMES
+        if not equals or name not in names or (option == "--map" and not value.strip()):
+            errors.append(f"{option} {text}: write FIELD=..., FIELD one of {', '.join(names)}")
         elif name in pairs:
             errors.append(f"{option} {name}: given twice")
         else:

@@ -7,6 +7,8 @@ from typing import Final, NamedTuple, Protocol
 from services.contract.ids import MAX_SEQUENCE, event_id
 
 FIELD_NAMES: Final = ("event_id", "device_id", "zone", "ts", "kpi", "value")
+TRACE_NAMES: Final = ("traceparent", "tracestate")
+"""What an event may have besides."""
 
 
 class Outgoing(NamedTuple):

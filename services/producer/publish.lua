@@ -8,7 +8,8 @@
 --       8, 9, 10 how many are published (distinct and numbered), duplicates, unnumbered
 --       11 Unix seconds    12 foreign ids, 16 bytes each
 --       13, 14, 15 a replay's byte offset, line, and 1 when it is done; offset empty: no replay
---       16 on, in pieces, each opened by a number n:
+--       16 the `traceparent` of ordinary events; empty: they have none
+--       17 on, in pieces, each opened by a number n:
 --          n = 0: a text with ordinary events follows, six lines each: values in the contract's order
 --          n > 0: one event of another form follows, n names and values in turn
 -- answer  {what happened, entries dropped that somebody still needed, batches of the run, its last number}
@@ -57,7 +58,8 @@ if is_full then
 end
 
 call('SADD', KEYS[3], ARGV[1])
-local argv, at, size = ARGV, 16, #ARGV
+local argv, at, size = ARGV, 17, #ARGV
+local trace = argv[16] ~= '' and {'traceparent', argv[16]} or {}
 local six_lines = string.rep('([^\n]*)\n', 6)
 while at <= size do
   local n = tonumber(argv[at])
@@ -65,7 +67,7 @@ while at <= size do
     -- One text for all of them: cutting it here is cheaper than thousands of arguments on the way.
     for id, device, zone, ts, kpi, value in string.gmatch(argv[at + 1], six_lines) do
       call('XADD', stream, '*', 'event_id', id, 'device_id', device, 'zone', zone,
-        'ts', ts, 'kpi', kpi, 'value', value)
+        'ts', ts, 'kpi', kpi, 'value', value, unpack(trace))
     end
     at = at + 2
   else

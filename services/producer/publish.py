@@ -83,11 +83,12 @@ class Publisher:
         Raises Stopped when asked to stop before the server had it, and ServerRefuses.
         """
         duplicates = sum(1 for event in batch.events if event.is_duplicate)
-        tail = _pack_events(batch.events)
         last = max((event.sequence for event in batch.events if event.sequence), default=self._last)
         last = max(last, self._last)
         started = self._patience.clock.monotonic()
-        dropped = self._apply(batch, tail, last, duplicates)
+        with self._patience.traces.batch(batch.events, self.run.name) as traceparent:
+            tail = [traceparent, *_pack_events(batch.events, traceparent)]
+            dropped = self._apply(batch, tail, last, duplicates)
         self._metrics.observe(
             "telemetry_producer_send_duration_seconds", self._patience.clock.monotonic() - started
         )
@@ -197,8 +198,11 @@ class Publisher:
             self._metrics.count("telemetry_producer_events_total", number, outcome=outcome)
 
 
-def _pack_events(events: Sequence[Outgoing]) -> _Arguments:
-    """Write events as the script reads them: pieces of ordinary ones, and each odd one alone."""
+def _pack_events(events: Sequence[Outgoing], traceparent: str = "") -> _Arguments:
+    """Write events as the script reads them: pieces of ordinary ones, and each odd one alone.
+
+    `traceparent` is for the odd ones that have none of their own; the script gives it to the others.
+    """
     packed: _Arguments = []
     for is_plain, piece in groupby(events, key=_is_plain):
         if is_plain:
@@ -206,7 +210,10 @@ def _pack_events(events: Sequence[Outgoing]) -> _Arguments:
             packed += (0, f"{lines}\n")
         else:
             for event in piece:
-                packed += (len(event.fields), *event.fields)
+                fields = event.fields
+                if traceparent and "traceparent" not in fields[::2]:
+                    fields = [*fields, "traceparent", traceparent]
+                packed += (len(fields), *fields)
     return packed
 
 

@@ -26,6 +26,7 @@ from services.producer.texts import (
     parse_json,
     parse_row,
     pick,
+    pick_trace,
 )
 from services.runtime.metrics import Metrics
 
@@ -168,7 +169,8 @@ class Reader:
             texts = self.parse(_usable(record, data))
             self._tell_unused(texts)
             values, own_id = pick(texts, self.mapped)
-            is_plain = b"\n" not in "".join(values).encode()
+            trace = pick_trace(texts, self.mapped)
+            is_plain = b"\n" not in "".join([*values, *trace]).encode() and not trace
         except Problem as problem:
             self._report(record.line, str(problem))
             return None
@@ -177,9 +179,9 @@ class Reader:
             return None
         self.read += 1
         if own_id is not None:
-            return _outgoing((own_id, *values), None, id_bytes(own_id), is_plain=is_plain)
+            return _outgoing((own_id, *values), trace, None, id_bytes(own_id), is_plain=is_plain)
         event_id, sequence = numbering.take(now_ms)
-        return _outgoing((event_id, *values), sequence, None, is_plain=is_plain)
+        return _outgoing((event_id, *values), trace, sequence, None, is_plain=is_plain)
 
     def _tell_unused(self, texts: Texts) -> None:
         if not self.columns_known:
@@ -195,9 +197,15 @@ class Reader:
 
 
 def _outgoing(
-    values: Sequence[str], sequence: int | None, foreign: bytes | None, *, is_plain: bool
+    values: Sequence[str],
+    trace: Sequence[str],
+    sequence: int | None,
+    foreign: bytes | None,
+    *,
+    is_plain: bool,
 ) -> Outgoing:
-    return Outgoing(values if is_plain else flat(values), sequence, foreign, is_plain=is_plain)
+    fields = values if is_plain else [*flat(values), *trace]
+    return Outgoing(fields, sequence, foreign, is_plain=is_plain)
 
 
 def _usable(record: Record, data: bytes) -> bytes:

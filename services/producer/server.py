@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 import redis
 
+from services.producer.traces import NO_TRACES, Traces
 from services.runtime.clock import Clock
 from services.runtime.connection import error_kind, is_passing
 from services.runtime.health import Health
@@ -53,11 +54,13 @@ class Patience:
         metrics: Metrics,
         logger: logging.Logger,
         explain: Callable[[BaseException], str],
+        traces: Traces = NO_TRACES,
     ) -> None:
         self.clock = clock
         self.health = health
         self.metrics = metrics
         self.logger = logger
+        self.traces = traces
         self._explain = explain
         self._limited = Limited(_LOG_INTERVAL_S, clock.monotonic)
 
@@ -82,6 +85,7 @@ class Patience:
 
     def _failed(self, error: redis.RedisError) -> None:
         why = self._explain(error)
+        self.traces.trouble("redis unavailable", error_kind(error))
         self.metrics.count("telemetry_redis_errors_total", error=error_kind(error))
         self.metrics.set("telemetry_redis_up", 0)
         self.health.fail("redis", why)

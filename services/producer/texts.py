@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from services.contract.ids import CANONICAL
-from services.producer.outgoing import FIELD_NAMES
+from services.producer.outgoing import FIELD_NAMES, TRACE_NAMES
 
 Format = Literal["jsonl", "csv"]
 TsUnit = Literal["s", "ms", "us", "ns"]
@@ -56,7 +56,7 @@ class Mapped:
 
     def unused(self, columns: Sequence[str]) -> list[str]:
         """List the columns that are not published."""
-        used = {self.column(name) for name in FIELD_NAMES}
+        used = {self.column(name) for name in FIELD_NAMES + TRACE_NAMES}
         return [column for column in columns if column not in used]
 
 
@@ -119,6 +119,14 @@ def pick(texts: Mapping[str, Any], mapped: Mapped) -> tuple[list[str], str | Non
     if own_id is None or own_id == "":
         return values, None
     return values, canonical_id(own_id)
+
+
+def pick_trace(texts: Mapping[str, Any], mapped: Mapped) -> list[str]:
+    """Take the trace context that a record carries, as names and values in turn; empty without one."""
+    found = ((name, texts.get(mapped.column(name))) for name in TRACE_NAMES)
+    kept = {name: value for name, value in found if isinstance(value, str) and value}
+    # A state belongs to a context.
+    return [part for pair in kept.items() for part in pair] if "traceparent" in kept else []
 
 
 def canonical_id(text: Any) -> str:

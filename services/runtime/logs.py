@@ -8,11 +8,15 @@ from typing import Any, Final, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
 
+from services.runtime.spans import current
+
 LOGGER: Final = "telemetry"
 
 
 class _Formatter(JsonFormatter):
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        if (span := current()) is not None:
+            log_data |= {"trace_id": span.trace_id, "span_id": span.span_id}
         # The encoder would write a bare NaN, which no JSON reader takes.
         return {name: _json_safe(value) for name, value in log_data.items()}
 

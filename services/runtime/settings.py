@@ -88,6 +88,19 @@ class Settings:
     log_level: str = setting(
         "INFO", "Least severe log line that is written", choices=("DEBUG", "INFO", "WARNING", "ERROR")
     )
+    trace_sample_ratio: float = setting(
+        0.01,
+        "Share of batches that are traced, 0 to 1, where OTEL_ variables switch traces on; "
+        "errors and dead letters always are",
+        least=0,
+        most=1,
+    )
+    trace_spans_per_second: float = setting(
+        200.0,
+        "Spans a second that a process makes of what was sampled; errors and dead letters come on top. "
+        "0: no limit",
+        least=0,
+    )
     kpis: Mapping[str, Kpi] = field(default_factory=dict, metadata={"derived": True})
 
     @property

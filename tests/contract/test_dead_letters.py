@@ -18,6 +18,8 @@ from services.consumer.dead_letters.stream import DeadLetterStream
 from services.consumer.entry import Dead
 from services.contract.event import Rejection
 from services.contract.streams import StreamKeys
+from services.contract.trace_context import TraceContext
+from services.runtime.spans import set_current
 
 FAILED_AT = 1_800_000_000.25
 
@@ -76,6 +78,18 @@ def lasting_box(
         yield one
 
 
+def test_a_letter_of_an_event_without_a_trace_names_that_of_its_batch(box: Box) -> None:
+    """So that it leads to what was tried."""
+    batch = TraceContext("12" * 16, "34" * 8, is_sampled=True)
+    set_current(batch)
+    box.put([dead(1)])
+    set_current(None)
+    box.put([dead(2)])
+    with_trace, without = box.read()
+    assert with_trace.context == batch
+    assert (without.trace_id, without.span_id, without.context) == (None, None, None)
+
+
 def test_a_letter_tells_everything_about_its_entry(box: Box) -> None:
     """Entry, reason, attempts, deliveries, time, consumer and trace are in the letter."""
     fields = event_fields(1, value="hot", traceparent=f"00-{'ab' * 16}-{'cd' * 8}-01")
@@ -93,6 +107,7 @@ def test_a_letter_tells_everything_about_its_entry(box: Box) -> None:
         deliveries=3,
         consumer="consumer-1",
         trace_id="ab" * 16,
+        span_id="cd" * 8,
     )
 
 

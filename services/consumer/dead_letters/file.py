@@ -21,6 +21,7 @@ from typing import Any, Final
 from services.consumer.dead_letters.letter import DeadLetter, dead_letter, parse_letter
 from services.consumer.entry import Dead
 from services.consumer.errors import DeadLettersUnavailable
+from services.runtime.spans import current
 
 _APPEND: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
@@ -39,7 +40,8 @@ class DeadLetterFile:
     def put(self, dead: Sequence[Dead]) -> None:
         """Keep dead letters, durable on return. Raises DeadLettersUnavailable."""
         failed_at = self._now()
-        lines = [dead_letter(one, failed_at, self._consumer).to_json() for one in dead]
+        batch = current()
+        lines = [dead_letter(one, failed_at, self._consumer, batch).to_json() for one in dead]
         try:
             with self._locked():
                 _append(self._path, lines)

@@ -7,15 +7,13 @@ received can always be told from the letter, byte by byte.
 
 import base64
 import json
-import re
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any
 
 from services.consumer.entry import Dead
+from services.contract.trace_context import TraceContext, context_of, parse
 
 Json = str | dict[str, str]
-
-_TRACE_ID: Final = re.compile("[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +32,9 @@ class DeadLetter:
     deliveries: int
     consumer: str
     trace_id: str | None
-    """From the event's traceparent, 32 hex digits; None where it has none."""
+    """From the event's traceparent, else of the batch that it died in, 32 hex digits; None without either."""
+    span_id: str | None = None
+    """The span of that trace that `trace_id` was taken from, 16 hex digits."""
 
     def to_json(self) -> str:
         """Write it as one line."""
@@ -46,15 +46,21 @@ class DeadLetter:
         pairs = self.event.items() if isinstance(self.event, dict) else self.event
         return [_bytes(part) for pair in pairs for part in pair]
 
+    @property
+    def context(self) -> TraceContext | None:
+        """The span that the letter names; None where it names none, or a letter of old none whole."""
+        return parse(f"00-{self.trace_id}-{self.span_id}-01".encode())
+
     def text(self, name: str) -> str | None:
         """Read a field of the event, the first of that name; None where it is missing or no text."""
         pairs = self.event.items() if isinstance(self.event, dict) else self.event
         return next((value for key, value in pairs if key == name and isinstance(value, str)), None)
 
 
-def dead_letter(dead: Dead, failed_at: float, consumer: str) -> DeadLetter:
-    """Write the letter of a dead entry."""
+def dead_letter(dead: Dead, failed_at: float, consumer: str, batch: TraceContext | None = None) -> DeadLetter:
+    """Write the letter of a dead entry. `batch`: the span that stands for a trace of its own."""
     entry, rejection, attempts = dead
+    context = context_of(entry.fields) or batch
     names, values = entry.fields[::2], entry.fields[1::2]
     texts = [_json(name) for name in names]
     plain = [name for name in texts if isinstance(name, str)]
@@ -70,7 +76,8 @@ def dead_letter(dead: Dead, failed_at: float, consumer: str) -> DeadLetter:
         attempts=attempts,
         deliveries=entry.deliveries,
         consumer=consumer,
-        trace_id=_trace_id(names, values),
+        trace_id=None if context is None else context.trace_id,
+        span_id=None if context is None else context.span_id,
     )
 
 
@@ -95,11 +102,3 @@ def _json(raw: bytes) -> Json:
 
 def _bytes(value: Json) -> bytes:
     return value.encode() if isinstance(value, str) else base64.b64decode(value["base64"])
-
-
-def _trace_id(names: list[bytes], values: list[bytes]) -> str | None:
-    for name, value in zip(names, values, strict=False):
-        if name == b"traceparent":
-            match = _TRACE_ID.fullmatch(value.decode(errors="replace"))
-            return match[1] if match else None
-    return None

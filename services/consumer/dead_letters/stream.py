@@ -18,6 +18,7 @@ from services.consumer.entry import Dead
 from services.consumer.errors import DeadLettersUnavailable
 from services.contract.streams import StreamKeys
 from services.runtime.connection import error_kind
+from services.runtime.spans import current
 
 _PAGE: Final = 1000
 
@@ -39,8 +40,10 @@ class DeadLetterStream:
         """Keep dead letters, durable on return. Raises DeadLettersUnavailable."""
         failed_at = self._now()
         pipeline = self._client.pipeline(transaction=True)
+        batch = current()
         for one in dead:
-            pipeline.xadd(self._stream, {"letter": dead_letter(one, failed_at, self._consumer).to_json()})
+            letter = dead_letter(one, failed_at, self._consumer, batch)
+            pipeline.xadd(self._stream, {"letter": letter.to_json()})
         try:
             pipeline.execute()
         except redis.RedisError as error:

@@ -5,11 +5,11 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import redis
-from fakes import FakeClock
+from fakes import FakeClock, FakeSpans
 from samples import KPIS, event_fields, flat, id_of
 from servers import Server
 from telemetry_cli import json_lines, telemetry
@@ -22,13 +22,16 @@ from services.consumer.persist import Persist
 from services.consumer.sinks.sqlite import SQLiteSink
 from services.consumer.source import RedisSource
 from services.contract.streams import StreamKeys
+from services.contract.trace_context import TraceContext
 from services.ops.doors import Server as Door
 from services.ops.letters import LetterStore
 from services.ops.replay import Mending, replay
+from services.ops.replay_traces import ReplayTraces
 from services.runtime.health import Health
 from services.runtime.logs import build_logger
 from services.runtime.metrics import Metrics
 from services.runtime.settings import ConsumerSettings
+from services.runtime.spans import set_current
 
 KEYS = StreamKeys()
 
@@ -195,6 +198,40 @@ def test_an_interruption_repeats_no_more_than_a_chunk(
     assert pipeline.replay("--set", "value=1", "--yes").stdout == "replayed 3\n"
     pipeline.consume()
     assert pipeline.rows() == [(id_of(number), 1.0) for number in range(1, 6)]
+
+
+def test_a_replay_has_a_span_that_links_to_where_each_letter_died(pipeline: Pipeline) -> None:
+    """In the trace that its event came with, or in that of the batch; an event's own context stays."""
+    theirs = TraceContext("ab" * 16, "cd" * 8, is_sampled=True)
+    batch = TraceContext("12" * 16, "34" * 8, is_sampled=True)
+    set_current(batch)
+    ids = [
+        pipeline.publish(event_fields(1, value="-1", traceparent=theirs.traceparent)),
+        pipeline.publish(event_fields(2, value="-1")),
+    ]
+    pipeline.consume()
+    set_current(None)
+    pipeline.client.delete(KEYS.stream)
+    spans = FakeSpans()
+    settings = ConsumerSettings(kpis=KPIS)
+    door: Any = _Door(pipeline.client, pipeline.letters, settings)
+    replay(door, ids, Mending({"value": "1"}), 2e9, ReplayTraces(spans, KEYS.stream))
+    span = spans.one("send telemetry_stream")
+    assert (span.kind, span.attributes["messaging.batch.message_count"]) == ("producer", 2)
+    assert [link.context for link in span.links] == [theirs, batch]
+    assert [link.attributes["messaging.message.id"] for link in span.links] == ids
+    found: Any = pipeline.client.xrange(KEYS.stream)
+    assert [fields[b"traceparent"].decode() for _, fields in found] == [
+        theirs.traceparent, span.context.traceparent,
+    ]  # fmt: skip
+
+
+class _Door(NamedTuple):
+    """What a replay needs of a server."""
+
+    client: redis.Redis
+    letters: LetterStore
+    settings: ConsumerSettings
 
 
 class _Breaking:

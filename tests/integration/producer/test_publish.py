@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 import redis
+from fakes import FakeSpans
 from integration.producer.parts import KEYS, Bench, entries, sequences
 from samples import KPIS
 from servers import LocalServer, Server
@@ -15,11 +16,12 @@ from servers import LocalServer, Server
 from services.contract.ids import MAX_SEQUENCE
 from services.producer.generate import Generator
 from services.producer.loop import Loop
-from services.producer.outgoing import Batch, Outgoing, Position, flat
+from services.producer.outgoing import FIELD_NAMES, Batch, Outgoing, Position, flat
 from services.producer.pace import Pacer
 from services.producer.publish import Limits
 from services.producer.runs import Run, draw_name, open_run, take_over
 from services.producer.server import ServerRefuses, Stopped
+from services.producer.traces import SendTraces
 
 
 @pytest.fixture
@@ -248,3 +250,30 @@ def test_a_run_without_numbers_left_is_followed_by_another(client: redis.Redis) 
     assert sequences(client, bench.run.name) == list(range(MAX_SEQUENCE - 4, MAX_SEQUENCE + 1))
     assert sequences(client, bench.publisher.run.name) == [1, 2, 3, 4, 5]
     assert loop.totals.published == 10
+
+
+def test_a_drawn_batch_carries_its_context_in_every_entry(client: redis.Redis) -> None:
+    """In ordinary events, in odd ones and in repeated ones; an event's own context stays."""
+    bench = Bench(client)
+    spans = FakeSpans()
+    bench.patience.traces = SendTraces(spans, bench.clock, stream=KEYS.stream, ratio=1.0)
+    theirs = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    first = bench.event()
+    odd = Outgoing([*flat(bench.event().fields), "extra", b"\xff"], 2, is_plain=False)
+    traced = Outgoing([*flat(bench.event().fields), "traceparent", theirs], 3, is_plain=False)
+    bench.publisher.publish(Batch([first, first._replace(is_duplicate=True), odd, traced, bench.event()]))
+    ours = spans.spans[0].context.traceparent
+    found = [entry[b"traceparent"].decode() for entry in entries(client)]
+    assert found == [ours, ours, ours, theirs, ours]
+    assert spans.spans[0].attributes["messaging.batch.message_count"] == 5
+    assert [list(entry)[:6] for entry in entries(client)] == [
+        [name.encode() for name in FIELD_NAMES] for _ in range(5)
+    ]
+
+
+def test_a_batch_that_was_not_drawn_is_published_as_without_tracing(client: redis.Redis) -> None:
+    """Not a byte more."""
+    bench = Bench(client)
+    bench.patience.traces = SendTraces(FakeSpans(), bench.clock, stream=KEYS.stream, ratio=0.0)
+    bench.publisher.publish(bench.batch(3))
+    assert [len(entry) for entry in entries(client)] == [6, 6, 6]

@@ -1,14 +1,17 @@
 """The law: every entry is stored, dead-lettered or left pending, and none is acked before it is durable."""
 
 import functools
+import itertools
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from fakes import FakeClock, FakeDeadLetters, FakeSink, FakeSource, FakeStream, NoUpkeep
 from hypothesis import example, given
 from hypothesis import strategies as st
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from samples import KPIS, event_fields, id_of
 
 from services.consumer.batch import Outcome, Rules, run_batch
@@ -17,10 +20,13 @@ from services.consumer.entry import Entry
 from services.consumer.errors import BreakerOpen, SourceUnavailable
 from services.consumer.persist import Persist
 from services.consumer.report import Reporter
+from services.consumer.traces import NO_TRACES, BatchTraces, Traces
 from services.consumer.worker import Worker
 from services.contract.event import Event
 from services.runtime.health import Health
 from services.runtime.metrics import Metrics
+from services.runtime.spans import Spans
+from services.runtime.tracing import OTelSpans
 
 LOGGER = logging.getLogger("test.law")
 GUILTY = {
@@ -44,19 +50,28 @@ class Plan:
     stops: list[int]
 
 
-def publish(stream: FakeStream, entries: Sequence[tuple[str, int]]) -> dict[bytes, str]:
-    """Publish the planned entries; name for each guilty one the reason that it has to get."""
+def publish(
+    stream: FakeStream, entries: Sequence[tuple[str, int]], traces: Sequence[list[bytes]] = ()
+) -> dict[bytes, str]:
+    """Publish the planned entries; name for each guilty one the reason that it has to get.
+
+    `traces` are the trace contexts of entries, in turn.
+    """
+    turns = itertools.cycle(traces or [[]])
+    write = stream.publish
     reasons: dict[bytes, str] = {}
     contents: dict[int, str] = {}
     for kind, number in entries:
+        trace = next(turns)
         if kind in GUILTY:
-            reasons[stream.publish(GUILTY[kind])] = kind
+            reasons[write([*GUILTY[kind], *trace])] = kind
         elif kind == POISON:
             # Ids of its own: a sink that refuses a row never gets to compare it.
-            reasons[stream.publish(event_fields(1000 + number, device_id=POISON))] = "refused_by_sink"
+            fields = event_fields(1000 + number, device_id=POISON)
+            reasons[write([*fields, *trace])] = "refused_by_sink"
         else:
             value = "2.0" if kind == "other" else "1.0"
-            entry_id = stream.publish(event_fields(number, value=value))
+            entry_id = write([*event_fields(number, value=value), *trace])
             if contents.setdefault(number, value) != value:
                 reasons[entry_id] = "conflict"
     return reasons
@@ -90,10 +105,14 @@ plans = st.builds(
 class World:
     """A stream, a sink and dead letters that outlive their consumers, watched for the law."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(
+        self, plan: Plan, traces: Sequence[list[bytes]] = (), spans: Spans | None = None, ratio: float = 0.0
+    ) -> None:
         self.plan = plan
+        self.spans = spans
+        self.ratio = ratio
         self.stream = FakeStream()
-        self.guilty = publish(self.stream, plan.entries)
+        self.guilty = publish(self.stream, plan.entries, traces)
         self.sink = FakeSink()
         self.sink.refuses = is_poison
         self.sink.outages = list(plan.outages)
@@ -121,7 +140,12 @@ class World:
         source.failures = list(failures)
         source.on_ack = self.check_durable
         source.on_empty = clock.stop
-        persist = Persist(self.sink, self.dead_letters, 3, 0.5, clock, health, self.metrics, LOGGER)
+        traces: Traces = (
+            NO_TRACES
+            if self.spans is None
+            else BatchTraces(self.spans, clock, stream="s", group="g", consumer="c", ratio=self.ratio)
+        )
+        persist = Persist(self.sink, self.dead_letters, 3, 0.5, clock, health, self.metrics, LOGGER, traces)
         settle = functools.partial(
             run_batch,
             source=source,
@@ -129,6 +153,7 @@ class World:
             persist=persist,
             breaker=Breaker(breaker),
             now=clock.now,
+            stages=traces,
         )
 
         def remember(entries: Sequence[Entry]) -> Outcome:
@@ -149,6 +174,7 @@ class World:
             self.metrics,
             LOGGER,
             str,
+            traces,
         ).run()
         return clock
 
@@ -193,6 +219,49 @@ def test_the_law_holds_whatever_fails(plan: Plan) -> None:
     assert set(world.sink.rows) == {id_of(number) for number in innocent}
     assert len(world.sink.inserts) == len(set(world.sink.inserts))
     assert len(world.stream.acked) == len(set(world.stream.acked)) == len(plan.entries)
+
+
+TRACES = [
+    [],
+    [b"traceparent", b"00-" + b"ab" * 16 + b"-" + b"cd" * 8 + b"-01"],
+    [b"traceparent", b"00-" + b"ab" * 16 + b"-" + b"cd" * 8 + b"-00", b"tracestate", b"a=1"],
+    [b"traceparent", b"00-" + b"0" * 32 + b"-" + b"cd" * 8 + b"-01"],
+    [b"traceparent", b"00-" + b"12" * 16 + b"-" + b"34" * 8 + b"-01", b"tracestate", b",,=\x7f"],
+    [b"traceparent", b"\xff\xfe", b"tracestate", b"\xff"],
+    [b"traceparent", b""],
+    [b"tracestate", b"a=1"],
+]
+
+
+@given(
+    plans,
+    st.lists(st.sampled_from(TRACES), max_size=5),
+    st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_tracing_never_changes_an_outcome(plan: Plan, traces: list[list[bytes]], ratio: float) -> None:
+    """Whatever fails, and whatever stands in the trace fields: with tracing all ends as it does without."""
+    exporter = InMemorySpanExporter()
+    spans = OTelSpans(exporter, Resource.get_empty(), LOGGER)
+    worlds = [World(plan, traces), World(plan, traces, spans, ratio)]
+    for world in worlds:
+        failures = iter(plan.source_failures)
+        for stop_after in [*plan.stops, *[None] * 10]:
+            world.consume(next(failures, []), stop_after)
+        world.check_metrics()
+    without, with_traces = worlds
+    assert with_traces.sink.rows == without.sink.rows
+    assert with_traces.sink.inserts == without.sink.inserts
+    assert with_traces.stream.acked == without.stream.acked
+    assert with_traces.outcomes == without.outcomes
+    letters = [
+        [replace(letter, trace_id=None, span_id=None) for letter in world.dead_letters.read()]
+        for world in worlds
+    ]
+    assert letters[0] == letters[1]
+    assert all(letter.context for letter in with_traces.dead_letters.read()), "a letter names no span"
+    spans.close()
+    if letters[1]:
+        assert exporter.get_finished_spans(), "a batch with dead letters has no span"
 
 
 @given(plans)

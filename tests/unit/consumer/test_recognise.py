@@ -17,6 +17,21 @@ odd_values = st.one_of(
     st.sampled_from(["\u2028".encode(), "٣".encode(), id_of(1).upper().encode()]),
 )
 
+TRACEPARENT = b"00-" + b"ab" * 16 + b"-" + b"cd" * 8 + b"-01"
+traces: list[list[bytes]] = [
+    [],
+    [b"traceparent", TRACEPARENT],
+    [b"traceparent", TRACEPARENT, b"tracestate", b"a=1,b=2"],
+    [b"traceparent", TRACEPARENT, b"tracestate", b"\xff"],
+    [b"traceparent", TRACEPARENT, b"tracestate", b"a\tb"],
+    [b"traceparent", b"nonsense"],
+    [b"tracestate", b"a=1"],
+    [b"traceparent\t" + TRACEPARENT + b"\ttracestate", b"a=1"],
+    [b"traceparent\t" + TRACEPARENT],
+    [b"traceparent", TRACEPARENT, b"traceparent", TRACEPARENT],
+]
+"""What may stand behind the six fields; some of it looks like another when it is joined by tabs."""
+
 
 @st.composite
 def nearly_ordinary(draw: st.DrawFn) -> list[bytes]:
@@ -24,6 +39,7 @@ def nearly_ordinary(draw: st.DrawFn) -> list[bytes]:
     fields = event_fields(draw(st.integers(1, 5)))
     for position in draw(st.lists(st.integers(0, 11), max_size=2)):
         fields[position] = draw(odd_values)
+    fields += draw(st.sampled_from(traces))
     if draw(st.booleans()):
         return fields
     cut = draw(st.integers(0, 6)) * 2
@@ -45,6 +61,8 @@ def carefully(fields: list[bytes]) -> Event | None:
 @example([event_fields(1, zone="a\nb"), event_fields(2)])
 @example([[b"event_id\t" + id_of(1).encode(), b"x"], event_fields(2)])
 @example([[b"", b""], [b"\n", b""]])
+@example([event_fields(1, value=b"1\ttraceparent\t" + TRACEPARENT)])
+@example([event_fields(1, value=b"1\ttraceparent"), [*event_fields(2), *traces[1]]])
 def test_what_is_recognised_is_what_the_rules_say(entries: list[list[bytes]]) -> None:
     """Each entry is in one of the two lists, in order; a recognised event is the one the rules make."""
     given_entries = [entry(number, fields) for number, fields in enumerate(entries)]
@@ -61,6 +79,14 @@ def test_ordinary_entries_are_recognised() -> None:
     valid, odd = recognise([entry(number) for number in range(1, 200)], KPIS, NOW)
     assert (len(valid), odd) == (199, [])
     assert recognise([], KPIS, NOW) == ([], [])
+
+
+def test_entries_with_a_trace_context_are_recognised_among_those_without() -> None:
+    """What a tracing producer writes takes the short cut too, with a state and without."""
+    entries = [entry(number, event_fields(number) + traces[number % 3]) for number in range(1, 200)]
+    valid, odd = recognise(entries, KPIS, NOW)
+    assert (len(valid), odd) == (199, [])
+    assert {event for _, event in valid} == {carefully(one.fields) for one in entries}
 
 
 def test_an_event_of_the_future_is_left_to_the_careful_way() -> None:

@@ -241,3 +241,32 @@ def test_a_grown_file_is_the_same_and_another_is_not(tmp_path: Path) -> None:
     path.write_bytes(b"other\nsecond\n")
     with pytest.raises(SourceUnusable, match="not the file"):
         check_same(path, known, 6)
+
+
+TRACEPARENT = f"00-{'ab' * 16}-{'cd' * 8}-01"
+RECORD = {"device_id": "d", "zone": "z", "ts": "1", "kpi": "humidity", "value": "1"}
+
+
+def test_a_records_own_trace_context_is_published_with_it() -> None:
+    """Behind the six fields; records without one stay as they are."""
+    records = [RECORD | {"traceparent": TRACEPARENT, "tracestate": "a=1"}, RECORD, RECORD | {"tp": "x"}]
+    data = "".join(json.dumps(record) + "\n" for record in records).encode()
+    traced, plain, other = events(reader(data, "jsonl"))
+    assert not traced.is_plain
+    assert traced.fields[-4:] == ["traceparent", TRACEPARENT, "tracestate", "a=1"]
+    assert plain.is_plain
+    assert other.is_plain
+    (mapped,) = events(reader(data.splitlines()[2], "jsonl", Mapped(columns={"traceparent": "tp"})))
+    assert mapped.fields[-2:] == ["traceparent", "x"]
+
+
+def test_an_empty_trace_column_is_no_context(caplog: pytest.LogCaptureFixture) -> None:
+    """As a CSV file has it where a record was not traced; and the columns are none that nobody publishes."""
+    data = (
+        HEADER.replace(b"\n", b",traceparent,tracestate\n") + b"d,z,1,humidity,1,,\nd,z,1,humidity,1,,a=1\n"
+    )
+    LOGGER.propagate = True
+    found = events(reader(data, "csv"))
+    LOGGER.propagate = False
+    assert [event.is_plain for event in found] == [True, True]
+    assert caplog.records == []

@@ -1,0 +1,84 @@
+"""Which variables switch traces on, and that nothing is loaded where none does."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.runtime.otel_switch import is_wanted, open_spans
+from services.runtime.settings import SettingsInvalid, Sources
+
+ROOT = Path(__file__).parents[3]
+ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
+
+
+def _sources(environment: dict[str, str], file: dict[str, str] | None = None) -> Sources:
+    return Sources({}, environment, file or {})
+
+
+@pytest.mark.parametrize(
+    ("environment", "wanted"),
+    [
+        ({}, False),
+        (ENDPOINT, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:4318/v1/traces"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, False),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, True),
+        ({**ENDPOINT, "OTEL_TRACES_EXPORTER": "none"}, False),
+        ({**ENDPOINT, "OTEL_TRACES_EXPORTER": " OTLP "}, True),
+        ({**ENDPOINT, "OTEL_SDK_DISABLED": "true"}, False),
+        ({**ENDPOINT, "OTEL_SDK_DISABLED": "True", "OTEL_TRACES_EXPORTER": "otlp"}, False),
+        ({**ENDPOINT, "OTEL_SDK_DISABLED": "false"}, True),
+        ({"OTEL_SERVICE_NAME": "x", "OTEL_RESOURCE_ATTRIBUTES": "a=b"}, False),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://127.0.0.1:4318"}, False),
+    ],
+)
+def test_the_standard_variables_switch_traces_on(environment: dict[str, str], wanted: bool) -> None:
+    """As docs/tracing.md says, in the environment and in `.env` alike."""
+    assert is_wanted(_sources(environment)) == wanted
+    assert is_wanted(_sources({}, environment)) == wanted
+
+
+def test_an_exporter_that_we_dont_have_is_refused() -> None:
+    """Rather than not tracing in silence."""
+    with pytest.raises(SettingsInvalid, match="OTEL_TRACES_EXPORTER=zipkin: one of otlp, none"):
+        is_wanted(_sources({"OTEL_TRACES_EXPORTER": "zipkin"}))
+
+
+def test_a_protocol_that_we_dont_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With those that there are."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")
+    with pytest.raises(SettingsInvalid, match="OTEL_EXPORTER_OTLP_PROTOCOL=http/json: one of http/protobuf"):
+        open_spans("telemetry-consumer", "c", _sources(ENDPOINT), logging.getLogger("test.switch"))
+
+
+def test_the_sdk_sees_what_stands_in_the_env_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the environment, where an empty text counts as not set."""
+    file = {**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json", "OTEL_SERVICE_NAME": "theirs"}
+    for name in file:
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "stronger")
+    with pytest.raises(SettingsInvalid, match="OTEL_EXPORTER_OTLP_PROTOCOL=http/json"):
+        open_spans("x", "y", _sources({}, file), logging.getLogger("test.switch"))
+    assert os.environ["OTEL_SERVICE_NAME"] == "stronger"
+    assert os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] == ENDPOINT["OTEL_EXPORTER_OTLP_ENDPOINT"]
+
+
+@pytest.mark.parametrize("service", ["producer", "consumer"])
+def test_without_the_variables_we_import_nothing_of_opentelemetry(service: str) -> None:
+    """Where redis-py does, it is its own doing: it is made to find nothing."""
+    # None stands for a module that is not there, so that whoever imports it all the same fails.
+    script = f"""
+import sys
+sys.modules["opentelemetry"] = None
+import services.{service}.__main__
+from services.runtime.otel_switch import open_spans
+from services.runtime.settings import Sources
+assert open_spans("x", "y", Sources({{}}, {{}}, {{}}), None) is None
+assert "services.runtime.tracing" not in sys.modules
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=60)
