@@ -16,6 +16,7 @@ Memory: one byte for each numbered event; ids that aren't numbered go to a tempo
 """
 
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -31,6 +32,7 @@ from services.consumer.sinks.sqlite_rows import SinkAbsent, SQLiteRows
 from services.contract.ids import CANONICAL, id_pattern, numbered
 from services.contract.streams import StreamKeys
 from services.ops.doors import Server, open_server
+from services.ops.failures import CommandFailed
 from services.ops.output import AsJson, Column, Table, choose_style, number, show_document
 from services.runtime.backlog import id_parts, read_backlog
 from services.runtime.connection import connect
@@ -45,6 +47,8 @@ STORED: Final = 5
 """Where an event is. The later places win: a replayed dead letter that is stored counts as stored."""
 
 _PAGE: Final = 2000
+_LOOK_S: Final = 0.2
+"""Time between two looks whether the consumers have caught up, with --wait."""
 _IDS_A_CHUNK: Final = 10_000
 _FARTHEST_BEYOND: Final = 10_000_000
 """How far beyond a run's recorded number an id is believed: further, it is somebody else's id."""
@@ -412,17 +416,39 @@ def _note(result: Audit) -> None:
 def audit_command(
     as_json: AsJson = False,
     show: Annotated[int, typer.Option(min=0, help="How many missing events are named, for each run.")] = 20,
+    wait: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="First wait until what is published is settled.")
+    ] = 0.0,
 ) -> None:
     """Prove that no published event is missing.
 
-    Exit code 1 if any is; each is named.
+    Exit code 1 if any is; each is named. With --wait, also if the consumers need longer than that for what
+    was published when the command began.
     """
     sources = read_sources()
     with open_server(load(ConsumerSettings, sources), sources) as server:
+        is_settled = wait == 0 or settle(server, wait)
         result = prove(server.settings, show)
     show_audit(result, as_json=as_json)
+    if not is_settled:
+        raise CommandFailed(f"after {wait:g} s, events that were published before it are still not settled")
     if result.total.missing:
         raise typer.Exit(1)
+
+
+def settle(server: Server, at_most_s: float) -> bool:
+    """Wait until all that is in the stream now is acknowledged; gives False when that takes too long."""
+    deadline = time.monotonic() + at_most_s
+    newest: str | None = None
+    while True:
+        backlog = read_backlog(server.client, server.settings.keys)
+        if backlog is not None:
+            newest = backlog.last_generated_id if newest is None else newest
+            if backlog.is_settled_up_to(newest):
+                return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_LOOK_S)
 
 
 def prove(settings: ConsumerSettings, show: int = 20) -> Audit:

@@ -18,12 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from services.ops.child import start_child
-from services.runtime.settings import Settings, Sources
-
-S = TypeVar("S", bound=Settings)
+from services.runtime.settings import ConsumerSettings, Sources
 
 _LOOPBACK: Final = "127.0.0.1"
 _ANSWER_TIMEOUT_S: Final = 5.0
@@ -41,13 +39,13 @@ def is_external(sources: Sources) -> bool:
 
 
 @contextmanager
-def reachable(settings: S, sources: Sources) -> Iterator[S]:
+def reachable(settings: ConsumerSettings, sources: Sources) -> Iterator[ConsumerSettings]:
     """Give settings that lead to a server, our own one started for the time being if need be.
 
     Raises ServerUnavailable.
     """
     if is_external(sources):
-        yield settings
+        yield settings.as_operator()
         return
     folder = settings.data_dir.absolute() / "redis"
     port = _running(folder)

@@ -37,7 +37,15 @@ class Backlog:
     pending: int
     oldest_pending_id: str | None
     last_delivered_id: str
+    last_generated_id: str
+    """Of the newest entry that the stream has had."""
     consumers: tuple[ConsumerState, ...] = ()
+
+    def is_settled_up_to(self, entry_id: str) -> bool:
+        """Tell whether this entry and all before it were delivered and acknowledged."""
+        wanted = id_parts(entry_id)
+        is_delivered = id_parts(self.last_delivered_id) >= wanted
+        return is_delivered and (self.oldest_pending_id is None or id_parts(self.oldest_pending_id) > wanted)
 
     def oldest_pending_age_s(self, now: float) -> float:
         """Tell how long ago the oldest pending entry was published, in seconds; 0 without one."""
@@ -71,6 +79,7 @@ def read_backlog(client: redis.Redis, keys: StreamKeys) -> Backlog | None:
         pending=int(pending["pending"]),
         oldest_pending_id=pending["min"].decode() if pending["min"] else None,
         last_delivered_id=last_delivered,
+        last_generated_id=stream["last-generated-id"].decode(),
         consumers=tuple(
             ConsumerState(one["name"].decode(), int(one["pending"]), int(one["idle"])) for one in consumers
         ),

@@ -126,7 +126,8 @@ def explain(error: BaseException, settings: Settings) -> str:
             f"{where} refuses the password or user: {text} "
             "(REDIS_USERNAME, REDIS_PASSWORD, REDIS_PASSWORD_FILE)"
         )
-    if isinstance(error, redis.exceptions.NoPermissionError):
+    # Redis 7.0 has no code of its own for a right that a script lacks.
+    if isinstance(error, redis.exceptions.NoPermissionError) or text.startswith("ACL failure in script"):
         return f"{where} lacks a right for this user: {text}"
     if isinstance(error, redis.TimeoutError):
         return f"{where} does not answer: {text}"

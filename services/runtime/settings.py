@@ -10,9 +10,9 @@ import math
 import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Any, Final, Literal, Self, TypeVar, cast
 
 from services.contract import kpis as kpi_files
 from services.contract.kpis import Kpi, KpisInvalid
@@ -176,6 +176,11 @@ class ConsumerSettings(Settings):
     consumer_name: str = setting(
         "", "Name in the group; no two may share one. Empty: host name and process id"
     )
+    operator_redis_username: str = setting("", "ACL user of the `telemetry` command; empty: the default user")
+    operator_redis_password_file: str = setting(
+        "",
+        "File with the password of that user; empty: the command is the same user as the service",
+    )
     max_retries: int = setting(3, "Times a failing write is tried again", least=0, most=100)
     retry_backoff_s: float = setting(0.5, "Pause before retry n is n times this, in seconds", least=0)
     max_deliveries: int = setting(
@@ -222,6 +227,17 @@ class ConsumerSettings(Settings):
         # The process id keeps two on one host apart; in a container it is 1, so a restarted
         # container finds its own pending entries again.
         return self.consumer_name or f"{socket.gethostname()}-{os.getpid()}"
+
+    def as_operator(self) -> Self:
+        """Give the settings of the `telemetry` command, which may be another user than the service."""
+        if not self.operator_redis_password_file:
+            return self
+        return replace(
+            self,
+            redis_username=self.operator_redis_username,
+            redis_password="",
+            redis_password_file=self.operator_redis_password_file,
+        )
 
     @property
     def longest_batch_s(self) -> float:
