@@ -232,3 +232,27 @@ def test_paths_and_keys_follow_the_settings() -> None:
     assert (settings.database, settings.dead_letter_file) == (Path("/d/telemetry.db"), Path("/d/dlq.jsonl"))
     assert (settings.keys.stream, settings.keys.group, settings.name) == ("s", "g", "c")
     assert consumer().name != consumer(CONSUMER_NAME="x").name
+
+
+def test_the_command_may_be_another_user_than_the_service(tmp_path: Path) -> None:
+    """OPERATOR_ settings stand for user and password; the service's own password is not kept."""
+    password = tmp_path / "password"
+    sources = Sources(
+        {},
+        {
+            "REDIS_USERNAME": "consumer",
+            "REDIS_PASSWORD": "secret",
+            "OPERATOR_REDIS_USERNAME": "operator",
+            "OPERATOR_REDIS_PASSWORD_FILE": str(password),
+        },
+        {},
+    )
+    operator = load(ConsumerSettings, sources).as_operator()
+    assert (operator.redis_username, operator.redis_password) == ("operator", "")
+    assert operator.redis_password_file == str(password)
+
+
+def test_without_an_operator_the_command_is_the_same_user() -> None:
+    """Nothing changes."""
+    settings = load(ConsumerSettings, Sources({}, {"REDIS_USERNAME": "consumer"}, {}))
+    assert settings.as_operator() is settings

@@ -1,0 +1,55 @@
+"""`telemetry audit --wait` on real servers."""
+
+import json
+import threading
+from contextlib import closing
+from typing import Any
+
+import pytest
+from samples import event_fields
+from servers import LocalServer, Server
+from telemetry_cli import telemetry
+
+from services.contract.streams import StreamKeys
+
+KEYS = StreamKeys()
+
+
+def _at(server: Server | LocalServer) -> dict[str, str]:
+    return {"REDIS_HOST": server.host, "REDIS_PORT": str(server.port)}
+
+
+def _deliver(client: Any, entries: int) -> list[bytes]:
+    for number in range(1, entries + 1):
+        client.execute_command("XADD", KEYS.stream, "*", *event_fields(number))
+    client.xgroup_create(KEYS.stream, KEYS.group, "0")
+    reply: Any = client.xreadgroup(KEYS.group, "consumer-1", {KEYS.stream: ">"})
+    return [entry_id for entry_id, _ in reply[0][1]]
+
+
+def test_what_is_never_settled_ends_the_waiting_with_an_error(server: Server) -> None:
+    """The audit is shown all the same, and a line says what it waited for."""
+    with closing(server.client()) as client:
+        _deliver(client, 2)
+    result = telemetry("audit", "--wait", "0.1", "--json", **_at(server))
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["missing"] == 0
+    assert "after 0.1 s, events that were published before it are still not settled" in result.stderr
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_the_audit_comes_when_what_was_published_before_is_acknowledged(server: Server, more: int) -> None:
+    """What is published meanwhile is not waited for."""
+    with closing(server.client()) as client:
+        entries = _deliver(client, 3)
+
+        def settle() -> None:
+            for number in range(more):
+                client.execute_command("XADD", KEYS.stream, "*", *event_fields(10 + number))
+            client.xack(KEYS.stream, KEYS.group, *entries)
+
+        later = threading.Timer(0.3, settle)
+        later.start()
+        result = telemetry("audit", "--wait", "30", "--json", **_at(server))
+        later.join()
+    assert result.exit_code == 0, result.output
