@@ -15,33 +15,27 @@
 
 {{/* Takes a dict of `root`, and `component` where there is one. These never change in a release. */}}
 {{- define "telemetry.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "telemetry.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ include "telemetry.name" .root | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- with .component }}
 app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- end -}}
 
+{{/* All labels: beside `root` and `component`, `labels` of one's own. Each is there once, and selectors' stand above all. */}}
 {{- define "telemetry.labels" -}}
-helm.sh/chart: {{ include "telemetry.chart" .root }}
-{{ include "telemetry.selectorLabels" . }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: telemetry-pipeline
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $own := include "telemetry.selectorLabels" . | fromYaml -}}
+{{- $chart := dict "helm.sh/chart" (include "telemetry.chart" .root) "app.kubernetes.io/version" .root.Chart.AppVersion
+    "app.kubernetes.io/part-of" "telemetry-pipeline" "app.kubernetes.io/managed-by" .root.Release.Service -}}
+{{- merge (dict) $own (default (dict) .labels) .root.Values.commonLabels $chart | toYaml -}}
 {{- end -}}
 
 {{/* The head of an object: a dict of `root`, `name`, and, where there are any, `component`, `labels`, `annotations`. */}}
 {{- define "telemetry.metadata" -}}
-name: {{ .name }}
-namespace: {{ .root.Release.Namespace }}
+name: {{ .name | quote }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- include "telemetry.labels" . | nindent 2 }}
-  {{- with .labels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
 {{- with merge (dict) (default (dict) .annotations) .root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}

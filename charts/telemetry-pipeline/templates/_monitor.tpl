@@ -37,7 +37,7 @@ kind: {{ .kind }}
 metadata:
   {{- include "telemetry.metadata" (dict "root" .root "component" .component "labels" .values.labels "name" (printf "%s-%s" (include "telemetry.fullname" .root) .component)) | nindent 2 }}
 spec:
-  namespaceSelector: {matchNames: [{{ .root.Release.Namespace }}]}
+  namespaceSelector: {matchNames: [{{ .root.Release.Namespace | quote }}]}
   selector:
     matchLabels:
       {{- include "telemetry.selectorLabels" (dict "root" .root "component" .component) | nindent 6 }}

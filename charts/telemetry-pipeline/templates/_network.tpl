@@ -23,7 +23,7 @@ spec:
         - podSelector:
             matchLabels:
               app.kubernetes.io/name: redis
-              app.kubernetes.io/instance: {{ .root.Release.Name }}
+              app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
       {{- else if .root.Values.networkPolicy.externalRedisTo }}
       to:
         {{- toYaml .root.Values.networkPolicy.externalRedisTo | nindent 8 }}

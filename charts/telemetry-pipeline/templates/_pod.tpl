@@ -22,9 +22,16 @@ REDIS_CA_FILE: /etc/telemetry/ca/ca.crt
 KPIS_FILE: /etc/telemetry/kpis/kpis.toml
 {{- end }}
 {{- range $kpi, $threshold := .root.Values.thresholds }}
+{{- if not (kindIs "invalid" $threshold) }}
 THRESHOLD_{{ $kpi | upper }}: {{ include "telemetry.text" $threshold | quote }}
 {{- end }}
-{{- range $key, $value := merge (dict) .values.settings .root.Values.settings }}
+{{- end }}
+{{- $settings := merge (dict) .values.settings .root.Values.settings }}
+{{- /* The pace of the generator is none for a file: without these, it is read as fast as it goes. */}}
+{{- if and (eq .component "producer") (eq .values.mode "replay") }}
+{{- $settings = omit $settings "batchSize" "sleepInterval" }}
+{{- end }}
+{{- range $key, $value := $settings }}
 {{- if not (kindIs "invalid" $value) }}
 {{ $key | snakecase | upper }}: {{ include "telemetry.text" $value | quote }}
 {{- end }}
@@ -92,25 +99,22 @@ THRESHOLD_{{ $kpi | upper }}: {{ include "telemetry.text" $threshold | quote }}
 
 {{/* The metadata of a pod. A changed setting or KPI file is a changed pod; a rotated password is not, as it is read again. */}}
 {{- define "telemetry.podMetadata" -}}
+{{- /* Without the chart's version: a new one alone is no reason to replace pods. */}}
+{{- $labels := include "telemetry.labels" (merge (dict "labels" .values.podLabels) .) | fromYaml }}
 labels:
-  {{- include "telemetry.labels" . | nindent 2 }}
-  {{- with .values.podLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- omit $labels "helm.sh/chart" | toYaml | nindent 2 }}
+{{- $checksums := dict "checksum/settings" (include "telemetry.settings" . | sha256sum) }}
+{{- if .root.Values.kpis }}
+{{- $_ := set $checksums "checksum/kpis" (.root.Values.kpis | sha256sum) }}
+{{- end }}
+{{- $default := dict "kubectl.kubernetes.io/default-container" .component }}
 annotations:
-  checksum/settings: {{ include "telemetry.settings" . | sha256sum }}
-  {{- if .root.Values.kpis }}
-  checksum/kpis: {{ .root.Values.kpis | sha256sum }}
-  {{- end }}
-  kubectl.kubernetes.io/default-container: {{ .component }}
-  {{- with merge (dict) .values.podAnnotations .root.Values.commonAnnotations }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- merge (dict) $checksums .values.podAnnotations .root.Values.commonAnnotations $default | toYaml | nindent 2 }}
 {{- end -}}
 
 {{/* The container of a service. `args`, `env`, `mounts` and `volumes` add to what is shared, as YAML text. */}}
 {{- define "telemetry.podSpec" -}}
-serviceAccountName: {{ include "telemetry.serviceAccountName" .root }}
+serviceAccountName: {{ include "telemetry.serviceAccountName" .root | quote }}
 automountServiceAccountToken: false
 # Service links would put variables such as REDIS_PORT=tcp://... into the environment.
 enableServiceLinks: false

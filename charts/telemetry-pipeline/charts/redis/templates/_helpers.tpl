@@ -5,16 +5,29 @@
 
 {{- define "redis.selectorLabels" -}}
 app.kubernetes.io/name: redis
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: redis
 {{- end -}}
 
+{{/* All labels: a dict of `root`, and `labels` of one's own. Each is there once, and selectors' stand above all. */}}
 {{- define "redis.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
-{{ include "redis.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: telemetry-pipeline
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- $own := include "redis.selectorLabels" .root | fromYaml -}}
+{{- $version := regexReplaceAll "[^-._a-zA-Z0-9].*" (.root.Values.image.tag | default .root.Chart.AppVersion) "" | trunc 63 -}}
+{{- $chart := dict "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version) "app.kubernetes.io/version" $version
+    "app.kubernetes.io/part-of" "telemetry-pipeline" "app.kubernetes.io/managed-by" .root.Release.Service -}}
+{{- merge (dict) $own (default (dict) .labels) .root.Values.commonLabels $chart | toYaml -}}
+{{- end -}}
+
+{{/* The head of an object: a dict of `root`, and `suffix` of the name and `annotations` where there are any. */}}
+{{- define "redis.metadata" -}}
+name: {{ include "redis.fullname" .root }}{{ .suffix }}
+namespace: {{ .root.Release.Namespace | quote }}
+labels:
+  {{- include "redis.labels" . | nindent 2 }}
+{{- with merge (dict) (default (dict) .annotations) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{- define "redis.secretName" -}}

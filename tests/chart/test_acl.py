@@ -1,0 +1,203 @@
+"""The ACL users of the chart's Redis, by real processes on a real server: each does its work, and no more."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import redis
+from chart.rendering import ROOT, Rendered, template
+from servers import LocalServer, new_client
+
+from services.contract.streams import StreamKeys
+
+USERS: Final = ("producer", "consumer", "operator", "observer")
+KEYS: Final = StreamKeys()
+_TIMEOUT_S: Final = 60.0
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, own_server: Callable[..., LocalServer], helm: None) -> LocalServer:  # noqa: ARG001
+    """Start a server with the users that the chart gives it, each with its name as the password."""
+    config = Rendered(template().stdout).named("ConfigMap", "demo-redis")["data"]
+    rules = dict(line.split(" ", 1) for line in config["users"].splitlines())
+    assert tuple(rules) == USERS
+    for user in USERS:
+        (tmp_path / user).write_text(user)
+    lines = [f"user {user} on #{hashlib.sha256(user.encode()).hexdigest()} {rules[user]}" for user in USERS]
+    (tmp_path / "users.acl").write_text("\n".join([*lines, "user default off ~* &* +@all", ""]))
+    return own_server("--aclfile", str(tmp_path / "users.acl"))
+
+
+class Actor:
+    """Runs services and commands as users of a server."""
+
+    def __init__(self, server: LocalServer, folder: Path) -> None:
+        self._server = server
+        self._folder = folder
+
+    def runs(self, user: str, *module: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+        """Run `python -m MODULE ARGUMENTS` as this user, to its end."""
+        environment = {
+            **os.environ,
+            "REDIS_HOST": self._server.host,
+            "REDIS_PORT": str(self._server.port),
+            "REDIS_USERNAME": user,
+            "REDIS_PASSWORD_FILE": str(self._folder / user),
+            "DATA_DIR": str(self._folder / "data"),
+            "PYTHONPATH": str(ROOT),
+            "PRODUCER_METRICS_PORT": "0",
+            "CONSUMER_METRICS_PORT": "0",
+            **settings,
+        }
+        return subprocess.run(
+            [sys.executable, "-m", *module],
+            env=environment,
+            cwd=self._folder,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+
+    def telemetry(self, user: str, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+        """Run the command as this user."""
+        return self.runs(user, "services.ops", *arguments, **settings)
+
+    def client(self, user: str) -> redis.Redis:
+        """Connect as this user."""
+        return new_client(self._server, username=user, password=user)
+
+
+def _must_have_worked(done: "subprocess.CompletedProcess[str]") -> str:
+    """Every right was there: the process ended well, and nothing was refused on the way."""
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert "NOPERM" not in said
+    assert "ACL failure" not in said
+    return said
+
+
+_QUICK: Final[Mapping[str, str]] = {
+    "CONSUMER_RUN_DURATION": "2",
+    "SLEEP_INTERVAL": "0.05",
+    "CLAIM_INTERVAL_S": "0.1",
+    "RETENTION_INTERVAL_S": "0.2",
+    "CONSUMER_EXPIRY_S": "1",
+}
+
+
+@pytest.mark.parametrize("dead_letters", ["file", "stream"])
+def test_each_user_has_the_rights_of_its_work(
+    guarded: LocalServer, tmp_path: Path, dead_letters: str
+) -> None:
+    """Publish, consume, replay a dead letter, audit: with nothing refused, and nothing missing."""
+    actor = Actor(guarded, tmp_path)
+    settings = {"DEAD_LETTERS": dead_letters}
+    mixed = ("--rate", "500", "--duration", "1", "--invalid-ratio", "0.1", "--duplicate-ratio", "0.1")
+    _must_have_worked(actor.runs("producer", "services.producer", *mixed, "--seed", "1"))
+    for name in ("consumer-1", "consumer-2"):  # the second claims, trims and looks for the long gone
+        _must_have_worked(
+            actor.runs("consumer", "services.consumer", CONSUMER_NAME=name, **_QUICK, **settings)
+        )
+    for command in (
+        "status",
+        "audit",
+        "dlq list",
+        "dlq replay --reason value_invalid --yes",
+        "audit",
+        "dlq purge --replayed --yes",
+    ):
+        _must_have_worked(actor.telemetry("operator", *command.split(), **settings))
+    _must_have_worked(actor.runs("consumer", "services.consumer", **_QUICK, **settings))
+    audit = json.loads(actor.telemetry("operator", "audit", "--json", "--wait", "10", **settings).stdout)
+    assert (audit["missing"], audit["undelivered"], audit["pending"]) == (0, 0, 0)
+    assert audit["published"] > 300
+
+
+def test_a_file_is_replayed_and_gone_on_with_as_the_producer(guarded: LocalServer, tmp_path: Path) -> None:
+    """Replaying keeps its own records, of the source and of foreign ids."""
+    actor = Actor(guarded, tmp_path)
+    (tmp_path / "events.csv").write_text(
+        "event_id,device_id,zone,ts,kpi,value\n"
+        "5f0b9c1e-8f0a-4d8b-9a1e-0c4f4a1b2c3d,pump-1,hall,1700000000,temperature,20.5\n"
+        ",pump-1,hall,1700000001,temperature,21\n"
+    )
+    for _ in range(2):
+        _must_have_worked(actor.runs("producer", "services.producer", "--from", "events.csv", "--resume"))
+    with closing(actor.client("operator")) as client:
+        assert client.xlen(KEYS.stream) == 2
+
+
+def test_a_producer_may_drop_the_oldest(guarded: LocalServer, tmp_path: Path) -> None:
+    """STREAM_FULL=drop_oldest looks at groups and trims."""
+    actor = Actor(guarded, tmp_path)
+    options = {"STREAM_FULL": "drop_oldest", "STREAM_MAX_LENGTH": "50", "BATCH_SIZE": "20"}
+    _must_have_worked(
+        actor.runs("producer", "services.producer", "--rate", "200", "--duration", "1", **options)
+    )
+
+
+def test_the_command_reads_as_the_consumer_and_publishes_as_the_operator(
+    guarded: LocalServer, tmp_path: Path
+) -> None:
+    """In a consumer's pod: audit works as either user, and a replay needs the operator."""
+    actor = Actor(guarded, tmp_path)
+    _must_have_worked(
+        actor.runs(
+            "producer", "services.producer", "--rate", "100", "--duration", "1", "--invalid-ratio", "0.5"
+        )
+    )
+    _must_have_worked(actor.runs("consumer", "services.consumer", **_QUICK))
+    for command in ("audit", "status", "dlq list"):
+        _must_have_worked(actor.telemetry("consumer", *command.split()))
+    replay = ("dlq", "replay", "--reason", "value_invalid", "--yes")
+    refused = actor.telemetry("consumer", *replay)
+    assert refused.returncode == 1
+    assert "lacks a right for this user" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    as_operator = {
+        "OPERATOR_REDIS_USERNAME": "operator",
+        "OPERATOR_REDIS_PASSWORD_FILE": str(tmp_path / "operator"),
+    }
+    _must_have_worked(actor.telemetry("consumer", *replay, **as_operator))
+
+
+FORBIDDEN: Final[list[tuple[str, tuple[Any, ...]]]] = [
+    ("producer", ("XREADGROUP", "GROUP", KEYS.group, "me", "STREAMS", KEYS.stream, ">")),
+    ("producer", ("XACK", KEYS.stream, KEYS.group, "1-1")),
+    ("consumer", ("XADD", KEYS.stream, "*", "a", "b")),
+    ("consumer", ("HSET", KEYS.run("r"), "last", "1")),
+    ("operator", ("FLUSHALL",)),
+    ("operator", ("CONFIG", "GET", "*")),
+    ("observer", ("XRANGE", KEYS.stream, "-", "+")),
+    ("observer", ("XADD", KEYS.stream, "*", "a", "b")),
+    *((user, ("SET", "other", "1")) for user in USERS),
+    *((user, ("DEL", KEYS.stream)) for user in USERS),
+    *((user, ("ACL", "LIST")) for user in USERS),
+    *((user, ("KEYS", "*")) for user in USERS),
+]
+
+
+@pytest.mark.parametrize(("user", "command"), FORBIDDEN, ids=lambda part: str(part)[:40])
+def test_no_user_may_do_what_is_not_its_work(
+    guarded: LocalServer, tmp_path: Path, user: str, command: tuple[Any, ...]
+) -> None:
+    """The server itself refuses it."""
+    with (
+        closing(Actor(guarded, tmp_path).client(user)) as client,
+        pytest.raises(redis.exceptions.NoPermissionError),
+    ):
+        client.execute_command(*command)
+
+
+def test_nobody_gets_in_without_a_password(guarded: LocalServer) -> None:
+    """The default user is off."""
+    with closing(new_client(guarded)) as client, pytest.raises(redis.AuthenticationError):
+        client.ping()

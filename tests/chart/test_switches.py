@@ -1,0 +1,545 @@
+"""Every switch, on and off: what is made, and what is not."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+from chart.rendering import (
+    CHART,
+    EXTERNAL,
+    SETS,
+    Pod,
+    Rendered,
+    Values,
+    annotations_of,
+    labels_of,
+    load_yaml,
+    merged,
+    nested,
+    render,
+)
+
+pytestmark = pytest.mark.usefixtures("helm")
+
+COMPONENT: Final = "app.kubernetes.io/component"
+KEEP: Final = ("helm.sh/resource-policy", "keep")
+
+
+def _made(rendered: Rendered) -> list[tuple[str, str]]:
+    """Give kind and component of everything that is no hook, sorted."""
+    return sorted(
+        (one["kind"], labels_of(one).get(COMPONENT, ""))
+        for one in rendered.all
+        if "helm.sh/hook" not in annotations_of(one)
+    )
+
+
+def _difference(
+    values: Values, base: Values | None = None
+) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """Give what values add, and what they take away."""
+    before, after = _made(render(base)), _made(render(merged(base or {}, values)))
+    return set(after) - set(before), set(before) - set(after)
+
+
+def test_by_default_there_is_a_whole_pipeline() -> None:
+    """Producer, consumers, Redis, and what they need; nothing that a plain cluster has no kind for."""
+    made = _made(render())
+    assert {one for one in made if one[0] in {"Deployment", "StatefulSet", "PersistentVolumeClaim"}} == {
+        ("Deployment", "producer"),
+        ("Deployment", "consumer"),
+        ("StatefulSet", "redis"),
+        ("PersistentVolumeClaim", "consumer"),
+    }
+    kinds = {kind for kind, _ in made}
+    assert kinds >= {
+        "ServiceAccount",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "Service",
+        "Secret",
+        "ConfigMap",
+    }
+    assert kinds.isdisjoint(
+        {"HorizontalPodAutoscaler", "ScaledObject", "ServiceMonitor", "PodMonitor", "Job"}
+    )
+
+
+def test_helm_test_has_a_pod_and_leaves_nothing() -> None:
+    """As a hook, which is removed when it has passed."""
+    hooks = [one for one in render().all if annotations_of(one).get("helm.sh/hook") == "test"]
+    assert {one["kind"] for one in hooks} & {"Pod", "Job"}
+    for one in hooks:
+        policies = annotations_of(one)["helm.sh/hook-delete-policy"].split(",")
+        assert {"before-hook-creation", "hook-succeeded"} <= set(policies)
+
+
+def test_without_the_producer_nothing_of_it_is_left() -> None:
+    """And the rest stays."""
+    added, gone = _difference(nested("producer.enabled", False))
+    assert added == set()
+    assert ("Deployment", "producer") in gone
+    assert {component for _, component in gone} == {"producer"}
+    assert not [one for one in _made(render(SETS["no-producer"])) if one[1] == "producer"]
+
+
+def test_a_replay_is_a_job_in_place_of_a_deployment() -> None:
+    """It goes on after a failure, and nothing starts it again when it is done."""
+    rendered = render(SETS["replay-configmap"])
+    assert rendered.of("Deployment", "producer") == []
+    job = rendered.one("Job", "producer")["spec"]
+    assert (job["backoffLimit"], job["ttlSecondsAfterFinished"]) == (6, 600)
+    assert job["template"]["spec"]["restartPolicy"] in {"Never", "OnFailure"}
+    assert "ttlSecondsAfterFinished" not in render(SETS["replay-volume"]).one("Job", "producer")["spec"]
+    assert render(SETS["replay-volume"]).one("Job", "producer")["spec"]["backoffLimit"] == 0
+    assert rendered.of("PodDisruptionBudget", "producer") == []
+
+
+def test_a_replay_reads_its_file_from_where_it_is() -> None:
+    """A ConfigMap, or a claim."""
+    for name, key, expected in (
+        ("replay-configmap", "configMap", {"name": "readings"}),
+        ("replay-volume", "persistentVolumeClaim", {"claimName": "readings"}),
+    ):
+        volumes = render(SETS[name]).pod("producer").spec["volumes"]
+        (found,) = (one[key] for one in volumes if expected.items() <= (one.get(key) or {}).items())
+        assert found.get("readOnly", True) is True
+
+
+def test_an_external_redis_stands_for_the_subchart() -> None:
+    """Nothing of the subchart is left."""
+    added, gone = _difference(EXTERNAL)
+    assert added == set()
+    assert {component for _, component in gone} == {"redis"}
+    assert ("StatefulSet", "redis") in gone
+
+
+def test_passwords_that_are_there_are_not_made() -> None:
+    """And are read by the names of their keys."""
+    rendered = render(SETS["existing-secret"])
+    assert rendered.of("Secret", "redis") == []
+    assert "telemetry-redis" in rendered.text
+    assert rendered.text.count("consumer-password") == 0
+
+
+def test_a_password_is_made_for_each_user() -> None:
+    """Long, and no two alike."""
+    secret = render().one("Secret")
+    data = {**(secret.get("data") or {}), **(secret.get("stringData") or {})}
+    assert data.keys() == {f"{user}-password" for user in ("producer", "consumer", "operator", "observer")}
+    assert len(set(data.values())) == 4
+    assert all(len(text) >= 24 for text in data.values())
+
+
+@pytest.mark.parametrize("mode", ["hpa", "keda"])
+def test_replicas_are_left_to_an_autoscaler(mode: str) -> None:
+    """An upgrade would otherwise set them back."""
+    assert render().one("Deployment", "consumer")["spec"]["replicas"] == 1
+    assert "replicas" not in render(SETS[mode]).one("Deployment", "consumer")["spec"]
+
+
+def test_no_replicas_is_a_number_of_replicas() -> None:
+    """Zero is not left out."""
+    rendered = render({"consumer": {"replicas": 0}, "producer": {"replicas": 0}})
+    assert [one["spec"]["replicas"] for one in rendered.of("Deployment")] == [0, 0]
+
+
+def test_an_autoscaler_by_cpu_scales_the_consumers() -> None:
+    """Between its bounds, at its aim."""
+    assert _difference(nested("consumer.autoscaling.enabled", True))[0] == {
+        ("HorizontalPodAutoscaler", "consumer")
+    }
+    rendered = render(SETS["hpa"])
+    spec = rendered.one("HorizontalPodAutoscaler")["spec"]
+    assert spec["scaleTargetRef"] == {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "name": rendered.one("Deployment", "consumer")["metadata"]["name"],
+    }
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 6)
+    (metric,) = spec["metrics"]
+    assert metric["resource"]["target"] == {"type": "Utilization", "averageUtilization": 70}
+    assert spec["behavior"] == {"scaleDown": {"stabilizationWindowSeconds": 60}}
+
+
+def test_keda_scales_on_what_waits_and_on_what_is_pending() -> None:
+    """By two triggers: one with lagCount does not look at what is pending."""
+    rendered = render(SETS["keda"])
+    spec = rendered.one("ScaledObject")["spec"]
+    assert spec["scaleTargetRef"]["name"] == rendered.one("Deployment", "consumer")["metadata"]["name"]
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (0, 6)
+    lag, pending = (one["metadata"] for one in spec["triggers"])
+    assert {one["type"] for one in spec["triggers"]} == {"redis-streams"}
+    assert (lag["lagCount"], "pendingEntriesCount" in lag) == ("1000", False)
+    assert (pending["pendingEntriesCount"], "lagCount" in pending) == ("2000", False)
+    for one in (lag, pending):
+        assert (one["stream"], one["consumerGroup"]) == ("telemetry_stream", "telemetry_consumers")
+        assert all(isinstance(text, str) for text in one.values())
+        assert one.get("enableTLS", "false") == "false"
+    assert spec["fallback"] == {"failureThreshold": 3, "replicas": 1}
+    assert spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] == {
+        "scaleUp": {"stabilizationWindowSeconds": 0}
+    }
+
+
+@pytest.mark.parametrize("name", ["keda", "external-redis-tls", "existing-secret"])
+def test_keda_logs_in_as_the_observer(name: str) -> None:
+    """By a TriggerAuthentication, with the password from the Secret that has it."""
+    rendered = render(SETS[name])
+    authentication = rendered.one("TriggerAuthentication")
+    for trigger in rendered.one("ScaledObject")["spec"]["triggers"]:
+        assert trigger["authenticationRef"]["name"] == authentication["metadata"]["name"]
+        assert trigger["metadata"].keys().isdisjoint({"username", "password"})
+    targets = {one["parameter"]: one for one in authentication["spec"]["secretTargetRef"]}
+    assert targets["password"]["key"] == ("observer-password" if name == "keda" else "v")
+    secret = rendered.named("Secret", targets["username"]["name"])
+    assert secret["stringData"][targets["username"]["key"]] == "observer"
+
+
+def test_keda_is_told_of_an_authority_without_a_password() -> None:
+    """And of no user where there is no password."""
+    tls = {"enabled": True, "caSecret": "ca"}
+    rendered = render(
+        merged(EXTERNAL, {"externalRedis": {"tls": tls}}, nested("consumer.keda.enabled", True))
+    )
+    (target,) = rendered.one("TriggerAuthentication")["spec"]["secretTargetRef"]
+    assert target == {"parameter": "ca", "name": "ca", "key": "ca.crt"}
+    assert all("authenticationRef" in one for one in rendered.one("ScaledObject")["spec"]["triggers"])
+    assert rendered.of("Secret") == []
+
+
+def test_keda_asks_the_server_by_its_whole_name() -> None:
+    """It runs in another namespace."""
+    metadata = render(SETS["keda"]).one("ScaledObject")["spec"]["triggers"][0]["metadata"]
+    assert metadata["address"].startswith("demo-redis.telemetry")
+    assert metadata["address"].endswith(":6379")
+
+
+def test_keda_speaks_tls_where_the_services_do() -> None:
+    """With the certificate authority that they have."""
+    rendered = render(SETS["external-redis-tls"])
+    for trigger in rendered.one("ScaledObject")["spec"]["triggers"]:
+        assert trigger["metadata"]["address"] == "redis.example.com:6380"
+        assert trigger["metadata"]["enableTLS"] == "true"
+    parameters = {
+        one["parameter"]: (one["name"], one["key"])
+        for one in rendered.one("TriggerAuthentication")["spec"]["secretTargetRef"]
+    }
+    assert parameters["ca"] == ("telemetry-redis-ca", "ca.pem")
+
+
+@pytest.mark.parametrize(
+    ("kind", "switch"), [("ServiceMonitor", "serviceMonitor"), ("PodMonitor", "podMonitor")]
+)
+def test_a_monitor_is_made_for_each_service(kind: str, switch: str) -> None:
+    """With the labels that one's own Prometheus selects by; none for a producer that is off."""
+    added, gone = _difference(nested(f"{switch}.enabled", True))
+    assert gone == set()
+    assert {one for one in added if one[0] == kind} == {(kind, "producer"), (kind, "consumer")}
+    without = render(merged(nested(f"{switch}.enabled", True), {"producer": {"enabled": False}}))
+    assert [labels_of(one)[COMPONENT] for one in without.of(kind)] == ["consumer"]
+
+
+def test_monitors_scrape_as_they_are_told() -> None:
+    """Interval, timeout, labels and relabelings."""
+    for monitor in render(SETS["servicemonitor"]).of("ServiceMonitor"):
+        assert labels_of(monitor)["release"] == "kube-prometheus-stack"
+        (endpoint,) = monitor["spec"]["endpoints"]
+        assert (endpoint["interval"], endpoint["scrapeTimeout"]) == ("30s", "10s")
+        assert endpoint["relabelings"][0]["targetLabel"] == "node"
+        assert endpoint["metricRelabelings"][0]["action"] == "drop"
+    for monitor in render(SETS["podmonitor"]).of("PodMonitor"):
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        assert (endpoint["interval"], endpoint["scrapeTimeout"]) == ("15s", "5s")
+
+
+def test_rules_and_dashboards_come_from_their_files() -> None:
+    """One ConfigMap a dashboard; rules as they stand in files/rules."""
+    rendered = render(SETS["prometheusrule-dashboards"])
+    boards = {file.name: file.read_text(encoding="utf-8") for file in CHART.glob("files/dashboards/*.json")}
+    found: dict[str, str] = {}
+    for one in rendered.of("ConfigMap"):
+        if "grafana_dashboard" in labels_of(one):
+            assert labels_of(one)["grafana_dashboard"] == "1"
+            assert annotations_of(one)["grafana_folder"] == "Telemetry"
+            found |= one["data"]
+    assert {name: text.strip() for name, text in found.items()} == {
+        name: text.strip() for name, text in boards.items()
+    }
+    groups: list[Any] = []
+    for file in sorted(CHART.glob("files/rules/*.y*ml")):
+        (rules,) = load_yaml(file.read_text(encoding="utf-8"))
+        groups += rules["groups"]
+    made = [group for one in rendered.of("PrometheusRule") for group in one["spec"]["groups"]]
+    assert made == groups
+    for one in rendered.of("PrometheusRule"):
+        assert labels_of(one)["release"] == "kube-prometheus-stack"
+    assert render().of("PrometheusRule") == []
+
+
+def test_a_budget_for_producers_needs_two_of_them() -> None:
+    """With one, it would say nothing."""
+    assert render().of("PodDisruptionBudget", "producer") == []
+    budget = render(SETS["rolling"]).one("PodDisruptionBudget", "producer")
+    assert budget["spec"]["maxUnavailable"] == 2
+    off = {"producer": {"replicas": 3, "podDisruptionBudget": {"enabled": False}}}
+    assert render(off).of("PodDisruptionBudget", "producer") == []
+
+
+def test_no_budget_stops_a_drain(rendered: Rendered) -> None:
+    """All consumers may be away at once, and so may Redis: each has one node only."""
+    for component in ("consumer", "redis"):
+        for budget in rendered.of("PodDisruptionBudget", component):
+            assert "minAvailable" not in budget["spec"]
+            assert budget["spec"]["maxUnavailable"] in {"100%", 1}
+
+
+@pytest.mark.parametrize("component", ["consumer", "redis"])
+def test_a_budget_can_be_left_out(component: str) -> None:
+    """By its switch."""
+    assert len(render().of("PodDisruptionBudget", component)) == 1
+    off = nested(f"{component}.podDisruptionBudget.enabled", False)
+    assert render(off).of("PodDisruptionBudget", component) == []
+
+
+def test_a_service_account_is_made_or_named() -> None:
+    """Without either, it is the namespace's own."""
+    assert _accounts(render()) == {"demo"}
+    assert _accounts(render(SETS["openshift"])) == {"telemetry"}
+    assert render(SETS["openshift"]).of("ServiceAccount") == []
+    both = render({"serviceAccount": {"name": "mine"}})
+    assert both.one("ServiceAccount")["metadata"]["name"] == "mine"
+    assert _accounts(both) == {"mine"}
+    assert _accounts(render({"serviceAccount": {"create": False}})) == {"default"}
+
+
+def _accounts(rendered: Rendered) -> set[str]:
+    """Give the accounts of all pods but that of Redis, which has none of its own."""
+    return {pod.spec["serviceAccountName"] for pod in rendered.pods if pod.name != "demo-redis"}
+
+
+def test_the_policies_of_the_network_can_be_left_out() -> None:
+    """Those of the parent and those of Redis."""
+    assert render(SETS["network-policy-off"]).of("NetworkPolicy") == []
+    assert len(render().of("NetworkPolicy")) >= 2
+
+
+def test_the_volume_of_the_consumers_is_what_is_asked_for() -> None:
+    """Size, access mode, storage class; a claim that is there already is used as it is."""
+    claim = render().one("PersistentVolumeClaim")
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+    assert claim["spec"]["resources"]["requests"]["storage"] == "8Gi"
+    assert "storageClassName" not in claim["spec"]
+    assert KEEP in annotations_of(claim).items()
+    own = render(SETS["storage"]).one("PersistentVolumeClaim")
+    assert own["spec"]["storageClassName"] == ""
+    assert own["spec"]["accessModes"] == ["ReadWriteOncePod"]
+    assert KEEP not in annotations_of(own).items()
+    assert annotations_of(own)["backup"] == "daily"
+    existing = render(SETS["existing-claim"])
+    assert existing.of("PersistentVolumeClaim") == []
+    assert _claims(existing) == ["telemetry"]
+    assert _claims(render()) == [claim["metadata"]["name"]]
+
+
+def _claims(rendered: Rendered) -> list[str]:
+    volumes = rendered.pod("consumer").spec["volumes"]
+    return [one["persistentVolumeClaim"]["claimName"] for one in volumes if "persistentVolumeClaim" in one]
+
+
+def test_the_volume_of_redis_is_what_is_asked_for() -> None:
+    """It is kept or goes with the release, by a policy of the StatefulSet."""
+    rendered = render()
+    (template,) = rendered.one("StatefulSet")["spec"]["volumeClaimTemplates"]
+    assert template["spec"]["resources"]["requests"]["storage"] == "8Gi"
+    assert "storageClassName" not in template["spec"]
+    assert _retention(rendered) == "Retain"
+    assert _retention(render(SETS["storage"])) == "Delete"
+    (shared,) = render(SETS["storage"]).one("StatefulSet")["spec"]["volumeClaimTemplates"]
+    assert shared["spec"]["storageClassName"] == "standard"
+    (own,) = render(SETS["existing-claim"]).one("StatefulSet")["spec"]["volumeClaimTemplates"]
+    assert (own["spec"]["storageClassName"], own["spec"]["resources"]["requests"]["storage"]) == (
+        "fast",
+        "20Gi",
+    )
+
+
+def _retention(rendered: Rendered) -> str:
+    policy = rendered.one("StatefulSet")["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
+    return str(policy.get("whenDeleted", "Retain"))
+
+
+def test_consumers_share_one_node(rendered: Rendered) -> None:
+    """A required affinity to each other, beside whatever affinity one adds."""
+    pod = rendered.pod("consumer")
+    terms = pod.spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    hosts = [one for one in terms if one["topologyKey"] == "kubernetes.io/hostname"]
+    assert any(one["labelSelector"]["matchLabels"].items() <= pod.labels.items() for one in hosts)
+
+
+def test_an_affinity_of_ones_own_stays_beside_that_of_the_chart() -> None:
+    """Of the nodes, and of the pods."""
+    affinity = render(SETS["extras"]).pod("consumer").spec["affinity"]
+    assert affinity["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert affinity["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    required = {
+        "requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone", "labelSelector": {}}]
+    }
+    both = render({"consumer": {"affinity": {"podAffinity": required}}}).pod("consumer").spec["affinity"]
+    assert len(both["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]) == 2
+
+
+def test_strategies_are_those_that_are_asked_for() -> None:
+    """Recreate for the consumers, unless one has room for both."""
+    rendered = render()
+    assert rendered.one("Deployment", "consumer")["spec"]["strategy"] == {"type": "Recreate"}
+    assert rendered.one("Deployment", "producer")["spec"]["strategy"] == {"type": "RollingUpdate"}
+    rolling = render(SETS["rolling"])
+    assert rolling.one("Deployment", "consumer")["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+    }
+
+
+DIGEST: Final = "sha256:" + "0123456789abcdef" * 4
+
+IMAGES: Final[dict[str, tuple[Values, str]]] = {
+    "repository and version": ({}, "telemetry-consumer:0.1.0"),
+    "a tag": ({"consumer": {"image": {"tag": "1.2"}}}, "telemetry-consumer:1.2"),
+    "a digest": ({"consumer": {"image": {"digest": DIGEST}}}, f"telemetry-consumer@{DIGEST}"),
+    "a digest stands for the tag": (
+        {"consumer": {"image": {"tag": "1.2", "digest": DIGEST}}},
+        f"telemetry-consumer@{DIGEST}",
+    ),
+    "a tag with its digest": (
+        {"consumer": {"image": {"tag": f"1.2@{DIGEST}"}}},
+        f"telemetry-consumer:1.2@{DIGEST}",
+    ),
+    "a registry": (
+        {"consumer": {"image": {"registry": "registry.example.com:5000"}}},
+        "registry.example.com:5000/telemetry-consumer:0.1.0",
+    ),
+    "the registry of all": (
+        {"global": {"imageRegistry": "registry.example.com/mirror"}},
+        "registry.example.com/mirror/telemetry-consumer:0.1.0",
+    ),
+    "a repository with a path": (
+        {"consumer": {"image": {"repository": "registry.example.com/a/consumer", "tag": "1"}}},
+        "registry.example.com/a/consumer:1",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", IMAGES)
+def test_an_image_is_named_in_every_form(case: str) -> None:
+    """Registry, repository, tag and digest."""
+    values, expected = IMAGES[case]
+    assert render(values).pod("consumer").main["image"] == expected
+
+
+def test_one_registry_and_its_secrets_are_for_every_image() -> None:
+    """Of Redis and of `helm test` too."""
+    for pod in render(SETS["images"]).pods:
+        assert pod.spec["imagePullSecrets"] == [{"name": "registry"}, {"name": "second-registry"}], pod.name
+        for container in pod.containers:
+            assert container["image"].startswith(
+                ("registry.example.com:5000/mirror/", "other.example.com/")
+            ), pod.name
+    assert all("imagePullSecrets" not in pod.spec for pod in render().pods)
+
+
+def test_valkey_stands_for_redis() -> None:
+    """By its image; how it is configured is the same."""
+    assert render(SETS["valkey"]).pod("redis").main["image"] == "valkey/valkey:8.1"
+    text = render(SETS["valkey"]).text
+    assert "appendfsync always" in text
+    assert "maxmemory 1gb" in text
+    assert "latency-monitor-threshold 100" in text
+    plain = render().text
+    assert "appendfsync everysec" in plain
+    assert "maxmemory-policy noeviction" in plain
+    assert "appendonly yes" in plain
+
+
+EXTRA: Final[dict[str, Callable[[Pod], bool]]] = {
+    "extraVolumes": lambda pod: "scratch" in {one["name"] for one in pod.spec["volumes"]},
+    "extraVolumeMounts": lambda pod: "/scratch" in {one["mountPath"] for one in pod.main["volumeMounts"]},
+    "extraContainers": lambda pod: "beside" in {one["name"] for one in pod.spec["containers"]},
+    "initContainers": lambda pod: "before" in {one["name"] for one in pod.spec["initContainers"]},
+    "extraEnv": lambda pod: "HOST_IP" in {one["name"] for one in pod.main["env"]},
+    "extraEnvFrom": lambda pod: (
+        "more-settings" in {(one.get("configMapRef") or {}).get("name") for one in pod.main["envFrom"]}
+    ),
+    "podLabels": lambda pod: pod.labels["tier"] == "ingest",
+    "podAnnotations": lambda pod: pod.annotations["example.com/note"] == "yes",
+    "nodeSelector": lambda pod: pod.spec["nodeSelector"] == {"kubernetes.io/os": "linux"},
+    "tolerations": lambda pod: pod.spec["tolerations"][0]["value"] == "telemetry",
+    "priorityClassName": lambda pod: pod.spec["priorityClassName"] == "telemetry",
+    "topologySpreadConstraints": lambda pod: (
+        pod.spec["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"][COMPONENT]
+        == pod.labels[COMPONENT]
+    ),
+    "resources": lambda pod: pod.main["resources"]["limits"]["memory"] == "256Mi",
+}
+
+
+@pytest.mark.parametrize("service", ["producer", "consumer"])
+@pytest.mark.parametrize("key", EXTRA)
+def test_what_one_adds_to_a_pod_is_there(key: str, service: str) -> None:
+    """And nothing of it in a pod that was not asked for it."""
+    assert EXTRA[key](render(SETS["extras"]).pod(service))
+    plain = render().pod(service)
+    kept = key in {"extraEnvFrom", "extraVolumeMounts", "extraVolumes", "extraEnv", "resources"}
+    assert kept or key.endswith(("Labels", "Annotations", "Containers")) or key not in plain.spec
+
+
+@pytest.mark.parametrize("values", [SETS["extras"], merged(SETS["extras"], SETS["replay-volume"])])
+def test_what_one_adds_to_the_producer_is_in_a_replay_too(values: Values) -> None:
+    """Both modes have one pod."""
+    pod = render(values).pod("producer")
+    assert all(check(pod) for key, check in EXTRA.items() if key != "topologySpreadConstraints")
+
+
+def test_what_one_adds_to_redis_is_there() -> None:
+    """In its pod, and on its Service."""
+    rendered = render(SETS["extras"])
+    pod = rendered.pod("redis")
+    assert pod.labels["tier"] == "store"
+    assert pod.annotations["example.com/note"] == "yes"
+    assert pod.spec["nodeSelector"] == {"kubernetes.io/os": "linux"}
+    assert pod.spec["tolerations"] == [{"operator": "Exists"}]
+    assert "nodeAffinity" in pod.spec["affinity"]
+    assert pod.spec["priorityClassName"] == "telemetry"
+    services = rendered.of("Service", "redis")
+    assert "yes" in {annotations_of(one).get("example.com/note") for one in services}
+
+
+def test_more_objects_are_maps_or_text_and_both_are_templates() -> None:
+    """With the values of the release in them."""
+    rendered = render(SETS["extras"])
+    assert rendered.named("ConfigMap", "demo-extra")["data"] == {"stream": "telemetry_stream"}
+    assert rendered.named("ConfigMap", "demo-extra-text")["data"] == {"events": "100"}
+
+
+@pytest.mark.parametrize("component", ["producer", "consumer", "redis"])
+@pytest.mark.parametrize("kind", ["startupProbe", "livenessProbe", "readinessProbe"])
+def test_probes_are_there_can_be_changed_and_left_out(kind: str, component: str) -> None:
+    """One field, or all of it."""
+    probe = render().pod(component).main[kind]
+    slower = render(nested(f"{component}.{kind}.periodSeconds", 77)).pod(component).main[kind]
+    assert slower == {**probe, "periodSeconds": 77}
+    assert kind not in render(nested(f"{component}.{kind}", None)).pod(component).main
+
+
+def test_grace_periods_are_those_of_the_values() -> None:
+    """Of all three."""
+    rendered = render(merged(SETS["settings"], {"redis": {"terminationGracePeriodSeconds": 77}}))
+    assert rendered.pod("consumer").spec["terminationGracePeriodSeconds"] == 3600
+    assert rendered.pod("redis").spec["terminationGracePeriodSeconds"] == 77
+    assert render().pod("producer").spec["terminationGracePeriodSeconds"] == 30
+
+
+def test_no_service_has_an_account_for_the_operator_where_that_is_off() -> None:
+    """The command then acts as the consumer."""
+    assert "operator" in str(render().pod("consumer").spec)
+    assert "operator" not in str(render(SETS["no-producer"]).pod("consumer").spec)

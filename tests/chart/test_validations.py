@@ -1,0 +1,144 @@
+"""Values that are right alone and contradict each other: each is refused, with what to write."""
+
+from typing import Final
+
+import pytest
+from chart.rendering import EXTERNAL, Values, merged, nested, refusal, render
+
+pytestmark = pytest.mark.usefixtures("helm")
+
+REPLAY: Final[Values] = {"producer": {"mode": "replay", "replay": {"file": "events.csv"}}}
+
+REFUSED: Final[dict[str, tuple[Values, tuple[str, ...]]]] = {
+    "two Redis": ({"externalRedis": {"host": "redis.example.com"}}, ("redis.enabled", "externalRedis.host")),
+    "no Redis": ({"redis": {"enabled": False}}, ("redis.enabled", "externalRedis.host")),
+    "two autoscalers": (
+        {"consumer": {"autoscaling": {"enabled": True}, "keda": {"enabled": True}}},
+        ("consumer.autoscaling", "consumer.keda"),
+    ),
+    "two monitors": (
+        {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
+        ("serviceMonitor", "podMonitor"),
+    ),
+    "a grace period shorter than a batch": (
+        {"consumer": {"terminationGracePeriodSeconds": 10}},
+        ("consumer.terminationGracePeriodSeconds", "28"),
+    ),
+    "retries that make a batch longer than the grace period": (
+        {"consumer": {"settings": {"maxRetries": 9, "claimIdleMs": 600000}}},
+        ("consumer.terminationGracePeriodSeconds",),
+    ),
+    "an idle time shorter than two batches": (
+        {"consumer": {"settings": {"claimIdleMs": 55999}}},
+        ("consumer.settings.claimIdleMs", "56000"),
+    ),
+    "a variable twice": (
+        {"consumer": {"extraEnv": [{"name": "TZ", "value": "UTC"}, {"name": "TZ", "value": "CET"}]}},
+        ("consumer.extraEnv", "TZ"),
+    ),
+    "a variable of the producer twice": (
+        {"producer": {"extraEnv": [{"name": "TZ", "value": "UTC"}, {"name": "TZ", "value": "CET"}]}},
+        ("producer.extraEnv", "TZ"),
+    ),
+    "a variable that the chart sets": (
+        {"consumer": {"extraEnv": [{"name": "REDIS_HOST", "value": "elsewhere"}]}},
+        ("consumer.extraEnv", "REDIS_HOST"),
+    ),
+    "a variable of the producer that the chart sets": (
+        {"producer": {"extraEnv": [{"name": "REDIS_USERNAME", "value": "root"}]}},
+        ("producer.extraEnv", "REDIS_USERNAME"),
+    ),
+    "a folder that is not the volume": (
+        {"consumer": {"extraEnv": [{"name": "DATA_DIR", "value": "/tmp"}]}},  # noqa: S108 - refused
+        ("consumer.extraEnv", "DATA_DIR"),
+    ),
+    "a replay without a file": (
+        {"producer": {"mode": "replay", "replay": {"configMap": "readings"}}},
+        ("producer.replay.file",),
+    ),
+    "a replay from nowhere": (REPLAY, ("producer.replay", "configMap", "existingClaim")),
+    "a replay from two places": (
+        merged(REPLAY, {"producer": {"replay": {"configMap": "a", "existingClaim": "b"}}}),
+        ("producer.replay", "configMap", "existingClaim"),
+    ),
+    "three pods on a volume for one": (
+        {"consumer": {"replicas": 3, "persistence": {"accessMode": "ReadWriteOncePod"}}},
+        ("consumer.persistence.accessMode", "ReadWriteOncePod"),
+    ),
+    "an autoscaler on a volume for one": (
+        {"consumer": {"autoscaling": {"enabled": True}, "persistence": {"accessMode": "ReadWriteOncePod"}}},
+        ("ReadWriteOncePod",),
+    ),
+    "KEDA on a volume for one": (
+        {"consumer": {"keda": {"enabled": True}, "persistence": {"accessMode": "ReadWriteOncePod"}}},
+        ("ReadWriteOncePod",),
+    ),
+    "fewer replicas at most than at least": (
+        {"consumer": {"keda": {"enabled": True, "minReplicas": 5}}},
+        ("consumer.keda.minReplicas", "maxReplicas"),
+    ),
+    "fewer replicas at most than at least, by CPU": (
+        {"consumer": {"autoscaling": {"enabled": True, "minReplicas": 5}}},
+        ("consumer.autoscaling.minReplicas", "maxReplicas"),
+    ),
+    "a stream that the users of Redis may not use": (
+        nested("settings.streamName", "readings"),
+        ("settings.streamName", "redis.auth.stream"),
+    ),
+    "a port of metrics that probes do not know of": (
+        {"consumer": {"extraEnv": [{"name": "CONSUMER_METRICS_PORT", "value": "9000"}]}},
+        ("consumer.extraEnv", "CONSUMER_METRICS_PORT"),
+    ),
+    "consumers of which one stays on a node that is drained": (
+        {"consumer": {"replicas": 3, "podDisruptionBudget": {"maxUnavailable": 2}}},
+        ("consumer.podDisruptionBudget.maxUnavailable",),
+    ),
+    "consumers of which half stay on a node that is drained": (
+        {"consumer": {"replicas": 4, "podDisruptionBudget": {"maxUnavailable": "50%"}}},
+        ("consumer.podDisruptionBudget.maxUnavailable",),
+    ),
+    "consumers that an autoscaler makes more than may be away": (
+        {"consumer": {"keda": {"enabled": True}, "podDisruptionBudget": {"maxUnavailable": 1}}},
+        ("consumer.podDisruptionBudget.maxUnavailable",),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_values_that_contradict_each_other_are_refused(case: str) -> None:
+    """The message names them."""
+    values, expected = REFUSED[case]
+    said = refusal(values)
+    assert "schema" not in said
+    for word in expected:
+        assert word in said, said
+
+
+ACCEPTED: Final[dict[str, Values]] = {
+    "one pod on a volume for one": {"consumer": {"persistence": {"accessMode": "ReadWriteOncePod"}}},
+    "one consumer that may be away": {"consumer": {"podDisruptionBudget": {"maxUnavailable": 1}}},
+    "a budget that is off": {
+        "consumer": {"replicas": 3, "podDisruptionBudget": {"enabled": False, "maxUnavailable": 1}}
+    },
+    "an idle time of two batches": {"consumer": {"settings": {"claimIdleMs": 56000}}},
+    "a grace period of one batch": {"consumer": {"terminationGracePeriodSeconds": 57}},
+    "shorter batches with a shorter grace period": {
+        "consumer": {
+            "terminationGracePeriodSeconds": 20,
+            "settings": {"maxRetries": 0, "sqliteBusyTimeoutMs": 1000, "claimIdleMs": 12000},
+        }
+    },
+    "a replay that is not done": {"producer": {"replay": {"file": "events.csv"}}},
+    "a variable that stands above a setting": {
+        "consumer": {"extraEnv": [{"name": "MAX_RETRIES", "value": "2"}]}
+    },
+    "no consumer for now": {"consumer": {"replicas": 0}},
+    "no producer for now": {"producer": {"replicas": 0}},
+    "an external Redis": EXTERNAL,
+}
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_values_that_go_together_are_accepted(case: str) -> None:
+    """What is close to being refused is not."""
+    assert render(ACCEPTED[case]).all
