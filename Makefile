@@ -8,12 +8,16 @@ UV := $(shell command -v uv 2>/dev/null)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lint types bench bench-smoke lock docs images clean
+.PHONY: help run test check format lint types bench bench-smoke lock docs images cluster load deploy logs undeploy \
+	dev chart-docs rendered clean
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  Options go in ARGS: make run ARGS="--replicas 4 --rate 5000 --duration 20"'
+	@echo
+	@echo '  On Kubernetes, with their defaults:'
+	@awk -F ' [?]= |  *## ' '/^[A-Z_]+ [?]= .*## / { printf "  %-14s %-10s %s\n", $$1, $$2, $$3 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/ready ## Run the whole pipeline here, with its own Redis, and prove that nothing is missing
 	@$(BIN)/python -m services.ops run $(ARGS)
@@ -60,14 +64,72 @@ lock: ## Lock the dependencies again (needs uv): one file for each image, one fo
 	@$(COMPILE) --extra ops -o requirements/consumer.txt
 	@$(COMPILE) --all-extras -o requirements/dev.txt
 
-IMAGE_TAG ?= dev
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' services/__init__.py)
 REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown)
+SERVICES = producer consumer
+CHART = charts/telemetry-pipeline
+
+IMAGE_TAG ?= dev           ## Tag that images are built with; they get the version as well
+TAG ?=                     ## Tag that is loaded and deployed; empty: the version, as in the chart
+CLUSTER ?= kind            ## kind, minikube, or registry: where images are loaded to
+REGISTRY ?=                ## Registry before the names of our images: registry.example.com/me
+LOAD ?=                    ## Command that loads the image after it, for any other cluster
+RELEASE ?= demo            ## Name of the release
+NAMESPACE ?= default       ## Namespace of the release
+VALUES ?=                  ## Values files
+TIMEOUT ?= 5m              ## How long a deployment may take
+TAIL ?= 20                 ## Lines of each pod that logs begin with
+
+PREFIX = $(if $(strip $(REGISTRY)),$(strip $(REGISTRY))/)telemetry-
+LOAD_kind = kind load docker-image --name telemetry
+LOAD_minikube = minikube image load
+LOAD_registry = docker push
+LOADER = $(or $(strip $(LOAD)),$(LOAD_$(strip $(CLUSTER))))
 
 images: ## Build both container images (needs Docker)
-	@for service in producer consumer; do \
-		docker build --quiet --file Dockerfile.$$service --tag telemetry-$$service:$(IMAGE_TAG) \
+	@for service in $(SERVICES); do \
+		docker build --quiet --file Dockerfile.$$service \
+			--tag $(PREFIX)$$service:$(strip $(IMAGE_TAG)) --tag $(PREFIX)$$service:$(VERSION) \
 			--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) $(ARGS) . || exit 1; \
+	done
+
+cluster: ## Make a cluster with kind, unless it is there
+	@kind get clusters 2>/dev/null | grep -qx telemetry || kind create cluster --config k8s/kind.yaml
+
+load: ## Load both images into the cluster
+	@test -n "$(LOADER)" || { echo 'CLUSTER is kind, minikube or registry; for any other: make load LOAD="command"'; exit 1; }
+	@for service in $(SERVICES); do \
+		$(LOADER) $(PREFIX)$$service:$(or $(strip $(TAG)),$(VERSION)) || exit 1; \
+	done
+
+deploy: ## Install the chart, or upgrade it, and wait until all is ready
+	@helm upgrade --install $(RELEASE) $(CHART) --namespace $(NAMESPACE) --create-namespace \
+		$(VALUES:%=--values %) \
+		$(foreach service,$(SERVICES),$(if $(strip $(TAG)),--set-string $(service).image.tag=$(strip $(TAG)))) \
+		$(foreach service,$(SERVICES),$(if $(strip $(REGISTRY)),--set-string $(service).image.registry=$(strip $(REGISTRY)))) \
+		--wait --timeout $(TIMEOUT) $(ARGS)
+
+logs: ## Follow the logs of all pods
+	@kubectl logs --namespace $(NAMESPACE) --selector app.kubernetes.io/instance=$(strip $(RELEASE)) \
+		--all-containers --prefix --follow --max-log-requests 50 --tail $(TAIL) $(ARGS)
+
+undeploy: ## Uninstall the chart; its volumes stay
+	@helm uninstall $(RELEASE) --namespace $(NAMESPACE) --ignore-not-found --wait --timeout $(TIMEOUT) $(ARGS)
+
+dev: ## Build, load, deploy and follow the logs, again at each change
+	@k8s/dev.sh
+
+HELM_DOCS = $(or $(shell command -v helm-docs),$(error make chart-docs needs helm-docs: go install github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2))
+
+chart-docs: ## Write the chart's README from its values (needs helm-docs)
+	@$(HELM_DOCS) --chart-search-root=$(CHART) --chart-to-generate=$(CHART) --sort-values-order=file --log-level=warning
+
+# Fixed where the result would follow the client's: the Kubernetes version is the oldest that is supported.
+rendered: ## Write the manifests in k8s/ from the chart
+	@for set in k8s/*/values.yaml; do \
+		folder=$${set%/*}; \
+		helm template telemetry $(CHART) --namespace telemetry --values $$set --skip-tests --kube-version 1.30.0 \
+			> $$folder/rendered.tmp && mv $$folder/rendered.tmp $$folder/rendered.yaml || exit 1; \
 	done
 
 clean: ## Remove what was made here, but for the data
