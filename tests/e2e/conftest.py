@@ -1,0 +1,84 @@
+"""The cluster that KUBECONFIG names, asked for once; no test here where it is not to be used.
+
+TELEMETRY_E2E=1              use the cluster: namespaces are made and deleted, and a node is drained
+TELEMETRY_TESTS_REQUIRE_CLUSTER=1   the same, and fail where there is none
+TELEMETRY_E2E_LOAD           command that takes images from Docker to the nodes: kind load docker-image
+TELEMETRY_E2E_KEDA           command that installs KEDA where it is not there
+TELEMETRY_E2E_PARTITION      command that cuts the pods of two nodes off from each other; given their names
+TELEMETRY_E2E_HEAL           command that ends it
+TELEMETRY_E2E_POLICIES=1     the cluster has to enforce NetworkPolicies; otherwise it is found out
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from typing import NoReturn
+
+import pytest
+from e2e.cluster import (
+    CLOSED,
+    OPEN,
+    PATIENCE_S,
+    VALKEY,
+    CommandFailed,
+    Namespace,
+    kubectl,
+    new_namespace,
+    our_images,
+    run_given,
+)
+
+NewNamespace = Callable[[], Namespace]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell what is in the cluster where a test fails: it is gone afterwards."""
+    report = yield
+    if report.failed:
+        report.sections += [(f"namespace {one.name}", one.report()) for one in OPEN]
+    if report.skipped and isinstance(report.longrepr, tuple):
+        # One place for all of them: pytest then says it in one line.
+        report.longrepr = (__file__, 1, report.longrepr[2])
+    return report
+
+
+def _absent(message: str) -> NoReturn:
+    if os.environ.get("TELEMETRY_TESTS_REQUIRE_CLUSTER") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """Ask for the cluster, and bring the images there."""
+    wanted = ("TELEMETRY_E2E", "TELEMETRY_TESTS_REQUIRE_CLUSTER")
+    if not any(os.environ.get(name) == "1" for name in wanted):
+        pytest.skip("TELEMETRY_E2E=1 runs these on the cluster that KUBECONFIG names: it drains a node of it")
+    if not os.environ.get("KUBECONFIG"):
+        _absent("no KUBECONFIG, so the chart is not run on a cluster")
+    for program in ("kubectl", "helm"):
+        if shutil.which(program) is None:
+            _absent(f"no {program} here, so the chart is not run on a cluster")
+    try:
+        kubectl("version")
+    except CommandFailed as failed:
+        _absent(f"the cluster of KUBECONFIG does not answer: {failed}")
+    run_given("TELEMETRY_E2E_LOAD", *our_images(), "redis:8.2", VALKEY)
+    yield
+    for one in CLOSED:
+        kubectl("wait", "--for=delete", f"namespace/{one.name}", f"--timeout={PATIENCE_S:g}s")
+
+
+@pytest.fixture(scope="module")
+def new(cluster: None) -> Iterator[NewNamespace]:  # noqa: ARG001 - it decides whether there is one
+    """Make namespaces, which go with the last test of the module."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(new_namespace())
+
+
+@pytest.fixture(scope="module")
+def namespace(new: NewNamespace) -> Namespace:
+    """Give an empty namespace that all tests of the module share."""
+    return new()

@@ -1,0 +1,84 @@
+"""Consumers scaled by what waits for them, and by their CPU: out under load, and back."""
+
+import pytest
+from e2e.cluster import PATIENCE_S, has_api, run_given, until
+from e2e.conftest import NewNamespace
+from e2e.release import QUICK, Release, merged
+
+_AT_ONCE = {"scaleDown": {"stabilizationWindowSeconds": 0}}
+_METRICS = "metrics.k8s.io/v1beta1"
+_KEDA = "keda.sh/v1alpha1"
+
+
+def _scaled(release: Release, least: int, most: int, timeout_s: float) -> None:
+    def in_bounds() -> bool:
+        return least <= len([pod for pod in release.pods("consumer") if pod.is_ready]) <= most
+
+    until(in_bounds, timeout_s, f"{least} to {most} consumers")
+
+
+def _scales_out_and_back(release: Release) -> None:
+    """See that load brings more consumers, that they go again without it, and that nothing is lost.
+
+    Nobody but the autoscaler has ever said how many there are.
+    """
+    _scaled(release, 2, 3, 180)
+    release.flows()
+    release.assert_logs()
+    release.scale("producer", 0)
+    release.settled()
+    _scaled(release, 1, 1, 180)
+    release.settled()
+    release.assert_logs()
+
+
+def test_keda_scales_consumers_out_on_lag_and_back(new: NewNamespace) -> None:
+    """A stream that fills faster than one consumer empties it, an event at a time."""
+    if not has_api(_KEDA) and not run_given("TELEMETRY_E2E_KEDA"):
+        pytest.skip("no KEDA in the cluster, and no TELEMETRY_E2E_KEDA to install it with")
+    values = {
+        # What waits is bounded, so that it is also worked off in a moment.
+        "producer": {"settings": {"rate": 3000, "streamMaxLength": 5000}},
+        "consumer": {
+            "settings": {"batchSize": 1},
+            "keda": {
+                "enabled": True,
+                "maxReplicas": 3,
+                "pollingInterval": 2,
+                "lagCount": 500,
+                "pendingEntriesCount": 500,
+                "behavior": _AT_ONCE,
+            },
+        },
+    }
+    release = Release(new())
+    release.install(merged(QUICK, values))
+    until(lambda: _is_scaled_by_keda(release), PATIENCE_S, "KEDA sees the stream")
+    _scales_out_and_back(release)
+
+
+def _is_scaled_by_keda(release: Release) -> bool:
+    (scaled,) = release.namespace.get("scaledobjects.keda.sh")
+    conditions = {one["type"]: one["status"] for one in scaled.get("status", {}).get("conditions", ())}
+    return conditions.get("Ready") == "True"
+
+
+def test_an_autoscaler_on_cpu_scales_consumers_out_and_back(new: NewNamespace) -> None:
+    """The CPU that a consumer takes is far above what it asks for, and idle far below."""
+    if not has_api(_METRICS):
+        pytest.skip("no metrics API in the cluster, so nothing can be scaled by CPU")
+    values = {
+        "producer": {"settings": {"rate": 2000}},
+        "consumer": {
+            "resources": {"requests": {"cpu": "50m"}},
+            "autoscaling": {
+                "enabled": True,
+                "maxReplicas": 3,
+                "targetCPUUtilizationPercentage": 80,
+                "behavior": _AT_ONCE,
+            },
+        },
+    }
+    release = Release(new())
+    release.install(merged(QUICK, values))
+    _scales_out_and_back(release)
