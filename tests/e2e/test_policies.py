@@ -76,7 +76,8 @@ def strangers(new: NewNamespace) -> list[Namespace]:
 def release(strangers: list[Namespace]) -> Release:
     """Install a release beside a stranger, without its policies at first."""
     one = Release(strangers[0])
-    one.install(merged(QUICK, {"networkPolicy": {"enabled": False}}))
+    off = {"networkPolicy": {"enabled": False}}
+    one.install(merged(QUICK, off, {"redis": off}))
     return one
 
 
