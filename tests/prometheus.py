@@ -123,16 +123,6 @@ class Sample:
     value: float
 
 
-@dataclass(frozen=True)
-class Alert:
-    """An alert that is pending or firing."""
-
-    name: str
-    state: str
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-
-
 class _Program:
     """A program with an HTTP interface, and its output in a file. It ends with `stop`."""
 
@@ -279,31 +269,12 @@ class Prometheus(_Program):
         samples = self.query(expression)
         return samples[0].value if samples else math.nan
 
-    def alerts(self, state: str = "firing", **labels: str) -> list[Alert]:
-        """Give the alerts in a state, pending or firing, that have these labels."""
-        found = [
-            Alert(one["labels"]["alertname"], one["state"], one["labels"], one["annotations"])
-            for one in self.ask("/api/v1/alerts")["data"]["alerts"]
-        ]
-        return [one for one in found if one.state == state and labels.items() <= one.labels.items()]
-
-    def has_fired(self, **labels: str) -> set[str]:
-        """Name the alerts with these labels that fire or have fired, since the start."""
-        matchers = ",".join(f'{name}="{value}"' for name, value in {"alertstate": "firing", **labels}.items())
-        return {one.labels["alertname"] for one in self.query(f"last_over_time(ALERTS{{{matchers}}}[1h])")}
-
-    def fires(self, name: str, timeout_s: float, **labels: str) -> Alert:
-        """Wait until an alert with these labels fires."""
-        try:
-            alert: Alert = eventually(
-                lambda: next((one for one in self.alerts(**labels) if one.name == name), None),
-                timeout_s,
-                name,
-            )
-        except AssertionError:
-            others = {state: [one.name for one in self.alerts(state)] for state in ("pending", "firing")}
-            raise AssertionError(f"not within {timeout_s:g} s: {name} fires; there are {others}") from None
-        return alert
+    def has_fired(self) -> dict[str, set[str]]:
+        """Name the alerts that fire or have fired since the start, by their release."""
+        found: dict[str, set[str]] = {}
+        for one in self.query('last_over_time(ALERTS{alertstate="firing"}[1h])'):
+            found.setdefault(one.labels.get("release", ""), set()).add(one.labels["alertname"])
+        return found
 
     def broken_rules(self) -> dict[str, str]:
         """Give the error of each rule that can't be evaluated."""

@@ -12,17 +12,11 @@ import pytest
 from fakes import FakeClock
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from servers import free_port
 
 from services.runtime.health import Health, HealthServer
 from services.runtime.logs import build_logger
 from services.runtime.metrics import Metrics
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Endpoint:
