@@ -189,9 +189,13 @@ class SQLiteRows:
 
     def _check(self) -> None:
         """Refuse what isn't ours to read."""
+        # As of one moment: a consumer may be making the tables, and marks them as ours with them.
+        self._connection.execute("BEGIN")
+        has_tables = self._connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None
         application_id = self._connection.execute("PRAGMA application_id").fetchone()[0]
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        if application_id == 0 and not self._connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+        self._connection.execute("COMMIT")
+        if application_id == 0 and not has_tables:
             raise SinkAbsent(f"{self._path}: empty; a consumer makes its tables", "absent")
         if application_id != APPLICATION_ID:
             raise SinkUnusable(f"{self._path} is a database of another program", "foreign_database")
