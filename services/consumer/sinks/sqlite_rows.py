@@ -58,6 +58,7 @@ class SummaryRow(NamedTuple):
 class RowFilter:
     """Which rows are asked for; None asks for all. `since` and `until` are event times, both included."""
 
+    event_id: str | None = None
     device_id: str | None = None
     zone: str | None = None
     kpi: str | None = None
@@ -73,6 +74,7 @@ class RowFilter:
 
     def _conditions(self) -> tuple[tuple[str, str | float | bool | None], ...]:
         return (
+            ("event_id = ?", self.event_id),
             ("device_id = ?", self.device_id),
             ("zone = ?", self.zone),
             ("kpi = ?", self.kpi),

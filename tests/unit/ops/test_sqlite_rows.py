@@ -83,6 +83,7 @@ def test_an_event_is_given_as_it_was_stored() -> None:
 @pytest.mark.parametrize(
     ("asked", "numbers"),
     [
+        (RowFilter(event_id=id_of(2)), [2]),
         (RowFilter(device_id="device-1"), [1]),
         (RowFilter(zone="zone-2"), [2]),
         (RowFilter(kpi="pressure"), [3]),
