@@ -85,7 +85,7 @@ class Process:
         for line in self.text.splitlines():
             with contextlib.suppress(ValueError):
                 found.append(json.loads(line))
-        return [line for line in found if event is None or line.get("event") == event]
+        return [line for line in found if event is None or line.get("message") == event]
 
     def says(self, event: str) -> None:
         """Wait until it has logged an event."""

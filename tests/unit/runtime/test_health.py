@@ -110,7 +110,7 @@ def test_a_taken_port_costs_the_endpoint_alone(endpoint: Endpoint) -> None:
     logger = build_logger("consumer", "INFO", log)
     with HealthServer(endpoint.port, endpoint.health, endpoint.metrics, logger):
         pass
-    assert json.loads(log.getvalue())["event"] == "health_port_taken"
+    assert json.loads(log.getvalue())["message"] == "health_port_taken"
     assert endpoint.get("/livez")[0] == 200
 
 
