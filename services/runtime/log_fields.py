@@ -105,7 +105,7 @@ def _pod(environment: Mapping[str, str]) -> str:
 
 def _fit(value: Any, depth: int = 0) -> Any:
     if isinstance(value, str):
-        return _shortened(redact(value), _LONGEST_TEXT)
+        return _text(value)
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
@@ -113,17 +113,24 @@ def _fit(value: Any, depth: int = 0) -> Any:
         return value if math.isfinite(value) else repr(value)
     if isinstance(value, Mapping) and depth < _DEEPEST:
         return {
-            str(name): HIDDEN if is_secret(str(name)) else _fit(one, depth + 1) for name, one in value.items()
+            redact(str(name)): HIDDEN if is_secret(str(name)) else _fit(one, depth + 1)
+            for name, one in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset) and depth < _DEEPEST:
         return [_fit(one, depth + 1) for one in value]
     text = value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
-    return _shortened(redact(text), _LONGEST_TEXT)
+    return _text(text)
 
 
-def _shortened(text: str, longest: int, head: int | None = None) -> str:
+def _text(text: str) -> str:
+    # A secret that the first cut goes through lies behind the second.
+    return _shortened(redact(text[: 2 * _LONGEST_TEXT]), _LONGEST_TEXT, whole=len(text))
+
+
+def _shortened(text: str, longest: int, *, head: int | None = None, whole: int = 0) -> str:
     if len(text) <= longest:
         return text
     head = longest if head is None else head
     tail = longest - head
-    return f"{text[:head]}…({len(text) - longest} characters more){text[-tail:] if tail else ''}"
+    more = max(whole, len(text)) - longest
+    return f"{text[:head]}…({more} characters more){text[-tail:] if tail else ''}"

@@ -36,10 +36,10 @@ def text_line(fields: Mapping[str, Any], *, colour: bool) -> str:
         _painted(str(fields.get("asctime", ""))[11:-1], "2", colour),
         "",
         _painted(f"{level:<8}", _COLOURS.get(level, "0"), colour),
-        _painted(_printable(str(fields.get("message", ""))), "1", colour),
+        _painted(escaped(str(fields.get("message", ""))), "1", colour),
     ]
     details = [
-        f"{_painted(_printable(name), '36', colour)}={_value(value)}"
+        f"{_painted(escaped(name), '36', colour)}={_value(value)}"
         for name, value in fields.items()
         if name not in _QUIET
     ]
@@ -47,7 +47,7 @@ def text_line(fields: Mapping[str, Any], *, colour: bool) -> str:
         details.append(f"{_painted('logger', '36', colour)}={_value(fields.get('name'))}")
     if "trace_id" in fields:
         details.append(_painted(f"trace={str(fields['trace_id'])[:_TRACE_DIGITS]}", "35", colour))
-    below = [f"    {_printable(line)}" for line in str(fields.get("exc_info", "")).splitlines()]
+    below = [f"    {escaped(line)}" for line in str(fields.get("exc_info", "")).splitlines()]
     return "\n".join([" ".join([*parts, *(["", *details] if details else [])]), *below])
 
 
@@ -58,12 +58,12 @@ def _painted(text: str, code: str, colour: bool) -> str:
 def _value(value: object) -> str:
     """Write a value; in quotes where a reader could not tell its end."""
     if not isinstance(value, str):
-        return _printable(json.dumps(value, ensure_ascii=False))
+        return escaped(json.dumps(value, ensure_ascii=False))
     plain = value.isprintable() and value and not any(one in value for one in " =\"'\\")
-    return value if plain else _printable(json.dumps(value, ensure_ascii=False))
+    return value if plain else escaped(json.dumps(value, ensure_ascii=False))
 
 
-def _printable(text: str) -> str:
+def escaped(text: str) -> str:
     """Escape what isn't printable: a foreign name moves no cursor, and turns no text around."""
     if text.isprintable():
         return text

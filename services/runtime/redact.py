@@ -17,7 +17,7 @@ _MOST_KNOWN: Final = 16
 # Our own hint of how to write an address is none.
 _USER_INFO: Final = re.compile(r"\b([a-z][a-z0-9+.-]*://)(?!user:password@)[^\s\"'<>]*@", re.IGNORECASE)
 _NAMES: Final = (
-    r"\w*(?:password|passwd|passphrase|secret|token|api[_-]?key|authorization|requirepass|masterauth)"
+    r"[\w-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|authorization|requirepass|masterauth)"
 )
 _NAMED: Final = re.compile(
     rf"(?<![\w-])({_NAMES}[\"']?\s*[=:]\s*(?:(?:basic|bearer)\s+)?)(\"[^\"]*\"|'[^']*'|[^\s,;&)}}\]]+)",
