@@ -108,7 +108,7 @@ class Pod:
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Give the log lines about an event; the pod is of a service of ours."""
         service = self.document["metadata"]["labels"]["app.kubernetes.io/component"]
-        return [line for line in map(json.loads, self.logs(service)) if line["event"] == event]
+        return [line for line in map(json.loads, self.logs(service)) if line["message"] == event]
 
     def assert_log(self) -> None:
         """See that services log JSON lines, and that nothing logs a traceback."""
@@ -132,7 +132,10 @@ def _is_log_line(text: str) -> bool:
         line = json.loads(text)
     except ValueError:
         return False
-    return isinstance(line, dict) and {"time", "level", "service", "event"} <= line.keys()
+    return (
+        isinstance(line, dict)
+        and {"asctime", "name", "levelname", "message", "service", "version"} <= line.keys()
+    )
 
 
 @dataclass(frozen=True)

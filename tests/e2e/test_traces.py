@@ -37,7 +37,7 @@ def release(namespace: Namespace) -> Iterator[Release]:
 def test_a_stored_event_is_followed_from_its_log_line_to_its_row(release: Release) -> None:
     """By its trace id it is in Jaeger, from the producer's batch to the write; by its id it is a row."""
     line = until(lambda: _line(release, _EVENT_LINES), PATIENCE_S, "a line of an event with a trace")
-    spans = _trace(release, line["trace_id"], ("send", "wait", "process", "store"))
+    spans = _trace(release, line["event_trace_id"], ("send", "wait", "process", "store"))
     (processed,) = (one for one in spans if _tags(one).get("telemetry.event_id") == line["event_id"])
     assert _tags(processed)["telemetry.outcome"] == "stored"
     row = json.loads(release.consumer("telemetry", "events", "--id", line["event_id"], "--json"))
@@ -49,7 +49,7 @@ def test_a_dead_event_is_followed_from_its_log_line_to_its_letter(release: Relea
     line = until(lambda: _line(release, ("event_dead_lettered",)), PATIENCE_S, "a line of a dead event")
     letter = json.loads(release.consumer("telemetry", "dlq", "show", line["entry_id"], "--json"))
     assert letter["reason"] == line["reason"]
-    spans = _trace(release, line["trace_id"], ("send", "wait", "process", "dead-letter"))
+    spans = _trace(release, line["event_trace_id"], ("send", "wait", "process", "dead-letter"))
     reasons = {_tags(one).get("messaging.message.id"): _tags(one).get("error.type") for one in spans}
     assert reasons[line["entry_id"]] == line["reason"]
 
@@ -57,7 +57,7 @@ def test_a_dead_event_is_followed_from_its_log_line_to_its_letter(release: Relea
 def test_spans_name_their_pod(release: Release) -> None:
     """From a span to the pod's log."""
     line = until(lambda: _line(release, _EVENT_LINES), PATIENCE_S, "a line of an event with a trace")
-    trace = until(lambda: _ask(release, line["trace_id"]), PATIENCE_S, "the trace is in Jaeger")
+    trace = until(lambda: _ask(release, line["event_trace_id"]), PATIENCE_S, "the trace is in Jaeger")
     pods = {
         tag["value"]
         for process in trace["processes"].values()
@@ -78,7 +78,7 @@ def _is_in_docker(image: str) -> bool:
 def _line(release: Release, events: Sequence[str]) -> dict[str, Any] | None:
     """Give the newest log line about one of these events that names a trace."""
     pod = release.pod("consumer")
-    lines = [line for event in events for line in pod.logged(event) if "trace_id" in line]
+    lines = [line for event in events for line in pod.logged(event) if "event_trace_id" in line]
     return lines[-1] if lines else None
 
 
