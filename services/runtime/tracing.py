@@ -11,7 +11,6 @@ Loaded only where they switch traces on (see otel_switch.py); without them nothi
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any, Final
@@ -26,13 +25,11 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from services import __version__
 from services.contract.trace_context import TraceContext
-from services.runtime.logs import Limited
 from services.runtime.settings import SettingsInvalid
 from services.runtime.spans import Kind, Span
 
 _FLUSH_S: Final = 1.5
 """How long the last spans may take; with what else ends the process, less than two seconds."""
-_LOG_INTERVAL_S: Final = 10.0
 
 _EXPORTERS: Final[Mapping[str, str]] = {
     "http/protobuf": "opentelemetry.exporter.otlp.proto.http.trace_exporter",
@@ -158,18 +155,15 @@ def _nanoseconds(seconds: float) -> int:
 
 
 class _OneLine(logging.Handler):
-    """Writes others' warnings to our log: one in a while, without tracebacks."""
+    """Writes others' warnings to our log, without tracebacks."""
 
     def __init__(self, logger: logging.Logger) -> None:
         super().__init__(logging.WARNING)
         self._logger = logger
-        self._limited = Limited(_LOG_INTERVAL_S, time.monotonic)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say it, unless something was said a moment ago."""
-        if (held_back := self._limited.held_back()) is None:
-            return
-        extra: dict[str, Any] = {"error": record.getMessage(), "held_back": held_back}
+        """Say it in our words."""
+        extra: dict[str, Any] = {"error": record.getMessage()}
         if record.exc_info and record.exc_info[1] is not None:
             extra["error"] += f": {record.exc_info[1]}"
         self._logger.warning("spans_not_sent", extra=extra)

@@ -31,7 +31,7 @@ def _collector(kind: str) -> Iterator[int]:
 def _ended_after_s(process: Process) -> float:
     """Tell how long a process took from its last word of its work to its end, seconds."""
     (line,) = process.lines("consumer_finished") or process.lines("producer_finished")
-    return time.time() - datetime.fromisoformat(line["time"]).timestamp()
+    return time.time() - datetime.fromisoformat(line["asctime"]).timestamp()
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
@@ -61,7 +61,7 @@ def test_a_bad_collector_costs_no_event_and_little_time(rig: Rig, kind: str, pro
     for process in (producer, consumer):
         assert "Traceback" not in process.text
         said = [
-            line for line in process.lines() if line["event"] in {"spans_not_sent", "last_spans_given_up"}
+            line for line in process.lines() if line["message"] in {"spans_not_sent", "last_spans_given_up"}
         ]
         assert said, "nobody says that the traces are lost"
         assert len(said) <= 3

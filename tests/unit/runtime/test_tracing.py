@@ -144,7 +144,7 @@ def test_a_collector_that_never_answers_holds_up_the_end_no_longer_than_two_seco
     sender.close()
     assert time.monotonic() - started < 2.0
     line = json.loads(out.getvalue().splitlines()[-1])
-    assert (line["level"], line["event"]) == ("WARNING", "last_spans_given_up")
+    assert (line["levelname"], line["message"]) == ("WARNING", "last_spans_given_up")
     exporter.let_go.set()
 
 
@@ -170,7 +170,7 @@ def test_the_sdks_complaints_are_one_line_of_our_log(lines: io.StringIO) -> None
     theirs.error("again")
     theirs.info("not worth a line")
     (line,) = map(json.loads, lines.getvalue().splitlines())
-    assert (line["event"], line["level"]) == ("spans_not_sent", "WARNING")
+    assert (line["message"], line["levelname"]) == ("spans_not_sent", "WARNING")
     assert line["error"].startswith("Exception while exporting Span.: invalid literal")
 
 
