@@ -37,7 +37,7 @@ from services.runtime.connection import connect, explain
 from services.runtime.health import Health, HealthServer
 from services.runtime.logs import Logs, refuse
 from services.runtime.metrics import Metrics
-from services.runtime.otel_switch import open_spans
+from services.runtime.otel_switch import open_log_sender, open_spans
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
 from services.runtime.spans import Spans
 
@@ -62,6 +62,8 @@ def main(
         logs = Logs("consumer", settings.log_level, settings.log_format)
         logger = logs.logger
         spans = open_spans("telemetry-consumer", settings.name, sources, logger)
+        if (sender := open_log_sender("telemetry-consumer", settings.name, sources, logger)) is not None:
+            logs.also_to(sender)
     except (SettingsInvalid, StepsInvalid) as error:
         refuse("consumer", "settings_unusable", error)
         return 2

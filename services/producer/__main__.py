@@ -37,7 +37,7 @@ from services.runtime.connection import connect, explain
 from services.runtime.health import Health, HealthServer
 from services.runtime.logs import Logs, refuse
 from services.runtime.metrics import Metrics
-from services.runtime.otel_switch import open_spans
+from services.runtime.otel_switch import open_log_sender, open_spans
 from services.runtime.settings import SettingsInvalid, read_sources
 from services.runtime.spans import Spans
 
@@ -64,7 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logs = Logs("producer", told.settings.log_level, told.settings.log_format)
         logger = logs.logger
         instance = f"{socket.gethostname()}-{os.getpid()}"
-        spans = open_spans("telemetry-producer", instance, read_sources(), logger)
+        sources = read_sources()
+        spans = open_spans("telemetry-producer", instance, sources, logger)
+        if (sender := open_log_sender("telemetry-producer", instance, sources, logger)) is not None:
+            logs.also_to(sender)
     except SettingsInvalid as error:
         refuse("producer", "settings_unusable", error)
         return 2
@@ -206,6 +209,8 @@ def _finish(parts: _Parts, run: str, totals: Totals, feed: Feed | None) -> None:
     summary: dict[str, Any] = {"run": run, **asdict(totals)}
     if isinstance(feed, Reader):
         summary["unreadable"] = feed.unreadable
+        if feed.unreadable_lines:
+            summary["unreadable_lines"] = feed.unreadable_lines
     parts.logs.tell_rest()
     parts.logger.info("producer_finished", extra={"unreadable": 0, **summary})
 

@@ -9,6 +9,7 @@
 Every value is JSON, of bounded length and without secrets, whatever was passed.
 """
 
+import json
 import logging
 import math
 import os
@@ -32,6 +33,9 @@ _LONGEST_TRACEBACK: Final = 8000
 """Characters. Of a traceback the end tells most."""
 _DEEPEST: Final = 6
 _HEAD: Final = ("asctime", "name", "levelname", "message")
+_OURS: Final = frozenset({"asctime", "name", "levelname"})
+"""Made here, or in the code: there is nothing to take out of them."""
+_encode: Final = json.JSONEncoder(check_circular=False).encode
 
 
 class Formatter(JsonFormatter):
@@ -62,10 +66,17 @@ class Formatter(JsonFormatter):
     def process_log_record(self, log_data: Fields) -> Fields:
         """Make every value fit for a line, and say who speaks."""
         exc_info = log_data.pop("exc_info", None)
-        made = {name: HIDDEN if is_secret(name) else _fit(value) for name, value in log_data.items()}
+        made = {
+            name: value if name in _OURS else HIDDEN if is_secret(name) else _fit(value)
+            for name, value in log_data.items()
+        }
         if exc_info is not None:
             made["exc_info"] = _shortened(redact(exc_info), _LONGEST_TRACEBACK, head=1500)
         return made | self._who
+
+    def jsonify_log_record(self, log_data: Fields) -> str:
+        """Write the fields as JSON: plain values by now, so one encoder does for all, in half the time."""
+        return _encode(log_data)
 
     def line(self, fields: Fields) -> str:
         """Write the fields as JSON, on one line, without its end."""

@@ -84,7 +84,7 @@ class Gate(logging.Handler):
 
     def _broken(self, record: logging.LogRecord, error: Exception) -> None:
         where = f"{record.pathname}:{record.lineno}"
-        line = _record(
+        line = _own_record(
             logging.ERROR, "log_line_broken", error=f"{type(error).__name__}: {error}", where=where
         )
         self._write(line)
@@ -237,7 +237,7 @@ def refuse(service: str, message: str, error: Exception) -> None:
     Logs(service, "INFO", "json", sys.stderr).logger.critical(message, extra={"error": str(error)})
 
 
-def _record(level: int, message: str, **extra: Any) -> logging.LogRecord:
+def _own_record(level: int, message: str, **extra: Any) -> logging.LogRecord:
     record = logging.LogRecord(LOGGER, level, __file__, 0, message, None, None)
     record.__dict__.update(extra)
     return record

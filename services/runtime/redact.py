@@ -5,6 +5,7 @@ every secret that this process knows (`know`), wherever it stands.
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -38,6 +39,7 @@ def know(secret: str) -> None:
         del _known[next(iter(_known))]
 
 
+@lru_cache(maxsize=1024)
 def is_secret(name: str) -> bool:
     """Tell whether a field of this name holds a secret."""
     return _NAME.fullmatch(name) is not None
