@@ -32,7 +32,7 @@ from services.runtime.clock import SystemClock
 from services.runtime.connection import connect, explain
 from services.runtime.health import Health, HealthServer
 from services.runtime.logs import Logs, refuse
-from services.runtime.metrics import Metrics
+from services.runtime.metrics import Metrics, Service
 from services.runtime.otel_switch import open_log_sender, open_spans
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
 from services.runtime.spans import Spans
@@ -45,7 +45,10 @@ _LONGEST_WAIT_S: Final = 2.0
 """How long one read may wait: a longer one would see neither SIGTERM nor the liveness timeout coming."""
 
 
-def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
+def main(
+    dress: Callable[[Doors], Doors] = lambda doors: doors,
+    make_metrics: Callable[[Service], Metrics] = Metrics,
+) -> int:
     """Run a consumer until it is told to stop. `dress` wraps the doors, to observe or disturb them."""
     try:
         sources = read_sources()
@@ -67,7 +70,7 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
     # together: looking for cycles among them every 700 takes a tenth of the time for nothing.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    metrics = Metrics("consumer")
+    metrics = make_metrics("consumer")
     health = Health(settings.liveness_timeout_s, clock.monotonic)
     rules = Rules(settings.kpis, settings.max_future_s, settings.max_deliveries, steps)
     with ExitStack() as stack:

@@ -119,10 +119,12 @@ class Pod:
             if one["restartCount"] and "terminated" in one["lastState"]:
                 lines = self.logs(one["name"], previous=True) + lines
             where = f"{self.name}/{one['name']}"
-            assert not [line for line in lines if "Traceback" in line], f"{where}: {lines[-30:]}"
+            tracebacks = [number for number, line in enumerate(lines) if "Traceback" in line]
+            assert not tracebacks, f"{where}: {lines[tracebacks[0] :][:30]}"
             if one["name"] in {"producer", "consumer"}:
                 assert lines, f"{where} says nothing"
-                assert not [line for line in lines if not _is_log_line(line)], f"{where}: {lines[-30:]}"
+                strange = [line for line in lines if not _is_log_line(line)]
+                assert not strange, f"{where}: {strange[:30]}"
 
 
 def _is_log_line(text: str) -> bool:
