@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -118,7 +119,11 @@ class Processes:
         self.producer = Child(
             "producer",
             [sys.executable, "-m", "services.producer", *plan.producer_options],
-            {**plan.environment, "PRODUCER_METRICS_PORT": str(_free_port(_FIRST_METRICS_PORT))},
+            {
+                **plan.environment,
+                "LOG_FORMAT": "json",
+                "PRODUCER_METRICS_PORT": str(_free_port(_FIRST_METRICS_PORT)),
+            },
             logs / "producer.jsonl",
         )
         self.all = (self.producer, *self.consumers)
@@ -164,6 +169,7 @@ class Processes:
 def _consumer_environment(plan: Plan, number: int) -> dict[str, str]:
     return {
         **plan.environment,
+        "LOG_FORMAT": "json",
         "CONSUMER_NAME": f"consumer-{number}",
         "CONSUMER_RUN_DURATION": "0",
         "CONSUMER_METRICS_PORT": str(_free_port(_FIRST_METRICS_PORT + number)),
@@ -187,8 +193,8 @@ def _free_port(wanted: int) -> int:
 def _words(line: str) -> str:
     """Give the error in a JSON log line, empty where it tells none; other lines as they are."""
     try:
-        return f"  {json.loads(line)['error']}"
+        return textwrap.indent(json.loads(line)["error"], "  ")
     except KeyError:
         return ""
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):
         return f"  {line}" if line.strip() else ""
