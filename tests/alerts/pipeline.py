@@ -64,6 +64,10 @@ class Pipeline:
         self.rig.use_data(disk / "data")
         return disk
 
+    def stores(self) -> None:
+        """Wait until something is stored."""
+        self.until(self.rig.count, f"something stored of {self.release}")
+
     def restart(self) -> None:
         """Kill the consumers, and start them again under their names."""
         for one in self.consumers:

@@ -4,16 +4,28 @@ The consumer is the real one. In production it looks every 5 s, 60 times in the 
 and its lease is 15 s. In a copy of the rules in which 5 minutes are 5 s, both have to be shorter.
 """
 
+import logging
 import sys
-from functools import partial
+
+import redis
 
 from services.consumer import __main__ as consumer
 from services.consumer import observe
+from services.contract.streams import StreamKeys
+from services.runtime.clock import Clock
 
 LEASE_S = 3.0
 """Many looks, for a busy machine; and short beside 5 s."""
 
+
+def quick_observer(
+    client: redis.Redis, keys: StreamKeys, name: str, clock: Clock, logger: logging.Logger
+) -> observe.Observer:
+    """Make an observer with a short lease."""
+    return observe.Observer(client, keys, name, clock, logger, LEASE_S)
+
+
 if __name__ == "__main__":
-    observe.LOOK_S = float(sys.argv[1])  # type: ignore[misc]
-    consumer.Observer = partial(observe.Observer, lease_s=LEASE_S)  # type: ignore[misc, assignment]
+    vars(observe)["LOOK_S"] = float(sys.argv[1])
+    vars(consumer)["Observer"] = quick_observer
     sys.exit(consumer.main())

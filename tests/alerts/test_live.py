@@ -320,7 +320,7 @@ def _start_pipelines(live: Live, folder: Path, stack: contextlib.ExitStack) -> d
         pipeline.start(trouble.rate, **trouble.environment)
         made[name] = pipeline
     for pipeline in made.values():
-        pipeline.until(lambda one=pipeline: one.rig.count() > 0, f"something stored of {pipeline.release}")
+        pipeline.stores()
     return made
 
 
