@@ -19,7 +19,7 @@ class NoMetrics(Metrics):
     def set(self, name: str, value: float, **labels: str) -> None:
         """Set nothing."""
 
-    def observe(self, name: str, value: float) -> None:
+    def observe(self, name: str, value: float, trace_id: str | None = None, **labels: str) -> None:
         """Observe nothing."""
 
 
