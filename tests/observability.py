@@ -85,7 +85,8 @@ class JaegerSpan:
 
     @property
     def ended_at(self) -> float:
-        return self.started_at + float(self.raw["duration"]) / 1e6
+        # Added up as whole microseconds: what ends as another begins is then the same number.
+        return float(self.raw["startTime"] + self.raw["duration"]) / 1e6
 
     @property
     def parent(self) -> str | None:

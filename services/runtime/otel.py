@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
 from services import __version__
+from services.runtime.redact import know
 from services.runtime.settings import SettingsInvalid
 
 Signal = Literal["traces", "logs", "metrics"]
@@ -43,6 +44,7 @@ def make_exporter(signal: Signal) -> Any:
         protocol = "http/protobuf"
     if protocol not in _PROTOCOLS:
         raise SettingsInvalid([f"{variable}={protocol}: one of {', '.join(_PROTOCOLS)}"])
+    _hide_headers()
     module, name = _CLASSES[signal]
     # Each takes a tenth of a second to load: only the one that is used.
     loaded = import_module(f"opentelemetry.exporter.otlp.proto.{_PROTOCOLS[protocol]}.{module}")
@@ -50,6 +52,14 @@ def make_exporter(signal: Signal) -> Any:
         return getattr(loaded, name)()
     except (ValueError, OSError) as error:
         raise SettingsInvalid([f"OTEL_EXPORTER_OTLP_*: {error}"]) from error
+
+
+def _hide_headers() -> None:
+    """Have no line show the tokens that the exporters are given."""
+    for variable, text in os.environ.items():
+        if variable.startswith("OTEL_EXPORTER_OTLP_") and variable.endswith("HEADERS"):
+            for header in text.split(","):
+                know(header.partition("=")[2].strip())
 
 
 def make_resource(service: str, instance: str) -> Resource:
