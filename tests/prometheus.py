@@ -15,20 +15,19 @@ import math
 import os
 import re
 import subprocess
-import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final, Self
 
-import pytest
 import yaml
-from observability import find_program
+from observability import Receiver, find_program, needed
 from servers import Absent, eventually, free_port
+
+__all__ = ["RULES", "Alertmanager", "Prometheus", "Promtool", "Scale", "Webhook", "needed", "running"]
 
 ROOT: Final = Path(__file__).parents[1]
 RULES: Final = ROOT / "charts" / "telemetry-pipeline" / "files" / "rules"
@@ -287,39 +286,17 @@ class Prometheus(_Program):
         }
 
 
-class Webhook:
+class Webhook(Receiver):
     """Takes what an Alertmanager sends."""
 
-    def __init__(self) -> None:
-        self.received: list[Document] = []
-        received = self.received
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self._server.server_address[1]}/"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    @property
+    def address(self) -> str:
+        """Where it is to be sent to."""
+        return f"http://127.0.0.1:{self.port}/"
 
     def alerts(self) -> list[Document]:
         """Give every alert that arrived."""
-        return [alert for message in self.received for alert in message["alerts"]]
+        return [alert for body in self.bodies for alert in json.loads(body)["alerts"]]
 
 
 class Alertmanager(_Program):
@@ -344,16 +321,6 @@ class Alertmanager(_Program):
             f"--web.listen-address=127.0.0.1:{self.port}",
             "--cluster.listen-address=",  # alone: it looks for no peers
         )
-
-
-def needed(start: Callable[[], None], purpose: str) -> None:
-    """Start a program; skip where it is absent, unless CI has to have it."""
-    try:
-        start()
-    except Absent as why:
-        if os.environ.get("TELEMETRY_TESTS_REQUIRE_OBSERVABILITY") == "1":
-            pytest.fail(str(why))
-        pytest.skip(f"{why}: {purpose}")
 
 
 @dataclass

@@ -17,7 +17,8 @@ import pytest
 import yaml
 from acceptance.publisher import KEYS
 from alerts.pipeline import Pipeline
-from prometheus import ROOT, RULES, Alertmanager, Prometheus, Scale, Webhook, needed, rules_of
+from observability import needed
+from prometheus import ROOT, RULES, Alertmanager, Prometheus, Scale, Webhook, rules_of
 from runbooks import queries
 from servers import Absent, eventually
 

@@ -6,7 +6,8 @@ from typing import Final
 
 import pytest
 import yaml
-from prometheus import ROOT, RULES, Promtool, Scale, needed, rules_of
+from observability import needed
+from prometheus import ROOT, RULES, Promtool, Scale, rules_of
 
 from services.dev.alerts import page
 from services.runtime.metrics import CATALOGUE
