@@ -291,8 +291,8 @@ def shared_observability(folder: Path) -> Observability:
     return one
 
 
-def needed(start: Callable[[], None], purpose: str) -> None:
-    """Start a program; skip where it is absent, unless CI has to have it.
+def needed(start: Callable[[], object], purpose: str) -> None:
+    """Find or start a program; skip where it is absent, unless CI has to have it.
 
     `purpose` says what is not done without it.
     """

@@ -1,6 +1,7 @@
 """What the runbooks tell people to type."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,7 @@ def queries() -> list[str]:
 
 def shell_commands() -> list[list[str]]:
     """Give every command of a block, once, for the release `demo`."""
-    return [line.split() for line in sorted(set(_lines("sh")))]
+    return [shlex.split(line) for line in sorted(set(_lines("sh")))]
 
 
 def telemetry_commands() -> list[list[str]]:

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from acceptance.publisher import KEYS
 from alerts.pipeline import Pipeline
-from observability import needed
+from observability import find_program, needed
 from prometheus import ROOT, RULES, Alertmanager, Prometheus, Scale, Webhook, rules_of
 from runbooks import queries
 from servers import Absent, eventually
@@ -267,6 +267,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with contextlib.ExitStack() as stack:
         webhook = stack.enter_context(Webhook())
         alertmanager = stack.enter_context(Alertmanager(folder / "alertmanager"))
+        needed(lambda: find_program("prometheus"), purpose)
         needed(lambda: alertmanager.start(_routes(webhook)), purpose)
         prometheus = stack.enter_context(Prometheus(folder / "prometheus", SCALE))
         one = Live(prometheus, webhook)
@@ -275,10 +276,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
             prometheus.scrape(f"{name}-producer", pipeline.producer_port, release=name)
             prometheus.scrape(f"{name}-consumer", *pipeline.consumer_ports, release=name)
         rules = sorted(RULES.glob("*.yaml"))
-        needed(
-            lambda: prometheus.start(interval_s=_INTERVAL_S, rules=rules, alertmanager=alertmanager.port),
-            purpose,
-        )
+        prometheus.start(interval_s=_INTERVAL_S, rules=rules, alertmanager=alertmanager.port)
         _bring_about(one, made)
         yield one
 

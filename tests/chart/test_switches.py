@@ -324,10 +324,10 @@ def test_the_audit_is_a_cronjob_where_it_is_asked_for() -> None:
     assert one["template"]["spec"]["restartPolicy"] == "Never"
 
 
-def test_the_audit_runs_where_the_database_is_as_the_operator() -> None:
-    """On the consumers' node, with their volume and settings, and with the one password that may record."""
+def test_the_audit_runs_where_the_database_is_as_a_consumer() -> None:
+    """On the consumers' node, with their volume, settings and user, and with no other password."""
     for values, user in (
-        (SETS["audit"], "operator"),
+        (SETS["audit"], "consumer"),
         (merged(EXTERNAL, nested("audit.enabled", True)), None),
     ):
         rendered = render(values)
@@ -352,7 +352,7 @@ def test_the_audit_runs_where_the_database_is_as_the_operator() -> None:
         keys = [
             item["key"] for one in pod.spec["volumes"] if "secret" in one for item in one["secret"]["items"]
         ]
-        assert keys == (["operator-password"] if user else [])
+        assert keys == (["consumer-password"] if user else [])
 
 
 def test_a_budget_for_producers_needs_two_of_them() -> None:
