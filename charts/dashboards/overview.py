@@ -12,14 +12,13 @@ _LOST = Row(
     "Is anything lost?",
     figure(
         "Unaccounted for",
-        "The law: received = stored + duplicate + dead + pending + in flight, for every consumer. Anything but 0 is an "
-        "event whose fate nobody recorded. The least of two minutes is shown, since a scrape may fall into the midst "
-        "of a batch.",
+        "The law: received = stored + duplicate + dead + pending + in flight, for every consumer and at every scrape. "
+        "Anything but 0 is an event whose fate nobody recorded. The worst of the time range.",
         "short",
         Query(
-            "max(min_over_time(abs(sum by (namespace, release, pod) (telemetry_consumer_received_events_total{consumers})"
+            "max(max_over_time(abs(sum by (namespace, release, pod) (telemetry_consumer_received_events_total{consumers})"
             " - sum by (namespace, release, pod) (telemetry_consumer_settled_events_total{consumers})"
-            " - sum by (namespace, release, pod) (telemetry_consumer_in_flight_events{consumers}))[2m:15s]))"
+            " - sum by (namespace, release, pod) (telemetry_consumer_in_flight_events{consumers}))[$__range:]))"
         ),
         steps=[(1, "red")],
         links=links.to_logs(),
@@ -169,15 +168,12 @@ _LATE = Row(
     ),
     figure(
         "Drained in",
-        "How long until nothing waits, if both rates stay as they are. Empty where nothing waits, or where it grows.",
+        "How long until nothing waits, if the rates stay as they are: infinite where it grows, 0 where nothing waits. "
+        "From the recording rules.",
         "s",
-        Query(
-            "max(telemetry_group_lag_entries{group} > 0) / (sum(rate(telemetry_consumer_settled_events_total"
-            '{consumers,outcome!="pending"}[$__rate_interval])) - sum(rate(telemetry_stream_added_entries_total{group}'
-            "[$__rate_interval])) > 0)"
-        ),
+        Query("max(namespace_release:telemetry_group_drain_seconds:rate5m{group})"),
         steps=[(300, "yellow"), (1800, "red")],
-        no_value="nothing waits",
+        no_value="no recording rules",
         decimals=0,
     ),
     lines(
@@ -240,7 +236,7 @@ _FLOW = Row(
         "Events a second that became dead letters, by stage and reason. `telemetry dlq list` shows them.",
         "eps",
         Query(
-            "sum by (stage, reason) (rate(telemetry_consumer_dead_events_total{consumers}[$__rate_interval]))",
+            "sum by (stage, reason) (rate(telemetry_consumer_dead_events_total{consumers}[$__rate_interval])) > 0",
             "{{stage}}: {{reason}}",
         ),
         stacked=True,

@@ -59,14 +59,16 @@ _PUBLISH = Row(
         "Last published",
         "How long ago each producer published something.",
         "s",
-        Query("time() - max by (pod) (telemetry_producer_last_publish_timestamp_seconds{group})", "{{pod}}"),
+        Query(
+            "time() - max by (pod) (telemetry_producer_last_publish_timestamp_seconds{group} > 0)", "{{pod}}"
+        ),
         links=_PROBLEMS,
     ),
     lines(
         "Errors of Redis",
         "Errors a second, of the server or the connection to it, of producers and consumers.",
         "eps",
-        Query(f"sum by (error) (rate(telemetry_redis_errors_total{{group}}[{_RATE}]))", "{{error}}"),
+        Query(f"sum by (error) (rate(telemetry_redis_errors_total{{group}}[{_RATE}])) > 0", "{{error}}"),
         links=_PROBLEMS,
     ),
 )
@@ -205,7 +207,7 @@ _OUTCOMES = Row(
         "Events a second that became dead letters, by stage and reason. `telemetry dlq list` shows them.",
         "eps",
         Query(
-            f"sum by (stage, reason) (rate(telemetry_consumer_dead_events_total{{consumers}}[{_RATE}]))",
+            f"sum by (stage, reason) (rate(telemetry_consumer_dead_events_total{{consumers}}[{_RATE}])) > 0",
             "{{stage}}: {{reason}}",
         ),
         stacked=True,
@@ -224,7 +226,7 @@ _OUTCOMES = Row(
         "Retries",
         "Writes a second that were tried again, by stage.",
         "cps",
-        Query(f"sum by (stage) (rate(telemetry_retries_total{{consumers}}[{_RATE}]))", "{{stage}}"),
+        Query(f"sum by (stage) (rate(telemetry_retries_total{{consumers}}[{_RATE}])) > 0", "{{stage}}"),
         links=[*links.to_failed_traces(), *_PROBLEMS],
     ),
     lines(
@@ -232,7 +234,9 @@ _OUTCOMES = Row(
         "Writes a second that failed: to the sink, by kind of error, and of dead letters. Nothing of them is "
         "acknowledged.",
         "cps",
-        Query(f"sum by (error) (rate(telemetry_sink_errors_total{{consumers}}[{_RATE}]))", "sink: {{error}}"),
+        Query(
+            f"sum by (error) (rate(telemetry_sink_errors_total{{consumers}}[{_RATE}])) > 0", "sink: {{error}}"
+        ),
         Query(f"sum(rate(telemetry_dlq_write_errors_total{{consumers}}[{_RATE}]))", "dead letters"),
         links=[*links.to_failed_traces(), *_PROBLEMS],
     ),

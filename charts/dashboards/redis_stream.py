@@ -157,7 +157,7 @@ _WHO = Row(
         "Errors of Redis",
         "Errors a second, of the server or the connection to it.",
         "eps",
-        Query(f"sum by (error) (rate(telemetry_redis_errors_total{{group}}[{_RATE}]))", "{{error}}"),
+        Query(f"sum by (error) (rate(telemetry_redis_errors_total{{group}}[{_RATE}])) > 0", "{{error}}"),
         links=_PROBLEMS,
     ),
     lines(
