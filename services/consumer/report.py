@@ -85,7 +85,7 @@ class Reporter:
         self.metrics.observe("telemetry_consumer_batch_size_events", len(outcome.received))
         self.metrics.observe("telemetry_consumer_batch_duration_seconds", duration_s)
         # A producer's clock may be ahead of ours: no latency is negative.
-        self.metrics.observe("telemetry_consumer_queue_latency_seconds", max(0.0, now - oldest_ms / 1000))
+        self.metrics.observe("telemetry_consumer_publish_to_commit_seconds", max(0.0, now - oldest_ms / 1000))
         if outcome.inserted:
             self.metrics.set("telemetry_last_commit_timestamp_seconds", now)
 

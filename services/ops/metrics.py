@@ -9,12 +9,26 @@ from services.runtime.metrics import CATALOGUE, Metric
 
 _HEAD: Final = """# Metrics
 
-What `/metrics` of a producer and a consumer gives, made from services/runtime/metrics.py by `make docs`.
-Units are in the names: seconds, bytes, events, entries. Counters are added up over replicas; gauges of the
-stream are the same on every replica.
+What `/metrics` of a producer and a consumer gives, made from services/runtime/catalogue.py by `make
+docs`. Units are in the names: seconds, bytes, events, entries; where there is none, the value is 0 or 1.
 
-| metric | kind | of | labels | meaning |
-| --- | --- | --- | --- | --- |
+- **Scope.** A metric of scope `process` is of each process by itself: add them up over replicas. One of
+  scope `group` is of the stream and its group as a whole, and exactly one replica exports it, the one
+  that holds a lease in Redis: never add those up, and take `max` where two scrapes may overlap a change
+  of the replica. It is absent for at most 20 s after the death of that replica.
+- **Labels** have the values that are named here and no others, and each series is there from the start,
+  at 0. What is none of them counts as `other`. So no input adds a series: 10,000 devices make none.
+- **The law** holds at every scrape, and not only in the end: received = stored + duplicate + dead +
+  pending + in flight.
+- **Formats.** Prometheus text, or OpenMetrics for whoever asks for it (`Accept:
+  application/openmetrics-text`), which has the exemplars.
+- A value that can't be found out (the disk is gone, the server lacks a right) is left out, and the log
+  says why.
+- Beside these there are `process_*` (processor time, memory, file descriptors, start) and `python_info`,
+  as every program with prometheus-client has them.
+
+| metric | kind | scope | of | labels | meaning |
+| --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -22,18 +36,18 @@ def metrics_command(
     as_json: AsJson = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Write docs/metrics.md.")] = False,
 ) -> None:
-    """Show every metric: name, kind, service, labels, meaning."""
+    """Show every metric: name, kind, scope, service, labels, meaning."""
     if as_markdown:
         typer.echo(markdown(), nl=False)
         return
-    columns = [Column(name) for name in ("name", "kind", "service", "labels", "meaning")]
+    columns = [Column(name) for name in ("name", "kind", "scope", "service", "labels", "meaning")]
     show_records((_record(one) for one in CATALOGUE), columns, as_json=as_json)
 
 
 def markdown() -> str:
     """Write the catalogue as a page."""
     rows = (
-        f"| `{one.name}` | {one.kind} | {one.service} | {', '.join(one.labels)} | {one.meaning} |"
+        f"| `{one.name}` | {one.kind} | {one.scope} | {one.service} | {_labels(one)} | {one.meaning} |"
         for one in CATALOGUE
     )
     return _HEAD + "\n".join(rows) + "\n"
@@ -43,7 +57,12 @@ def _record(one: Metric) -> dict[str, str]:
     return {
         "name": one.name,
         "kind": one.kind,
+        "scope": one.scope,
         "service": one.service,
-        "labels": ", ".join(one.labels),
+        "labels": ", ".join(label.name for label in one.labels),
         "meaning": one.meaning,
     }
+
+
+def _labels(one: Metric) -> str:
+    return "; ".join(f"`{label.name}`: {label.given or ', '.join(label.values)}" for label in one.labels)

@@ -1,195 +1,140 @@
-"""Every metric of the pipeline: one catalogue, from which the registry and the docs are made.
+"""A process's metrics, made from the catalogue and counted a batch at a time.
 
-Prometheus conventions: base units, `_total` on counters, bounded labels. They are counted a batch at
-a time, from the same outcome that is logged, so the two can't disagree.
+They come from the same outcome that is logged, so the two can't disagree. What costs a look at the disk
+or the server is asked for when somebody scrapes, and never by a batch.
 """
 
-from collections.abc import Mapping
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
+import prometheus_client.metrics
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Metric as Family
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from services import __version__
+from services.runtime.catalogue import CATALOGUE, OTHER, Label, Metric, Service
 
-Service = Literal["producer", "consumer", "both"]
+__all__ = ["CATALOGUE", "Figures", "Metric", "Metrics", "Service"]
 
-_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
-_SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4000)
+_BY_NAME: Final = {one.name: one for one in CATALOGUE}
 
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One line of the catalogue."""
-
-    name: str
-    kind: Literal["counter", "gauge", "histogram"]
-    service: Service
-    meaning: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = _SECONDS
-
-
-CATALOGUE: Final = (
-    Metric(
-        "telemetry_producer_events_total",
-        "counter",
-        "producer",
-        "Events by what became of them: published, duplicate (published twice on purpose), unreadable "
-        "(a line of a file), dropped (oldest entries given up at STREAM_MAX_LENGTH)",
-        ("outcome",),
-    ),
-    Metric("telemetry_producer_send_duration_seconds", "histogram", "producer", "Time of one round trip"),
-    Metric(
-        "telemetry_producer_blocked_seconds_total",
-        "counter",
-        "producer",
-        "Time spent waiting because the stream was full",
-    ),
-    Metric(
-        "telemetry_consumer_received_events_total",
-        "counter",
-        "consumer",
-        "Entries received, by where from: new, or recovered (delivered before)",
-        ("source",),
-    ),
-    Metric(
-        "telemetry_consumer_settled_events_total",
-        "counter",
-        "consumer",
-        "Entries by outcome: stored, duplicate, dead, pending. Together they are the entries received",
-        ("outcome",),
-    ),
-    Metric(
-        "telemetry_consumer_dead_events_total",
-        "counter",
-        "consumer",
-        "Dead letters, by stage and reason",
-        ("stage", "reason"),
-    ),
-    Metric(
-        "telemetry_consumer_degraded_events_total",
-        "counter",
-        "consumer",
-        "Events above their threshold",
-        ("kpi",),
-    ),
-    Metric(
-        "telemetry_consumer_batch_size_events", "histogram", "consumer", "Entries in a batch", buckets=_SIZES
-    ),
-    Metric(
-        "telemetry_consumer_batch_duration_seconds",
-        "histogram",
-        "consumer",
-        "From a batch's receipt to its ack",
-    ),
-    Metric(
-        "telemetry_consumer_queue_latency_seconds",
-        "histogram",
-        "consumer",
-        "From an entry's publication to its commit, for the oldest entry of each batch",
-    ),
-    Metric(
-        "telemetry_sink_commit_duration_seconds", "histogram", "consumer", "Time of one write to the sink"
-    ),
-    Metric("telemetry_sink_errors_total", "counter", "consumer", "Failed writes to the sink", ("error",)),
-    Metric("telemetry_sink_up", "gauge", "consumer", "1 while the sink takes writes"),
-    Metric("telemetry_dlq_write_errors_total", "counter", "consumer", "Failed writes of dead letters"),
-    Metric("telemetry_retries_total", "counter", "consumer", "Writes tried again", ("stage",)),
-    Metric(
-        "telemetry_ack_events_total",
-        "counter",
-        "consumer",
-        "Acknowledgements by result: acked, or already_acked (by another consumer)",
-        ("result",),
-    ),
-    Metric("telemetry_claimed_events_total", "counter", "consumer", "Entries taken over from idle consumers"),
-    Metric(
-        "telemetry_lost_entries_total",
-        "counter",
-        "consumer",
-        "Pending entries whose content was gone from the stream when they were recovered",
-    ),
-    Metric(
-        "telemetry_trimmed_entries_total",
-        "counter",
-        "consumer",
-        "Acknowledged entries removed from the stream",
-    ),
-    Metric(
-        "telemetry_consumers_removed_total", "counter", "consumer", "Idle consumers removed from the group"
-    ),
-    Metric(
-        "telemetry_group_creations_total", "counter", "consumer", "Times the consumer group had to be made"
-    ),
-    Metric("telemetry_breaker_open", "gauge", "consumer", "1 while DLQ_BREAKER_RATIO has stopped consuming"),
-    Metric(
-        "telemetry_last_commit_timestamp_seconds",
-        "gauge",
-        "consumer",
-        "When a batch was last stored, Unix time",
-    ),
-    Metric("telemetry_stream_length_entries", "gauge", "consumer", "Entries in the stream"),
-    Metric("telemetry_group_lag_entries", "gauge", "consumer", "Entries not yet delivered to the group"),
-    Metric(
-        "telemetry_group_lag_known", "gauge", "consumer", "1 where the server knows the lag; 0: it is counted"
-    ),
-    Metric("telemetry_group_pending_entries", "gauge", "consumer", "Entries delivered and not acknowledged"),
-    Metric(
-        "telemetry_group_oldest_pending_seconds",
-        "gauge",
-        "consumer",
-        "Age of the oldest entry that is not acknowledged",
-    ),
-    Metric("telemetry_redis_up", "gauge", "both", "1 while the server answers"),
-    Metric(
-        "telemetry_redis_errors_total",
-        "counter",
-        "both",
-        "Errors of the server or the connection to it",
-        ("error",),
-    ),
-    Metric("telemetry_build_info", "gauge", "both", "Always 1; the version is its label", ("version",)),
+# The law's numbers: read at one moment, so that they add up at every scrape.
+_LAW: Final = (
+    "telemetry_consumer_received_events_total",
+    "telemetry_consumer_settled_events_total",
+    "telemetry_consumer_in_flight_events",
 )
+
+Figures = Mapping[str, float]
+"""Values by the full names of metrics without labels."""
 
 
 class Metrics:
-    """A process's metrics, by their full names in the catalogue."""
+    """A process's metrics, by their full names in the catalogue.
 
-    def __init__(self, service: Service) -> None:
+    `values` gives those of labels whose values the catalogue does not know, by the label's name.
+    """
+
+    def __init__(self, service: Service, values: Mapping[str, Iterable[str]] | None = None) -> None:
+        # When each series began: a second series for each, and nobody asks.
+        prometheus_client.metrics.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self._counters: dict[str, Counter] = {}
-        self._gauges: dict[str, Gauge] = {}
-        self._histograms: dict[str, Histogram] = {}
+        self.at_once: Final = threading.Lock()
+        """Held while numbers change that a scrape must see together."""
+        self._labels: dict[str, tuple[Label, ...]] = {}
+        self._made: dict[str, Counter | Gauge | Histogram] = {}
+        self._children: dict[tuple[str, ...], Counter | Gauge | Histogram] = {}
         for one in CATALOGUE:
-            if one.service not in {service, "both"}:
-                continue
-            if one.kind == "counter":
-                self._counters[one.name] = Counter(one.name, one.meaning, one.labels, registry=self.registry)
-            elif one.kind == "gauge":
-                self._gauges[one.name] = Gauge(one.name, one.meaning, one.labels, registry=self.registry)
-            else:
-                self._histograms[one.name] = Histogram(
-                    one.name, one.meaning, one.labels, buckets=one.buckets, registry=self.registry
-                )
-
+            if one.service in {service, "both"} and not one.is_asked:
+                self._make(one, {name: tuple(given) for name, given in (values or {}).items()})
+        if together := [self._made[name] for name in _LAW if name in self._made]:
+            self.registry.register(_Together(together, self.at_once))
         self.set("telemetry_build_info", 1, version=__version__)
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
         if amount:
-            counter = self._counters[name]
-            (counter.labels(**labels) if labels else counter).inc(amount)
+            counter = self._child(name, labels)
+            assert isinstance(counter, Counter)  # noqa: S101 - for the type checker; a mistake of ours
+            counter.inc(amount)
 
     def set(self, name: str, value: float, **labels: str) -> None:
         """Set a gauge."""
-        gauge = self._gauges[name]
-        (gauge.labels(**labels) if labels else gauge).set(value)
+        gauge = self._child(name, labels)
+        assert isinstance(gauge, Gauge)  # noqa: S101 - for the type checker; a mistake of ours
+        gauge.set(value)
 
-    def observe(self, name: str, value: float) -> None:
-        """Add to a histogram."""
-        self._histograms[name].observe(value)
+    def observe(self, name: str, value: float, trace_id: str | None = None, **labels: str) -> None:
+        """Add to a histogram; with `trace_id`, as an example of a value of that size."""
+        histogram = self._child(name, labels)
+        assert isinstance(histogram, Histogram)  # noqa: S101 - for the type checker; a mistake of ours
+        histogram.observe(value, None if trace_id is None else {"trace_id": trace_id})
+
+    def ask(self, figures: Callable[[], Figures]) -> None:
+        """Have `figures` asked at each scrape; what it leaves out is absent. It may not raise."""
+        self.registry.register(_Asked(figures))
 
     def value(self, name: str, labels: Mapping[str, str] | None = None) -> float:
         """Read a metric; 0 for one that never counted."""
         return self.registry.get_sample_value(name, dict(labels or {})) or 0.0
+
+    def _make(self, one: Metric, values: Mapping[str, tuple[str, ...]]) -> None:
+        labels = tuple(
+            Label(label.name, (*values.get(label.name, ()), OTHER)) if label.given else label
+            for label in one.labels
+        )
+        registry = None if one.name in _LAW else self.registry
+        names = [label.name for label in labels]
+        if one.kind == "histogram":
+            made: Counter | Gauge | Histogram = Histogram(
+                one.name, one.meaning, names, buckets=one.buckets, registry=registry
+            )
+        else:
+            made = (Counter if one.kind == "counter" else Gauge)(
+                one.name, one.meaning, names, registry=registry
+            )
+        self._made[one.name] = made
+        self._labels[one.name] = labels
+        # There from the start, at 0: a series that begins with its first error hides it from rate().
+        for series in one.combinations or itertools.product(*(label.values for label in labels)):
+            self._children[one.name, *series] = made.labels(*series) if series else made
+
+    def _child(self, name: str, labels: Mapping[str, str]) -> Counter | Gauge | Histogram:
+        """Give the series, made at the start for all values but those that are `other`."""
+        if (found := self._children.get((name, *labels.values()))) is not None:
+            return found
+        declared = self._labels[name]
+        values = [label.bounded(labels[label.name]) for label in declared]
+        return self._made[name].labels(*values)
+
+
+@dataclass(slots=True, eq=False)
+class _Together(Collector):
+    """Metrics that are read at one moment."""
+
+    metrics: Iterable[Counter | Gauge | Histogram]
+    lock: threading.Lock
+
+    def collect(self) -> Iterable[Family]:
+        with self.lock:
+            return [family for one in self.metrics for family in one.collect()]
+
+
+@dataclass(slots=True, eq=False)
+class _Asked(Collector):
+    """Metrics that are found out at a scrape."""
+
+    figures: Callable[[], Figures]
+
+    def collect(self) -> Iterator[Family]:
+        for name, value in self.figures().items():
+            meaning = _BY_NAME[name].meaning
+            if _BY_NAME[name].kind == "counter":
+                yield CounterMetricFamily(name, meaning, value)
+            else:
+                yield GaugeMetricFamily(name, meaning, value)

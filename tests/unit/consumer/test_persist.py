@@ -78,7 +78,7 @@ def test_a_passing_failure_is_retried_with_linear_back_off(failures: int) -> Non
     assert (stored.inserted, stored.dead) == (2, [])
     assert desk.clock.sleeps == [0.5, 1.0, 1.5][:failures]
     assert desk.metrics.value("telemetry_retries_total", {"stage": "sink"}) == failures
-    assert desk.metrics.value("telemetry_sink_errors_total", {"error": "told"}) == failures
+    assert desk.metrics.value("telemetry_sink_errors_total", {"error": "other"}) == failures
     assert desk.health.readiness() == ""
 
 

@@ -1,13 +1,15 @@
 """The catalogue keeps Prometheus's conventions, and Metrics keeps to the catalogue."""
 
 import re
-from typing import cast
+from typing import cast, get_args
 
 import pytest
 
+from services import __version__
+from services.contract.event import Reason
+from services.runtime.catalogue import OTHER, UNITS, Label
 from services.runtime.metrics import CATALOGUE, Metric, Metrics, Service
 
-UNITS = ("seconds", "bytes", "ratio", "events", "entries", "total", "info")
 ABBREVIATED = {
     "s",
     "ms",
@@ -23,7 +25,16 @@ ABBREVIATED = {
     "hours",
     "percent",
 }
-STATES = {"telemetry_sink_up", "telemetry_redis_up", "telemetry_breaker_open", "telemetry_group_lag_known"}
+STATES = {
+    "telemetry_sink_up",
+    "telemetry_redis_up",
+    "telemetry_breaker_open",
+    "telemetry_group_lag_known",
+    "telemetry_group_observer",
+    "telemetry_stream_trimmed_unread",
+    "telemetry_build_info",
+    "telemetry_group_consumers",
+}
 
 every_metric = pytest.mark.parametrize("metric", CATALOGUE, ids=lambda one: one.name)
 
@@ -37,17 +48,25 @@ def test_a_name_follows_the_conventions(metric: Metric) -> None:
     assert not metric.name.endswith(("_count", "_sum", "_bucket", "_created"))
     assert not ABBREVIATED & set(words)
     assert metric.kind not in words
-    assert metric.name in STATES or words[-1] in UNITS
+    assert metric.name in STATES or metric.unit in UNITS or metric.kind == "counter"
 
 
 @every_metric
-def test_labels_are_few_and_named_well(metric: Metric) -> None:
-    """No label is reserved, and none repeats what the name says."""
+def test_labels_are_few_named_well_and_bounded(metric: Metric) -> None:
+    """No label is reserved, and all its values are known beforehand: no event can add one."""
     assert len(metric.labels) <= 2
     for label in metric.labels:
-        assert re.fullmatch("[a-z][a-z_]*", label)
-        assert label not in {"le", "quantile", "job", "instance"}
-        assert label not in metric.name.split("_")
+        assert re.fullmatch("[a-z][a-z_]*", label.name)
+        assert label.name not in {"le", "quantile", "job", "instance", "device_id", "zone", "event_id"}
+        assert bool(label.values) != bool(label.given)
+        assert len(label.values) == len(set(label.values)) <= 20
+
+
+@every_metric
+def test_what_is_of_the_group_is_asked_for(metric: Metric) -> None:
+    """A figure of the whole group is never held by a process, which would export it for ever."""
+    assert metric.scope == "process" or (metric.is_asked and metric.service == "consumer")
+    assert not (metric.is_asked and metric.labels)
 
 
 @every_metric
@@ -69,7 +88,9 @@ def test_a_service_has_its_own_metrics(service: str) -> None:
     metrics = Metrics(cast("Service", service))
     names = {family.name for family in metrics.registry.collect()}
     wanted = {
-        metric.name.removesuffix("_total") for metric in CATALOGUE if metric.service in {service, "both"}
+        metric.name.removesuffix("_total")
+        for metric in CATALOGUE
+        if metric.service in {service, "both"} and not metric.is_asked
     }
     assert names == wanted
 
@@ -93,3 +114,59 @@ def test_an_unknown_name_is_a_mistake_of_ours() -> None:
     """A metric outside of the catalogue can't be counted by accident."""
     with pytest.raises(KeyError):
         Metrics("consumer").count("telemetry_producer_events_total", outcome="published")
+
+
+def _series(metrics: Metrics) -> set[tuple[str, tuple[tuple[str, str], ...]]]:
+    """Name every series that a scrape would find."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.items())))
+        for family in metrics.registry.collect()
+        for sample in family.samples
+    }
+
+
+def test_every_series_is_there_from_the_start() -> None:
+    """At 0, so that the first error is a rise and no new series; KPIs are those that are given."""
+    metrics = Metrics("consumer", {"kpi": ("temperature", "noise")})
+    there = _series(metrics)
+    for outcome in ("stored", "duplicate", "dead", "pending"):
+        assert ("telemetry_consumer_settled_events_total", (("outcome", outcome),)) in there
+    kpis = {labels[0][1] for name, labels in there if name == "telemetry_consumer_degraded_events_total"}
+    assert kpis == {"temperature", "noise", OTHER}
+    assert ("telemetry_build_info", (("version", __version__),)) in there
+    assert not [name for name, _ in there if name.endswith("_created")]
+
+
+def test_every_reason_of_a_dead_letter_has_its_stage() -> None:
+    """The combinations name each reason once, and no dead event adds a series."""
+    (metric,) = (one for one in CATALOGUE if one.name == "telemetry_consumer_dead_events_total")
+    assert sorted(reason for _, reason in metric.combinations) == sorted(get_args(Reason))
+    metrics = Metrics("consumer")
+    before = _series(metrics)
+    for stage, reason in metric.combinations:
+        metrics.count(metric.name, stage=stage, reason=reason)
+    assert _series(metrics) == before
+
+
+def test_a_value_that_nobody_declared_counts_as_other() -> None:
+    """Ten thousand different errors are one series; an error's variants count as what they are."""
+    metrics = Metrics("consumer")
+    before = _series(metrics)
+    for number in range(10_000):
+        metrics.count("telemetry_sink_errors_total", error=f"error {number}")
+    metrics.count("telemetry_sink_errors_total", error="SQLITE_IOERR_WRITE")
+    assert _series(metrics) == before
+    assert metrics.value("telemetry_sink_errors_total", {"error": OTHER}) == 10_000
+    assert metrics.value("telemetry_sink_errors_total", {"error": "SQLITE_IOERR"}) == 1
+    assert Label("error", ("busy",)).bounded("busybody") == OTHER
+
+
+def test_what_is_asked_for_is_there_only_while_it_is_known() -> None:
+    """A figure that is left out leaves no series behind."""
+    metrics = Metrics("consumer")
+    known = {"telemetry_disk_free_bytes": 7.0, "telemetry_stream_added_entries_total": 3.0}
+    metrics.ask(lambda: known)
+    assert metrics.registry.get_sample_value("telemetry_disk_free_bytes") == 7
+    assert metrics.registry.get_sample_value("telemetry_stream_added_entries_total") == 3
+    known = {}
+    assert metrics.registry.get_sample_value("telemetry_disk_free_bytes") is None

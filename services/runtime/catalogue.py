@@ -1,0 +1,500 @@
+"""The catalogue of every metric: name, kind, service, scope, labels with all their values, meaning.
+
+From it the registry (metrics.py) and docs/metrics.md are made. Prometheus conventions: base units, `_total`
+on counters and only there, labels whose values are bounded by construction.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+from services import __version__
+from services.contract.event import Reason
+from services.contract.event import Stage as DeadStage
+
+Service = Literal["producer", "consumer", "both"]
+Kind = Literal["counter", "gauge", "histogram"]
+Scope = Literal["process", "group"]
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+_SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4000)
+_WAITS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+"""From publication to commit: behind an outage that is half an hour."""
+
+OTHER: Final = "other"
+"""Stands for a label's value that is none of the declared ones, so no input can add a series."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label, and all the values that it can have; another one is counted as `other`."""
+
+    name: str
+    values: tuple[str, ...] = ()
+    """Empty: they are given at the start, such as the KPIs of the file."""
+    given: str = ""
+    """What gives them then, for the page."""
+
+    def bounded(self, value: str) -> str:
+        """Give a declared value: this one, the one it is a kind of (SQLITE_IOERR_WRITE), or `other`."""
+        if value in self.values:
+            return value
+        return next((one for one in self.values if value.startswith(f"{one}_")), OTHER)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One line of the catalogue."""
+
+    name: str
+    kind: Kind
+    service: Service
+    meaning: str
+    labels: tuple[Label, ...] = ()
+    buckets: tuple[float, ...] = _SECONDS
+    scope: Scope = "process"
+    """`group`: only the one replica that observes the group has it (services/consumer/observe.py)."""
+    is_asked: bool = False
+    """Whether its value is found out at a scrape, and may be absent where that fails."""
+    combinations: tuple[tuple[str, ...], ...] = ()
+    """Which of its labels' values occur together; empty: all of them."""
+
+    @property
+    def unit(self) -> str:
+        """The unit, as the name has it; empty for a state, 0 or 1."""
+        last = self.name.removesuffix("_total").rpartition("_")[2]
+        return last if last in UNITS else ""
+
+
+UNITS: Final = ("seconds", "bytes", "events", "entries")
+
+_DEAD: Final[Mapping[DeadStage, tuple[Reason, ...]]] = {
+    "receive": ("deliveries_exhausted",),
+    "decode": ("not_utf8", "missing_field", "unknown_field", "duplicate_field"),
+    "validate": (
+        "event_id_invalid",
+        "device_id_invalid",
+        "zone_invalid",
+        "ts_invalid",
+        "ts_in_future",
+        "kpi_unknown",
+        "value_invalid",
+        "value_negative",
+        "value_out_of_range",
+    ),
+    "process": ("rejected_by_step", "step_failed"),
+    "sink": ("conflict", "refused_by_sink", "retries_exhausted"),
+}
+"""Each reason comes from one stage."""
+
+_SINK_ERRORS: Final = (
+    "SQLITE_BUSY",
+    "SQLITE_LOCKED",
+    "SQLITE_FULL",
+    "SQLITE_IOERR",
+    "SQLITE_READONLY",
+    "SQLITE_CANTOPEN",
+    "SQLITE_CORRUPT",
+    "SQLITE_NOTADB",
+    "SQLITE_CONSTRAINT",
+    "SQLITE_TOOBIG",
+    "binding",
+    "replaced",
+    "foreign_database",
+    "newer_schema",
+    "directory",
+    OTHER,
+)
+_REDIS_ERRORS: Final = (
+    "ConnectionError",
+    "TimeoutError",
+    "AuthenticationError",
+    "noauth",
+    "noperm",
+    "wrongpass",
+    "loading",
+    "readonly",
+    "masterdown",
+    "clusterdown",
+    "tryagain",
+    "noreplicas",
+    "misconf",
+    "busy",
+    "oom",
+    "nogroup",
+    "wrongtype",
+    OTHER,
+)
+
+CATALOGUE: Final = (
+    Metric(
+        "telemetry_producer_events_total",
+        "counter",
+        "producer",
+        "Events by what became of them: published, duplicate (published twice on purpose), unreadable "
+        "(a line of a file), dropped (oldest entries given up at STREAM_MAX_LENGTH)",
+        (Label("outcome", ("published", "duplicate", "unreadable", "dropped")),),
+    ),
+    Metric(
+        "telemetry_producer_batch_size_events",
+        "histogram",
+        "producer",
+        "Events in a published batch",
+        buckets=_SIZES,
+    ),
+    Metric(
+        "telemetry_producer_send_duration_seconds",
+        "histogram",
+        "producer",
+        "From the sending of a batch until the server had it, waiting included",
+    ),
+    Metric(
+        "telemetry_producer_blocked_seconds_total",
+        "counter",
+        "producer",
+        "Time spent waiting because the stream was full",
+    ),
+    Metric(
+        "telemetry_producer_last_publish_timestamp_seconds",
+        "gauge",
+        "producer",
+        "When a batch was last published, Unix time; 0 before the first",
+    ),
+    Metric(
+        "telemetry_consumer_received_events_total",
+        "counter",
+        "consumer",
+        "Entries received, by where from: new, or recovered (delivered before)",
+        (Label("source", ("new", "recovered")),),
+    ),
+    Metric(
+        "telemetry_consumer_settled_events_total",
+        "counter",
+        "consumer",
+        "Entries by outcome: stored, duplicate, dead, pending. Together with those in flight they are the "
+        "entries received, at every scrape",
+        (Label("outcome", ("stored", "duplicate", "dead", "pending")),),
+    ),
+    Metric(
+        "telemetry_consumer_in_flight_events",
+        "gauge",
+        "consumer",
+        "Entries received and not yet settled; 0 between two batches",
+    ),
+    Metric(
+        "telemetry_consumer_dead_events_total",
+        "counter",
+        "consumer",
+        "Dead letters, by stage and reason",
+        (Label("stage", get_args(DeadStage)), Label("reason", get_args(Reason))),
+        combinations=tuple((stage, reason) for stage, reasons in _DEAD.items() for reason in reasons),
+    ),
+    Metric(
+        "telemetry_consumer_degraded_events_total",
+        "counter",
+        "consumer",
+        "Events above their threshold",
+        (Label("kpi", given="the KPIs of KPIS_FILE"),),
+    ),
+    Metric(
+        "telemetry_consumer_batch_size_events",
+        "histogram",
+        "consumer",
+        "Entries in a batch",
+        buckets=_SIZES,
+    ),
+    Metric(
+        "telemetry_consumer_batch_duration_seconds",
+        "histogram",
+        "consumer",
+        "From a batch's receipt to its ack",
+    ),
+    Metric(
+        "telemetry_consumer_stage_duration_seconds",
+        "histogram",
+        "consumer",
+        "Time of one stage of a batch, retries included; dead_letter where there are any",
+        (Label("stage", ("decode", "validate", "process", "store", "dead_letter", "ack")),),
+    ),
+    Metric(
+        "telemetry_consumer_publish_to_commit_seconds",
+        "histogram",
+        "consumer",
+        "From an entry's publication to its commit, for the oldest entry of each batch that stored any. Its "
+        "exemplars are the trace_id of batches that have a span",
+        buckets=_WAITS,
+    ),
+    Metric(
+        "telemetry_sink_commit_duration_seconds",
+        "histogram",
+        "consumer",
+        "Time of one write to the sink",
+    ),
+    Metric(
+        "telemetry_sink_errors_total",
+        "counter",
+        "consumer",
+        "Failed writes to the sink",
+        (Label("error", _SINK_ERRORS),),
+    ),
+    Metric(
+        "telemetry_sink_up",
+        "gauge",
+        "consumer",
+        "1 while the sink takes writes",
+    ),
+    Metric(
+        "telemetry_sink_database_bytes",
+        "gauge",
+        "consumer",
+        "Size of the database file, without its WAL",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_sink_wal_bytes",
+        "gauge",
+        "consumer",
+        "Size of the write-ahead log of the database; 0 without one",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_dlq_bytes",
+        "gauge",
+        "consumer",
+        "Size of dlq.jsonl; absent with DEAD_LETTERS=stream",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_disk_free_bytes",
+        "gauge",
+        "consumer",
+        "Room left for us on the volume of DATA_DIR",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_disk_size_bytes",
+        "gauge",
+        "consumer",
+        "Size of the volume of DATA_DIR",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_dlq_write_errors_total",
+        "counter",
+        "consumer",
+        "Failed writes of dead letters",
+    ),
+    Metric(
+        "telemetry_retries_total",
+        "counter",
+        "consumer",
+        "Writes tried again",
+        (Label("stage", ("sink",)),),
+    ),
+    Metric(
+        "telemetry_ack_events_total",
+        "counter",
+        "consumer",
+        "Acknowledgements by result: acked, or already_acked (by another consumer)",
+        (Label("result", ("acked", "already_acked")),),
+    ),
+    Metric(
+        "telemetry_claimed_events_total",
+        "counter",
+        "consumer",
+        "Entries taken over from idle consumers",
+    ),
+    Metric(
+        "telemetry_lost_entries_total",
+        "counter",
+        "consumer",
+        "Pending entries whose content was gone from the stream when they were recovered",
+    ),
+    Metric(
+        "telemetry_trimmed_entries_total",
+        "counter",
+        "consumer",
+        "Acknowledged entries removed from the stream",
+    ),
+    Metric(
+        "telemetry_consumers_removed_total",
+        "counter",
+        "consumer",
+        "Idle consumers removed from the group",
+    ),
+    Metric(
+        "telemetry_group_creations_total",
+        "counter",
+        "consumer",
+        "Times the consumer group had to be made",
+    ),
+    Metric(
+        "telemetry_breaker_open",
+        "gauge",
+        "consumer",
+        "1 while DLQ_BREAKER_RATIO has stopped consuming",
+    ),
+    Metric(
+        "telemetry_last_commit_timestamp_seconds",
+        "gauge",
+        "consumer",
+        "When a batch was last stored, Unix time; 0 before the first",
+    ),
+    Metric(
+        "telemetry_group_observer",
+        "gauge",
+        "consumer",
+        "1 on the replica that observes the group",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_stream_length_entries",
+        "gauge",
+        "consumer",
+        "Entries in the stream",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_stream_length_limit_entries",
+        "gauge",
+        "consumer",
+        "STREAM_MAX_LENGTH; absent where there is no limit",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_stream_added_entries_total",
+        "counter",
+        "consumer",
+        "Entries that were ever added to the stream",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_stream_trimmed_unread",
+        "gauge",
+        "consumer",
+        "1 while entries are gone that the group had not read; what was trimmed and passed over between two "
+        "looks, the audit tells",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_group_read_entries_total",
+        "counter",
+        "consumer",
+        "Entries that the group has read, by the server's count; absent where it does not know",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_group_lag_entries",
+        "gauge",
+        "consumer",
+        "Entries not yet delivered to the group; counted, up to 100,000, where the server does not know",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_group_lag_known",
+        "gauge",
+        "consumer",
+        "1 where the server knows the lag; 0: it is counted",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_group_pending_entries",
+        "gauge",
+        "consumer",
+        "Entries delivered and not acknowledged",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_group_oldest_pending_seconds",
+        "gauge",
+        "consumer",
+        "Age of the oldest entry that is not acknowledged; 0 without one",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_group_oldest_unread_seconds",
+        "gauge",
+        "consumer",
+        "Age of the oldest entry that is not delivered; 0 without one",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_group_consumers",
+        "gauge",
+        "consumer",
+        "Consumers that the group knows, gone ones included until they are removed",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_redis_memory_used_bytes",
+        "gauge",
+        "consumer",
+        "Memory that the server uses",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_redis_memory_max_bytes",
+        "gauge",
+        "consumer",
+        "Its maxmemory; 0: no limit",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_audit_missing_events",
+        "gauge",
+        "consumer",
+        "Missing events that the last `telemetry audit --record` found; absent before the first",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_audit_published_events",
+        "gauge",
+        "consumer",
+        "Published events that it looked for",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_audit_last_run_timestamp_seconds",
+        "gauge",
+        "consumer",
+        "When it ended, Unix time",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_redis_up",
+        "gauge",
+        "both",
+        "1 while the server answers",
+    ),
+    Metric(
+        "telemetry_redis_errors_total",
+        "counter",
+        "both",
+        "Errors of the server or the connection to it",
+        (Label("error", _REDIS_ERRORS),),
+    ),
+    Metric(
+        "telemetry_build_info",
+        "gauge",
+        "both",
+        "Always 1; the version is its label",
+        (Label("version", (__version__,)),),
+    ),
+)
