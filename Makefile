@@ -8,7 +8,7 @@ UV := $(shell command -v uv 2>/dev/null)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lint types bench bench-smoke lock docs images cluster load deploy logs undeploy \
+.PHONY: help run observe test check format lint types bench bench-smoke lock docs images cluster load deploy logs undeploy \
 	dev chart-docs rendered dashboards clean
 
 help: ## Print this help
@@ -21,6 +21,9 @@ help: ## Print this help
 
 run: $(VENV)/ready ## Run the whole pipeline here, with its own Redis, and prove that nothing is missing
 	@$(BIN)/python -m services.ops run $(ARGS)
+
+observe: $(VENV)/ready ## See what `make run` does: Grafana and the rest with Docker, else Prometheus, until Ctrl-C
+	@exec $(BIN)/python -m charts.observe $(ARGS)
 
 test: $(VENV)/ready ## Run all tests, and print the coverage
 	@rm -f .coverage .coverage.*
