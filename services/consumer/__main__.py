@@ -25,6 +25,8 @@ from services.consumer.report import Reporter
 from services.consumer.sinks.sqlite import SQLiteSink
 from services.consumer.source import RedisSource
 from services.consumer.steps import StepsInvalid, load_steps
+from services.consumer.storage import Storage
+from services.consumer.times import Times
 from services.consumer.traces import NO_TRACES, BatchTraces, Traces
 from services.consumer.upkeep import Upkeep
 from services.consumer.worker import Worker
@@ -63,7 +65,9 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
     # together: looking for cycles among them every 700 takes a tenth of the time for nothing.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    metrics = Metrics("consumer")
+    metrics = Metrics("consumer", {"kpi": settings.kpis})
+    metrics.ask_process()
+    metrics.ask(Storage(settings, clock.monotonic, logger).figures)
     health = Health(settings.liveness_timeout_s, clock.monotonic)
     rules = Rules(settings.kpis, settings.max_future_s, settings.max_deliveries, steps)
     with ExitStack() as stack:
@@ -86,8 +90,8 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
         source, sink, dead_letters = doors
         for door in (source, dead_letters, sink):
             stack.enter_context(closing(door))
-        traces = _traces(settings, spans, clock)
-        worker = _worker(settings, doors, rules, client, clock, health, metrics, logger, traces)
+        times = Times(metrics, clock, _traces(settings, spans, clock))
+        worker = _worker(settings, doors, rules, client, clock, health, metrics, logger, times)
         logger.info("consumer_started", extra={"consumer": settings.name, "steps": len(steps)})
         worker.run()
         logger.info(

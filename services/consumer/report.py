@@ -18,6 +18,10 @@ from services.runtime.metrics import Metrics
 _EVENT_LINE_INTERVAL_S: Final = 1.0
 _DEAD_LINE_INTERVAL_S: Final = 1.0
 
+_RECEIVED: Final = "telemetry_consumer_received_events_total"
+_SETTLED: Final = "telemetry_consumer_settled_events_total"
+_IN_FLIGHT: Final = "telemetry_consumer_in_flight_events"
+
 
 @dataclass(slots=True)
 class Reporter:
@@ -61,33 +65,35 @@ class Reporter:
 
     def unsettled(self, entries: int) -> None:
         """Count entries that were received and are left pending."""
-        self.metrics.count("telemetry_consumer_settled_events_total", entries, outcome="pending")
+        with self.metrics.at_once:
+            self.metrics.count(_SETTLED, entries, outcome="pending")
+            self.metrics.set(_IN_FLIGHT, 0)
 
     def received(self, new: int, recovered: int) -> None:
         """Count entries at their receipt, before anything can go wrong with them."""
-        self.metrics.count("telemetry_consumer_received_events_total", new, source="new")
-        self.metrics.count("telemetry_consumer_received_events_total", recovered, source="recovered")
+        with self.metrics.at_once:
+            self.metrics.count(_RECEIVED, new, source="new")
+            self.metrics.count(_RECEIVED, recovered, source="recovered")
+            self.metrics.set(_IN_FLIGHT, new + recovered)
 
     def _count(self, outcome: Outcome, degraded: Counter[str], duration_s: float) -> None:
         count = self.metrics.count
-        settled = "telemetry_consumer_settled_events_total"
-        count(settled, outcome.inserted, outcome="stored")
-        count(settled, outcome.duplicates, outcome="duplicate")
-        count(settled, len(outcome.dead), outcome="dead")
+        with self.metrics.at_once:  # the law holds at every scrape
+            count(_SETTLED, outcome.inserted, outcome="stored")
+            count(_SETTLED, outcome.duplicates, outcome="duplicate")
+            count(_SETTLED, len(outcome.dead), outcome="dead")
+            count(_SETTLED, outcome.pending, outcome="pending")
+            self.metrics.set(_IN_FLIGHT, 0)
         for (stage, reason), number in Counter(
             (dead.rejection.stage, dead.rejection.reason) for dead in outcome.dead
         ).items():
             count("telemetry_consumer_dead_events_total", number, stage=stage, reason=reason)
         for kpi, number in degraded.items():
             count("telemetry_consumer_degraded_events_total", number, kpi=kpi)
-        now = self.clock.now()
-        oldest_ms = int(outcome.received[0].entry_id.partition(b"-")[0])
         self.metrics.observe("telemetry_consumer_batch_size_events", len(outcome.received))
         self.metrics.observe("telemetry_consumer_batch_duration_seconds", duration_s)
-        # A producer's clock may be ahead of ours: no latency is negative.
-        self.metrics.observe("telemetry_consumer_publish_to_commit_seconds", max(0.0, now - oldest_ms / 1000))
         if outcome.inserted:
-            self.metrics.set("telemetry_last_commit_timestamp_seconds", now)
+            self.metrics.set("telemetry_last_commit_timestamp_seconds", self.clock.now())
 
     def _event_line(self, outcome: Outcome) -> None:
         held_back = self._event_lines.held_back()

@@ -73,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     metrics = Metrics("producer")
+    metrics.ask_process()
     health = Health(_LIVENESS_TIMEOUT_S, clock.monotonic)
     traces = _traces(told, spans, clock)
     patience = Patience(

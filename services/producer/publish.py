@@ -89,9 +89,10 @@ class Publisher:
         with self._patience.traces.batch(batch.events, self.run.name) as traceparent:
             tail = [traceparent, *_pack_events(batch.events, traceparent)]
             dropped = self._apply(batch, tail, last, duplicates)
-        self._metrics.observe(
-            "telemetry_producer_send_duration_seconds", self._patience.clock.monotonic() - started
-        )
+        clock = self._patience.clock
+        self._metrics.observe("telemetry_producer_send_duration_seconds", clock.monotonic() - started)
+        self._metrics.observe("telemetry_producer_batch_size_events", len(batch.events))
+        self._metrics.set("telemetry_producer_last_publish_timestamp_seconds", clock.now())
         self._batches += 1
         self._last = last
         self.position = batch.position

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import prometheus_client.metrics
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
 from prometheus_client import Metric as Family
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -78,6 +85,11 @@ class Metrics:
     def ask(self, figures: Callable[[], Figures]) -> None:
         """Have `figures` asked at each scrape; what it leaves out is absent. It may not raise."""
         self.registry.register(_Asked(figures))
+
+    def ask_process(self) -> None:
+        """Have what every process tells about itself: processor time, memory, files, version of Python."""
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
 
     def value(self, name: str, labels: Mapping[str, str] | None = None) -> float:
         """Read a metric; 0 for one that never counted."""

@@ -3,6 +3,8 @@
 import functools
 import itertools
 import logging
+import threading
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,17 +14,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from samples import KPIS, event_fields, id_of
+from samples import KPIS, event_fields, id_of, row
 
 from services.consumer.batch import Outcome, Rules, run_batch
 from services.consumer.breaker import Breaker
-from services.consumer.entry import Entry
+from services.consumer.entry import Dead, Entry
 from services.consumer.errors import BreakerOpen, SourceUnavailable
 from services.consumer.persist import Persist
 from services.consumer.report import Reporter
+from services.consumer.times import Times
 from services.consumer.traces import NO_TRACES, BatchTraces, Traces
 from services.consumer.worker import Worker
-from services.contract.event import Event
+from services.contract.event import Event, Rejection
 from services.runtime.health import Health
 from services.runtime.metrics import Metrics
 from services.runtime.spans import Spans
@@ -123,6 +126,7 @@ class World:
 
     def check_durable(self, entries: Sequence[Entry]) -> None:
         """Refuse an acknowledgement of what is neither stored nor dead-lettered."""
+        self.check_metrics()  # in the middle of a batch
         buried = {letter.entry_id.encode() for letter in self.dead_letters.read()}
         for entry in entries:
             fields = dict(zip(entry.fields[::2], entry.fields[1::2], strict=True))
@@ -157,6 +161,8 @@ class World:
         )
 
         def remember(entries: Sequence[Entry]) -> Outcome:
+            assert self.in_flight() == len(entries)
+            self.check_metrics()
             outcome = settle(entries)
             assert len(outcome.received) == len(entries)
             assert outcome.inserted + outcome.duplicates + len(outcome.dead) + outcome.pending == len(entries)
@@ -187,10 +193,14 @@ class World:
         name = "telemetry_consumer_received_events_total"
         return sum(self.metrics.value(name, {"source": source}) for source in ("new", "recovered"))
 
+    def in_flight(self) -> float:
+        """Read how many entries the metrics say are being worked on."""
+        return self.metrics.value("telemetry_consumer_in_flight_events")
+
     def check_metrics(self) -> None:
-        """Check the law in the metrics."""
+        """Check the law in the metrics, as any scrape would find it."""
         outcomes = ("stored", "duplicate", "dead", "pending")
-        assert self.received() == sum(map(self.settled, outcomes))
+        assert self.received() == sum(map(self.settled, outcomes)) + self.in_flight()
 
 
 @given(plans)
@@ -212,6 +222,7 @@ def test_the_law_holds_whatever_fails(plan: Plan) -> None:
         world.consume(next(failures, []))
     assert world.stream.is_drained
     world.check_metrics()
+    assert world.in_flight() == 0
 
     buried = {letter.entry_id.encode(): letter.reason for letter in world.dead_letters.read()}
     assert buried == world.guilty
@@ -273,6 +284,88 @@ def test_stored_and_duplicate_tell_the_truth_where_nothing_fails(plan: Plan) -> 
     assert world.settled("dead") == len(world.dead_letters.lines)
     assert world.settled("pending") == 0
     assert world.received() == len(plan.entries)
+
+
+def test_the_law_holds_at_every_scrape_beside_a_running_batch() -> None:
+    """A scrape in another thread never sees a batch half counted, whatever its outcome."""
+    metrics = Metrics("consumer")
+    reporter = Reporter(metrics, LOGGER, FakeClock())
+    entries = [Entry(b"1700000000000-%d" % number, event_fields(number + 1)) for number in range(4)]
+    rows = [row(1), row(2)]
+    dead = [Dead(entries[2], Rejection("sink", "conflict", "told"))]
+    outcomes = [
+        None,
+        Outcome(entries, rows, 2, dead),
+        Outcome(entries[:3], rows, 1, dead),
+        Outcome(entries[:2], [], 0, []),
+    ]
+    finished = threading.Event()
+
+    def work() -> None:
+        for outcome in itertools.islice(itertools.cycle(outcomes), 4000):
+            reporter.received(3 if outcome is None else len(outcome.received), 0)
+            if outcome is None:
+                reporter.unsettled(3)
+            else:
+                reporter.batch(outcome, 0.1)
+        finished.set()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    seen = set()
+    while not finished.is_set():
+        scraped = {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in metrics.registry.collect()
+            for sample in family.samples
+        }
+        by_name: defaultdict[str, float] = defaultdict(float)
+        for (name, *_), value in scraped.items():
+            by_name[name] += value
+        received, settled = (f"telemetry_consumer_{what}_events_total" for what in ("received", "settled"))
+        in_flight = by_name["telemetry_consumer_in_flight_events"]
+        assert by_name[received] == by_name[settled] + in_flight
+        seen.add(in_flight)
+    worker.join()
+    assert len(seen) > 1, "no scrape met a batch under way"
+    for outcome in ("stored", "duplicate", "dead", "pending"):
+        assert metrics.value("telemetry_consumer_settled_events_total", {"outcome": outcome}) > 0
+
+
+def test_ten_thousand_devices_add_no_series() -> None:
+    """Nor do their zones, ids and errors: a scrape is as large after them as before."""
+    clock, metrics = FakeClock(), Metrics("consumer", {"kpi": KPIS})
+    health = Health(60.0, clock.monotonic)
+    times = Times(metrics, clock)
+    persist = Persist(FakeSink(), FakeDeadLetters(), 3, 0.5, clock, health, metrics, LOGGER, times)
+    reporter = Reporter(metrics, LOGGER, clock)
+    before = _series(metrics)
+    entries = [
+        Entry(
+            b"1700000000000-%d" % number,
+            event_fields(
+                number, device_id=f"device-{number}", zone=f"zone-{number}", value=str(number % 7 - 1)
+            ),
+        )
+        for number in range(1, 10_001)
+    ]
+    source = FakeSource(FakeStream())
+    rules = Rules(KPIS, 300.0, 5)
+    with times.batch(entries):
+        reporter.received(len(entries), 0)
+        outcome = run_batch(entries, source, rules, persist, Breaker(0.0), clock.now, times)
+        times.settled(outcome)
+        reporter.batch(outcome, 0.1)
+    assert len({row.device_id for row in outcome.rows}) + len(outcome.dead) == 10_000
+    assert outcome.dead
+    assert _series(metrics) == before
+
+
+def _series(metrics: Metrics) -> set[str]:
+    """Name every series that a scrape would find."""
+    return {
+        f"{sample.name}{sample.labels}" for family in metrics.registry.collect() for sample in family.samples
+    }
 
 
 @given(

@@ -10,6 +10,7 @@ from contextlib import closing
 
 import pytest
 from fakes import FakeClock
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.runtime.health import Health, HealthServer
@@ -36,10 +37,10 @@ class Endpoint:
         logger = build_logger("consumer", "INFO", self.log)
         self.server = HealthServer(self.port, self.health, self.metrics, logger)
 
-    def get(self, path: str, method: str = "GET") -> tuple[int, str]:
+    def get(self, path: str, method: str = "GET", accept: str = "*/*") -> tuple[int, str]:
         """Ask, and give status and body."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)) as connection:
-            connection.request(method, path)
+            connection.request(method, path, headers={"Accept": accept})
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
 
@@ -89,6 +90,30 @@ def test_metrics_are_served_in_prometheus_text(endpoint: Endpoint) -> None:
     families = {family.name: family for family in text_string_to_metric_families(body)}
     assert status == 200
     assert families["telemetry_lost_entries"].samples[0].value == 3
+
+
+def test_who_asks_for_openmetrics_gets_the_exemplars(endpoint: Endpoint) -> None:
+    """As Prometheus asks; others get the text of old, which has none."""
+    name = "telemetry_consumer_publish_to_commit_seconds"
+    endpoint.metrics.observe(name, 0.2, "ab" * 16)
+    asked = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"
+    status, body = endpoint.get("/metrics", accept=asked)
+    families = {family.name: family for family in openmetrics(body)}  # type: ignore[no-untyped-call]
+    examples = [sample.exemplar for sample in families[name].samples if sample.exemplar]
+    assert (status, [(one.labels, one.value) for one in examples]) == (200, [({"trace_id": "ab" * 16}, 0.2)])
+    assert body.endswith("# EOF\n")
+    _, plain = endpoint.get("/metrics")
+    assert "abab" not in plain
+    assert {family.name for family in text_string_to_metric_families(plain)} == set(families)
+
+
+def test_a_process_tells_about_itself(endpoint: Endpoint) -> None:
+    """Processor time, memory, open files, start, and the version of Python."""
+    endpoint.metrics.ask_process()
+    _, body = endpoint.get("/metrics")
+    names = {family.name for family in text_string_to_metric_families(body)}
+    assert {"process_cpu_seconds", "process_resident_memory_bytes", "python_info"} <= names
+    assert "process_start_time_seconds" in names
 
 
 def test_other_paths_say_what_there_is(endpoint: Endpoint) -> None:

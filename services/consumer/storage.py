@@ -1,0 +1,61 @@
+"""What the sink and the dead letters take of the disk, and what is left of it: looked up at a scrape."""
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from services.runtime.logs import Limited
+from services.runtime.metrics import Figures
+from services.runtime.settings import ConsumerSettings
+
+_LOG_INTERVAL_S: Final = 10.0
+
+
+class Storage:
+    """Looks at DATA_DIR when it is asked, by whatever thread asks."""
+
+    def __init__(
+        self, settings: ConsumerSettings, monotonic: Callable[[], float], logger: logging.Logger
+    ) -> None:
+        self._folder = settings.data_dir
+        self._database = settings.database
+        self._dead_letters = settings.dead_letter_file if settings.dead_letters == "file" else None
+        self._logger = logger
+        self._limited = Limited(_LOG_INTERVAL_S, monotonic)
+
+    def figures(self) -> Figures:
+        """Give what can be found out; what can't is left out, and the log says why, once in ten seconds."""
+        figures: dict[str, float] = {}
+        try:
+            volume = os.statvfs(self._folder)
+            figures["telemetry_disk_free_bytes"] = volume.f_bavail * volume.f_frsize
+            figures["telemetry_disk_size_bytes"] = volume.f_blocks * volume.f_frsize
+            if self._dead_letters is not None:
+                figures["telemetry_dlq_bytes"] = _size(self._dead_letters)
+            figures["telemetry_sink_database_bytes"] = self._database.stat().st_size
+            # Folded into the file when the last one closes it, and then it is gone.
+            figures["telemetry_sink_wal_bytes"] = _size(Path(f"{self._database}-wal"))
+        except OSError as error:
+            self._say(error)
+        return figures
+
+    def _say(self, error: OSError) -> None:
+        if (held_back := self._limited.held_back()) is not None:
+            self._logger.warning(
+                "disk_not_measured",
+                extra={
+                    "error": f"{error.filename}: {error.strerror or error}",
+                    "held_back": held_back,
+                    "hint": "its gauges are left out of /metrics (DATA_DIR)",
+                },
+            )
+
+
+def _size(path: Path) -> int:
+    """Give a file's size; 0 where there is none yet."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
