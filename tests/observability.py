@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import pytest
-from servers import Absent, eventually
+from servers import Absent, eventually, free_port
 
 _CONFIG: Final = Path(__file__).parent / "otelcol.yaml"
 _ELSEWHERE: Final = Path.home() / ".cache" / "test-cluster" / "bin"
@@ -120,7 +120,7 @@ class Observability:
         """Start both, and wait until they serve. Raises Absent."""
         otelcol, jaeger = find_program("otelcol"), find_program("jaeger")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.http_port, self.grpc_port, otlp, query = (_free_port() for _ in range(4))
+        self.http_port, self.grpc_port, otlp, query = (free_port() for _ in range(4))
         self._query = f"http://127.0.0.1:{query}"
         ports = {
             "collector.otlp.grpc": otlp,
@@ -186,12 +186,6 @@ class Observability:
 def _trace(raw: Mapping[str, Any]) -> Trace:
     services = {name: process["serviceName"] for name, process in raw["processes"].items()}
     return Trace(raw["traceID"], raw["spans"], services)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _is_open(port: int) -> bool:

@@ -102,7 +102,7 @@ class LocalServer:
 
     def __init__(self, binary: Path, folder: Path, *options: str, name: str = "local") -> None:
         self.name = name
-        self.port = _free_port()
+        self.port = free_port()
         self.folder = folder
         self._binary = binary
         self._options = options
@@ -163,7 +163,8 @@ class LocalServer:
         return self._process is not None and self._process.poll() is not None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Find a port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
