@@ -254,6 +254,7 @@ _FLOW = Row(
         ),
         Query("sum(telemetry_consumer_in_flight_events{consumers})", "in flight"),
         width=8,
+        height=8,
         decimals=0,
     ),
     rows(

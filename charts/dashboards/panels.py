@@ -103,6 +103,7 @@ def figure(
     texts: Mapping[float, tuple[str, Colour]] | None = None,
     no_value: str = "no data",
     width: int = 4,
+    height: int = FIGURE_HEIGHT,
     decimals: int | None = None,
     links: Sequence[Link] = (),
     area: bool = False,
@@ -118,7 +119,7 @@ def figure(
         .description(description)
         .datasource(selectors.prometheus())
         .unit(unit)
-        .height(FIGURE_HEIGHT)
+        .height(height)
         .span(width)
         .no_value(no_value)
         .reduce_options(reduce)

@@ -258,7 +258,7 @@ _ROOM = Row(
         Query("min(telemetry_disk_free_bytes{consumers} / telemetry_disk_size_bytes{consumers})"),
         below="red",
         steps=[(0.05, "yellow"), (0.15, "green")],
-        width=4,
+        height=8,
         decimals=0,
     ),
     figure(
@@ -267,7 +267,7 @@ _ROOM = Row(
         "s",
         Query("time() - max(telemetry_last_commit_timestamp_seconds{consumers} > 0)"),
         steps=[(60, "yellow"), (600, "red")],
-        width=4,
+        height=8,
         decimals=0,
         no_value="never",
     ),
@@ -278,6 +278,14 @@ _ROOM = Row(
         Query("max(telemetry_sink_database_bytes{consumers})", "database"),
         Query("max(telemetry_sink_wal_bytes{consumers})", "write-ahead log"),
         Query("max(telemetry_dlq_bytes{consumers})", "dead letters"),
+    ),
+    lines(
+        "Disk",
+        "Size of the volume with the data, and what of it is free.",
+        "bytes",
+        Query("min(telemetry_disk_free_bytes{consumers})", "free"),
+        Query("max(telemetry_disk_size_bytes{consumers})", "size"),
+        dashed="size",
     ),
     lines(
         "Processor time",
