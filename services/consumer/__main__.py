@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import Final
 
 import redis
@@ -20,6 +21,7 @@ from services.consumer.dead_letters.file import DeadLetterFile
 from services.consumer.dead_letters.stream import DeadLetterStream
 from services.consumer.entry import DeadLetters, Sink, Source
 from services.consumer.errors import SinkUnavailable, SinkUnusable, Stopping
+from services.consumer.observe import Observer
 from services.consumer.persist import Persist
 from services.consumer.report import Reporter
 from services.consumer.sinks.sqlite import SQLiteSink
@@ -43,6 +45,7 @@ Doors = tuple[Source, Sink, DeadLetters]
 
 _SINK_PAUSE_S: Final = 0.5
 """Between two tries to open a database that is locked, or on a full disk."""
+_OBSERVER_TIMEOUT_S: Final = 2.0
 _LONGEST_WAIT_S: Final = 2.0
 """How long one read may wait: a longer one would see neither SIGTERM nor the liveness timeout coming."""
 
@@ -71,7 +74,7 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
     health = Health(settings.liveness_timeout_s, clock.monotonic)
     rules = Rules(settings.kpis, settings.max_future_s, settings.max_deliveries, steps)
     with ExitStack() as stack:
-        stack.enter_context(HealthServer(settings.metrics_port, health, metrics, logger))
+        server = stack.enter_context(HealthServer(settings.metrics_port, health, metrics, logger))
         if spans is not None:  # closed behind the doors: what they do at last is settled by then
             stack.enter_context(closing(spans))
         try:
@@ -90,6 +93,8 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
         source, sink, dead_letters = doors
         for door in (source, dead_letters, sink):
             stack.enter_context(closing(door))
+        if server.is_serving:
+            stack.enter_context(closing(_observe(settings, clock, metrics, logger)))
         times = Times(metrics, clock, _traces(settings, spans, clock))
         worker = _worker(settings, doors, rules, client, clock, health, metrics, logger, times)
         logger.info("consumer_started", extra={"consumer": settings.name, "steps": len(steps)})
@@ -210,6 +215,18 @@ def _worker(
         functools.partial(explain, settings=settings),
         traces,
     )
+
+
+def _observe(
+    settings: ConsumerSettings, clock: SystemClock, metrics: Metrics, logger: logging.Logger
+) -> Observer:
+    """Observe the group, if nobody else does. Only for who can tell: it keeps others from it."""
+    # The end of the process waits for it, so it waits for no server that does not answer.
+    client = connect(replace(settings, redis_timeout_s=min(settings.redis_timeout_s, _OBSERVER_TIMEOUT_S)))
+    observer = Observer(client, settings.keys, settings.name, clock, logger)
+    metrics.ask(observer.figures)
+    observer.start()
+    return observer
 
 
 def _traces(settings: ConsumerSettings, spans: Spans | None, clock: SystemClock) -> Traces:

@@ -7,6 +7,9 @@
     {telemetry_stream}:run:RUN        hash    what a run has published; authoritative for the audit
     {telemetry_stream}:run:RUN:ids    string  16 bytes for each published id that was not ours
     {telemetry_stream}:replay:SOURCE  string  the run that replays this file, for `--resume`
+    {telemetry_stream}:limit          string  STREAM_MAX_LENGTH of the producer that started last; 0: none
+    {telemetry_stream}:observer       string  which replica observes the group; expires
+    {telemetry_stream}:audit          hash    what `telemetry audit --record` found last
 
 The braces are a hash tag: in a cluster these keys live in the slot of the stream itself, so one
 script may write an event and the record of it in one step.
@@ -46,3 +49,18 @@ class StreamKeys:
     def replay(self, source: str) -> str:
         """Where a replayed `source` keeps the run that replays it."""
         return f"{{{self.stream}}}:replay:{source}"
+
+    @property
+    def limit(self) -> str:
+        """Where producers say at how many entries they stop."""
+        return f"{{{self.stream}}}:limit"
+
+    @property
+    def observer(self) -> str:
+        """The lease on the figures of the whole group."""
+        return f"{{{self.stream}}}:observer"
+
+    @property
+    def audit(self) -> str:
+        """Where the last recorded audit is kept."""
+        return f"{{{self.stream}}}:audit"

@@ -2,12 +2,14 @@
 
     {stream}            stream  the events; authoritative for what is published
     {stream}:run:RUN    hash    how many batches and events of this run; authoritative for the audit
+    {stream}:limit      string  STREAM_MAX_LENGTH, for whoever watches how full the stream is
 
 One script a batch, numbered, so an answer that was lost costs nothing: the batch is sent again and
 the script says that it is there. The six field names of an ordinary event stand in the script; only
 the values travel, all in one text, which is cut apart there.
 """
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Sequence
@@ -75,7 +77,18 @@ class Publisher:
         self.position: Position | None = None
         """How far a file is published, as far as this process knows."""
         keys = self._keys
+        self._tell_limit()
         self._key_names = (keys.stream, keys.run(run.name), keys.runs, keys.run_ids(run.name))
+
+    def _tell_limit(self) -> None:
+        """Leave word of the limit. Raises Stopped and ServerRefuses."""
+
+        def tell() -> None:
+            # Watching is no part of publishing: where the right is missing, the figure is.
+            with contextlib.suppress(redis.exceptions.NoPermissionError):
+                self._client.set(self._keys.limit, self._limits.max_length)
+
+        self._patience.ask(tell)
 
     def publish(self, batch: Batch) -> Sent:
         """Publish a batch, however long it takes.
@@ -168,6 +181,7 @@ class Publisher:
         self._say_lost(0, 0)
         if not write_run(self._client, self._keys, self._patience, self.run, self.position):
             raise ServerRefuses(f"run {self.run.name} was written by another process after the loss")
+        self._tell_limit()
         self._batches = 0
 
     def _lost(self, batches: int, last: int) -> None:

@@ -12,7 +12,7 @@ import redis
 
 from services.producer.traces import NO_TRACES, Traces
 from services.runtime.clock import Clock
-from services.runtime.connection import error_kind, is_passing
+from services.runtime.connection import error_kind, is_passing, lacks_right
 from services.runtime.health import Health
 from services.runtime.logs import Limited
 from services.runtime.metrics import Metrics
@@ -109,7 +109,4 @@ class Patience:
 
 def _is_of_the_user(error: redis.RedisError) -> bool:
     """Tell whether the user, the password or a right is wrong: an operator can mend it meanwhile."""
-    # Inside a script the server words a missing right as an error of the script.
-    return isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError) or (
-        isinstance(error, redis.ResponseError) and str(error).startswith(("NOPERM", "ACL failure"))
-    )
+    return isinstance(error, redis.AuthenticationError) or lacks_right(error)

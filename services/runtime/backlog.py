@@ -40,6 +40,28 @@ class Backlog:
     last_generated_id: str
     """Of the newest entry that the stream has had."""
     consumers: tuple[ConsumerState, ...] = ()
+    added: int | None = None
+    """Entries that were ever added; None where the server does not count them."""
+    read: int | None = None
+    """Entries that the group has read, as far as the server knows."""
+    first_id: str | None = None
+    """Of the oldest entry in the stream; None where it is empty."""
+    max_deleted_id: str = "0-0"
+    """The highest id that XDEL ever removed; a trim is not noted there."""
+
+    @property
+    def is_trimmed_unread(self) -> bool:
+        """Tell whether entries are gone that the group has not read, as far as the server can know."""
+        delivered = id_parts(self.last_delivered_id)
+        if id_parts(self.max_deleted_id) > delivered:
+            return True
+        if self.first_id is None:
+            return id_parts(self.last_generated_id) > delivered
+        if id_parts(self.first_id) <= delivered:
+            return False  # a trim begins with the oldest, and that one was read
+        # Nothing of the stream is read, so what was ever added is read, still there, or gone.
+        read = 0 if delivered == (0, 0) else self.read
+        return self.added is not None and read is not None and self.added - read > self.length
 
     def is_settled_up_to(self, entry_id: str) -> bool:
         """Tell whether this entry and all before it were delivered and acknowledged."""
@@ -49,10 +71,15 @@ class Backlog:
 
     def oldest_pending_age_s(self, now: float) -> float:
         """Tell how long ago the oldest pending entry was published, in seconds; 0 without one."""
-        if self.oldest_pending_id is None:
-            return 0.0
-        # An id of the far future (some producer set it by hand) has no age.
-        return max(0.0, now - int(self.oldest_pending_id.partition("-")[0]) / 1000)
+        return age_s(self.oldest_pending_id, now)
+
+
+def age_s(entry_id: str | None, now: float) -> float:
+    """Tell how long ago an entry was published, in seconds; 0 without one."""
+    if entry_id is None:
+        return 0.0
+    # An id of the far future (some producer set it by hand) has no age.
+    return max(0.0, now - int(entry_id.partition("-")[0]) / 1000)
 
 
 def read_backlog(client: redis.Redis, keys: StreamKeys) -> Backlog | None:
@@ -83,6 +110,10 @@ def read_backlog(client: redis.Redis, keys: StreamKeys) -> Backlog | None:
         consumers=tuple(
             ConsumerState(one["name"].decode(), int(one["pending"]), int(one["idle"])) for one in consumers
         ),
+        added=_int_or_none(stream.get("entries-added")),
+        read=_int_or_none(group.get("entries-read")),
+        first_id=stream["first-entry"][0].decode() if stream["first-entry"] else None,
+        max_deleted_id=stream.get("max-deleted-entry-id", b"0-0").decode(),
     )
 
 
@@ -102,6 +133,10 @@ def _lag(stream: Any, group: Any, last_delivered: str) -> int | None:
     trimmed = id_parts(stream.get("max-deleted-entry-id", b"0-0").decode())
     # Where unread entries were removed, servers before 8.0 still count them.
     return int(lag) if trimmed <= id_parts(last_delivered) else None
+
+
+def _int_or_none(value: Any) -> int | None:
+    return None if value is None else int(value)
 
 
 def _count_after(client: redis.Redis, stream: str, entry_id: str) -> int:

@@ -117,6 +117,14 @@ def is_passing(error: redis.RedisError) -> bool:
     return isinstance(error, redis.ResponseError) and _code(error) in _LATER
 
 
+def lacks_right(error: BaseException) -> bool:
+    """Tell whether an ACL keeps this user from a command or a key."""
+    # Inside a script the server words it as an error of the script, with no code of its own on 7.0.
+    return isinstance(error, redis.exceptions.NoPermissionError) or (
+        isinstance(error, redis.ResponseError) and str(error).startswith(("NOPERM", "ACL failure"))
+    )
+
+
 def explain(error: BaseException, settings: Settings) -> str:
     """Say in one line what is wrong with the server, and what to change."""
     where = f"Redis at {address(settings)}"
@@ -126,8 +134,7 @@ def explain(error: BaseException, settings: Settings) -> str:
             f"{where} refuses the password or user: {text} "
             "(REDIS_USERNAME, REDIS_PASSWORD, REDIS_PASSWORD_FILE)"
         )
-    # Redis 7.0 has no code of its own for a right that a script lacks.
-    if isinstance(error, redis.exceptions.NoPermissionError) or text.startswith("ACL failure in script"):
+    if lacks_right(error):
         return f"{where} lacks a right for this user: {text}"
     if isinstance(error, redis.TimeoutError):
         return f"{where} does not answer: {text}"

@@ -67,6 +67,11 @@ class HealthServer:
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
         logger.info("health_serving", extra={"port": port})
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether anybody can ask: not with port 0, and not where the port was taken."""
+        return self._server is not None
+
     def __enter__(self) -> Self:
         return self
 

@@ -74,7 +74,7 @@ What each user may do, and on which keys (services/contract/streams.py). A scrip
 {{- $consume := "+xreadgroup +xack +xautoclaim +xpending +xgroup|create +xgroup|delconsumer +xinfo +xlen +xrange +xtrim +info" -}}
 {{- $audit := "+smembers +scard +hget +hmget +hgetall +hscan +strlen +getrange +get +exists" -}}
 producer resetkeys ~{{ $stream }} ~{{ "{" }}{{ $stream }}}:* -@all {{ $connect }} {{ $script }} {{ $publish }} {{ $drop }}
-consumer resetkeys ~{{ $stream }} -@all {{ $connect }} {{ $script }} {{ $consume }} (~{{ $stream }}:dlq* +xadd +xlen +xrange) (%R~{{ "{" }}{{ $stream }}}:* {{ $audit }})
+consumer resetkeys ~{{ $stream }} -@all {{ $connect }} {{ $script }} {{ $consume }} (~{{ $stream }}:dlq* +xadd +xlen +xrange) (%R~{{ "{" }}{{ $stream }}}:* {{ $audit }}) (~{{ "{" }}{{ $stream }}}:observer +eval +evalsha +get +set) (~{{ "{" }}{{ $stream }}}:audit +hset)
 operator resetkeys ~{{ $stream }} ~{{ $stream }}:dlq* ~{{ "{" }}{{ $stream }}}:* -@all {{ $connect }} {{ $script }} {{ $publish }} {{ $consume }} {{ $audit }} +xdel
 observer resetkeys %R~{{ $stream }} -@all {{ $connect }} +info +xinfo +xpending +xlen +exists +type
 {{- end -}}

@@ -1,0 +1,211 @@
+"""The figures of the stream and its group as a whole, by the one replica that holds the lease on them.
+
+    {telemetry_stream}:observer   string  who observes; gone 15 s after the last renewal
+    {telemetry_stream}:audit      hash    what `telemetry audit --record` found last
+    {telemetry_stream}:limit      string  STREAM_MAX_LENGTH of the producer that started last
+
+Each replica asks for the lease every five seconds; who gets it looks, and exports what it saw for as long as
+the lease is surely its own (docs/decisions/0012). It works beside the loop, in a thread with a connection of
+its own: while the sink is down or the breaker is open nothing is consumed, and that is when the figures are
+looked at. Without a right for one of these keys or commands the consumer goes on, and says once which.
+"""
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, TypeVar, cast
+
+import redis
+
+from services.contract.scripts import read_script
+from services.contract.streams import StreamKeys
+from services.runtime.backlog import Backlog, age_s, read_backlog
+from services.runtime.clock import Clock
+from services.runtime.connection import lacks_right
+from services.runtime.logs import Limited
+from services.runtime.metrics import Figures
+
+T = TypeVar("T")
+
+LEASE_S: Final = 15.0
+LOOK_S: Final = 5.0
+"""Two renewals may fail before the lease is another's."""
+_LOG_INTERVAL_S: Final = 10.0
+_LAST_LOOK_S: Final = 1.0
+"""How long the end waits for a look that is under way."""
+
+
+class _Seen(NamedTuple):
+    """What a look saw, and until when it may be told, on the clock that is never set."""
+
+    figures: Figures
+    until: float
+
+
+_NOTHING: Final = _Seen({}, 0.0)
+
+
+class Observer:
+    """Looks at one group, where it is allowed to. `name` tells people who holds the lease.
+
+    `lease_s`: how long the group is unobserved after the death of who observed it, at most.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        keys: StreamKeys,
+        name: str,
+        clock: Clock,
+        logger: logging.Logger,
+        lease_s: float = LEASE_S,
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        # A restarted container has its old name, and must not take an unexpired lease for its own.
+        self._token = f"{name} {secrets.token_hex(8)}"
+        self._clock = clock
+        self._logger = logger
+        self._lease_s = lease_s
+        self._lease: Callable[..., int] = client.register_script(
+            read_script("services.consumer", "lease.lua")
+        )
+        self._seen = _NOTHING
+        self._lacking: set[str] = set()
+        self._limited = Limited(_LOG_INTERVAL_S, clock.monotonic)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._go_on, name="observer", daemon=True)
+
+    def start(self) -> None:
+        """Look every five seconds from now on, in the background."""
+        self._thread.start()
+
+    def figures(self) -> Figures:
+        """Give what was seen last; nothing where the lease is not ours, or may not be any more."""
+        seen = self._seen
+        return seen.figures if self._clock.monotonic() < seen.until else {}
+
+    def look(self) -> None:
+        """Ask for the lease, and look if it is ours."""
+        # From before the question: our time ends before the server's, however slow its answer was.
+        asked_at = self._clock.monotonic()
+        try:
+            if not self._hold(self._lease_s):
+                self._seen = _NOTHING
+                return
+            self._seen = _Seen(self._read(), asked_at + self._lease_s)
+        except redis.RedisError as error:
+            self._failed(error)
+
+    def close(self) -> None:
+        """Give the lease back, so that another replica looks at once."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(_LAST_LOOK_S)
+        held, self._seen = bool(self.figures()), _NOTHING
+        if held and not self._thread.is_alive():
+            try:
+                self._hold(0)
+            except redis.RedisError:
+                self._logger.debug("lease_not_given_back", extra={"expires_after_s": self._lease_s})
+        self._client.close()
+
+    def _go_on(self) -> None:
+        while not self._ended.is_set():
+            self.look()
+            self._ended.wait(LOOK_S)
+
+    def _hold(self, seconds: float) -> bool:
+        return bool(self._lease(keys=[self._keys.observer], args=[self._token, int(seconds * 1000)]))
+
+    def _read(self) -> Figures:
+        figures: dict[str, float] = {"telemetry_group_observer": 1}
+        figures |= (
+            self._may(self._of_the_group, f"MULTI, EXEC, XINFO, XPENDING and XRANGE on {self._keys.stream}")
+            or {}
+        )
+        figures |= self._may(self._of_the_memory, "INFO") or {}
+        figures |= self._may(self._of_the_limit, f"GET on {self._keys.limit}") or {}
+        figures |= self._may(self._of_the_audit, f"HGETALL on {self._keys.audit}") or {}
+        return figures
+
+    def _of_the_group(self) -> Figures:
+        backlog = read_backlog(self._client, self._keys)
+        if backlog is None:  # no stream or no group: there is nothing to tell
+            return {}
+        now = self._clock.now()
+        counts = {
+            "telemetry_stream_added_entries_total": backlog.added,
+            "telemetry_group_read_entries_total": backlog.read,
+        }
+        return {
+            "telemetry_stream_length_entries": backlog.length,
+            "telemetry_stream_trimmed_unread": backlog.is_trimmed_unread,
+            "telemetry_group_lag_entries": backlog.lag,
+            "telemetry_group_lag_known": backlog.lag_known,
+            "telemetry_group_pending_entries": backlog.pending,
+            "telemetry_group_oldest_pending_seconds": age_s(backlog.oldest_pending_id, now),
+            "telemetry_group_oldest_unread_seconds": age_s(self._oldest_unread(backlog), now),
+            "telemetry_group_consumers": len(backlog.consumers),
+            **{name: count for name, count in counts.items() if count is not None},
+        }
+
+    def _oldest_unread(self, backlog: Backlog) -> str | None:
+        if backlog.lag == 0:
+            return None
+        page = self._client.xrange(self._keys.stream, f"({backlog.last_delivered_id}", "+", count=1)
+        return next((entry_id.decode() for entry_id, _ in cast("Any", page)), None)
+
+    def _of_the_memory(self) -> Figures:
+        memory = cast("Mapping[str, Any]", self._client.info("memory"))
+        return {
+            "telemetry_redis_memory_used_bytes": float(memory["used_memory"]),
+            "telemetry_redis_memory_max_bytes": float(memory["maxmemory"]),
+        }
+
+    def _of_the_limit(self) -> Figures:
+        limit = _number(cast("bytes | None", self._client.get(self._keys.limit)))
+        return {"telemetry_stream_length_limit_entries": limit} if limit else {}
+
+    def _of_the_audit(self) -> Figures:
+        found = cast("Mapping[bytes, bytes]", self._client.hgetall(self._keys.audit))
+        figures = {
+            "telemetry_audit_missing_events": _number(found.get(b"missing")),
+            "telemetry_audit_published_events": _number(found.get(b"published")),
+            "telemetry_audit_last_run_timestamp_seconds": _number(found.get(b"ended_at")),
+        }
+        return {name: value for name, value in figures.items() if value is not None}
+
+    def _may(self, read: Callable[[], T], right: str) -> T | None:
+        """Read, where the server lets us; where it doesn't, say so once and go on without."""
+        try:
+            return read()
+        except redis.RedisError as error:
+            if not lacks_right(error):
+                raise
+            self._say_lacking(right, error, "the figures that need it are left out of /metrics")
+            return None
+
+    def _failed(self, error: redis.RedisError) -> None:
+        if lacks_right(error):
+            hint = "this replica can't observe the group; it consumes all the same"
+            self._say_lacking(
+                f"EVALSHA, EVAL, SCRIPT LOAD, GET and SET on {self._keys.observer}", error, hint
+            )
+        elif (held_back := self._limited.held_back()) is not None:
+            # No word of an outage: the loop says that, and what we saw ends with the lease.
+            self._logger.warning("group_not_observed", extra={"error": str(error), "held_back": held_back})
+
+    def _say_lacking(self, right: str, error: redis.RedisError, hint: str) -> None:
+        if right not in self._lacking:
+            self._lacking.add(right)
+            self._logger.warning("right_lacking", extra={"right": right, "error": str(error), "hint": hint})
+
+
+def _number(text: bytes | None) -> float | None:
+    """Read a number; None where there is none, or something else that somebody else wrote."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
