@@ -41,3 +41,12 @@ def write_targets(data_dir: Path, ports: Mapping[str, int]) -> None:
 def remove_targets(data_dir: Path) -> None:
     """Tell that nothing runs any more: what isn't there is no target that is down."""
     (targets_folder(data_dir) / _FILE).unlink(missing_ok=True)
+
+
+def read_targets(data_dir: Path) -> dict[str, str]:
+    """Read where each process serves its metrics, name to host:port; empty where nothing runs."""
+    try:
+        found = json.loads((targets_folder(data_dir) / _FILE).read_text(encoding="utf-8"))
+        return {one["labels"]["pod"]: one["targets"][0] for one in found}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
