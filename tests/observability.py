@@ -114,6 +114,7 @@ class Observability:
     http_port: int = field(init=False)
     grpc_port: int = field(init=False)
     _query: str = field(init=False)
+    logs: "LogBasket" = field(init=False)
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self) -> None:
@@ -131,6 +132,8 @@ class Observability:
         self._run(jaeger, [f"--{name}.host-port=127.0.0.1:{port}" for name, port in ports.items()], {})
         addresses = {"OTLP_HTTP": self.http_port, "OTLP_GRPC": self.grpc_port, "JAEGER_OTLP": otlp}
         environment = {name: f"127.0.0.1:{port}" for name, port in addresses.items()}
+        self.logs = LogBasket()
+        environment["LOG_BASKET"] = f"http://127.0.0.1:{self.logs.port}"
         self._run(otelcol, [f"--config={_CONFIG}"], environment)
         eventually(lambda: self._ask("services") is not None, _START_S, "Jaeger serves")
         eventually(lambda: _is_open(self.http_port) and _is_open(self.grpc_port), _START_S, "otelcol serves")
@@ -141,6 +144,7 @@ class Observability:
         for process in self._processes:
             process.kill()
             process.wait()
+        self.logs.close()
 
     def environment(self, protocol: str = "http/protobuf") -> dict[str, str]:
         """Give the variables that send a process's traces here."""
@@ -181,6 +185,81 @@ class Observability:
                     stderr=log,
                 )
             )
+
+
+@dataclass(frozen=True)
+class LoggedRecord:
+    """One log record, as the collector passes it on."""
+
+    raw: Mapping[str, Any]
+    resource: Mapping[str, Any]
+    """What its process says of itself."""
+
+    @property
+    def body(self) -> str:
+        return str(self.raw["body"]["stringValue"])
+
+    @property
+    def trace_id(self) -> str:
+        return str(self.raw.get("traceId", ""))
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return _plain(self.raw.get("attributes", ()))
+
+
+class LogBasket:
+    """Where the collector brings log records to, in OTLP's JSON."""
+
+    def __init__(self) -> None:
+        self._found: list[LoggedRecord] = []
+        basket = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                basket.take(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def take(self, request: Mapping[str, Any]) -> None:
+        """Keep the records of a request."""
+        for of_process in request["resourceLogs"]:
+            resource = _plain(of_process["resource"]["attributes"])
+            for of_scope in of_process["scopeLogs"]:
+                self._found += [LoggedRecord(raw, resource) for raw in of_scope["logRecords"]]
+
+    def found(self, instance: str, body: str | None = None) -> list[LoggedRecord]:
+        """Give the records of a process, by its instance id, that have this body."""
+        return [
+            one
+            for one in self._found
+            if one.resource["service.instance.id"] == instance and body in {None, one.body}
+        ]
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _plain(attributes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Read OTLP's attributes; whole numbers are texts in its JSON."""
+    found = {}
+    for one in attributes:
+        ((kind, value),) = one["value"].items()
+        found[one["key"]] = int(value) if kind == "intValue" else value
+    return found
 
 
 def _trace(raw: Mapping[str, Any]) -> Trace:

@@ -164,7 +164,7 @@ class LocalServer:
 
 
 def free_port() -> int:
-    """Find a port that is free now."""
+    """Find a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -35,9 +35,9 @@ from services.consumer.worker import Worker
 from services.runtime.clock import SystemClock
 from services.runtime.connection import connect, explain
 from services.runtime.health import Health, HealthServer
-from services.runtime.logs import Limited, build_logger
+from services.runtime.logs import Logs, refuse
 from services.runtime.metrics import Metrics
-from services.runtime.otel_switch import open_spans
+from services.runtime.otel_switch import open_log_sender, open_spans
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
 from services.runtime.spans import Spans
 
@@ -50,17 +50,24 @@ _LONGEST_WAIT_S: Final = 2.0
 """How long one read may wait: a longer one would see neither SIGTERM nor the liveness timeout coming."""
 
 
-def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
+def main(
+    dress: Callable[[Doors], Doors] = lambda doors: doors,
+    make_metrics: Callable[..., Metrics] = Metrics,
+) -> int:
     """Run a consumer until it is told to stop. `dress` wraps the doors, to observe or disturb them."""
     try:
         sources = read_sources()
         settings = load(ConsumerSettings, sources)
         steps = load_steps()
-        logger = build_logger("consumer", settings.log_level)
+        logs = Logs("consumer", settings.log_level, settings.log_format)
+        logger = logs.logger
         spans = open_spans("telemetry-consumer", settings.name, sources, logger)
+        if (sender := open_log_sender("telemetry-consumer", settings.name, sources, logger)) is not None:
+            logs.also_to(sender)
     except (SettingsInvalid, StepsInvalid) as error:
-        print(error, file=sys.stderr)
+        refuse("consumer", "settings_unusable", error)
         return 2
+    logs.take_over()
     clock = SystemClock(settings.consumer_run_duration)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: clock.stop())
@@ -68,12 +75,13 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
     # together: looking for cycles among them every 700 takes a tenth of the time for nothing.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    metrics = Metrics("consumer", {"kpi": settings.kpis})
+    metrics = make_metrics("consumer", {"kpi": settings.kpis})
     metrics.ask_process()
-    metrics.ask(Storage(settings, clock.monotonic, logger).figures)
+    metrics.ask(Storage(settings, logger).figures)
     health = Health(settings.liveness_timeout_s, clock.monotonic)
     rules = Rules(settings.kpis, settings.max_future_s, settings.max_deliveries, steps)
     with ExitStack() as stack:
+        stack.enter_context(closing(logs))  # the last of all: those who close have something to say
         server = stack.enter_context(HealthServer(settings.metrics_port, health, metrics, logger))
         if spans is not None:  # closed behind the doors: what they do at last is settled by then
             stack.enter_context(closing(spans))
@@ -82,12 +90,13 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
             sink = _open_sink(settings, clock, health, logger)
             doors = dress(_doors(settings, sink, client, clock, metrics, logger))
         except SettingsInvalid as error:
-            print(error, file=sys.stderr)
+            refuse("consumer", "settings_unusable", error)
             return 2
         except SinkUnusable as error:
             logger.critical("sink_unusable", extra={"error": str(error)})
             return 1
         except Stopping:
+            logs.tell_rest()
             logger.info("consumer_finished", extra={"consumer": settings.name, "stored": 0, "dead": 0})
             return 0
         source, sink, dead_letters = doors
@@ -99,6 +108,7 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
         worker = _worker(settings, doors, rules, client, clock, health, metrics, logger, times)
         logger.info("consumer_started", extra={"consumer": settings.name, "steps": len(steps)})
         worker.run()
+        logs.tell_rest()
         logger.info(
             "consumer_finished",
             extra={
@@ -118,15 +128,13 @@ def _open_sink(
     settings: ConsumerSettings, clock: SystemClock, health: Health, logger: logging.Logger
 ) -> Sink:
     """Open the sink, however long it is locked or full. Raises SinkUnusable and Stopping."""
-    limited = Limited(10.0, clock.monotonic)
     while True:
         health.turn()
         try:
             sink = SQLiteSink(settings.database, settings.sqlite_busy_timeout_ms, clock.now)
         except SinkUnavailable as error:
             health.fail("sink", str(error))
-            if (held_back := limited.held_back()) is not None:
-                logger.error("sink_unavailable", extra={"error": str(error), "held_back": held_back})
+            logger.error("sink_unavailable", extra={"error": str(error)})
             clock.sleep(_SINK_PAUSE_S)
         else:
             health.clear("sink")

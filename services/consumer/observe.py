@@ -14,7 +14,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, NamedTuple, cast
 
 import redis
 
@@ -23,15 +23,11 @@ from services.contract.streams import StreamKeys
 from services.runtime.backlog import Backlog, age_s, read_backlog
 from services.runtime.clock import Clock
 from services.runtime.connection import lacks_right
-from services.runtime.logs import Limited
 from services.runtime.metrics import Figures
-
-T = TypeVar("T")
 
 LEASE_S: Final = 15.0
 LOOK_S: Final = 5.0
 """Two renewals may fail before the lease is another's."""
-_LOG_INTERVAL_S: Final = 10.0
 _LAST_LOOK_S: Final = 1.0
 """How long the end waits for a look that is under way."""
 
@@ -73,7 +69,6 @@ class Observer:
         )
         self._seen = _NOTHING
         self._lacking: set[str] = set()
-        self._limited = Limited(_LOG_INTERVAL_S, clock.monotonic)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="observer", daemon=True)
 
@@ -121,13 +116,12 @@ class Observer:
 
     def _read(self) -> Figures:
         figures: dict[str, float] = {"telemetry_group_observer": 1}
-        figures |= (
-            self._may(self._of_the_group, f"MULTI, EXEC, XINFO, XPENDING and XRANGE on {self._keys.stream}")
-            or {}
+        figures |= self._may(
+            "group", self._of_the_group, f"MULTI, EXEC, XINFO, XPENDING and XRANGE on {self._keys.stream}"
         )
-        figures |= self._may(self._of_the_memory, "INFO") or {}
-        figures |= self._may(self._of_the_limit, f"GET on {self._keys.limit}") or {}
-        figures |= self._may(self._of_the_audit, f"HGETALL on {self._keys.audit}") or {}
+        figures |= self._may("memory", self._of_the_memory, "INFO")
+        figures |= self._may("limit", self._of_the_limit, f"GET on {self._keys.limit}")
+        figures |= self._may("audit", self._of_the_audit, f"HGETALL on {self._keys.audit}")
         return figures
 
     def _of_the_group(self) -> Figures:
@@ -177,30 +171,30 @@ class Observer:
         }
         return {name: value for name, value in figures.items() if value is not None}
 
-    def _may(self, read: Callable[[], T], right: str) -> T | None:
+    def _may(self, part: str, read: Callable[[], Figures], right: str) -> Figures:
         """Read, where the server lets us; where it doesn't, say so once and go on without."""
         try:
             return read()
         except redis.RedisError as error:
             if not lacks_right(error):
                 raise
-            self._say_lacking(right, error, "the figures that need it are left out of /metrics")
-            return None
+            self._say_lacking(part, right, error, "the figures that need it are left out of /metrics")
+            return {}
 
     def _failed(self, error: redis.RedisError) -> None:
         if lacks_right(error):
             hint = "this replica can't observe the group; it consumes all the same"
-            self._say_lacking(
-                f"EVALSHA, EVAL, SCRIPT LOAD, GET and SET on {self._keys.observer}", error, hint
-            )
-        elif (held_back := self._limited.held_back()) is not None:
-            # No word of an outage: the loop says that, and what we saw ends with the lease.
-            self._logger.warning("group_not_observed", extra={"error": str(error), "held_back": held_back})
+            right = f"EVALSHA, EVAL, SCRIPT LOAD, GET and SET on {self._keys.observer}"
+            self._say_lacking("lease", right, error, hint)
+        else:
+            self._logger.warning("group_not_observed", extra={"error": str(error)})
 
-    def _say_lacking(self, right: str, error: redis.RedisError, hint: str) -> None:
-        if right not in self._lacking:
-            self._lacking.add(right)
-            self._logger.warning("right_lacking", extra={"right": right, "error": str(error), "hint": hint})
+    def _say_lacking(self, part: str, right: str, error: redis.RedisError, hint: str) -> None:
+        if part not in self._lacking:
+            self._lacking.add(part)
+            self._logger.warning(
+                "right_lacking", extra={"part": part, "right": right, "error": str(error), "hint": hint}
+            )
 
 
 def _number(text: bytes | None) -> float | None:

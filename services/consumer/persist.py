@@ -11,7 +11,7 @@ What a write can come to, and what follows (design, section 4):
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from services.consumer.entry import Dead, DeadLetters, Entry, Processed, Sink
@@ -20,7 +20,6 @@ from services.consumer.stages import NOBODY, Stages
 from services.contract.event import Reason, Rejection
 from services.runtime.clock import Clock
 from services.runtime.health import Health
-from services.runtime.logs import Limited
 from services.runtime.metrics import Metrics
 
 _SHORTEST_PAUSE_S: Final = 0.1
@@ -50,10 +49,6 @@ class Persist:
     metrics: Metrics
     logger: logging.Logger
     stages: Stages = NOBODY
-    _limited: Limited = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._limited = Limited(10.0, self.clock.monotonic)
 
     def store(self, rows: Sequence[Processed]) -> Stored:
         """Store rows, and name those that can't be. Raises Stopping; nothing is certain then."""
@@ -149,17 +144,15 @@ class Persist:
         self.health.fail(part, str(error))
         if part == "sink":
             self.metrics.set("telemetry_sink_up", 0)
-        if (held_back := self._limited.held_back()) is not None:
-            self.logger.error(
-                "write_unavailable",
-                extra={
-                    "part": part,
-                    "error": str(error),
-                    "kind": error.kind,
-                    "held_back": held_back,
-                    "hint": "nothing is read until it is back, and entries stay pending",
-                },
-            )
+        self.logger.error(
+            "write_unavailable",
+            extra={
+                "part": part,
+                "error": str(error),
+                "kind": error.kind,
+                "hint": "nothing is read until it is back, and entries stay pending",
+            },
+        )
         self._pause(pause_s)
 
     def _pause(self, seconds: float) -> None:

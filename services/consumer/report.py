@@ -1,22 +1,24 @@
 """What is said about a batch: counters and one log line, from the same outcome.
 
-The line of a single event is for the eye, and comes at most once a second; at thousands of events a
-second the numbers tell more.
+A single event has its line at DEBUG. At INFO the last one of a batch has it, at most once a second: at
+thousands of events a second the numbers tell more.
 """
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from services.consumer.batch import Outcome
-from services.consumer.entry import Dead
+from services.consumer.entry import Dead, Entry
+from services.contract.event import Event
+from services.contract.trace_context import context_of
 from services.runtime.clock import Clock
 from services.runtime.logs import Limited
 from services.runtime.metrics import Metrics
 
 _EVENT_LINE_INTERVAL_S: Final = 1.0
-_DEAD_LINE_INTERVAL_S: Final = 1.0
 
 _RECEIVED: Final = "telemetry_consumer_received_events_total"
 _SETTLED: Final = "telemetry_consumer_settled_events_total"
@@ -35,11 +37,9 @@ class Reporter:
     dead: int = 0
     """Entries dead-lettered since the start."""
     _event_lines: Limited = field(init=False)
-    _dead_lines: Limited = field(init=False)
 
     def __post_init__(self) -> None:
         self._event_lines = Limited(_EVENT_LINE_INTERVAL_S, self.clock.monotonic)
-        self._dead_lines = Limited(_DEAD_LINE_INTERVAL_S, self.clock.monotonic)
 
     def batch(self, outcome: Outcome, duration_s: float) -> None:
         """Count a batch and write its line."""
@@ -58,10 +58,8 @@ class Reporter:
                 "seconds": round(duration_s, 6),
             },
         )
-        if outcome.rows:
-            self._event_line(outcome)
-        for dead in outcome.dead:
-            self._dead_line(dead)
+        self._tell_events(outcome)
+        self._tell_dead(outcome.dead)
 
     def unsettled(self, entries: int) -> None:
         """Count entries that were received and are left pending."""
@@ -95,12 +93,22 @@ class Reporter:
         if outcome.inserted:
             self.metrics.set("telemetry_last_commit_timestamp_seconds", self.clock.now())
 
-    def _event_line(self, outcome: Outcome) -> None:
-        held_back = self._event_lines.held_back()
-        if held_back is None:
-            return
-        row = outcome.rows[-1]
-        self.logger.info(
+    def _tell_events(self, outcome: Outcome) -> None:
+        """Write a line for each event at DEBUG; at INFO for the last one, at most once a second."""
+        if self.logger.isEnabledFor(logging.DEBUG):
+            traces = _traces(outcome.received)
+            for row in outcome.rows:
+                self._tell(logging.DEBUG, row, traces.get(row.event_id.encode()))
+        elif outcome.rows and self.logger.isEnabledFor(logging.INFO):
+            held_back = self._event_lines.held_back()
+            if held_back is not None:
+                row = outcome.rows[-1]
+                trace = _traces(outcome.received).get(row.event_id.encode())
+                self._tell(logging.INFO, row, trace, held_back=held_back + len(outcome.rows) - 1)
+
+    def _tell(self, level: int, row: Event, trace: str | None, **more: int) -> None:
+        self.logger.log(
+            level,
             "event_degraded" if row.is_degraded else "event_healthy",
             extra={
                 "event_id": row.event_id,
@@ -108,21 +116,39 @@ class Reporter:
                 "zone": row.zone,
                 "kpi": row.kpi,
                 "value": row.value,
-                "held_back": held_back + len(outcome.rows) - 1,
+                **({} if trace is None else {"event_trace_id": trace}),
+                **more,
             },
         )
 
-    def _dead_line(self, dead: Dead) -> None:
-        held_back = self._dead_lines.held_back()
-        if held_back is None:
-            return
-        self.logger.warning(
-            "event_dead_lettered",
-            extra={
-                "entry_id": dead.entry.entry_id.decode(),
-                "stage": dead.rejection.stage,
-                "reason": dead.rejection.reason,
-                "error": dead.rejection.error,
-                "held_back": held_back,
-            },
-        )
+    def _tell_dead(self, dead: Sequence[Dead]) -> None:
+        """Write a line for each reason of a batch, with the first entry that died of it."""
+        first: dict[tuple[str, str], Dead] = {}
+        numbers: Counter[tuple[str, str]] = Counter()
+        for one in dead:
+            kind = (one.rejection.stage, one.rejection.reason)
+            first.setdefault(kind, one)
+            numbers[kind] += 1
+        for (stage, reason), one in first.items():
+            context = context_of(one.entry.fields)
+            self.logger.warning(
+                "event_dead_lettered",
+                extra={
+                    "entry_id": one.entry.entry_id.decode(),
+                    "stage": stage,
+                    "reason": reason,
+                    "error": one.rejection.error,
+                    "events": numbers[stage, reason],
+                    **({} if context is None else {"event_trace_id": context.trace_id}),
+                },
+            )
+
+
+def _traces(entries: Sequence[Entry]) -> dict[bytes, str]:
+    """Give the trace of each event that carries one, by event id."""
+    found = {}
+    for entry in entries:
+        if (context := context_of(entry.fields)) is not None:
+            fields = dict(zip(entry.fields[::2], entry.fields[1::2], strict=False))
+            found[fields.get(b"event_id", b"")] = context.trace_id
+    return found

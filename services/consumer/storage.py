@@ -2,31 +2,23 @@
 
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
-from services.runtime.logs import Limited
 from services.runtime.metrics import Figures
 from services.runtime.settings import ConsumerSettings
-
-_LOG_INTERVAL_S: Final = 10.0
 
 
 class Storage:
     """Looks at DATA_DIR when it is asked, by whatever thread asks."""
 
-    def __init__(
-        self, settings: ConsumerSettings, monotonic: Callable[[], float], logger: logging.Logger
-    ) -> None:
+    def __init__(self, settings: ConsumerSettings, logger: logging.Logger) -> None:
         self._folder = settings.data_dir
         self._database = settings.database
         self._dead_letters = settings.dead_letter_file if settings.dead_letters == "file" else None
         self._logger = logger
-        self._limited = Limited(_LOG_INTERVAL_S, monotonic)
 
     def figures(self) -> Figures:
-        """Give what can be found out; what can't is left out, and the log says why, once in ten seconds."""
+        """Give what can be found out; what can't is left out, and the log says why."""
         figures: dict[str, float] = {}
         try:
             volume = os.statvfs(self._folder)
@@ -42,15 +34,13 @@ class Storage:
         return figures
 
     def _say(self, error: OSError) -> None:
-        if (held_back := self._limited.held_back()) is not None:
-            self._logger.warning(
-                "disk_not_measured",
-                extra={
-                    "error": f"{error.filename}: {error.strerror or error}",
-                    "held_back": held_back,
-                    "hint": "its gauges are left out of /metrics (DATA_DIR)",
-                },
-            )
+        self._logger.warning(
+            "disk_not_measured",
+            extra={
+                "error": f"{error.filename}: {error.strerror or error}",
+                "hint": "its gauges are left out of /metrics (DATA_DIR)",
+            },
+        )
 
 
 def _size(path: Path) -> int:

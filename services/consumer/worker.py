@@ -21,7 +21,6 @@ from services.consumer.upkeep import Upkeep
 from services.runtime.clock import Clock
 from services.runtime.connection import error_kind
 from services.runtime.health import Health
-from services.runtime.logs import Limited
 from services.runtime.metrics import Metrics
 
 _LONGEST_PAUSE_S: Final = 5.0
@@ -44,10 +43,6 @@ class Worker:
     """Says in one line what is wrong with the server."""
     traces: Traces = NO_TRACES
     _failures: int = field(init=False, default=0)
-    _limited: Limited = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._limited = Limited(10.0, self.clock.monotonic)
 
     def run(self) -> None:
         """Work until asked to stop; then settle what was asked for ahead."""
@@ -102,8 +97,7 @@ class Worker:
         self.health.fail("redis", why)
         self.metrics.set("telemetry_redis_up", 0)
         self.metrics.count("telemetry_redis_errors_total", error=kind)
-        if (held_back := self._limited.held_back()) is not None:
-            self.logger.error("redis_unavailable", extra={"error": why, "held_back": held_back})
+        self.logger.error("redis_unavailable", extra={"error": why})
         if not self.clock.is_stopping():
             self.clock.sleep(min(_FIRST_PAUSE_S * 2 ** min(self._failures - 1, 10), _LONGEST_PAUSE_S))
 

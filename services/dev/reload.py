@@ -89,8 +89,11 @@ class Reloader:
 
 
 def _log(event: str, **more: object) -> None:
-    line = {"level": "INFO", "event": event, **more, "service": "reload"}
-    print(json.dumps({**line, "time": datetime.now(UTC).isoformat()}), flush=True)
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    line = {"asctime": now, "name": "telemetry", "levelname": "INFO", "message": event, **more}
+    # One write: the service's own lines are on the same stream.
+    sys.stdout.write(json.dumps({**line, "service": "reload"}) + "\n")
+    sys.stdout.flush()
 
 
 def main() -> int:

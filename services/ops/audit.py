@@ -12,6 +12,8 @@ Where each of them is: in the stream (undelivered, or pending), among the dead l
 them), in the sink. The places are read in that order, the one in which an event moves, so an event
 that moves meanwhile is met at least once, and the audit is exact beside running consumers too.
 
+With --record the numbers are left in the hash {telemetry_stream}:audit, for an alert on `missing`.
+
 Memory: one byte for each numbered event; ids that aren't numbered go to a temporary file.
 """
 
@@ -419,6 +421,9 @@ def audit_command(
     wait: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="First wait until what is published is settled.")
     ] = 0.0,
+    record: Annotated[
+        bool, typer.Option("--record", help="Leave the result in Redis: a consumer's /metrics tells it.")
+    ] = False,
 ) -> None:
     """Prove that no published event is missing.
 
@@ -429,6 +434,8 @@ def audit_command(
     with open_server(load(ConsumerSettings, sources), sources) as server:
         is_settled = wait == 0 or settle(server, wait)
         result = prove(server.settings, show)
+        if record:
+            leave_result(server.client, server.settings.keys, result.total, time.time())
     show_audit(result, as_json=as_json)
     if not is_settled:
         raise CommandFailed(f"after {wait:g} s, events that were published before it are still not settled")
@@ -460,6 +467,16 @@ def prove(settings: ConsumerSettings, show: int = 20) -> Audit:
                 return audit(client, settings.keys, rows, letters, show)
         except SinkAbsent:
             return audit(client, settings.keys, _NoRows(), letters, show)
+
+
+def leave_result(client: redis.Redis, keys: StreamKeys, total: Tally, ended_at: float) -> None:
+    """Leave the numbers of an audit in Redis, in place of those before; `ended_at` in Unix seconds.
+
+    The consumer that observes the group exports them as telemetry_audit_*. Raises redis.RedisError.
+    """
+    # In one command: whoever reads meanwhile has all numbers of one audit.
+    result: dict[Any, Any] = {**asdict(total), "ended_at": f"{ended_at:.3f}"}
+    client.hset(keys.audit, mapping=result)
 
 
 def show_audit(result: Audit, *, as_json: bool) -> None:

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Final, Literal, Protocol
 
 import typer
 
+from services.runtime.log_text import escaped
+
 Style = Literal["json", "rich", "plain"]
 Record = Mapping[str, Any]
 
@@ -31,10 +33,7 @@ def printable(value: object) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    text = str(value)
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return escaped(str(value))
 
 
 def counted(value: int | None) -> str:

@@ -10,6 +10,8 @@ the consumers are stopped as soon as nothing waits any more.
 """
 
 import contextlib
+import json
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from services.consumer.errors import SinkUnavailable
 from services.consumer.sinks.sqlite_rows import SinkAbsent, SQLiteRows
 from services.ops.processes import Processes
 from services.runtime.backlog import Backlog, read_backlog
+from services.runtime.log_text import text_line, wants_colour
 from services.runtime.settings import ConsumerSettings
 
 _TICK_S: Final = 0.1
@@ -99,7 +102,8 @@ class Pipeline:
 
     def _echo_logs(self, status: "_StatusLine") -> None:
         if self._show_logs:
-            status.write("".join(child.new_lines() for child in self._processes.all))
+            for child in self._processes.all:
+                status.write_log(child.name, child.new_lines())
 
 
 class _Counting:
@@ -154,6 +158,7 @@ class _StatusLine:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._is_terminal = out.isatty()
+        self._colour = wants_colour(out, os.environ)
         self._interval_s = _STATUS_INTERVAL_S if self._is_terminal else _PLAIN_STATUS_INTERVAL_S
         self._next = 0.0
 
@@ -174,10 +179,21 @@ class _StatusLine:
         self._out.write(f"\r\x1b[K{line}" if self._is_terminal else f"{line}\n")
         self._out.flush()
 
-    def write(self, text: str) -> None:
-        """Write lines above the status."""
-        if text:
-            self._out.write(f"\r\x1b[K{text}" if self._is_terminal else text)
+    def write_log(self, name: str, lines: str) -> None:
+        """Write log lines above the status; on a terminal as text, behind the name of the process."""
+        if lines and self._is_terminal:
+            shown = "".join(f"{name:<12} {_text(line, colour=self._colour)}\n" for line in lines.splitlines())
+            self._out.write(f"\r\x1b[K{shown}")
+        elif lines:
+            self._out.write(lines)
+
+
+def _text(line: str, *, colour: bool) -> str:
+    """Write a log line for a person; one that is none stays as it is."""
+    try:
+        return text_line(json.loads(line), colour=colour)
+    except (ValueError, AttributeError):
+        return line
 
 
 def _published(client: redis.Redis, settings: ConsumerSettings) -> int:

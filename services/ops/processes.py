@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -144,7 +145,7 @@ class Processes:
         return Child(
             name,
             [sys.executable, *arguments],
-            {**environment, setting: str(free)},
+            {**environment, "LOG_FORMAT": "json", setting: str(free)},
             logs / f"{name}.jsonl",
             free,
         )
@@ -214,8 +215,8 @@ def _free_port(wanted: int) -> int:
 def _words(line: str) -> str:
     """Give the error in a JSON log line, empty where it tells none; other lines as they are."""
     try:
-        return f"  {json.loads(line)['error']}"
+        return textwrap.indent(json.loads(line)["error"], "  ")
     except KeyError:
         return ""
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):
         return f"  {line}" if line.strip() else ""

@@ -50,6 +50,9 @@ Zone = Annotated[str | None, typer.Option(metavar="NAME", help="Of this zone.")]
 
 
 def events_command(
+    event: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="The event with this id alone.")
+    ] = None,
     device: Device = None,
     kpi: KpiName = None,
     zone: Zone = None,
@@ -67,7 +70,15 @@ def events_command(
     their time stand where their first digits put them. Times that are asked for are event times.
     """
     settings = load(ConsumerSettings, read_sources())
-    asked = RowFilter(device_id=device, kpi=kpi, zone=zone, since=since, until=until, is_degraded=degraded)
+    asked = RowFilter(
+        event_id=event,
+        device_id=device,
+        kpi=kpi,
+        zone=zone,
+        since=since,
+        until=until,
+        is_degraded=degraded,
+    )
     with SQLiteRows(settings.database) as rows:
         found = rows.events(asked, limit or None)
         records = (row._asdict() | {"unit": _unit(settings.kpis, row.kpi)} for row in found)

@@ -51,7 +51,7 @@ def run_command(
     file_format: Annotated[str | None, typer.Option("--format", help="csv or jsonl.")] = None,
     ts_unit: Annotated[str | None, typer.Option(help="Unit of their times: s, ms, us or ns.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a file where it stopped.")] = False,
-    logs: Annotated[bool, typer.Option("--logs", help="Show the services' JSON logs as well.")] = False,
+    logs: Annotated[bool, typer.Option("--logs", help="Show the services' logs as well.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the whole pipeline here: producer, consumers, and the audit at the end.

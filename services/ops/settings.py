@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 import typer
 
 from services.contract.kpis import Kpi, Kpis, parse_kpis, shipped
-from services.ops.failures import CommandFailed
+from services.ops.marked import put_into
 from services.ops.output import AsJson, Column, show_records
 from services.runtime.settings import (
     THRESHOLD_PREFIX,
@@ -92,7 +92,7 @@ def settings_command(
             f"{service!r} is none of {', '.join(get_args(Asked))}", param_hint="--service"
         )
     if into is not None:
-        _put_into(into, markdown())
+        put_into(into, markdown(), BEGIN, END)
     elif as_markdown:
         print(markdown(), end="")
     elif as_env_example:
@@ -231,12 +231,3 @@ def _kpis_of_file(settings: Settings) -> Kpis:
     """Read the KPIs as the file has them, without the thresholds that are set above it."""
     without = Sources({"KPIS_FILE": settings.kpis_file}, {}, {})
     return load(Settings, without).kpis
-
-
-def _put_into(path: Path, table: str) -> None:
-    text = path.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise CommandFailed(f"{path}: no {BEGIN} and {END} in it", exit_code=2)
-    path.write_text(f"{before}{BEGIN}\n{table}{END}{after}", encoding="utf-8")

@@ -35,9 +35,9 @@ from services.producer.traces import NO_TRACES, SendTraces, Traces
 from services.runtime.clock import SystemClock
 from services.runtime.connection import connect, explain
 from services.runtime.health import Health, HealthServer
-from services.runtime.logs import build_logger
+from services.runtime.logs import Logs, refuse
 from services.runtime.metrics import Metrics
-from services.runtime.otel_switch import open_spans
+from services.runtime.otel_switch import open_log_sender, open_spans
 from services.runtime.settings import SettingsInvalid, read_sources
 from services.runtime.spans import Spans
 
@@ -52,6 +52,7 @@ class _Parts:
     client: redis.Redis
     clock: SystemClock
     patience: Patience
+    logs: Logs
     logger: logging.Logger
 
 
@@ -60,12 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         told = read_options(sys.argv[1:] if arguments is None else arguments)
         client = connect(told.settings)
-        logger = build_logger("producer", told.settings.log_level)
+        logs = Logs("producer", told.settings.log_level, told.settings.log_format)
+        logger = logs.logger
         instance = f"{socket.gethostname()}-{os.getpid()}"
-        spans = open_spans("telemetry-producer", instance, read_sources(), logger)
+        sources = read_sources()
+        spans = open_spans("telemetry-producer", instance, sources, logger)
+        if (sender := open_log_sender("telemetry-producer", instance, sources, logger)) is not None:
+            logs.also_to(sender)
     except SettingsInvalid as error:
-        print(error, file=sys.stderr)
+        refuse("producer", "settings_unusable", error)
         return 2
+    logs.take_over()
     clock = SystemClock()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: clock.stop())
@@ -79,8 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     patience = Patience(
         clock, health, metrics, logger, functools.partial(explain, settings=told.settings), traces
     )
-    parts = _Parts(told, client, clock, patience, logger)
+    parts = _Parts(told, client, clock, patience, logs, logger)
     with ExitStack() as stack:
+        stack.enter_context(closing(logs))  # the last of all: those who close have something to say
         stack.enter_context(HealthServer(told.settings.metrics_port, health, metrics, logger))
         if spans is not None:
             stack.enter_context(closing(spans))
@@ -88,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _generate(parts) if told.reading is None else _read(parts, told.reading, stack)
         except SourceUnusable as error:
-            print(error, file=sys.stderr)
+            refuse("producer", "source_unusable", error)
             return 2
         except ServerRefuses as error:
             logger.critical("redis_refuses", extra={"error": str(error)})
@@ -202,6 +209,9 @@ def _finish(parts: _Parts, run: str, totals: Totals, feed: Feed | None) -> None:
     summary: dict[str, Any] = {"run": run, **asdict(totals)}
     if isinstance(feed, Reader):
         summary["unreadable"] = feed.unreadable
+        if feed.unreadable_lines:
+            summary["unreadable_lines"] = feed.unreadable_lines
+    parts.logs.tell_rest()
     parts.logger.info("producer_finished", extra={"unreadable": 0, **summary})
 
 

@@ -10,7 +10,7 @@ import logging
 import os
 import select
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,7 @@ STANDARD_INPUT: Final = "-"
 _FINGERPRINT_BYTES: Final = 1 << 16
 _BOM: Final = b"\xef\xbb\xbf"
 _IDLE_S: Final = 0.2
+_MOST_NAMED: Final = 100
 _FORMATS_BY_SUFFIX: Final[Mapping[str, Format]] = {
     ".csv": "csv",
     ".jsonl": "jsonl",
@@ -129,6 +130,8 @@ class Reader:
     """Whether the columns were told already; otherwise the first record tells them."""
     read: int = 0
     unreadable: int = 0
+    unreadable_lines: list[int] = field(default_factory=list)
+    """The first hundred: their warnings are held back where there are many."""
     _iterator: Iterator[Record | None] | None = None
     _is_done: bool = False
 
@@ -190,6 +193,8 @@ class Reader:
 
     def _report(self, line: int, reason: str) -> None:
         self.unreadable += 1
+        if len(self.unreadable_lines) < _MOST_NAMED:
+            self.unreadable_lines.append(line)
         self.metrics.count("telemetry_producer_events_total", outcome="unreadable")
         self.logger.warning(
             "line_unreadable", extra={"file": self.name, "line_number": line, "reason": reason}

@@ -14,14 +14,12 @@ from services.producer.traces import NO_TRACES, Traces
 from services.runtime.clock import Clock
 from services.runtime.connection import error_kind, is_passing, lacks_right
 from services.runtime.health import Health
-from services.runtime.logs import Limited
 from services.runtime.metrics import Metrics
 
 T = TypeVar("T")
 
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 5.0
-_LOG_INTERVAL_S: Final = 10.0
 
 
 class Stopped(Exception):
@@ -62,7 +60,6 @@ class Patience:
         self.logger = logger
         self.traces = traces
         self._explain = explain
-        self._limited = Limited(_LOG_INTERVAL_S, clock.monotonic)
 
     def ask(self, send: Callable[[], T]) -> T:
         """Give the answer. Safe only for what may be sent twice.
@@ -91,8 +88,7 @@ class Patience:
         self.health.fail("redis", why)
         if not (is_passing(error) or _is_of_the_user(error)):
             raise ServerRefuses(why) from error
-        if (held_back := self._limited.held_back()) is not None:
-            self.logger.error("redis_unavailable", extra={"error": why, "held_back": held_back})
+        self.logger.error("redis_unavailable", extra={"error": why})
 
     def _wait(self, backoff: Backoff) -> None:
         if not self.clock.is_stopping():

@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 from redis.retry import Retry
 
+from services.runtime.redact import know
 from services.runtime.settings import Settings, SettingsInvalid
 
 _URL_HINT: Final = (
@@ -48,6 +49,7 @@ class PasswordFile(CredentialProvider):
             password = self._path.read_text(encoding="utf-8").strip()
         except OSError as error:
             raise redis.AuthenticationError(f"REDIS_PASSWORD_FILE: {error}") from None
+        know(password)
         return (self._username, password) if self._username else (password,)
 
 
@@ -75,6 +77,7 @@ def connect(settings: Settings, *, block_s: float = 0.0) -> redis.Redis:
         except (ValueError, TypeError):
             # The parser's own message may hold a piece of the password.
             raise SettingsInvalid([f"REDIS_URL=(hidden): {_URL_HINT}"]) from None
+        know(client.connection_pool.connection_kwargs.get("password") or "")
         return client
     credentials: dict[str, Any] = {}
     if settings.redis_password_file:
@@ -82,6 +85,7 @@ def connect(settings: Settings, *, block_s: float = 0.0) -> redis.Redis:
             "credential_provider": PasswordFile(Path(settings.redis_password_file), settings.redis_username)
         }
     elif settings.redis_password or settings.redis_username:
+        know(settings.redis_password)
         credentials = {
             "username": settings.redis_username or None,
             "password": settings.redis_password or None,

@@ -5,10 +5,11 @@ now; the reasons why not are in the answer. A port that is taken costs the endpo
 """
 
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
+from typing import Any, Self
 
 from prometheus_client import exposition
 
@@ -55,15 +56,15 @@ class HealthServer:
     """Serves health and metrics until closed. Port 0 serves nothing."""
 
     def __init__(self, port: int, health: Health, metrics: Metrics, logger: logging.Logger) -> None:
-        self._server: ThreadingHTTPServer | None = None
+        self._server: _Server | None = None
         if port == 0:
             return
         try:
-            self._server = ThreadingHTTPServer(("", port), _handler(health, metrics))
+            self._server = _Server(("", port), _handler(health, metrics))
         except OSError as error:
             logger.warning("health_port_taken", extra={"port": port, "error": str(error)})
             return
-        self._server.daemon_threads = True
+        self._server.logger = logger
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
         logger.info("health_serving", extra={"port": port})
 
@@ -79,6 +80,21 @@ class HealthServer:
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    """Says in a line what goes wrong with one who asks; its base class writes a traceback."""
+
+    daemon_threads = True
+    logger: logging.Logger
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - as the base class has it
+        error = sys.exc_info()[1]
+        client = str(client_address[0])
+        if isinstance(error, ConnectionError | TimeoutError):  # a scraper that went away, or was cut off
+            self.logger.warning("health_client_gone", extra={"client": client, "error": str(error)})
+        else:
+            self.logger.error("health_request_failed", extra={"client": client}, exc_info=error)
 
 
 def _handler(health: Health, metrics: Metrics) -> type[BaseHTTPRequestHandler]:

@@ -1,55 +1,261 @@
-"""JSON lines on standard output: one object a line, times in UTC, nothing that isn't JSON."""
+"""The log of a process: every line of it, ours or others', comes through one place.
+
+There it is given its fields (log_fields.py), held back where it repeats (log_limit.py), and written whole:
+JSON, or readable text on a terminal (log_text.py). What else Python would put on standard error as bare text,
+warnings and the tracebacks of what nobody caught, becomes a line as well.
+"""
 
 import logging
 import math
+import os
+import select
 import sys
+import threading
+import time
+import warnings
 from collections.abc import Callable
-from typing import Any, Final, TextIO
+from types import TracebackType
+from typing import Any, Final, Literal, Protocol, TextIO, cast
 
-from pythonjsonlogger.json import JsonFormatter
-
-from services.runtime.spans import current
+from services.runtime.log_fields import Fields, Formatter, note_span
+from services.runtime.log_limit import Repeats
+from services.runtime.log_text import text_line, wants_colour
 
 LOGGER: Final = "telemetry"
 
-
-class _Formatter(JsonFormatter):
-    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-        if (span := current()) is not None:
-            log_data |= {"trace_id": span.trace_id, "span_id": span.span_id}
-        # The encoder would write a bare NaN, which no JSON reader takes.
-        return {name: _json_safe(value) for name, value in log_data.items()}
+Form = Literal["auto", "json", "text"]
 
 
-def _json_safe(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else repr(value)
-    if isinstance(value, dict):
-        return {str(name): _json_safe(one) for name, one in value.items()}
-    return [_json_safe(one) for one in value] if isinstance(value, list | tuple) else value
+class Writer(Protocol):
+    """Where lines go."""
+
+    def write(self, record: logging.LogRecord, fields: Fields) -> None:
+        """Take a line. Never raises for what is wrong with the place it goes to."""
+        ...
+
+    def close(self) -> None:
+        """Send what is left, within two seconds."""
+        ...
+
+
+class Gate(logging.Handler):
+    """Where all lines of a process come through. Others are kept out meanwhile by the handler's own lock."""
+
+    def __init__(self, formatter: Formatter, repeats: Repeats, writers: list[Writer]) -> None:
+        super().__init__()
+        self._formatter = formatter
+        self._repeats = repeats
+        self.writers = writers
+        self._is_open = True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, unless it repeats; and before it, what was held back long enough."""
+        try:
+            note_span(record)
+            passes = not self._is_open or self._repeats.passes(record)
+            for held in self._repeats.overdue():
+                self._write(held)
+            if passes:
+                self._write(record)
+        except Exception as error:  # noqa: BLE001 - a line that can't be made must cost no event
+            self._broken(record, error)
+
+    def close(self) -> None:
+        """Write what was held back, and let the writers send what they have. Later lines still pass."""
+        with self.lock or threading.RLock():
+            if not self._is_open:
+                return
+            self._is_open = False
+        self.tell_rest()
+        for writer in self.writers:
+            writer.close()
+        super().close()
+
+    def tell_rest(self) -> None:
+        """Write what was held back."""
+        with self.lock or threading.RLock():
+            for held in self._repeats.rest():
+                self._write(held)
+
+    def _write(self, record: logging.LogRecord) -> None:
+        fields = self._formatter.fields(record)
+        for writer in self.writers:
+            writer.write(record, fields)
+
+    def _broken(self, record: logging.LogRecord, error: Exception) -> None:
+        where = f"{record.pathname}:{record.lineno}"
+        line = _own_record(
+            logging.ERROR, "log_line_broken", error=f"{type(error).__name__}: {error}", where=where
+        )
+        self._write(line)
+
+
+class Stream:
+    """Writes each line to a stream, whole: by one call of the system where the stream is a file's.
+
+    Lines of several processes on one file, or of up to 4096 bytes on one pipe, are never mixed up by that. A
+    line that can't be written is lost, and counted in the next one that can.
+    """
+
+    def __init__(self, formatter: Formatter, stream: TextIO, form: Form) -> None:
+        self._formatter = formatter
+        self._stream = stream
+        self._is_text = form == "text" or (form == "auto" and stream.isatty())
+        self._colour = self._is_text and wants_colour(stream, os.environ)
+        self._fd = _descriptor(stream)
+        self._lost = 0
+
+    def write(self, record: logging.LogRecord, fields: Fields) -> None:  # noqa: ARG002 - others need it
+        """Write a line."""
+        if self._lost:
+            fields = {**fields, "lines_lost": self._lost}
+        try:
+            self._put(self._line(fields))
+        except (OSError, ValueError):  # the disk is full, the reader is gone, or the stream is closed
+            self._lost += 1
+        else:
+            self._lost = 0
+
+    def close(self) -> None:
+        """Nothing waits here."""
+
+    def _line(self, fields: Fields) -> str:
+        return text_line(fields, colour=self._colour) if self._is_text else self._formatter.line(fields)
+
+    def _put(self, line: str) -> None:
+        if self._fd is None:
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+            return
+        self._stream.flush()  # what a `print` left there comes before it
+        data = memoryview(f"{line}\n".encode(self._stream.encoding or "utf-8", "backslashreplace"))
+        while data:
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:  # somebody who shares it made it non-blocking
+                select.select([], [self._fd], [])
+
+
+class Logs:
+    """A process's log. `close` it last of all."""
+
+    def __init__(
+        self,
+        service: str,
+        level: str,
+        form: str = "auto",
+        stream: TextIO | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        formatter = Formatter(service)
+        self._gate = Gate(
+            formatter, Repeats(monotonic), [Stream(formatter, stream or sys.stdout, cast("Form", form))]
+        )
+        self.logger = logging.getLogger(LOGGER)
+        self.logger.setLevel(level)
+        self.logger.propagate = False
+        self.logger.handlers = [self._gate]
+
+    def also_to(self, writer: Writer) -> None:
+        """Write every line there as well."""
+        self._gate.writers.append(writer)
+
+    def take_over(self) -> None:
+        """Have all others speak here: libraries from WARNING on, warnings, and what nobody caught."""
+        root = logging.getLogger()
+        root.setLevel(max(logging.WARNING, self.logger.level))
+        root.handlers = [self._gate]
+        warnings.showwarning = self._warning
+        sys.excepthook = self._crash
+        threading.excepthook = self._thread_crash
+        sys.unraisablehook = self._unraisable
+
+    def tell_rest(self) -> None:
+        """Write what was held back; before the line that a process ends with."""
+        self._gate.tell_rest()
+
+    def close(self) -> None:
+        """Write what was held back, and send what is to be sent, within two seconds."""
+        self._gate.close()
+
+    def _warning(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        del file, line
+        self.logger.warning(
+            "python_warning",
+            extra={"category": category.__name__, "error": str(message), "where": f"{filename}:{lineno}"},
+        )
+
+    def _crash(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        # Python ends the process by itself, with the exit code it would have had.
+        self.logger.critical("crashed", extra={"error": _named(error)}, exc_info=(kind, error, trace))
+
+    def _thread_crash(self, crash: threading.ExceptHookArgs) -> None:
+        if crash.exc_type is SystemExit or crash.exc_value is None:
+            return
+        self.logger.error(
+            "thread_crashed",
+            extra={
+                "kind": crash.exc_type.__name__,
+                "of_thread": "" if crash.thread is None else crash.thread.name,
+                "error": _named(crash.exc_value),
+            },
+            exc_info=(crash.exc_type, crash.exc_value, crash.exc_traceback),
+        )
+
+    def _unraisable(self, failure: Any) -> None:
+        error: BaseException | None = failure.exc_value
+        self.logger.error(
+            "exception_ignored",
+            extra={
+                "kind": failure.exc_type.__name__,
+                "where": repr(failure.object)[:200],
+                "error": "" if error is None else _named(error),
+            },
+            exc_info=None if error is None else (failure.exc_type, error, failure.exc_traceback),
+        )
 
 
 def build_logger(service: str, level: str, stream: TextIO | None = None) -> logging.Logger:
-    """Build the process's logger; `service` names it in every line."""
-    handler = logging.StreamHandler(stream or sys.stdout)
-    handler.setFormatter(
-        _Formatter(
-            "%(levelname)s %(message)s",
-            rename_fields={"levelname": "level", "message": "event"},
-            static_fields={"service": service},
-            timestamp="time",
-        )
-    )
-    logger = logging.getLogger(LOGGER)
-    logger.setLevel(level)
-    logger.propagate = False
-    logger.handlers.clear()
-    logger.addHandler(handler)
-    return logger
+    """Build the process's logger alone; others speak as they did. `service` names it in every line."""
+    return Logs(service, level, stream=stream).logger
+
+
+def refuse(service: str, message: str, error: Exception) -> None:
+    """Say on standard error why nothing is started: to a person as it is, else as a line of the log."""
+    form = os.environ.get("LOG_FORMAT", "").strip().lower()
+    if form == "text" or (form != "json" and sys.stderr.isatty()):
+        print(error, file=sys.stderr)
+        return
+    Logs(service, "INFO", "json", sys.stderr).logger.critical(message, extra={"error": str(error)})
+
+
+def _own_record(level: int, message: str, **extra: Any) -> logging.LogRecord:
+    record = logging.LogRecord(LOGGER, level, __file__, 0, message, None, None)
+    record.__dict__.update(extra)
+    return record
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError, AttributeError):  # a text in memory has none
+        return None
 
 
 class Limited:
-    """Says yes once in `interval_s` seconds, and how many were held back since."""
+    """Says yes once in `interval_s` seconds, and how many were held back since. For what is no warning."""
 
     def __init__(self, interval_s: float, monotonic: Callable[[], float]) -> None:
         self._interval_s = interval_s

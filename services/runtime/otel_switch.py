@@ -1,4 +1,4 @@
-"""Whether traces are wanted, by OpenTelemetry's standard variables; and their start where they are.
+"""Whether traces and logs are wanted, by OpenTelemetry's standard variables; and their start where they are.
 
     OTEL_SDK_DISABLED=true                       off, whatever else is set
     OTEL_TRACES_EXPORTER=none                    off
@@ -6,6 +6,8 @@
     OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or
     OTEL_EXPORTER_OTLP_ENDPOINT is set           on
     none of them                                 off
+
+    OTEL_LOGS_EXPORTER=otlp                      logs are sent as well; off without it, whatever else is set
 
 The specification has `otlp` as the exporter's default, so that a program traces unless it is told not to.
 Here it has to be told where to: without a collector every process would complain about its absence.
@@ -16,6 +18,7 @@ Off means that nothing of OpenTelemetry is imported by us. All other OTEL_* vari
 import logging
 import os
 
+from services.runtime.logs import Writer
 from services.runtime.settings import SettingsInvalid, Sources
 from services.runtime.spans import Spans
 
@@ -42,13 +45,33 @@ def open_spans(service: str, instance: str, sources: Sources, logger: logging.Lo
     """
     if not is_wanted(sources):
         return None
-    # The SDK reads the environment and nothing else; what stands in `.env` is below it, as for ours.
-    for name, value in sources.file.items():
-        if name.startswith("OTEL_") and not os.environ.get(name):
-            os.environ[name] = value
+    _show_to_sdk(sources)
     from services.runtime import tracing  # noqa: PLC0415 - a third of a second, for those who asked for it
 
     return tracing.start(service, instance, logger)
+
+
+def open_log_sender(service: str, instance: str, sources: Sources, logger: logging.Logger) -> Writer | None:
+    """Give where log lines go beside standard output, or None; nothing of OpenTelemetry is loaded then.
+
+    Raises SettingsInvalid.
+    """
+    exporter = _said(sources, "OTEL_LOGS_EXPORTER")
+    if exporter not in {"", "otlp", "none"}:
+        raise SettingsInvalid([f"OTEL_LOGS_EXPORTER={exporter}: one of otlp, none"])
+    if exporter != "otlp" or _said(sources, "OTEL_SDK_DISABLED") == "true":
+        return None
+    _show_to_sdk(sources)
+    from services.runtime import otlp_logs  # noqa: PLC0415 - as above
+
+    return otlp_logs.start(service, instance, logger)
+
+
+def _show_to_sdk(sources: Sources) -> None:
+    """Put what stands in `.env` below the environment, as for ours: the SDK reads nothing else."""
+    for name, value in sources.file.items():
+        if name.startswith("OTEL_") and not os.environ.get(name):
+            os.environ[name] = value
 
 
 def _said(sources: Sources, name: str) -> str:

@@ -88,6 +88,9 @@ class Settings:
     log_level: str = setting(
         "INFO", "Least severe log line that is written", choices=("DEBUG", "INFO", "WARNING", "ERROR")
     )
+    log_format: str = setting(
+        "auto", "json, or text for a person; auto: text on a terminal", choices=("auto", "json", "text")
+    )
     trace_sample_ratio: float = setting(
         0.01,
         "Share of batches that are traced, 0 to 1, where OTEL_ variables switch traces on; "

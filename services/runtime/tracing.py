@@ -1,4 +1,4 @@
-"""The one module that knows OpenTelemetry: where spans go, as the standard OTEL_* variables say.
+"""Where spans go, as the standard OTEL_* variables say.
 
 Loaded only where they switch traces on (see otel_switch.py); without them nothing of it is imported by us.
 
@@ -9,14 +9,10 @@ Loaded only where they switch traces on (see otel_switch.py); without them nothi
 """
 
 import logging
-import os
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
-from importlib import import_module
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Final
 
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event as SdkEvent
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
@@ -26,18 +22,9 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from services import __version__
 from services.contract.trace_context import TraceContext
-from services.runtime.logs import Limited
-from services.runtime.settings import SettingsInvalid
+from services.runtime.otel import finish, make_exporter, make_resource, speak_for_senders
 from services.runtime.spans import Kind, Span
 
-_FLUSH_S: Final = 1.5
-"""How long the last spans may take; with what else ends the process, less than two seconds."""
-_LOG_INTERVAL_S: Final = 10.0
-
-_EXPORTERS: Final[Mapping[str, str]] = {
-    "http/protobuf": "opentelemetry.exporter.otlp.proto.http.trace_exporter",
-    "grpc": "opentelemetry.exporter.otlp.proto.grpc.trace_exporter",
-}
 _KINDS: Final[Mapping[Kind, SpanKind]] = {
     "internal": SpanKind.INTERNAL,
     "client": SpanKind.CLIENT,
@@ -47,8 +34,6 @@ _KINDS: Final[Mapping[Kind, SpanKind]] = {
 _SCOPE: Final = InstrumentationScope("telemetry-pipeline", __version__)
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _NOT_SAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
-_LOUD: Final = ("opentelemetry", "urllib3", "requests", "grpc")
-"""Loggers of those who send: without a handler Python writes them to standard error as bare text."""
 
 
 class OTelSpans:
@@ -66,14 +51,10 @@ class OTelSpans:
 
     def close(self) -> None:
         """Send what is left, within two seconds; says so when that was not enough."""
-        # The processor's own limit is as long as an export may take, which can't be broken off; its
-        # thread is a daemon, and so is ours, so neither holds up the end of the process.
-        flushing = threading.Thread(target=self._processor.shutdown, name="last-spans", daemon=True)
-        flushing.start()
-        flushing.join(_FLUSH_S)
-        if flushing.is_alive():
+        waited_s = finish(self._processor.shutdown, "last-spans")
+        if waited_s is not None:
             self._logger.warning(
-                "last_spans_given_up", extra={"waited_s": _FLUSH_S, "hint": "the collector did not answer"}
+                "last_spans_given_up", extra={"waited_s": waited_s, "hint": "the collector did not answer"}
             )
 
 
@@ -93,34 +74,9 @@ def start(service: str, instance: str, logger: logging.Logger) -> OTelSpans:
 
     `service` and `instance` name the process where they don't. Raises SettingsInvalid.
     """
-    exporter = _exporter()
-    for name in _LOUD:
-        _speak_for(logging.getLogger(name), logger)
-    return OTelSpans(exporter, _resource(service, instance), logger)
-
-
-def _exporter() -> SpanExporter:
-    """Make the exporter of the protocol that is asked for. Raises SettingsInvalid."""
-    for variable in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        if protocol := os.environ.get(variable, "").strip().lower():
-            break
-    else:
-        protocol = "http/protobuf"
-    if protocol not in _EXPORTERS:
-        raise SettingsInvalid([f"{variable}={protocol}: one of {', '.join(_EXPORTERS)}"])
-    # Each takes a tenth of a second to load: only the one that is used.
-    exporter: Callable[[], SpanExporter] = import_module(_EXPORTERS[protocol]).OTLPSpanExporter
-    try:
-        return exporter()
-    except (ValueError, OSError) as error:
-        raise SettingsInvalid([f"OTEL_EXPORTER_OTLP_*: {error}"]) from error
-
-
-def _resource(service: str, instance: str) -> Resource:
-    """Name this process; what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say stands above it."""
-    ours = {"service.name": service, "service.version": __version__, "service.instance.id": instance}
-    said = OTELResourceDetector().detect().attributes
-    return Resource.create({name: value for name, value in ours.items() if name not in said})
+    exporter = make_exporter("traces")
+    speak_for_senders(logger)
+    return OTelSpans(exporter, make_resource(service, instance), logger)
 
 
 def _readable(span: Span, resource: Resource) -> ReadableSpan:
@@ -155,26 +111,3 @@ def _span_context(context: TraceContext, *, is_remote: bool) -> SpanContext:
 
 def _nanoseconds(seconds: float) -> int:
     return int(seconds * 1_000_000) * 1000  # a float's own digits end at microseconds
-
-
-class _OneLine(logging.Handler):
-    """Writes others' warnings to our log: one in a while, without tracebacks."""
-
-    def __init__(self, logger: logging.Logger) -> None:
-        super().__init__(logging.WARNING)
-        self._logger = logger
-        self._limited = Limited(_LOG_INTERVAL_S, time.monotonic)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Say it, unless something was said a moment ago."""
-        if (held_back := self._limited.held_back()) is None:
-            return
-        extra: dict[str, Any] = {"error": record.getMessage(), "held_back": held_back}
-        if record.exc_info and record.exc_info[1] is not None:
-            extra["error"] += f": {record.exc_info[1]}"
-        self._logger.warning("spans_not_sent", extra=extra)
-
-
-def _speak_for(theirs: logging.Logger, ours: logging.Logger) -> None:
-    theirs.handlers = [_OneLine(ours)]
-    theirs.propagate = False

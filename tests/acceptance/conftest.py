@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from acceptance.rig import Rig
+from observability import Observability, shared_observability
 from servers import LocalServer
 
 
@@ -14,3 +15,11 @@ def rig(own_server: Callable[..., LocalServer], tmp_path: Path) -> Iterator[Rig]
     one = Rig(own_server(), tmp_path)
     yield one
     one.close()
+
+
+@pytest.fixture(scope="session")
+def observability(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observability]:
+    """Give a collector and Jaeger."""
+    one = shared_observability(tmp_path_factory.mktemp("observability"))
+    yield one
+    one.stop()

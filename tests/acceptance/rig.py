@@ -44,8 +44,29 @@ QUICK: Final = {
 }
 """Everything that is waited for in production, made short."""
 
+LOG_FIELDS: Final = {"asctime", "name", "levelname", "message", "service", "version"}
+"""What every line of the log has."""
+
 CROWDED: Final = {"SQLITE_BUSY_TIMEOUT_MS": "5000", "CLAIM_IDLE_MS": "25000"}
 """Patience with each other's locks, for several replicas on one file."""
+
+
+def is_log_line(text: str) -> bool:
+    """Tell whether a line is one that services log."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(line, dict) and line.keys() >= LOG_FIELDS
+
+
+def assert_log(path: Path, *, was_killed: bool) -> None:
+    """See that a file has lines of the log and nothing else."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    if was_killed and lines and not lines[-1].endswith("\n"):
+        del lines[-1]
+    strange = [line for line in lines if not is_log_line(line)]
+    assert not strange, f"{path.name}: {strange[:20]}"
 
 
 class Process:
@@ -65,6 +86,10 @@ class Process:
                 stderr=out,
             )
         self._port = environment.get("CONSUMER_METRICS_PORT", "0")
+        words = [str(word) for word in command]
+        self._is_service = bool({"services.consumer", "services.producer"} & set(words)) or any(
+            word.endswith("killed_at.py") for word in words
+        )
 
     @property
     def pid(self) -> int:
@@ -85,7 +110,13 @@ class Process:
         for line in self.text.splitlines():
             with contextlib.suppress(ValueError):
                 found.append(json.loads(line))
-        return [line for line in found if event is None or line.get("event") == event]
+        return [line for line in found if event is None or line.get("message") == event]
+
+    def assert_log(self) -> None:
+        """See that every line of a service is one of the log. One that was killed may leave half a line."""
+        if not self._is_service:
+            return
+        assert_log(self.output, was_killed=(self.exit_code or 0) < 0)
 
     def says(self, event: str) -> None:
         """Wait until it has logged an event."""
@@ -178,9 +209,12 @@ class Rig:
         self.environment["DATA_DIR"] = str(folder)
 
     def close(self) -> None:
+        """End all, and see that everything that services of ours have said is lines of the log."""
         for process in self._processes:
             process.kill()
         self.client.close()
+        for process in self._processes:
+            process.assert_log()
 
     def publisher(self, seed: int = 0) -> Publisher:
         """Start a producer run of known content."""

@@ -151,7 +151,7 @@ def test_trimmed_pending_entries_are_still_named_after_a_consumer_has_met_them(
     rig.drain(consumer)
     consumer.stop()
     (line,) = consumer.lines("pending_entries_trimmed")
-    assert (line["level"], line["entries"], line["first"]) == ("ERROR", 3, gone[0].entry_id)
+    assert (line["levelname"], line["entries"], line["first"]) == ("ERROR", 3, gone[0].entry_id)
     result = rig.audit()
     _assert_missing(result, settled, [one.event_id for one in gone])
     assert (result.total.pending, result.total.undelivered) == (0, 0)

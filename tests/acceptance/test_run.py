@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from acceptance.publisher import KEYS
-from acceptance.rig import PATIENCE_S, Process
+from acceptance.rig import PATIENCE_S, Process, assert_log
 from servers import LocalServer, eventually
 
 from services.consumer.validate import check
@@ -55,6 +55,8 @@ class Laptop:
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        for log in self.data.glob("logs/*.jsonl"):
+            assert_log(log, was_killed=True)
 
     def processes(self) -> list[int]:
         """Find every process that works in this data folder, whoever its parent is."""

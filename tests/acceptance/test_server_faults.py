@@ -89,9 +89,9 @@ def test_an_emptied_server_is_recovered_from_and_the_audit_names_the_loss(rig: R
     assert result.total.missing == len(lost)
     assert sorted(name[14:] for name in lost) == sorted(name.strip("*-") for name in result.runs[0].missing)
     created = consumer.lines("group_created")[-1]
-    assert created["level"] == "WARNING"
+    assert created["levelname"] == "WARNING"
     assert "telemetry audit" in created["hint"]
-    assert consumer.lines("redis_unavailable")[-1]["level"] == "ERROR"
+    assert consumer.lines("redis_unavailable")[-1]["levelname"] == "ERROR"
 
 
 def test_a_destroyed_group_is_made_again_and_the_stream_read_from_its_start(rig: Rig) -> None:

@@ -212,7 +212,7 @@ def _refused(rig: Rig, consumer: Process) -> str:
     """Wait for its end, see one line of why, and give it."""
     assert consumer.wait() == 1, consumer.text
     (line,) = consumer.lines()
-    assert (line["event"], line["level"]) == ("sink_unusable", "CRITICAL")
+    assert (line["message"], line["levelname"]) == ("sink_unusable", "CRITICAL")
     assert len(consumer.text.splitlines()) == 1
     assert not rig.pending()
     return str(line["error"])

@@ -3,26 +3,17 @@
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from acceptance.publisher import KEYS
 from acceptance.rig import PATIENCE_S, Rig
-from observability import Observability, Trace, shared_observability
+from observability import Observability, Trace
 from servers import eventually
 
 SEND, WAIT, PROCESS = (f"{what} {KEYS.stream}" for what in ("send", "wait", "process"))
 SENSOR = ("ab" * 15 + "{:02x}", "cd" * 8)
 STAGES = {"decode", "validate", "process", "store", f"ack {KEYS.stream}"}
-
-
-@pytest.fixture(scope="session")
-def observability(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observability]:
-    """Give a collector and Jaeger."""
-    one = shared_observability(tmp_path_factory.mktemp("observability"))
-    yield one
-    one.stop()
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -15,9 +17,11 @@ from typing import Any, Final
 import pytest
 import redis
 from chart.rendering import ROOT, Rendered, template
-from servers import LocalServer, local_binary, new_client
+from prometheus_client.parser import text_string_to_metric_families
+from servers import LocalServer, eventually, free_port, local_binary, new_client
 
 from services.contract.streams import StreamKeys
+from services.runtime.catalogue import CATALOGUE
 
 USERS: Final = ("producer", "consumer", "operator", "observer")
 KEYS: Final = StreamKeys()
@@ -132,6 +136,44 @@ def test_each_user_has_the_rights_of_its_work(
     assert audit["published"] > 300
 
 
+def test_a_consumer_observes_the_group_and_tells_the_recorded_audit(
+    guarded: LocalServer, tmp_path: Path
+) -> None:
+    """With a port for its metrics it takes the lease, and has every figure: nothing is refused."""
+    actor = Actor(guarded, tmp_path)
+    limit = {"STREAM_MAX_LENGTH": "5000"}
+    _must_have_worked(
+        actor.runs("producer", "services.producer", "--rate", "200", "--duration", "1", **limit)
+    )
+    for user in ("consumer", "operator"):  # either may record: the command in a pod, and a CronJob
+        _must_have_worked(actor.telemetry(user, "audit", "--record"))
+    port = free_port()
+    settings = {**_QUICK, "CONSUMER_RUN_DURATION": "12", "CONSUMER_METRICS_PORT": str(port)}
+    consumer = threading.Thread(
+        target=lambda: said.append(_must_have_worked(actor.runs("consumer", "services.consumer", **settings)))
+    )
+    said: list[str] = []
+    consumer.start()
+    # The first look may come before the group is made, and the second comes five seconds later.
+    names = {one.name.removesuffix("_total") for one in CATALOGUE if one.scope == "group"}
+    eventually(lambda: names <= _families(port), _TIMEOUT_S, "every figure of the group")
+    consumer.join()
+    assert said
+    assert "right_lacking" not in said[0]
+    with closing(actor.client("operator")) as client:
+        eventually(lambda: client.get(KEYS.observer) is None, _TIMEOUT_S, "the lease is given back")
+
+
+def _families(port: int) -> set[str]:
+    """Scrape; nothing while nobody answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+    except OSError:
+        return set()
+    return {family.name for family in text_string_to_metric_families(text)}
+
+
 def test_a_file_is_replayed_and_gone_on_with_as_the_producer(guarded: LocalServer, tmp_path: Path) -> None:
     """Replaying keeps its own records, of the source and of foreign ids."""
     actor = Actor(guarded, tmp_path)
@@ -198,6 +240,8 @@ FORBIDDEN: Final[list[tuple[str, tuple[Any, ...]]]] = [
     ("producer", ("XACK", KEYS.stream, KEYS.group, "1-1")),
     ("consumer", ("XADD", KEYS.stream, "*", "a", "b")),
     ("consumer", ("HSET", KEYS.run("r"), "last", "1")),
+    ("consumer", ("SET", KEYS.limit, "1")),
+    ("consumer", ("DEL", KEYS.audit)),
     ("operator", ("FLUSHALL",)),
     ("operator", ("CONFIG", "GET", "*")),
     ("observer", ("XRANGE", KEYS.stream, "-", "+")),

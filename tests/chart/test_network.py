@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
-from chart.rendering import SETS, Manifest, Rendered, merged, render
+from chart.rendering import SETS, Manifest, Rendered, merged, nested, render
 
 pytestmark = pytest.mark.usefixtures("helm")
 
@@ -199,3 +199,15 @@ def test_an_external_redis_is_reached_where_it_is() -> None:
     for component in ("producer", "consumer"):
         assert _reaches(named, _pod(named, component), Peer({}, address="192.0.2.9"), ("redis", 6380))
         assert not _reaches(named, _pod(named, component), outside, ("redis", 6380))
+
+
+def test_the_collector_is_reached_where_it_is() -> None:
+    """On the port of its address, or of its scheme; and nobody is, where none is named."""
+    rendered = render(SETS["otlp"])
+    for component in ("producer", "consumer"):
+        assert _reaches(rendered, _pod(rendered, component), Peer({}, "observability"), ("otlp", 4317))
+        assert not _reaches(rendered, _pod(rendered, component), Peer({}, "monitoring"), ("otlp", 4317))
+    assert not _reaches(rendered, _pod(rendered, "redis"), Peer({}, "observability"), ("otlp", 4317))
+    for endpoint, port in (("https://otlp.example.com", 443), ("http://otlp.example.com/path", 80)):
+        elsewhere = render(nested("otlp.endpoint", endpoint))
+        assert _reaches(elsewhere, _pod(elsewhere, "consumer"), Peer({}, address="192.0.2.1"), ("otlp", port))

@@ -274,3 +274,19 @@ def test_everything_that_is_external_is_left_out_of_the_release() -> None:
     rendered = render(EXTERNAL)
     assert rendered.of("StatefulSet") == []
     assert rendered.of("Secret") == []
+
+
+@pytest.mark.parametrize("service", CLASSES)
+def test_traces_are_sent_where_the_values_say(service: str) -> None:
+    """With the pod in every span; and without an endpoint there is no variable of OpenTelemetry."""
+    found = render(SETS["otlp"]).environment(service)
+    assert found["OTEL_EXPORTER_OTLP_ENDPOINT"] == "https://collector.observability:4317"
+    assert found["OTEL_EXPORTER_OTLP_PROTOCOL"] == "grpc"
+    assert (found["OTEL_METRICS_EXPORTER"], found["OTEL_LOGS_EXPORTER"]) == ("otlp", "otlp")
+    # Kubernetes puts in what stands before: each variable has to come after those that it names.
+    names = list(found)
+    for name in re.findall(r"\$\((\w+)\)", found["OTEL_RESOURCE_ATTRIBUTES"]):
+        assert names.index(name) < names.index("OTEL_RESOURCE_ATTRIBUTES")
+    alone = render(nested("otlp.endpoint", "http://jaeger:4318")).environment(service)
+    assert not alone.keys() & {"OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER", "OTEL_EXPORTER_OTLP_HEADERS"}
+    assert not [name for name in render().environment(service) if name.startswith("OTEL_")]

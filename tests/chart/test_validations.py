@@ -16,6 +16,15 @@ REFUSED: Final[dict[str, tuple[Values, tuple[str, ...]]]] = {
         {"consumer": {"autoscaling": {"enabled": True}, "keda": {"enabled": True}}},
         ("consumer.autoscaling", "consumer.keda"),
     ),
+    "metrics that are sent nowhere": (nested("otlp.metrics", True), ("otlp.endpoint",)),
+    "log lines that are sent nowhere": (nested("otlp.logs", True), ("otlp.endpoint",)),
+    "two endpoints": (
+        merged(
+            nested("otlp.endpoint", "http://collector:4318"),
+            nested("consumer.extraEnv", [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://other"}]),
+        ),
+        ("consumer.extraEnv", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    ),
     "two monitors": (
         {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
         ("serviceMonitor", "podMonitor"),

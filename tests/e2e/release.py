@@ -108,7 +108,7 @@ class Pod:
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Give the log lines about an event; the pod is of a service of ours."""
         service = self.document["metadata"]["labels"]["app.kubernetes.io/component"]
-        return [line for line in map(json.loads, self.logs(service)) if line["event"] == event]
+        return [line for line in map(json.loads, self.logs(service)) if line["message"] == event]
 
     def assert_log(self) -> None:
         """See that services log JSON lines, and that nothing logs a traceback."""
@@ -119,10 +119,12 @@ class Pod:
             if one["restartCount"] and "terminated" in one["lastState"]:
                 lines = self.logs(one["name"], previous=True) + lines
             where = f"{self.name}/{one['name']}"
-            assert not [line for line in lines if "Traceback" in line], f"{where}: {lines[-30:]}"
+            tracebacks = [number for number, line in enumerate(lines) if "Traceback" in line]
+            assert not tracebacks, f"{where}: {lines[tracebacks[0] :][:30]}"
             if one["name"] in {"producer", "consumer"}:
                 assert lines, f"{where} says nothing"
-                assert not [line for line in lines if not _is_log_line(line)], f"{where}: {lines[-30:]}"
+                strange = [line for line in lines if not _is_log_line(line)]
+                assert not strange, f"{where}: {strange[:30]}"
 
 
 def _is_log_line(text: str) -> bool:
@@ -130,7 +132,10 @@ def _is_log_line(text: str) -> bool:
         line = json.loads(text)
     except ValueError:
         return False
-    return isinstance(line, dict) and {"time", "level", "service", "event"} <= line.keys()
+    return (
+        isinstance(line, dict)
+        and {"asctime", "name", "levelname", "message", "service", "version"} <= line.keys()
+    )
 
 
 @dataclass(frozen=True)

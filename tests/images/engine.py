@@ -156,7 +156,7 @@ class Container:
         """Wait for a log line, and give it."""
 
         def found() -> dict[str, Any] | None:
-            return next((line for line in self.logs() if line["event"] == event), None)
+            return next((line for line in self.logs() if line["message"] == event), None)
 
         return eventually(found, START_TIMEOUT_S, f"{self.name} logs {event}")  # type: ignore[no-any-return]
 

@@ -21,7 +21,7 @@ def test_events_flow_and_the_audit_in_the_consumer_finds_none_missing(
     numbers = audited(lambda *command: consumer.exec("telemetry", *command), int(published * 0.9))
     assert numbers["missing"] == 0
     assert consumer.stop() == 0
-    assert "CRITICAL" not in {line["level"] for line in consumer.logs() + producer.logs()}
+    assert "CRITICAL" not in {line["levelname"] for line in consumer.logs() + producer.logs()}
 
 
 def test_three_consumers_share_a_new_volume_that_belongs_to_their_user(
@@ -59,7 +59,7 @@ def test_python_is_process_1_and_sigterm_ends_it_well(site: Site, image: Image) 
     command = container.exec("cat", "/proc/1/cmdline").split("\0")
     assert command[:3] == ["/opt/venv/bin/python", "-m", f"services.{image.service}"]
     assert container.stop() == 0
-    assert container.logs()[-1]["event"] == f"{image.service}_finished"
+    assert container.logs()[-1]["message"] == f"{image.service}_finished"
     assert not container.state["OOMKilled"]
 
 
@@ -69,7 +69,7 @@ def test_the_first_event_is_published_within_a_second(site: Site, images: dict[s
     took = []
     for number in range(3):
         producer = site.start(images["producer"], number)
-        published = datetime.fromisoformat(producer.logged("published")["time"])
+        published = datetime.fromisoformat(producer.logged("published")["asctime"])
         started = datetime.fromisoformat(producer.state["StartedAt"])
         took.append((published - started).total_seconds())
     print(f"first event after {sorted(took)} s")

@@ -50,7 +50,7 @@ def test_synced_code_runs_at_once(site: Site, dev_image: Image) -> None:
     container.logged(f"{dev_image.service}_started")
     name = f"services/{dev_image.service}/__init__.py"
     source = (ROOT / name).read_bytes()
-    line = json.dumps({"event": "synced"})
+    line = json.dumps({"message": "synced"})
     _sync(container, f"app/{name}", source + f"\nprint({line!r})\n".encode())
     assert container.logged("code_changed")["files"] == [f"{dev_image.service}/__init__.py"]
     container.logged("synced")
@@ -60,4 +60,4 @@ def test_synced_code_runs_at_once(site: Site, dev_image: Image) -> None:
 
 
 def _lines(container: Container, event: str) -> list[object]:
-    return [line for line in container.logs() if line["event"] == event]
+    return [line for line in container.logs() if line["message"] == event]

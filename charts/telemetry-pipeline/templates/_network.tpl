@@ -1,4 +1,10 @@
-{{/* What a service needs of the network: Redis out, and the metrics in. A dict of `root`, `component`, `port`. */}}
+{{/* The port of an address, its scheme's where it names none. */}}
+{{- define "telemetry.otlpPort" -}}
+{{- $url := urlParse . -}}
+{{- $url.host | regexFind ":[0-9]+$" | trimPrefix ":" | default (eq $url.scheme "https" | ternary "443" "80") -}}
+{{- end -}}
+
+{{/* What a service needs of the network: Redis and the collector out, and the metrics in. A dict of `root`, `component`, `port`. */}}
 {{- define "telemetry.networkPolicy" -}}
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -28,4 +34,13 @@ spec:
       to:
         {{- toYaml .root.Values.networkPolicy.externalRedisTo | nindent 8 }}
       {{- end }}
+    {{- with .root.Values.otlp }}
+    {{- if .endpoint }}
+    - ports: [{port: {{ include "telemetry.otlpPort" .endpoint }}, protocol: TCP}]
+      {{- with .to }}
+      to:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    {{- end }}
+    {{- end }}
 {{- end -}}

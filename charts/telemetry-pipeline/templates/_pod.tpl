@@ -46,6 +46,28 @@ THRESHOLD_{{ $kpi | upper }}: {{ include "telemetry.text" $threshold | quote }}
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - name: NODE_NAME
   valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+{{- with .root.Values.otlp }}
+{{- if .endpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ .endpoint | quote }}
+- name: OTEL_EXPORTER_OTLP_PROTOCOL
+  value: {{ .protocol }}
+- name: OTEL_RESOURCE_ATTRIBUTES
+  value: k8s.pod.name=$(POD_NAME),k8s.namespace.name=$(POD_NAMESPACE),k8s.node.name=$(NODE_NAME)
+{{- if .metrics }}
+- name: OTEL_METRICS_EXPORTER
+  value: otlp
+{{- end }}
+{{- if .logs }}
+- name: OTEL_LOGS_EXPORTER
+  value: otlp
+{{- end }}
+{{- with .headersSecret }}
+- name: OTEL_EXPORTER_OTLP_HEADERS
+  valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: OTEL_EXPORTER_OTLP_HEADERS}}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if eq .component "consumer" }}
 - name: CONSUMER_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}

@@ -58,6 +58,7 @@ class SummaryRow(NamedTuple):
 class RowFilter:
     """Which rows are asked for; None asks for all. `since` and `until` are event times, both included."""
 
+    event_id: str | None = None
     device_id: str | None = None
     zone: str | None = None
     kpi: str | None = None
@@ -73,6 +74,7 @@ class RowFilter:
 
     def _conditions(self) -> tuple[tuple[str, str | float | bool | None], ...]:
         return (
+            ("event_id = ?", self.event_id),
             ("device_id = ?", self.device_id),
             ("zone = ?", self.zone),
             ("kpi = ?", self.kpi),
@@ -189,9 +191,13 @@ class SQLiteRows:
 
     def _check(self) -> None:
         """Refuse what isn't ours to read."""
+        # As of one moment: a consumer may be making the tables, and marks them as ours with them.
+        self._connection.execute("BEGIN")
+        has_tables = self._connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None
         application_id = self._connection.execute("PRAGMA application_id").fetchone()[0]
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        if application_id == 0 and not self._connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+        self._connection.execute("COMMIT")
+        if application_id == 0 and not has_tables:
             raise SinkAbsent(f"{self._path}: empty; a consumer makes its tables", "absent")
         if application_id != APPLICATION_ID:
             raise SinkUnusable(f"{self._path} is a database of another program", "foreign_database")

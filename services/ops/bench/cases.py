@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from services.ops.bench import growth, latency, memory, publishing, throughput
+from services.ops.bench import growth, latency, memory, observing, publishing, throughput
 from services.ops.bench.bench import Bench
 from services.ops.bench.figure import Figure
 from services.ops.bench.plan import BenchFailed
@@ -13,6 +13,7 @@ _ALONE: Final[Mapping[str, Callable[[Bench], list[Figure]]]] = {
     "latency": latency.watch_latency,
     "memory": memory.watch_memory,
     "growth": growth.watch_growth,
+    "observability": observing.watch_cost,
 }
 
 NAMES: Final = (*throughput.CONTESTANTS, *_ALONE)

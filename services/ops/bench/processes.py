@@ -53,7 +53,7 @@ def clean_environment() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name not in ours and not name.startswith(THRESHOLD_PREFIX)
+        if name not in ours and not name.startswith((THRESHOLD_PREFIX, "OTEL_"))
     }
     root = str(Path(services.__file__).parent.parent)
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, (root, kept.get("PYTHONPATH"))))

@@ -40,17 +40,21 @@ class Progress:
         return self.delivered - self.pending
 
 
-def preload(server: Server, events: Iterable[Event]) -> None:
+def preload(
+    server: Server, events: Iterable[Event], traceparent_of: Callable[[int], str] = lambda _: ""
+) -> None:
     """Put events in the stream in place of what it has. Raises BenchFailed.
+
+    `traceparent_of` gives the context of the event with this number; empty: it has none.
 
     Packed and read by hiredis alone: the client's own pipeline takes much longer.
     """
     server.client().delete(KEYS.stream)
-    remaining = iter(events)
+    remaining = enumerate(events)
     reader = hiredis.Reader()
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         while chunk := list(itertools.islice(remaining, _CHUNK)):
-            connection.sendall(b"".join(map(_add, chunk)))
+            connection.sendall(b"".join(_add(event, traceparent_of(number)) for number, event in chunk))
             for _ in chunk:
                 while (reply := reader.gets()) is False:
                     reader.feed(connection.recv(1 << 16))
@@ -58,8 +62,9 @@ def preload(server: Server, events: Iterable[Event]) -> None:
                     raise BenchFailed(f"the server refuses an event: {reply}")
 
 
-def _add(event: Event) -> bytes:
-    command: Any = ("XADD", KEYS.stream, "*", *encode(event))
+def _add(event: Event, traceparent: str) -> bytes:
+    context = ("traceparent", traceparent) if traceparent else ()
+    command: Any = ("XADD", KEYS.stream, "*", *encode(event), *context)
     return bytes(hiredis.pack_command(command))
 
 

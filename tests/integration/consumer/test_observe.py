@@ -246,7 +246,7 @@ def test_a_right_that_is_missing_is_named_once(server: Server, rights: list[str]
         finally:
             client.execute_command("ACL", "DELUSER", "poor")
     said = replica.said()
-    assert [(line["event"], line["right"]) for line in said] == [("right_lacking", one) for one in lacking]
+    assert [(line["message"], line["right"]) for line in said] == [("right_lacking", one) for one in lacking]
     assert bool(figures & OF_THE_SERVER) == ("+info" in rights)
     assert bool(figures & OF_THE_GROUP) == ("+xinfo" in rights)
 
@@ -265,7 +265,7 @@ def test_a_server_that_is_away_costs_the_figures_when_the_lease_ends(
     assert not replica.observes()
     server.start()
     assert replica.observes()
-    assert [line["event"] for line in replica.said()] == ["group_not_observed"]
+    assert [line["message"] for line in replica.said()] == ["group_not_observed"]
     replica.observer.close()
 
 

@@ -134,7 +134,7 @@ def test_an_installed_step_changes_and_rejects_events(
         ("step_failed", "step only_ours: RuntimeError: cannot read the calibration"),
     ]
     started = next(
-        line for line in map(json.loads, done.stdout.splitlines()) if line["event"] == "consumer_started"
+        line for line in map(json.loads, done.stdout.splitlines()) if line["message"] == "consumer_started"
     )
     assert started["steps"] == 2
 

@@ -1,7 +1,9 @@
-"""`telemetry audit --wait` on real servers."""
+"""`telemetry audit` with --wait and --record, on real servers."""
 
 import json
+import logging
 import threading
+import time
 from contextlib import closing
 from typing import Any
 
@@ -10,7 +12,9 @@ from samples import event_fields
 from servers import LocalServer, Server
 from telemetry_cli import telemetry
 
+from services.consumer.observe import Observer
 from services.contract.streams import StreamKeys
+from services.runtime.clock import SystemClock
 
 KEYS = StreamKeys()
 
@@ -53,3 +57,29 @@ def test_the_audit_comes_when_what_was_published_before_is_acknowledged(server: 
         result = telemetry("audit", "--wait", "30", "--json", **_at(server))
         later.join()
     assert result.exit_code == 0, result.output
+
+
+def test_a_recorded_audit_is_exported_by_the_observing_replica(server: Server) -> None:
+    """What is missing, out of how many, and when: the last result stays until the next one."""
+    observer = Observer(server.client(), KEYS, "consumer-1", SystemClock(), logging.getLogger("test.audit"))
+    names = ("missing_events", "published_events", "last_run_timestamp_seconds")
+
+    def told() -> list[float | None]:
+        observer.look()
+        return [observer.figures().get(f"telemetry_audit_{name}") for name in names]
+
+    with closing(server.client()) as client, closing(observer):
+        client.sadd(KEYS.runs, "run1")
+        client.hset(KEYS.run("run1"), mapping={"last": 3, "source": "test"})
+        assert telemetry("audit", **_at(server)).exit_code == 1
+        assert told() == [None, None, None]
+        before = time.time()
+        assert telemetry("audit", "--record", "--wait", "0", **_at(server)).exit_code == 1
+        missing, published, ended_at = told()
+        assert (missing, published) == (3, 3)
+        assert ended_at is not None
+        assert before - 1 < ended_at <= time.time()
+        client.hset(KEYS.run("run1"), "last", 0)
+        assert telemetry("audit", "--record", **_at(server)).exit_code == 0
+        assert told()[:2] == [0, 0]
+        assert client.ttl(KEYS.audit) == -1

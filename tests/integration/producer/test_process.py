@@ -52,7 +52,7 @@ def test_a_replay_killed_at_any_point_ends_with_every_line_once(server: Server, 
         run = log[-1]["run"]
         assert sequences(client, run) == list(range(1, len(expected) + 1))
         again, _ = finish(start_producer(server, arguments, tmp_path))
-        assert "already_published" in [line["event"] for line in again]
+        assert "already_published" in [line["message"] for line in again]
         assert client.xlen(KEYS.stream) == len(expected)
         path.write_text("sensor,time,kpi,value,note\nother\n")
         other = start_producer(server, arguments, tmp_path)
@@ -77,7 +77,7 @@ def test_a_killed_server_loses_no_number(own_server: Start, tmp_path: Path) -> N
         log, complaints = finish(process)
         assert (process.returncode, complaints) == (0, "")
         last = log[-1]
-        assert last["event"] == "producer_finished"
+        assert last["message"] == "producer_finished"
         assert sequences(client, last["run"]) == list(range(1, last["published"] + 1))
         assert client.hget(KEYS.run(last["run"]), "last") == str(last["published"]).encode()
 
@@ -106,7 +106,7 @@ def test_a_stop_while_the_server_is_away_is_heard(own_server: Start, tmp_path: P
     process.stdout.readline()
     process.send_signal(signal.SIGTERM)
     log, _ = finish(process, 10.0)
-    assert (process.returncode, log[-1]["event"]) == (0, "producer_finished")
+    assert (process.returncode, log[-1]["message"]) == (0, "producer_finished")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import logging
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from samples import KPIS, event_fields, id_of, row
+from servers import eventually
 
 from services.consumer.batch import Outcome, Rules, run_batch
 from services.consumer.breaker import Breaker
@@ -299,21 +301,21 @@ def test_the_law_holds_at_every_scrape_beside_a_running_batch() -> None:
         Outcome(entries[:3], rows, 1, dead),
         Outcome(entries[:2], [], 0, []),
     ]
-    finished = threading.Event()
+    enough = threading.Event()
 
     def work() -> None:
-        for outcome in itertools.islice(itertools.cycle(outcomes), 4000):
+        for outcome in itertools.cycle(outcomes):
             reporter.received(3 if outcome is None else len(outcome.received), 0)
             if outcome is None:
                 reporter.unsettled(3)
             else:
                 reporter.batch(outcome, 0.1)
-        finished.set()
+            if enough.is_set():
+                break
 
-    worker = threading.Thread(target=work)
-    worker.start()
-    seen = set()
-    while not finished.is_set():
+    seen: list[float] = []
+
+    def scrape() -> bool:
         scraped = {
             (sample.name, *sample.labels.values()): sample.value
             for family in metrics.registry.collect()
@@ -325,9 +327,19 @@ def test_the_law_holds_at_every_scrape_beside_a_running_batch() -> None:
         received, settled = (f"telemetry_consumer_{what}_events_total" for what in ("received", "settled"))
         in_flight = by_name["telemetry_consumer_in_flight_events"]
         assert by_name[received] == by_name[settled] + in_flight
-        seen.add(in_flight)
-    worker.join()
-    assert len(seen) > 1, "no scrape met a batch under way"
+        seen.append(in_flight)
+        return len(seen) >= 100 and len(set(seen)) > 1
+
+    worker = threading.Thread(target=work)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    worker.start()
+    try:
+        eventually(scrape, 60.0, "scrapes in the middle of a batch and between two")
+    finally:
+        enough.set()
+        worker.join()
+        sys.setswitchinterval(interval)
     for outcome in ("stored", "duplicate", "dead", "pending"):
         assert metrics.value("telemetry_consumer_settled_events_total", {"outcome": outcome}) > 0
 

@@ -10,7 +10,7 @@ from fakes import FakeClock
 
 from services.consumer.sinks.sqlite import SQLiteSink
 from services.consumer.storage import Storage
-from services.runtime.logs import build_logger
+from services.runtime.logs import Logs
 from services.runtime.settings import ConsumerSettings
 
 
@@ -21,8 +21,8 @@ class Desk:
         self.settings = ConsumerSettings(data_dir=folder / "data", dead_letters=dead_letters)
         self.clock = FakeClock()
         self.log = io.StringIO()
-        logger = build_logger("consumer", "INFO", self.log)
-        self.storage = Storage(self.settings, self.clock.monotonic, logger)
+        logs = Logs("consumer", "INFO", "json", self.log, self.clock.monotonic)
+        self.storage = Storage(self.settings, logs.logger)
         self.sink = SQLiteSink(self.settings.database, 100, self.clock.now)
 
     def said(self) -> list[dict[str, object]]:
@@ -69,6 +69,8 @@ def test_what_is_gone_is_left_out_and_said_once_in_a_while(tmp_path: Path) -> No
     desk.clock.sleep(10.0)
     assert desk.storage.figures() == {}
     first, second = desk.said()
-    assert (first["event"], first["level"], first["held_back"]) == ("disk_not_measured", "WARNING", 0)
+    assert (first["message"], first["levelname"], first.get("held_back")) == (
+        "disk_not_measured", "WARNING", None,
+    )  # fmt: skip
     assert str(desk.settings.database) in str(first["error"])
     assert (str(desk.settings.data_dir) in str(second["error"]), second["held_back"]) == (True, 3)

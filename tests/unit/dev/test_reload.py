@@ -74,7 +74,7 @@ class Site:
     def changes(self) -> list[list[str]]:
         """Give the changes that the reloader logged, by their files."""
         own = [json.loads(line) for line in self.lines if line.startswith("{")]
-        return [line["files"] for line in own if line["event"] == "code_changed"]
+        return [line["files"] for line in own if line["message"] == "code_changed"]
 
     def signal(self, number: signal.Signals) -> None:
         """Send the reloader a signal."""

@@ -43,6 +43,8 @@ def test_events_in_json_are_the_rows() -> None:
     ("arguments", "numbers"),
     [
         (["--device", "device-1"], [1]),
+        (["--id", id_of(2)], [2]),
+        (["--id", id_of(9)], []),
         (["--zone", "zone-2", "--kpi", "pressure"], [2]),
         (["--degraded"], [3]),
         (["--healthy", "--limit", "1"], [2]),

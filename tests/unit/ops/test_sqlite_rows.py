@@ -2,7 +2,8 @@
 
 import socket
 import sqlite3
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from samples import id_of, row
 from telemetry_cli import store
 
 from services.consumer.errors import SinkUnavailable, SinkUnusable
-from services.consumer.sinks.sqlite import APPLICATION_ID, SQLiteSink
+from services.consumer.sinks.sqlite import APPLICATION_ID, SQLiteSink, migrate
 from services.consumer.sinks.sqlite_rows import RowFilter, SinkAbsent, SQLiteRows, StoredRow
 
 DATABASE = Path("data/telemetry.db")
@@ -50,6 +51,26 @@ def test_events_come_newest_first_and_no_more_than_asked() -> None:
         assert len(list(rows.events())) == 4
 
 
+def test_a_database_that_is_being_made_is_absent_or_ours(tmp_path: Path) -> None:
+    """Whenever a reader opens it, it is not there yet or whole; never somebody else's."""
+    paths = [tmp_path / f"{number}.db" for number in range(100)]
+    opened: list[Path] = []
+
+    def open_each() -> None:
+        for path in paths:
+            while path not in opened:
+                with suppress(SinkAbsent), SQLiteRows(path):
+                    opened.append(path)
+
+    with ThreadPoolExecutor(1) as threads:
+        reader = threads.submit(open_each)
+        for path in paths:
+            with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+                migrate(connection, path)
+        reader.result()
+    assert opened == paths
+
+
 def test_an_event_is_given_as_it_was_stored() -> None:
     """Types survive: a degraded row says True, and times are numbers."""
     store([row(1, is_degraded=True)], stored_at=1.5)
@@ -62,6 +83,7 @@ def test_an_event_is_given_as_it_was_stored() -> None:
 @pytest.mark.parametrize(
     ("asked", "numbers"),
     [
+        (RowFilter(event_id=id_of(2)), [2]),
         (RowFilter(device_id="device-1"), [1]),
         (RowFilter(zone="zone-2"), [2]),
         (RowFilter(kpi="pressure"), [3]),

@@ -4,25 +4,23 @@ import http.client
 import io
 import json
 import socket
+import struct
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 from fakes import FakeClock
+from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from servers import eventually, free_port
 
 from services.runtime.health import Health, HealthServer
 from services.runtime.logs import build_logger
 from services.runtime.metrics import Metrics
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Endpoint:
@@ -129,13 +127,65 @@ def test_one_who_never_asks_holds_nobody_up(endpoint: Endpoint) -> None:
         assert endpoint.get("/livez")[0] == 200
 
 
+def _broken_off(port: int, request: bytes) -> None:
+    """Ask, and reset the connection at once, as a scraper does that is cut off by its timeout or a policy."""
+    asked = socket.create_connection(("127.0.0.1", port))
+    asked.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    asked.sendall(request)
+    asked.close()
+
+
+@pytest.mark.parametrize("request_", [b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /met"])
+def test_a_scrape_that_is_broken_off_is_a_line_and_no_traceback(
+    endpoint: Endpoint, capfd: pytest.CaptureFixture[str], request_: bytes
+) -> None:
+    """While the answer is made, or while the question is read; and the next one is answered."""
+    went_on = threading.Event()
+    collect = endpoint.metrics.registry.collect
+
+    def slow() -> Iterable[Metric]:
+        # The answer is not begun before the one who asked is gone.
+        went_on.wait(10)
+        return collect()
+
+    endpoint.metrics.registry.collect = slow  # type: ignore[method-assign]
+
+    def said() -> list[dict[str, Any]]:
+        _broken_off(endpoint.port, request_)
+        went_on.set()
+        lines = [json.loads(line) for line in endpoint.log.getvalue().splitlines()]
+        return [line for line in lines if line["message"] == "health_client_gone"]
+
+    (line,) = eventually(said, 20, "a line")
+    assert (line["levelname"], line["client"]) == ("WARNING", "127.0.0.1")
+    assert endpoint.get("/metrics")[0] == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_request_that_fails_is_a_line_with_its_traceback(
+    endpoint: Endpoint, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A bug in a collector costs one answer, and is told in the log's form."""
+
+    def fail() -> Iterable[Metric]:
+        raise ValueError("no number")
+
+    endpoint.metrics.registry.collect = fail  # type: ignore[method-assign]
+    with pytest.raises(http.client.RemoteDisconnected):
+        endpoint.get("/metrics")
+    line = json.loads(endpoint.log.getvalue().splitlines()[-1])
+    assert (line["message"], line["levelname"]) == ("health_request_failed", "ERROR")
+    assert line["exc_info"].endswith("ValueError: no number\n")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_taken_port_costs_the_endpoint_alone(endpoint: Endpoint) -> None:
     """The process goes on, and says that it has no endpoint."""
     log = io.StringIO()
     logger = build_logger("consumer", "INFO", log)
     with HealthServer(endpoint.port, endpoint.health, endpoint.metrics, logger):
         pass
-    assert json.loads(log.getvalue())["event"] == "health_port_taken"
+    assert json.loads(log.getvalue())["message"] == "health_port_taken"
     assert endpoint.get("/livez")[0] == 200
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from fakes import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services import __version__
 from services.runtime.logs import Limited, build_logger
 
 
@@ -29,13 +31,18 @@ def lines(level: str = "INFO", **extra: Any) -> list[dict[str, Any]]:
 def test_a_line_tells_what_when_where_and_how_bad() -> None:
     """Event, level, service and a UTC time are in every line, beside what was passed."""
     (line,) = lines(events=3)
-    assert (line["event"], line["level"], line["service"], line["events"]) == (
-        "something_happened",
-        "WARNING",
-        "consumer",
-        3,
-    )
-    written = datetime.fromisoformat(line["time"])
+    assert list(line) == ["asctime", "name", "levelname", "message", "events", "service", "version"]
+    assert {**line, "asctime": ""} == {
+        "asctime": "",
+        "name": "telemetry",
+        "levelname": "WARNING",
+        "message": "something_happened",
+        "events": 3,
+        "service": "consumer",
+        "version": __version__,
+    }
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["asctime"])
+    written = datetime.fromisoformat(line["asctime"])
     assert abs((datetime.now(UTC) - written).total_seconds()) < 60
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.runtime.otel_switch import is_wanted, open_spans
+from services.runtime.otel_switch import is_wanted, open_log_sender, open_spans
 from services.runtime.settings import SettingsInvalid, Sources
 
 ROOT = Path(__file__).parents[3]
@@ -75,10 +75,33 @@ def test_without_the_variables_we_import_nothing_of_opentelemetry(service: str) 
 import sys
 sys.modules["opentelemetry"] = None
 import services.{service}.__main__
-from services.runtime.otel_switch import open_spans
+from services.runtime.otel_switch import open_log_sender, open_spans
 from services.runtime.settings import Sources
 assert open_spans("x", "y", Sources({{}}, {{}}, {{}}), None) is None
-assert "services.runtime.tracing" not in sys.modules
+assert open_log_sender("x", "y", Sources({{}}, {{}}, {{}}), None) is None
+for name in ("tracing", "otel", "otlp_logs"):
+    assert f"services.runtime.{{name}}" not in sys.modules
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        ENDPOINT,
+        {"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://127.0.0.1:4318/v1/logs"},
+        {"OTEL_LOGS_EXPORTER": "none", **ENDPOINT},
+        {"OTEL_LOGS_EXPORTER": "otlp", "OTEL_SDK_DISABLED": "true"},
+    ],
+)
+def test_logs_are_sent_nowhere_unless_it_is_asked_for(environment: dict[str, str]) -> None:
+    """Standard output has them; an endpoint is there for the traces too."""
+    assert open_log_sender("x", "y", _sources(environment), logging.getLogger("test.switch")) is None
+
+
+def test_a_log_exporter_that_we_dont_have_is_refused() -> None:
+    """Rather than not sending in silence."""
+    with pytest.raises(SettingsInvalid, match="OTEL_LOGS_EXPORTER=console: one of otlp, none"):
+        open_log_sender("x", "y", _sources({"OTEL_LOGS_EXPORTER": "console"}), logging.getLogger("test"))

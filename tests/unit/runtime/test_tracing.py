@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from services import __version__
 from services.contract.trace_context import TraceContext
-from services.runtime import tracing
+from services.runtime import otel
 from services.runtime.logs import build_logger
 from services.runtime.spans import (
     BURST,
@@ -95,7 +95,7 @@ def test_a_clock_that_was_set_back_makes_no_span_end_before_it_starts() -> None:
 
 def test_the_resource_names_the_process_unless_somebody_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """The standard variables stand above what we say."""
-    ours = tracing._resource("telemetry-consumer", "consumer-1").attributes
+    ours = otel.make_resource("telemetry-consumer", "consumer-1").attributes
     assert {name: ours[name] for name in ("service.name", "service.version", "service.instance.id")} == {
         "service.name": "telemetry-consumer",
         "service.version": __version__,
@@ -103,7 +103,7 @@ def test_the_resource_names_the_process_unless_somebody_else_does(monkeypatch: p
     }
     monkeypatch.setenv("OTEL_SERVICE_NAME", "theirs")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "k8s.pod.name=pod-1,service.instance.id=7")
-    theirs = tracing._resource("telemetry-consumer", "consumer-1").attributes
+    theirs = otel.make_resource("telemetry-consumer", "consumer-1").attributes
     assert (theirs["service.name"], theirs["service.instance.id"]) == ("theirs", "7")
     assert (theirs["k8s.pod.name"], theirs["service.version"]) == ("pod-1", __version__)
 
@@ -115,7 +115,7 @@ def test_the_exporter_is_that_of_the_protocol(protocol: str, monkeypatch: pytest
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", protocol)
     if not protocol:
         monkeypatch.delenv("OTEL_EXPORTER_OTLP_PROTOCOL")
-    exporter = tracing._exporter()
+    exporter = otel.make_exporter("traces")
     assert ("grpc" in type(exporter).__module__) == (protocol == "grpc")
     exporter.shutdown()
 
@@ -144,7 +144,7 @@ def test_a_collector_that_never_answers_holds_up_the_end_no_longer_than_two_seco
     sender.close()
     assert time.monotonic() - started < 2.0
     line = json.loads(out.getvalue().splitlines()[-1])
-    assert (line["level"], line["event"]) == ("WARNING", "last_spans_given_up")
+    assert (line["levelname"], line["message"]) == ("WARNING", "last_spans_given_up")
     exporter.let_go.set()
 
 
@@ -153,7 +153,7 @@ def lines() -> Iterator[io.StringIO]:
     """Give our log, where others' loggers speak through it."""
     out = io.StringIO()
     theirs = logging.getLogger("opentelemetry.test")
-    tracing._speak_for(logging.getLogger("opentelemetry"), build_logger("test", "INFO", out))
+    otel.speak_for(logging.getLogger("opentelemetry"), build_logger("test", "INFO", out))
     yield out
     logging.getLogger("opentelemetry").handlers = []
     logging.getLogger("opentelemetry").propagate = True
@@ -170,7 +170,7 @@ def test_the_sdks_complaints_are_one_line_of_our_log(lines: io.StringIO) -> None
     theirs.error("again")
     theirs.info("not worth a line")
     (line,) = map(json.loads, lines.getvalue().splitlines())
-    assert (line["event"], line["level"]) == ("spans_not_sent", "WARNING")
+    assert (line["message"], line["levelname"]) == ("spans_not_sent", "WARNING")
     assert line["error"].startswith("Exception while exporting Span.: invalid literal")
 
 

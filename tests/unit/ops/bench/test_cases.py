@@ -9,11 +9,13 @@ import pytest
 from services.consumer.entry import Written
 from services.contract.event import Event
 from services.contract.ids import event_id, run_name
-from services.ops.bench import growth, memory, throughput
+from services.contract.trace_context import parse
+from services.ops.bench import growth, memory, observing, throughput
 from services.ops.bench.cases import NAMES, choose
 from services.ops.bench.events import generate
 from services.ops.bench.machine import file_system_of, processor_of
 from services.ops.bench.memory import Held, resident_megabytes
+from services.ops.bench.observing import Measured, contexts, processor_seconds
 from services.ops.bench.plan import BenchFailed, in_turn
 from services.ops.bench.processes import clean_environment
 from services.ops.bench.sample import Sample
@@ -93,6 +95,33 @@ def test_the_median_batch_hides_a_checkpoint_and_the_window_does_not() -> None:
     assert figures["last / first, folding the WAL included"] == pytest.approx(0.5)
 
 
+def test_what_being_seen_costs_is_taken_within_each_round() -> None:
+    """Speed that is left, and processor time that comes on top; the goal is for all of it together."""
+    measured = {
+        "unobserved": Measured([100.0, 50.0], [1.0, 2.0]),
+        "ours": Measured([98.0, 49.0], [1.02, 2.04]),
+        "ours, traced": Measured([90.0, 45.0], [1.04, 2.08]),
+    }
+    figures = {one.what: one for one in observing.figures(measured)}
+    assert figures["ours / unobserved"].sample.median == pytest.approx(0.98)
+    assert figures["ours / unobserved"].verdict == ""
+    assert figures["ours, traced / unobserved"].verdict == "not met"
+    assert figures["ours, traced / unobserved, processor time"].sample.median == pytest.approx(1.04)
+    assert figures["ours, traced / unobserved, processor time"].verdict == "met"
+
+
+def test_one_batch_in_a_hundred_carries_a_context() -> None:
+    """Each of its events the same one, as a producer writes it; and no other event any."""
+    context = contexts(True)
+    texts = [context(number) for number in range(200_000)]
+    written = [number for number, text in enumerate(texts) if text]
+    assert written == [*range(1000), *range(100_000, 101_000)]
+    assert len({texts[number] for number in written}) == 2
+    read = [parse(texts[number].encode()) for number in (0, 100_000)]
+    assert all(one is not None and one.is_sampled for one in read)
+    assert {contexts(False)(number) for number in range(2000)} == {""}
+
+
 def test_events_are_numbered_and_lie_in_the_past() -> None:
     """An event of the future would be refused."""
     events = list(generate(200))
@@ -132,9 +161,10 @@ def test_a_measured_process_sees_none_of_the_callers_settings(monkeypatch: pytes
     """A BATCH_SIZE in the caller's shell would change what is measured."""
     monkeypatch.setenv("BATCH_SIZE", "7")
     monkeypatch.setenv("THRESHOLD_PRESSURE", "1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("LANG", "C")
     kept = clean_environment()
-    assert not {"BATCH_SIZE", "THRESHOLD_PRESSURE"} & set(kept)
+    assert not {"BATCH_SIZE", "THRESHOLD_PRESSURE", "OTEL_EXPORTER_OTLP_ENDPOINT"} & set(kept)
     assert kept["LANG"] == "C"
 
 
@@ -142,6 +172,14 @@ def test_a_measured_process_sees_none_of_the_callers_settings(monkeypatch: pytes
 def test_our_own_memory_can_be_read() -> None:
     """Some megabytes, at least."""
     assert 1 < resident_megabytes(os.getpid()) < 10_000
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_our_own_processor_time_can_be_read() -> None:
+    """It only grows."""
+    before = processor_seconds(os.getpid())
+    sum(range(3_000_000))
+    assert 0 < before <= processor_seconds(os.getpid())
 
 
 def test_the_processor_and_the_file_system_are_found() -> None:

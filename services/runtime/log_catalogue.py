@@ -1,0 +1,279 @@
+"""Every message of the log: its level, what it has beside the fields of each line, and what it means.
+
+docs/logs.md has it as a table, made by `make docs`; a test compares it with what the code writes.
+"""
+
+from typing import Final, Literal, NamedTuple
+
+Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+Who = Literal["producer", "consumer", "both", "reload"]
+
+
+class Message(NamedTuple):
+    """One message."""
+
+    name: str
+    level: Level
+    who: Who
+    fields: tuple[str, ...]
+    """That every line of it has, but for those in brackets."""
+    meaning: str
+
+
+_EVENT: Final = ("event_id", "device_id", "zone", "kpi", "value", "[event_trace_id]", "[held_back]")
+
+CATALOGUE: Final = (
+    Message("producer_started", "INFO", "producer", ("run", "source"), "It begins to publish"),
+    Message("run_opened", "INFO", "producer", ("run", "source"), "A run has its record on the server"),
+    Message(
+        "run_name_taken", "WARNING", "producer", ("run",), "Another run has that name; the next is drawn"
+    ),
+    Message(
+        "published",
+        "INFO",
+        "producer",
+        ("run", "batch", "published", "duplicates", "held_back"),
+        "A batch is on the stream; at most once a second. `published`, `duplicates`: since the start",
+    ),
+    Message("stream_full", "WARNING", "producer", ("stream", "stream_max_length"), "It waits for consumers"),
+    Message("stream_has_room", "INFO", "producer", ("blocked_s", "length"), "It goes on after such a wait"),
+    Message(
+        "oldest_dropped",
+        "WARNING",
+        "producer",
+        ("entries",),
+        "STREAM_FULL=drop_oldest gave up so many entries",
+    ),
+    Message(
+        "redis_lost_writes",
+        "ERROR",
+        "producer",
+        ("run", "lost_batches", "lost_events", "confirmed_last", "server_last", "hint"),
+        "The server forgot what it had confirmed; the audit names what is missing",
+    ),
+    Message(
+        "redis_refuses",
+        "CRITICAL",
+        "producer",
+        ("error",),
+        "The server will never do this; the process ends with 1",
+    ),
+    Message(
+        "resumed", "INFO", "producer", ("file", "run", "after_line"), "A replay goes on where it stopped"
+    ),
+    Message(
+        "already_published", "INFO", "producer", ("file", "run"), "A replay finds the whole file published"
+    ),
+    Message(
+        "line_unreadable",
+        "WARNING",
+        "producer",
+        ("file", "line_number", "reason"),
+        "A record of the file is passed over; `producer_finished` has the numbers of the first hundred",
+    ),
+    Message(
+        "columns_not_published",
+        "WARNING",
+        "producer",
+        ("file", "columns"),
+        "Columns that no field is mapped to",
+    ),
+    Message("source_unusable", "CRITICAL", "producer", ("error",), "The file can't be read; it ends with 2"),
+    Message(
+        "producer_finished",
+        "INFO",
+        "producer",
+        ("run", "published", "duplicates", "dropped", "unreadable", "[unreadable_lines]"),
+        "Its last line: what the whole process has done",
+    ),
+    Message(
+        "consumer_started",
+        "INFO",
+        "consumer",
+        ("consumer", "steps"),
+        "It begins to read; how many steps of yours it has",
+    ),
+    Message(
+        "batch_settled",
+        "INFO",
+        "consumer",
+        ("received", "stored", "duplicates", "dead", "degraded", "seconds"),
+        "One line a batch: received = stored + duplicates + dead",
+    ),
+    Message(
+        "event_healthy",
+        "DEBUG",
+        "consumer",
+        _EVENT,
+        "An event is stored. At INFO: the last of a batch, once a second, with how many had no line",
+    ),
+    Message("event_degraded", "DEBUG", "consumer", _EVENT, "The same, of a value above its threshold"),
+    Message(
+        "event_dead_lettered",
+        "WARNING",
+        "consumer",
+        ("entry_id", "stage", "reason", "error", "events", "[event_trace_id]"),
+        "So many `events` of a batch died of it; the first is named. `telemetry dlq list` has all",
+    ),
+    Message(
+        "entries_claimed",
+        "INFO",
+        "consumer",
+        ("entries", "idle_ms"),
+        "It took over what another one left pending",
+    ),
+    Message(
+        "consumers_removed",
+        "INFO",
+        "consumer",
+        ("consumers",),
+        "Consumers that are gone, with nothing pending",
+    ),
+    Message(
+        "pending_entries_trimmed",
+        "ERROR",
+        "consumer",
+        ("entries", "first", "hint"),
+        "Somebody trimmed what was not acknowledged",
+    ),
+    Message(
+        "group_created",
+        "WARNING",
+        "consumer",
+        ("stream", "group", "hint"),
+        "Expected once; later the server has lost its data",
+    ),
+    Message(
+        "write_gave_up",
+        "ERROR",
+        "consumer",
+        ("events", "error"),
+        "MAX_RETRIES are used up and the sink answers: the rows at fault are sought",
+    ),
+    Message(
+        "write_unavailable",
+        "ERROR",
+        "consumer",
+        ("part", "error", "kind", "hint"),
+        "The sink, or the dead letters, can't be written; it waits",
+    ),
+    Message(
+        "sink_unavailable", "ERROR", "consumer", ("error",), "The database can't be opened yet; it waits"
+    ),
+    Message(
+        "sink_unusable",
+        "CRITICAL",
+        "consumer",
+        ("error",),
+        "The database is none of ours; the process ends with 1",
+    ),
+    Message(
+        "breaker_open",
+        "CRITICAL",
+        "consumer",
+        ("error",),
+        "DLQ_BREAKER_RATIO is reached: nothing is read until a restart",
+    ),
+    Message(
+        "consumer_finished",
+        "INFO",
+        "consumer",
+        ("consumer", "stored", "dead"),
+        "Its last line: what the process has done",
+    ),
+    Message(
+        "redis_unavailable",
+        "ERROR",
+        "both",
+        ("error",),
+        "The server can't be reached or can't serve; it waits",
+    ),
+    Message("redis_back", "INFO", "both", ("failures",), "The server answers again, after so many failures"),
+    Message(
+        "stopped_while_waiting",
+        "WARNING",
+        "both",
+        ("hint",),
+        "Asked to stop in a wait: what it held is not settled",
+    ),
+    Message(
+        "settings_unusable",
+        "CRITICAL",
+        "both",
+        ("error",),
+        "Nothing is started; it ends with 2. On standard error",
+    ),
+    Message("health_serving", "INFO", "both", ("port",), "/metrics, /livez and /readyz are there"),
+    Message("health_port_taken", "WARNING", "both", ("port", "error"), "They are not, and all else goes on"),
+    Message(
+        "health_client_gone",
+        "WARNING",
+        "both",
+        ("client", "error"),
+        "Who asked went away before the answer: a scraper's timeout, a policy",
+    ),
+    Message(
+        "health_request_failed", "ERROR", "both", ("client", "exc_info"), "An answer could not be made: a bug"
+    ),
+    Message("spans_not_sent", "WARNING", "both", ("error",), "The exporter's own words about traces"),
+    Message(
+        "last_spans_given_up",
+        "WARNING",
+        "both",
+        ("waited_s", "hint"),
+        "The collector did not answer at the end",
+    ),
+    Message(
+        "logs_not_sent",
+        "WARNING",
+        "both",
+        ("error",),
+        "The exporter's own words about OTLP logs; the lines are here all the same",
+    ),
+    Message(
+        "last_logs_given_up",
+        "WARNING",
+        "both",
+        ("waited_s", "hint"),
+        "The collector did not answer at the end",
+    ),
+    Message(
+        "crashed",
+        "CRITICAL",
+        "both",
+        ("error", "exc_info"),
+        "An error that nobody caught: a bug. The exit code is Python's",
+    ),
+    Message(
+        "thread_crashed",
+        "ERROR",
+        "both",
+        ("kind", "of_thread", "error", "exc_info"),
+        "The same in a thread; the process goes on",
+    ),
+    Message(
+        "exception_ignored",
+        "ERROR",
+        "both",
+        ("kind", "where", "error", "[exc_info]"),
+        "The same where none can be raised, as in a destructor",
+    ),
+    Message(
+        "python_warning",
+        "WARNING",
+        "both",
+        ("category", "error", "where"),
+        "A warning of a library or of Python",
+    ),
+    Message(
+        "log_line_broken",
+        "ERROR",
+        "both",
+        ("error", "where"),
+        "A line that could not be made: a bug at that place",
+    ),
+    Message(
+        "code_changed", "INFO", "reload", ("files",), "In a development container the service starts again"
+    ),
+)
+"""Sorted by who says it, in the order of a process's life."""

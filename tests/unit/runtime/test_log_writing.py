@@ -1,0 +1,251 @@
+"""All that a process says is whole lines of JSON: others' words, warnings and crashes too."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.runtime.log_fields import LONGEST_LINE
+from services.runtime.logs import Logs
+
+ROOT = Path(__file__).parents[3]
+HEAD = """
+import gc, logging, os, sys, threading, time, warnings
+from services.runtime.logs import Logs, refuse
+logs = Logs("consumer", os.environ.get("LEVEL", "INFO"), "json")
+logs.take_over()
+log = logs.logger
+"""
+FIELDS = {"asctime", "name", "levelname", "message", "service", "version"}
+
+
+def run(script: str, *options: str, **environment: str) -> tuple[int, list[dict[str, Any]]]:
+    """Run a script; its output is in one file, and every line of it has to be a whole one."""
+    done = subprocess.run(
+        [sys.executable, *options, "-c", HEAD + script],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(line.keys() >= FIELDS for line in lines), done.stdout
+    return done.returncode, lines
+
+
+def test_what_nobody_caught_is_one_line_and_keeps_the_exit_code() -> None:
+    """With the traceback as a field, and with what was held back behind it."""
+    code, (first, crash, rest) = run(
+        "for number in range(3): log.warning('full', extra={'number': number})\nint('no number')"
+    )
+    assert code == 1
+    assert first["number"] == 0
+    assert (crash["levelname"], crash["message"]) == ("CRITICAL", "crashed")
+    assert crash["error"].startswith("ValueError: invalid literal")
+    assert crash["exc_info"].startswith("Traceback")
+    assert (rest["number"], rest["held_back"]) == (2, 1)
+
+
+def test_an_exit_is_no_crash() -> None:
+    """Its code is its own."""
+    assert run("sys.exit(3)") == (3, [])
+
+
+def test_a_thread_that_crashes_is_a_line() -> None:
+    """The process goes on; who exits from a thread says nothing."""
+    code, (line,) = run(
+        "for what in (lambda: 1 / 0, sys.exit):\n"
+        "    one = threading.Thread(target=what, name='health'); one.start(); one.join()"
+    )
+    assert (code, line["message"], line["levelname"]) == (0, "thread_crashed", "ERROR")
+    assert (line["kind"], line["of_thread"]) == ("ZeroDivisionError", "health")
+    assert "Traceback" in line["exc_info"]
+
+
+def test_what_python_ignores_is_a_line() -> None:
+    """An exception where none can be raised."""
+    code, (line,) = run("class Bad:\n    def __del__(self): 1 / 0\nBad(); gc.collect()")
+    assert (code, line["message"], line["kind"]) == (0, "exception_ignored", "ZeroDivisionError")
+    assert "__del__" in line["where"]
+
+
+def test_warnings_are_lines() -> None:
+    """With category and place, and not the line of source below."""
+    code, (line,) = run("warnings.warn('old\\nthing', DeprecationWarning)", "-W", "default")
+    assert code == 0
+    assert (line["message"], line["levelname"]) == ("python_warning", "WARNING")
+    assert (line["category"], line["error"]) == ("DeprecationWarning", "old\nthing")
+    assert line["where"] == "<string>:7"
+
+
+def test_libraries_speak_in_the_same_form_from_warning_on() -> None:
+    """Whether they have handlers or not; and no less than LOG_LEVEL says."""
+    script = (
+        "logging.getLogger('redis').warning('pool of %d is full', 3)\n"
+        "logging.getLogger('opentelemetry.sdk').info('hello')\n"
+        "try: 1 / 0\nexcept ZeroDivisionError: logging.exception('failed')"
+    )
+    _, (pool, failed) = run(script, LEVEL="DEBUG")
+    assert (pool["name"], pool["message"], pool["levelname"]) == ("redis", "pool of 3 is full", "WARNING")
+    assert (failed["name"], "Traceback" in failed["exc_info"]) == ("root", True)
+    _, (only,) = run(script, LEVEL="ERROR")
+    assert only["name"] == "root"
+
+
+def test_a_line_that_cant_be_made_is_told_and_raises_nothing() -> None:
+    """Wrong arguments, or a value that can't say what it is."""
+    script = (
+        "class Bad:\n    def __str__(self): return 1\n"
+        "log.info('%d of %d', 'one')\nlog.info('odd', extra={'value': Bad()})\nlog.info('good')"
+    )
+    code, lines = run(script)
+    assert (code, [line["message"] for line in lines]) == (0, ["log_line_broken", "log_line_broken", "good"])
+    assert lines[0]["error"].startswith("TypeError: ")
+    assert lines[0]["where"].startswith("<string>:")
+
+
+def test_the_reason_why_nothing_starts_is_a_line_too() -> None:
+    """Of standard error; for a person on a terminal, or with LOG_FORMAT=text, it is the text alone."""
+    script = "refuse('consumer', 'settings_unusable', ValueError('settings: a\\nsettings: b'))"
+    _, (line,) = run(script)
+    assert (line["message"], line["error"]) == ("settings_unusable", "settings: a\nsettings: b")
+    done = subprocess.run(
+        [sys.executable, "-c", HEAD + script],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "LOG_FORMAT": "text"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("", "settings: a\nsettings: b\n")
+
+
+def test_the_pod_is_named_on_kubernetes_alone() -> None:
+    """By POD_NAME, which the chart sets, or else by the host's name there."""
+    script = "log.info('hello')"
+    known = {"POD_NAME": "", "HOSTNAME": "laptop"}
+    assert "pod" not in run(script, **known)[1][0]
+    assert run(script, **known, KUBERNETES_SERVICE_HOST="10.0.0.1")[1][0]["pod"] == "laptop"
+    named = {**known, "POD_NAME": "demo-consumer-1", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    assert run(script, **named)[1][0]["pod"] == "demo-consumer-1"
+
+
+def test_lines_of_threads_and_processes_on_one_file_are_never_mixed_up(tmp_path: Path) -> None:
+    """Each is one write: long ones too, beside `print`s of the same process."""
+    script = (
+        "def work(n):\n    for i in range(200): log.info('line', extra={'n': n, 'pad': 'x' * 3900})\n"
+        "threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]\n"
+        "[one.start() for one in threads]; [one.join() for one in threads]"
+    )
+    path = tmp_path / "log"
+    with path.open("ab") as out:
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", HEAD + script],
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdout=out,
+                stderr=out,
+            )
+            for _ in range(2)
+        ]
+        assert [one.wait(60) for one in processes] == [0, 0]
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == 2 * 4 * 200
+    assert {len(line["pad"]) for line in lines} == {3900}
+
+
+def test_lines_of_processes_on_one_pipe_are_never_mixed_up() -> None:
+    """Up to 4096 bytes, which POSIX promises; the reader is slow, so the pipe is full."""
+    script = "for i in range(400): log.info('line', extra={'pad': 'x' * 3700})"
+    reading, writing = os.pipe()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", HEAD + script],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=writing,
+            stderr=writing,
+        )
+        for _ in range(3)
+    ]
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as out:
+        lines = [json.loads(line) for line in out]
+    assert [one.wait(60) for one in processes] == [0, 0, 0]
+    assert len(lines) == 3 * 400
+
+
+def test_a_line_stays_below_what_a_container_runtime_cuts() -> None:
+    """Whatever is in it: long texts are cut in themselves, and many of them become one."""
+    out = io.StringIO()
+    logger = Logs("consumer", "INFO", "json", out).logger
+    logger.info("long", extra={"text": "x" * 100_000})
+    logger.info("many", extra={f"field_{number}": "ü" * 1000 for number in range(100)})
+    logger.info("ü" * 100_000)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) < LONGEST_LINE
+    long, many, message = map(json.loads, lines)
+    assert long["text"] == "x" * 4000 + "…(96000 characters more)"
+    assert many["cut"].startswith('{"field_0": ')
+    assert (many["message"], many.keys() >= FIELDS) == ("many", True)
+    assert message["message"].startswith("üüü")
+
+
+def test_a_stream_that_takes_nothing_for_a_while_ends_no_one() -> None:
+    """The next line that can be written tells how many could not."""
+
+    class Full(io.StringIO):
+        is_full = True
+
+        def write(self, text: str) -> int:
+            if self.is_full:
+                raise OSError(28, "No space left on device")
+            return super().write(text)
+
+    out = Full()
+    logger = Logs("consumer", "INFO", "json", out).logger
+    for number in range(3):
+        logger.info("lost", extra={"number": number})
+    out.is_full = False
+    logger.info("found")
+    logger.info("again")
+    found, again = map(json.loads, out.getvalue().splitlines())
+    assert (found["message"], found["lines_lost"]) == ("found", 3)
+    assert "lines_lost" not in again
+
+
+def test_who_made_the_stream_non_blocking_loses_no_line() -> None:
+    """Somebody who shares it may have: the line waits until there is room."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with os.fdopen(writing, "w") as stream, os.fdopen(reading, encoding="utf-8") as out:
+        logger = Logs("consumer", "INFO", "json", stream).logger
+
+        def say() -> None:
+            for _ in range(100):
+                logger.info("line", extra={"pad": "x" * 3000})
+            stream.close()
+
+        saying = threading.Thread(target=say)
+        saying.start()
+        lines = [json.loads(line) for line in out]
+        saying.join()
+    assert len(lines) == 100
+
+
+@pytest.mark.parametrize("depth", [10, 2000])
+def test_what_is_nested_too_deep_is_text(depth: int) -> None:
+    """And no error, nor a line without end."""
+    out = io.StringIO()
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    Logs("consumer", "INFO", "json", out).logger.info("deep", extra={"value": value})
+    assert json.loads(out.getvalue())["message"] in {"deep", "log_line_broken"}

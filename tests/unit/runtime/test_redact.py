@@ -1,0 +1,142 @@
+"""No secret comes into a line, whatever text it stands in."""
+
+import io
+import json
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import redis
+
+from services.runtime import redact as module
+from services.runtime.connection import connect, explain
+from services.runtime.logs import Logs
+from services.runtime.redact import is_secret, know, redact
+from services.runtime.settings import ConsumerSettings
+
+HIDE_ME = "hunter2/@ü"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_known", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("can't reach redis://user:pa55@host:6379/0", "can't reach redis://***@host:6379/0"),
+        ("rediss://:pa55@h,redis://u:pa55@h2", "rediss://***@h2"),
+        ("proxy http://me:p@55@proxy:8080 says no", "proxy http://***@proxy:8080 says no"),
+        ("HTTPS://pa55@host/x?y", "HTTPS://***@host/x?y"),
+        ("{'host': 'h', 'password': 'pa 55', 'db': 0}", "{'host': 'h', 'password': ***, 'db': 0}"),
+        ('{"password": "pa55", "db": 0}', '{"password": ***, "db": 0}'),
+        ("Connection(host=h,password=pa55,db=0)", "Connection(host=h,password=***,db=0)"),
+        ("redis://h/0?password=pa55&db=1", "redis://h/0?password=***&db=1"),
+        ("REDIS_PASSWORD=pa55 REDIS_DB=0", "REDIS_PASSWORD=*** REDIS_DB=0"),
+        ("Authorization: Bearer pa55", "Authorization: Bearer ***"),
+        ("api-key=pa55, x-token: pa55", "api-key=***, x-token: ***"),
+        ("requirepass: pa55", "requirepass: ***"),
+    ],
+)
+def test_what_looks_like_a_secret_is_hidden(text: str, shown: str) -> None:
+    """By where it stands: before the @ of a URL, or behind a name that says so."""
+    assert redact(text) == shown
+    assert "pa55" not in redact(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "WRONGPASS invalid username-password pair or user is disabled. (REDIS_USERNAME, REDIS_PASSWORD)",
+        "REDIS_PASSWORD_FILE: [Errno 2] No such file or directory: '/etc/telemetry/redis/password'",
+        "REDIS_URL=(hidden): write redis://user:password@host:port/db, or rediss:// for TLS",
+        "Redis at 127.0.0.1:6379 can't be reached",
+        "me@example.com", "telemetry_stream: tokens=3", "",
+    ],
+)  # fmt: skip
+def test_what_is_none_stays(text: str) -> None:
+    """Our own hints can be read."""
+    assert redact(text) == text
+
+
+def test_a_known_secret_is_hidden_wherever_it_stands() -> None:
+    """Also as a URL has it; one that is too short to be one is none."""
+    know(HIDE_ME)
+    know("abc")
+    assert redact(f"it is {HIDE_ME}, or {quote(HIDE_ME, safe='')}; abc") == "it is ***, or ***; abc"
+    for number in range(100):
+        know(f"rotated-{number}")
+    assert len(module._known) <= 16
+    assert redact("rotated-99") == "***"
+
+
+def test_fields_are_hidden_by_their_names_and_their_texts() -> None:
+    """At any depth, in the message, its arguments and an exception's text; numbers included."""
+    out = io.StringIO()
+    know(HIDE_ME)
+    logger = Logs("consumer", "INFO", "json", out).logger
+    try:
+        int(f"with {HIDE_ME}")
+    except ValueError as error:
+        logger.exception(
+            "it is %s",
+            HIDE_ME,
+            extra={
+                "redis_password": "pa55",
+                "told": {"token": 12345, "list": [HIDE_ME, {"a": (HIDE_ME,)}], HIDE_ME: 1},
+                "raw": HIDE_ME.encode(),
+                "error": error,
+            },
+        )
+    text = out.getvalue()
+    assert "12345" not in text
+    assert "pa55" not in text
+    assert HIDE_ME not in json.loads(text).__repr__()
+    line = json.loads(text)
+    assert line["message"] == "it is ***"
+    assert line["told"]["list"] == ["***", {"a": ["***"]}]
+    assert line["exc_info"].endswith("invalid literal for int() with base 10: 'with ***'\n")
+    assert is_secret("REDIS_PASSWORD")
+    assert not is_secret("redis_password_file")
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """Give a port where nobody listens."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
+
+
+@pytest.mark.parametrize("way", ["url", "setting", "file"])
+def test_a_connection_that_fails_tells_no_password(closed_port: int, way: str, tmp_path: Path) -> None:
+    """Whichever way the client was given it: it is known from then on."""
+    (tmp_path / "password").write_text(f"{HIDE_ME}\n", encoding="utf-8")
+    settings = {
+        "url": ConsumerSettings(redis_url=f"redis://me:{quote(HIDE_ME, safe='')}@127.0.0.1:{closed_port}/0"),
+        "setting": ConsumerSettings(redis_host="127.0.0.1", redis_port=closed_port, redis_password=HIDE_ME),
+        "file": ConsumerSettings(
+            redis_host="127.0.0.1", redis_port=closed_port, redis_password_file=str(tmp_path / "password")
+        ),
+    }[way]
+    out = io.StringIO()
+    logger = Logs("consumer", "INFO", "json", out).logger
+    client = connect(settings)
+    kwargs = client.connection_pool.connection_kwargs
+    if provider := kwargs.get("credential_provider"):
+        provider.get_credentials()
+    try:
+        client.ping()
+    except redis.ConnectionError as error:
+        logger.exception(
+            "redis_unavailable", extra={"error": explain(error, settings), "pool": kwargs, "url": HIDE_ME}
+        )
+    client.close()
+    assert HIDE_ME not in repr(json.loads(out.getvalue()))
+    assert quote(HIDE_ME, safe="") not in out.getvalue()
+    assert "can't be reached" in json.loads(out.getvalue())["error"]
+    assert sys.exc_info() == (None, None, None)
