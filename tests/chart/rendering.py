@@ -137,7 +137,13 @@ class Pod:
 
     @property
     def _template(self) -> Manifest:
-        return self.owner if self.kind == "Pod" else self.owner["spec"]["template"]
+        if self.kind == "Pod":
+            return self.owner
+        spec: Manifest = self.owner["spec"]
+        if self.kind == "CronJob":
+            spec = spec["jobTemplate"]["spec"]
+        template: Manifest = spec["template"]
+        return template
 
     @property
     def labels(self) -> dict[str, str]:
@@ -201,7 +207,7 @@ class Rendered:
 
     def _pods(self) -> Iterator[Pod]:
         for one in self.all:
-            if one["kind"] in {"Pod", "Deployment", "StatefulSet", "Job", "DaemonSet"}:
+            if one["kind"] in {"Pod", "Deployment", "StatefulSet", "Job", "CronJob", "DaemonSet"}:
                 yield Pod(one)
 
     @property

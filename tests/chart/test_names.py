@@ -165,11 +165,15 @@ def test_labels_and_annotations_of_ones_own_are_there_once_whatever_they_are() -
     pods = {"podLabels": {"tier": "pods"}, "podAnnotations": {"checksum/settings": "mine", "a": "pods"}}
     common: Manifest = {"commonLabels": taken, "commonAnnotations": {"a": "all"}}
     rendered = render(
-        merged(ALL, common, {"redis": merged(common, pods), "producer": pods, "consumer": pods})
+        merged(
+            ALL,
+            common,
+            {"redis": merged(common, pods), "producer": pods, "consumer": pods, "audit": pods},
+        )
     )
     for pod in rendered.lasting_pods:
         assert pod.labels["app.kubernetes.io/instance"] == "demo"
-        assert pod.labels["app.kubernetes.io/component"] in {"producer", "consumer", "redis"}
+        assert pod.labels["app.kubernetes.io/component"] in {"producer", "consumer", "redis", "audit"}
         assert (pod.labels["app.kubernetes.io/part-of"], pod.labels["tier"]) == ("platform", "pods")
         assert pod.annotations["a"] == "pods"
     for component in ("producer", "consumer"):

@@ -246,7 +246,7 @@ def test_monitors_scrape_as_they_are_told() -> None:
         assert labels_of(monitor)["release"] == "kube-prometheus-stack"
         (endpoint,) = monitor["spec"]["endpoints"]
         assert (endpoint["interval"], endpoint["scrapeTimeout"]) == ("30s", "10s")
-        assert endpoint["relabelings"][0]["targetLabel"] == "node"
+        assert endpoint["relabelings"][1]["targetLabel"] == "node"
         assert endpoint["metricRelabelings"][0]["action"] == "drop"
     for monitor in render(SETS["podmonitor"]).of("PodMonitor"):
         (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
@@ -275,6 +275,83 @@ def test_rules_and_dashboards_come_from_their_files() -> None:
     for one in rendered.of("PrometheusRule"):
         assert labels_of(one)["release"] == "kube-prometheus-stack"
     assert render().of("PrometheusRule") == []
+
+
+def test_every_series_has_its_release() -> None:
+    """By it and the namespace, which the operator adds, rules and dashboards tell pipelines apart."""
+    for switch, kind, endpoints in (
+        ("serviceMonitor", "ServiceMonitor", "endpoints"),
+        ("podMonitor", "PodMonitor", "podMetricsEndpoints"),
+    ):
+        monitors = render(nested(f"{switch}.enabled", True), release="north").of(kind)
+        assert len(monitors) == 2
+        for monitor in monitors:
+            (endpoint,) = monitor["spec"][endpoints]
+            assert endpoint["relabelings"] == [{"targetLabel": "release", "replacement": "north"}]
+
+
+def test_alerts_lead_to_the_runbooks_of_ones_own() -> None:
+    """And carry labels of one's own, and some are left out."""
+    rules = [
+        rule
+        for one in render(SETS["audit"]).of("PrometheusRule")
+        for group in one["spec"]["groups"]
+        for rule in group["rules"]
+    ]
+    (file,) = load_yaml((CHART / "files" / "rules" / "alerts.yaml").read_text(encoding="utf-8"))
+    written = {rule["alert"]: rule for group in file["groups"] for rule in group["rules"]}
+    alerts = {rule["alert"]: rule for rule in rules if "alert" in rule}
+    assert alerts.keys() == written.keys() - {"TelemetryNothingPublished"}
+    for name, rule in alerts.items():
+        assert rule["annotations"]["runbook_url"] == f"https://wiki.example.com/runbooks/{name}.md"
+        assert rule["labels"] == {**written[name]["labels"], "team": "sensors"}
+        assert rule["annotations"]["description"] == written[name]["annotations"]["description"]
+        assert rule["expr"] == written[name]["expr"]
+    assert all("labels" not in rule for rule in rules if "record" in rule)
+
+
+def test_the_audit_is_a_cronjob_where_it_is_asked_for() -> None:
+    """With its own network policy, and one at a time."""
+    added, gone = _difference(nested("audit.enabled", True))
+    assert (added, gone) == ({("CronJob", "audit"), ("NetworkPolicy", "audit")}, set())
+    job = render(SETS["audit"]).one("CronJob", "audit")
+    assert job["spec"]["schedule"] == "7 * * * *"
+    assert job["spec"]["concurrencyPolicy"] == "Forbid"
+    assert (job["spec"]["successfulJobsHistoryLimit"], job["spec"]["failedJobsHistoryLimit"]) == (0, 3)
+    one = job["spec"]["jobTemplate"]["spec"]
+    assert (one["activeDeadlineSeconds"], one["backoffLimit"]) == (300, 0)
+    assert one["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_the_audit_runs_where_the_database_is_as_the_operator() -> None:
+    """On the consumers' node, with their volume and settings, and with the one password that may record."""
+    for values, user in (
+        (SETS["audit"], "operator"),
+        (merged(EXTERNAL, nested("audit.enabled", True)), None),
+    ):
+        rendered = render(values)
+        pod, consumer = rendered.pod("audit"), rendered.pod("consumer")
+        (term,) = pod.spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert term["topologyKey"] == "kubernetes.io/hostname"
+        assert term["labelSelector"]["matchLabels"].items() <= consumer.labels.items()
+        claims = [
+            {
+                one["persistentVolumeClaim"]["claimName"]
+                for one in each.spec["volumes"]
+                if "persistentVolumeClaim" in one
+            }
+            for each in (pod, consumer)
+        ]
+        assert claims[0] == claims[1] != set()
+        assert pod.main["command"] == ["telemetry", "audit", "--record"]
+        assert pod.main["image"] == consumer.main["image"]
+        found = rendered.environment("audit")
+        assert found.get("REDIS_USERNAME") == user
+        assert found["STREAM_NAME"] == rendered.environment("consumer")["STREAM_NAME"]
+        keys = [
+            item["key"] for one in pod.spec["volumes"] if "secret" in one for item in one["secret"]["items"]
+        ]
+        assert keys == (["operator-password"] if user else [])
 
 
 def test_a_budget_for_producers_needs_two_of_them() -> None:

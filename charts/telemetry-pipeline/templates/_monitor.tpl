@@ -14,17 +14,21 @@ spec:
     - {name: http-metrics, port: {{ .port }}, targetPort: http-metrics, protocol: TCP}
 {{- end -}}
 
-{{/* What ServiceMonitor and PodMonitor say of an endpoint. */}}
+{{/*
+What ServiceMonitor and PodMonitor say of an endpoint: a dict of `root` and `values`. The operator gives every series
+its namespace; the release is ours to give, and rules and dashboards tell pipelines apart by both.
+*/}}
 {{- define "telemetry.endpoint" -}}
 - port: http-metrics
   path: /metrics
-  interval: {{ .interval }}
-  scrapeTimeout: {{ .scrapeTimeout }}
-  {{- with .relabelings }}
+  interval: {{ .values.interval }}
+  scrapeTimeout: {{ .values.scrapeTimeout }}
   relabelings:
+    - {targetLabel: release, replacement: {{ .root.Release.Name | quote }}}
+    {{- with .values.relabelings }}
     {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .metricRelabelings }}
+    {{- end }}
+  {{- with .values.metricRelabelings }}
   metricRelabelings:
     {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -42,5 +46,5 @@ spec:
     matchLabels:
       {{- include "telemetry.selectorLabels" (dict "root" .root "component" .component) | nindent 6 }}
   {{ .endpoints }}:
-    {{- include "telemetry.endpoint" .values | nindent 4 }}
+    {{- include "telemetry.endpoint" . | nindent 4 }}
 {{- end -}}
