@@ -12,8 +12,11 @@ from grafana_foundation_sdk.models import dashboard as model
 
 _OUR_STREAMS: Final = '{service_name=~".*(telemetry|producer|consumer).*"}'
 """Loki names each stream's service since its version 3: of OTLP the service's name, of pods the container's."""
-ALL_LOGS: Final = f'{_OUR_STREAMS} | json | __error__=""'
-PROBLEMS: Final = f"{_OUR_STREAMS} |~ `WARNING|ERROR|CRITICAL`"
+PROBLEMS: Final = (
+    f'{_OUR_STREAMS} | json levelname="levelname"'
+    ' | levelname=~"WARNING|ERROR|CRITICAL" or severity_text=~"WARN.*|ERROR|CRITICAL|FATAL"'
+)
+"""Lines of a pod are JSON; those that came by OTLP have their severity beside the text."""
 
 
 def dashboards() -> build.DashboardLink:
@@ -69,7 +72,7 @@ def to_failed_traces() -> list[build.DashboardLink]:
     ]
 
 
-def to_logs(title: str = "Logs", query: str = ALL_LOGS) -> list[build.DashboardLink]:
+def to_logs(title: str = "Logs", query: str = _OUR_STREAMS) -> list[build.DashboardLink]:
     """Link to the log lines of producers and consumers."""
     return [_explore(title, "logs", "loki", {"expr": query, "queryType": "range"})]
 

@@ -121,7 +121,8 @@ def _observe_with_docker(folder: Path, ports: Mapping[str, str]) -> None:
         print(f"Prometheus  http://127.0.0.1:{ports['PROMETHEUS_PORT']}")
         print(f"Jaeger      http://127.0.0.1:{ports['JAEGER_PORT']}")
         endpoint = f"http://127.0.0.1:{ports['OTLP_HTTP_PORT']}"
-        print(f"Beside it, with traces and logs: OTEL_EXPORTER_OTLP_ENDPOINT={endpoint} make run")
+        print("Beside it, with traces and logs:")
+        print(f"  OTEL_EXPORTER_OTLP_ENDPOINT={endpoint} OTEL_LOGS_EXPORTER=otlp make run")
         print("Ctrl-C ends it", flush=True)
         while True:
             time.sleep(_LOOK_S)
