@@ -28,7 +28,9 @@ _LOST = Row(
         "Published events that the last `telemetry audit --record` found in no place: not stored, not dead, not waiting. "
         "The audit's own output names them.",
         "short",
-        Query("max(telemetry_audit_missing_events{group})"),
+        Query("max(telemetry_audit_missing_events{group})", "missing"),
+        Query("max(telemetry_audit_published_events{group})", "of"),
+        uncoloured="B",
         steps=[(1, "red")],
         no_value="never audited",
     ),

@@ -107,10 +107,12 @@ def figure(
     decimals: int | None = None,
     links: Sequence[Link] = (),
     area: bool = False,
+    uncoloured: str = "",
 ) -> stat.Panel:
     """Show what is the case now: one number a query, coloured by the steps that it has passed.
 
-    `texts` stand for single values. With `area`, its way over the time range is drawn behind it.
+    `texts` stand for single values. `uncoloured` is the letter of a query whose value is neither good nor bad. With
+    `area`, its way over the time range is drawn behind it.
     """
     reduce = common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(values=False)
     panel = (
@@ -145,6 +147,9 @@ def figure(
     )
     if decimals is not None:
         panel.decimals(decimals)
+    if uncoloured:
+        steps_of_it = {"mode": "absolute", "steps": [{"value": None, "color": "blue"}]}
+        panel.override_by_query(uncoloured, [model.DynamicConfigValue("thresholds", steps_of_it)])
     if texts:
         options = {
             f"{value:g}": model.ValueMappingResult(text=text, color=colour, index=index)

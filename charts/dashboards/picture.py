@@ -168,12 +168,12 @@ def _last(series: Series) -> float:
 
 
 def _stat(axes: Axes, panel: Panel, answers: Answers) -> None:
-    values = [(_legend(target, one), one) for target, series in answers for one in series]
+    values = [(_legend(target, one), target, one) for target, series in answers for one in series]
     options = panel["options"]
     width = 1 / len(values)
-    for index, (name, series) in enumerate(values):
+    for index, (name, target, series) in enumerate(values):
         value = _last(series)
-        text, colour = _shown(panel, value)
+        text, colour = _shown(panel, value, target.ref_id)
         middle = (index + 0.5) * width
         if options["colorMode"] == "background":
             axes.add_patch(
@@ -340,14 +340,18 @@ def _legend(target: Target, series: Series) -> str:
     return text
 
 
-def _shown(panel: Panel, value: float) -> tuple[str, str]:
+def _shown(panel: Panel, value: float, ref_id: str) -> tuple[str, str]:
     """Give a stat's text and its colour, by its mappings and thresholds."""
     defaults = panel["fieldConfig"]["defaults"]
     for mapping in defaults.get("mappings", ()):
         if result := mapping["options"].get(f"{value:g}"):
             return result["text"], _COLOURS[result["color"]]
+    thresholds = defaults["thresholds"]
+    for override in panel["fieldConfig"]["overrides"]:
+        if override["matcher"] == {"id": "byFrameRefID", "options": ref_id}:
+            thresholds = override["properties"][0]["value"]
     colour = "green"
-    for step in defaults["thresholds"]["steps"]:
+    for step in thresholds["steps"]:
         if step["value"] is None or value >= step["value"]:
             colour = step["color"]
     return _number(value, defaults["unit"], defaults.get("decimals")), _COLOURS[colour]
