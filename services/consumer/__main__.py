@@ -81,7 +81,7 @@ def main(
     health = Health(settings.liveness_timeout_s, clock.monotonic)
     rules = Rules(settings.kpis, settings.max_future_s, settings.max_deliveries, steps)
     with ExitStack() as stack:
-        stack.enter_context(closing(logs))  # the last of all: those who close have something to say
+        stack.enter_context(logs)  # closed last of all: those who close have something to say
         server = stack.enter_context(HealthServer(settings.metrics_port, health, metrics, logger))
         if spans is not None:  # closed behind the doors: what they do at last is settled by then
             stack.enter_context(closing(spans))

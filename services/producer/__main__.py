@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parts = _Parts(told, client, clock, patience, logs, logger)
     with ExitStack() as stack:
-        stack.enter_context(closing(logs))  # the last of all: those who close have something to say
+        stack.enter_context(logs)  # closed last of all: those who close have something to say
         stack.enter_context(HealthServer(told.settings.metrics_port, health, metrics, logger))
         if spans is not None:
             stack.enter_context(closing(spans))

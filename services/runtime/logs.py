@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, Literal, Protocol, TextIO, cast
+from typing import Any, Final, Literal, Protocol, Self, TextIO, cast
 
 from services.runtime.log_fields import Fields, Formatter, note_span
 from services.runtime.log_limit import Repeats
@@ -137,7 +137,7 @@ class Stream:
 
 
 class Logs:
-    """A process's log. `close` it last of all."""
+    """A process's log, closed last of all. As a context it tells of the error that ends the process."""
 
     def __init__(
         self,
@@ -155,6 +155,18 @@ class Logs:
         self.logger.setLevel(level)
         self.logger.propagate = False
         self.logger.handlers = [self._gate]
+        self._told: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Told before the end, and not by Python's hook behind it: a collector is to have it too.
+        if kind is not None and isinstance(error, Exception):
+            self._crash(kind, error, trace)
+        self.close()
 
     def also_to(self, writer: Writer) -> None:
         """Write every line there as well."""
@@ -195,6 +207,9 @@ class Logs:
 
     def _crash(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         # Python ends the process by itself, with the exit code it would have had.
+        if error is self._told:
+            return
+        self._told = error
         self.logger.critical("crashed", extra={"error": _named(error)}, exc_info=(kind, error, trace))
 
     def _thread_crash(self, crash: threading.ExceptHookArgs) -> None:

@@ -54,6 +54,19 @@ def test_what_nobody_caught_is_one_line_and_keeps_the_exit_code() -> None:
     assert (rest["number"], rest["held_back"]) == (2, 1)
 
 
+def test_a_crash_is_told_before_the_log_is_closed() -> None:
+    """A collector is to have it too; and it is told once, with the exit code kept."""
+    code, lines = run(
+        "class Sender:\n"
+        "    def write(self, record, fields): self.sent = fields['message']\n"
+        "    def close(self): log.info('closed', extra={'sent': self.sent})\n"
+        "logs.also_to(Sender())\n"
+        "with logs: 1 / 0"
+    )
+    assert (code, [line["message"] for line in lines]) == (1, ["crashed", "closed"])
+    assert lines[1]["sent"] == "crashed"
+
+
 def test_an_exit_is_no_crash() -> None:
     """Its code is its own."""
     assert run("sys.exit(3)") == (3, [])

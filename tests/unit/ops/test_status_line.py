@@ -1,0 +1,64 @@
+"""The line of `telemetry run`, and the logs above it with --logs."""
+
+import io
+import json
+
+import pytest
+
+from services.ops.pipeline import Progress, _StatusLine
+
+LINE = json.dumps(
+    {
+        "asctime": "2026-11-25T09:04:11.157Z",
+        "name": "telemetry",
+        "levelname": "INFO",
+        "message": "batch_settled",
+        "received": 100,
+        "service": "consumer",
+        "version": "0.1.0",
+    }
+)
+
+
+class Terminal(io.StringIO):
+    """A text that says it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_person_sees_logs_as_text_above_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the name of the process; what is no log line stays as it is."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = Terminal()
+    with _StatusLine(out) as status:
+        status.show(Progress, at_last=False)
+        status.write_log("consumer-1", f"{LINE}\nbare text\n[1]\n")
+        status.write_log("consumer-1", "")
+    assert out.getvalue().split("\r\x1b[K")[1:] == [
+        "published=0 stored=0 dead=0 pending=0 lag=0 0 events/s",
+        (
+            "consumer-1   09:04:11.157  INFO     batch_settled  received=100\n"
+            "consumer-1   bare text\n"
+            "consumer-1   [1]\n\n"
+        ),
+    ]
+
+
+def test_colours_are_for_terminals_that_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for the services themselves."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    out = Terminal()
+    with _StatusLine(out) as status:
+        status.write_log("producer", f"{LINE}\n")
+    assert "\x1b[32mINFO" in out.getvalue()
+
+
+def test_elsewhere_logs_stay_json() -> None:
+    """One after the other, as the services wrote them."""
+    out = io.StringIO()
+    with _StatusLine(out) as status:
+        status.write_log("consumer-1", f"{LINE}\n")
+        status.write_log("producer", f"{LINE}\n")
+    assert out.getvalue() == f"{LINE}\n{LINE}\n"
