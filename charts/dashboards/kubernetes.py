@@ -3,9 +3,7 @@
 from charts.dashboards import links
 from charts.dashboards.boards import Board, Row
 from charts.dashboards.panels import Query, figure, lines, rows
-
-_PROBLEMS = links.to_logs("Warnings and errors", links.PROBLEMS)
-_RATE = "$__rate_interval"
+from charts.dashboards.shared import PROBLEMS, RATE
 
 _PODS = Row(
     "Pods",
@@ -17,7 +15,7 @@ _PODS = Row(
         below="red",
         steps=[(0.5, "yellow"), (1, "green")],
         decimals=0,
-        links=_PROBLEMS,
+        links=PROBLEMS,
     ),
     figure(
         "Restarts",
@@ -26,7 +24,7 @@ _PODS = Row(
         Query("sum(increase(kube_pod_container_status_restarts_total{pods}[$__range]))"),
         steps=[(1, "yellow"), (5, "red")],
         decimals=0,
-        links=_PROBLEMS,
+        links=PROBLEMS,
     ),
     figure(
         "Out of memory",
@@ -92,7 +90,7 @@ _TAKEN = Row(
         "Processors that each container uses.",
         "short",
         Query(
-            f"sum by (pod, container) (rate(container_cpu_usage_seconds_total{{pods}}[{_RATE}]))",
+            f"sum by (pod, container) (rate(container_cpu_usage_seconds_total{{pods}}[{RATE}]))",
             "{{pod}} {{container}}",
         ),
         Query(
@@ -107,8 +105,8 @@ _TAKEN = Row(
         "Share of the periods in which a container was held back at its processor limit.",
         "percentunit",
         Query(
-            f"sum by (pod, container) (rate(container_cpu_cfs_throttled_periods_total{{pods}}[{_RATE}])) / sum by (pod,"
-            f" container) (rate(container_cpu_cfs_periods_total{{pods}}[{_RATE}]))",
+            f"sum by (pod, container) (rate(container_cpu_cfs_throttled_periods_total{{pods}}[{RATE}])) / sum by (pod,"
+            f" container) (rate(container_cpu_cfs_periods_total{{pods}}[{RATE}]))",
             "{{pod}} {{container}}",
         ),
         width=12,
@@ -131,11 +129,11 @@ _TAKEN = Row(
         "Bytes a second that each pod receives (above) and sends (below).",
         "Bps",
         Query(
-            f'sum by (pod) (rate(container_network_receive_bytes_total{{claims,pod=~"($release)-.*"}}[{_RATE}]))',
+            f'sum by (pod) (rate(container_network_receive_bytes_total{{claims,pod=~"($release)-.*"}}[{RATE}]))',
             "{{pod}} in",
         ),
         Query(
-            f'-sum by (pod) (rate(container_network_transmit_bytes_total{{claims,pod=~"($release)-.*"}}[{_RATE}]))',
+            f'-sum by (pod) (rate(container_network_transmit_bytes_total{{claims,pod=~"($release)-.*"}}[{RATE}]))',
             "{{pod}} out",
         ),
         width=12,

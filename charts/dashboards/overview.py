@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from charts.dashboards import links
+from charts.dashboards import links, shared
 from charts.dashboards.boards import Board, Row
 from charts.dashboards.panels import Colour, Query, figure, lines, rows
 
@@ -51,15 +51,9 @@ _LOST = Row(
         Query("sum(increase(telemetry_lost_entries_total{consumers}[$__range]))"),
         steps=[(1, "red")],
         decimals=0,
-        links=links.to_logs("Warnings and errors", links.PROBLEMS),
+        links=shared.PROBLEMS,
     ),
-    figure(
-        "Trimmed unread",
-        "Whether entries were removed from the stream before the group had read them.",
-        "bool_yes_no",
-        Query("max(telemetry_stream_trimmed_unread{group})"),
-        texts={0: ("no", "green"), 1: ("yes", "red")},
-    ),
+    shared.trimmed_unread(),
     figure(
         "Given up by producers",
         "Events of the time range that a producer could not publish: the oldest, dropped from a full stream "
@@ -104,7 +98,7 @@ _HEALTHY = Row(
         "short",
         Query("min(telemetry_redis_up{group})"),
         texts=_UP_DOWN,
-        links=links.to_logs("Warnings and errors", links.PROBLEMS),
+        links=shared.PROBLEMS,
     ),
     figure(
         "Sink",
@@ -112,7 +106,7 @@ _HEALTHY = Row(
         "short",
         Query("min(telemetry_sink_up{consumers})"),
         texts=_UP_DOWN,
-        links=links.to_logs("Warnings and errors", links.PROBLEMS),
+        links=shared.PROBLEMS,
     ),
     figure(
         "Breaker",
@@ -135,13 +129,7 @@ _LATE = Row(
         steps=[(10_000, "yellow"), (100_000, "red")],
         area=True,
     ),
-    figure(
-        "Lag told by",
-        "Whether the server knows the lag, or it had to be counted: it does not after entries were deleted or trimmed.",
-        "short",
-        Query("min(telemetry_group_lag_known{group})"),
-        texts={0: ("counted", "yellow"), 1: ("server", "green")},
-    ),
+    shared.lag_told_by(),
     figure(
         "Pending",
         "Entries that are delivered and not acknowledged.",
@@ -178,40 +166,9 @@ _LATE = Row(
         no_value="no recording rules",
         decimals=0,
     ),
-    lines(
-        "From publication to commit",
-        "Time from an entry's publication to its commit, for the oldest entry of each batch. The dots are exemplars: "
-        "batches that were traced; each leads to its trace.",
-        "s",
-        Query(
-            "histogram_quantile(0.5, sum by (le) (rate(telemetry_consumer_publish_to_commit_seconds_bucket{consumers}"
-            "[$__rate_interval])))",
-            "p50",
-            exemplars=True,
-        ),
-        Query(
-            "histogram_quantile(0.99, sum by (le) (rate(telemetry_consumer_publish_to_commit_seconds_bucket{consumers}"
-            "[$__rate_interval])))",
-            "p99",
-        ),
-        links=[*links.to_traces(), *links.to_logs()],
-    ),
-    lines(
-        "Waiting",
-        "Entries that the group has not been given (lag), and those that it has not acknowledged (pending).",
-        "short",
-        Query("max(telemetry_group_lag_entries{group})", "lag"),
-        Query("max(telemetry_group_pending_entries{group})", "pending"),
-    ),
-    lines(
-        "Age of what waits",
-        "How old the oldest unread and the oldest pending entries are. A line that rises by a second a second is one "
-        "entry that does not move.",
-        "s",
-        Query("max(telemetry_group_oldest_unread_seconds{group})", "unread"),
-        Query("max(telemetry_group_oldest_pending_seconds{group})", "pending"),
-        links=links.to_logs("Warnings and errors", links.PROBLEMS),
-    ),
+    shared.publish_to_commit("From publication to commit"),
+    shared.waiting(),
+    shared.age_of_what_waits(),
 )
 
 _FLOW = Row(
@@ -233,17 +190,7 @@ _FLOW = Row(
         ),
         links=[*links.to_traces(), *links.to_traces("telemetry-producer")],
     ),
-    lines(
-        "Dead letters",
-        "Events a second that became dead letters, by stage and reason. `telemetry dlq list` shows them.",
-        "eps",
-        Query(
-            "sum by (stage, reason) (rate(telemetry_consumer_dead_events_total{consumers}[$__rate_interval])) > 0",
-            "{{stage}}: {{reason}}",
-        ),
-        stacked=True,
-        links=[*links.to_failed_traces(), *links.to_logs("Warnings and errors", links.PROBLEMS)],
-    ),
+    shared.dead_letters(),
     figure(
         "What became of the events received",
         "The law in numbers, over the time range: received = stored + duplicate + dead + pending + in flight. "

@@ -1,26 +1,13 @@
 """Each stage: its traffic, errors, duration and saturation."""
 
-from charts.dashboards import links
+from charts.dashboards import links, shared
 from charts.dashboards.boards import Board, Row
 from charts.dashboards.panels import Panel, Query, figure, heat, lines
-
-_PROBLEMS = links.to_logs("Warnings and errors", links.PROBLEMS)
-_RATE = "$__rate_interval"
-
-
-def _quantiles(histogram: str, *, by: str = "", exemplars: bool = False) -> tuple[Query, Query]:
-    """Ask for the median and the 99th percentile of a histogram, written with its label matchers."""
-    grouped = f"le, {by}" if by else "le"
-    told = f"{{{{{by}}}}} " if by else ""
-    rate = f"sum by ({grouped}) (rate({histogram}[{_RATE}]))"
-    return (
-        Query(f"histogram_quantile(0.5, {rate})", f"{told}p50", exemplars=exemplars),
-        Query(f"histogram_quantile(0.99, {rate})", f"{told}p99"),
-    )
+from charts.dashboards.shared import PROBLEMS, RATE, quantiles
 
 
 def _duration(title: str, description: str, histogram: str) -> Panel:
-    return lines(title, description, "s", *_quantiles(histogram), links=links.to_traces())
+    return lines(title, description, "s", *quantiles(histogram), links=links.to_traces())
 
 
 _PUBLISH = Row(
@@ -30,30 +17,22 @@ _PUBLISH = Row(
         "Events a second of each outcome. «duplicate» was published twice on purpose, «dropped» is the oldest that a full "
         "stream gave up, «unreadable» a line of a file.",
         "eps",
-        Query(f"sum by (outcome) (rate(telemetry_producer_events_total{{group}}[{_RATE}]))", "{{outcome}}"),
+        Query(f"sum by (outcome) (rate(telemetry_producer_events_total{{group}}[{RATE}]))", "{{outcome}}"),
         links=[*links.to_traces("telemetry-producer"), *links.to_logs()],
     ),
     lines(
         "Time of a round trip",
         "How long the server takes to write a batch and the record of it.",
         "s",
-        *_quantiles("telemetry_producer_send_duration_seconds_bucket{group}"),
+        *quantiles("telemetry_producer_send_duration_seconds_bucket{group}"),
         links=links.to_traces("telemetry-producer"),
     ),
-    lines(
-        "Blocked",
-        "Share of the time that each producer waits because the stream is full (STREAM_MAX_LENGTH). 100 %: nothing is "
-        "published.",
-        "percentunit",
-        Query(f"sum by (pod) (rate(telemetry_producer_blocked_seconds_total{{group}}[{_RATE}]))", "{{pod}}"),
-        maximum=1,
-        links=_PROBLEMS,
-    ),
+    shared.producers_blocked(),
     lines(
         "Events in a published batch",
         "Median and 99th percentile.",
         "short",
-        *_quantiles("telemetry_producer_batch_size_events_bucket{group}"),
+        *quantiles("telemetry_producer_batch_size_events_bucket{group}"),
     ),
     lines(
         "Last published",
@@ -62,15 +41,9 @@ _PUBLISH = Row(
         Query(
             "time() - max by (pod) (telemetry_producer_last_publish_timestamp_seconds{group} > 0)", "{{pod}}"
         ),
-        links=_PROBLEMS,
+        links=PROBLEMS,
     ),
-    lines(
-        "Errors of Redis",
-        "Errors a second, of the server or the connection to it, of producers and consumers.",
-        "eps",
-        Query(f"sum by (error) (rate(telemetry_redis_errors_total{{group}}[{_RATE}])) > 0", "{{error}}"),
-        links=_PROBLEMS,
-    ),
+    shared.redis_errors(),
 )
 
 _RECEIVE = Row(
@@ -80,7 +53,7 @@ _RECEIVE = Row(
         "Entries a second: new ones, and those that were delivered before and are received again.",
         "eps",
         Query(
-            f"sum by (source) (rate(telemetry_consumer_received_events_total{{consumers}}[{_RATE}]))",
+            f"sum by (source) (rate(telemetry_consumer_received_events_total{{consumers}}[{RATE}]))",
             "{{source}}",
         ),
         stacked=True,
@@ -91,7 +64,7 @@ _RECEIVE = Row(
         "How the work is shared.",
         "eps",
         Query(
-            f"sum by (pod) (rate(telemetry_consumer_received_events_total{{consumers}}[{_RATE}]))", "{{pod}}"
+            f"sum by (pod) (rate(telemetry_consumer_received_events_total{{consumers}}[{RATE}]))", "{{pod}}"
         ),
         stacked=True,
     ),
@@ -99,14 +72,14 @@ _RECEIVE = Row(
         "Entries in a batch",
         "Median and 99th percentile. A median at BATCH_SIZE: there is more to do than is done.",
         "short",
-        *_quantiles("telemetry_consumer_batch_size_events_bucket{consumers}"),
+        *quantiles("telemetry_consumer_batch_size_events_bucket{consumers}"),
     ),
     lines(
         "Batches",
         "Batches a second of each consumer.",
         "cps",
         Query(
-            f"sum by (pod) (rate(telemetry_consumer_batch_size_events_count{{consumers}}[{_RATE}]))",
+            f"sum by (pod) (rate(telemetry_consumer_batch_size_events_count{{consumers}}[{RATE}]))",
             "{{pod}}",
         ),
         links=links.to_traces(),
@@ -122,16 +95,14 @@ _RECEIVE = Row(
         "Entries taken over from idle consumers, entries whose content was gone from the stream, idle consumers that were "
         "removed, and consumer groups that had to be made: how many a minute.",
         "short",
-        Query(f"sum(rate(telemetry_claimed_events_total{{consumers}}[{_RATE}])) * 60", "entries taken over"),
+        Query(f"sum(rate(telemetry_claimed_events_total{{consumers}}[{RATE}])) * 60", "entries taken over"),
         Query(
-            f"sum(rate(telemetry_lost_entries_total{{consumers}}[{_RATE}])) * 60",
+            f"sum(rate(telemetry_lost_entries_total{{consumers}}[{RATE}])) * 60",
             "entries whose content was gone",
         ),
-        Query(
-            f"sum(rate(telemetry_consumers_removed_total{{consumers}}[{_RATE}])) * 60", "consumers removed"
-        ),
-        Query(f"sum(rate(telemetry_group_creations_total{{consumers}}[{_RATE}])) * 60", "groups made"),
-        links=_PROBLEMS,
+        Query(f"sum(rate(telemetry_consumers_removed_total{{consumers}}[{RATE}])) * 60", "consumers removed"),
+        Query(f"sum(rate(telemetry_group_creations_total{{consumers}}[{RATE}])) * 60", "groups made"),
+        links=PROBLEMS,
     ),
 )
 
@@ -143,18 +114,12 @@ _TIME = Row(
         "dots are exemplars, which lead to their traces.",
         "s",
         Query(
-            f"sum by (le) (increase(telemetry_consumer_publish_to_commit_seconds_bucket{{consumers}}[{_RATE}]))",
+            f"sum by (le) (increase(telemetry_consumer_publish_to_commit_seconds_bucket{{consumers}}[{RATE}]))",
             exemplars=True,
         ),
         links=links.to_traces(),
     ),
-    lines(
-        "From publication to commit, median and 99th percentile",
-        "For the oldest entry of each batch. The dots are exemplars, which lead to their traces.",
-        "s",
-        *_quantiles("telemetry_consumer_publish_to_commit_seconds_bucket{consumers}", exemplars=True),
-        links=links.to_traces(),
-    ),
+    shared.publish_to_commit("From publication to commit, median and 99th percentile"),
     _duration(
         "A whole batch",
         "From a batch's receipt to its acknowledgement.",
@@ -166,7 +131,7 @@ _TIME = Row(
         "s",
         Query(
             "histogram_quantile(0.99, sum by (le, stage) (rate(telemetry_consumer_stage_duration_seconds_bucket{consumers}"
-            f"[{_RATE}])))",
+            f"[{RATE}])))",
             "{{stage}}",
         ),
         links=links.to_traces(),
@@ -177,7 +142,7 @@ _TIME = Row(
         "idle time left.",
         "percentunit",
         Query(
-            f"sum by (stage) (rate(telemetry_consumer_stage_duration_seconds_sum{{consumers}}[{_RATE}]))",
+            f"sum by (stage) (rate(telemetry_consumer_stage_duration_seconds_sum{{consumers}}[{RATE}]))",
             "{{stage}}",
         ),
         stacked=True,
@@ -196,29 +161,19 @@ _OUTCOMES = Row(
         "Entries a second by outcome. Together they are those received; pending ones are received again.",
         "eps",
         Query(
-            f"sum by (outcome) (rate(telemetry_consumer_settled_events_total{{consumers}}[{_RATE}]))",
+            f"sum by (outcome) (rate(telemetry_consumer_settled_events_total{{consumers}}[{RATE}]))",
             "{{outcome}}",
         ),
         stacked=True,
         links=links.to_traces(),
     ),
-    lines(
-        "Dead letters",
-        "Events a second that became dead letters, by stage and reason. `telemetry dlq list` shows them.",
-        "eps",
-        Query(
-            f"sum by (stage, reason) (rate(telemetry_consumer_dead_events_total{{consumers}}[{_RATE}])) > 0",
-            "{{stage}}: {{reason}}",
-        ),
-        stacked=True,
-        links=[*links.to_failed_traces(), *_PROBLEMS],
-    ),
+    shared.dead_letters(),
     lines(
         "Above their threshold",
         "Events a second that are stored as degraded, by KPI.",
         "eps",
         Query(
-            f"sum by (kpi) (rate(telemetry_consumer_degraded_events_total{{consumers}}[{_RATE}]))", "{{kpi}}"
+            f"sum by (kpi) (rate(telemetry_consumer_degraded_events_total{{consumers}}[{RATE}]))", "{{kpi}}"
         ),
         stacked=True,
     ),
@@ -226,8 +181,8 @@ _OUTCOMES = Row(
         "Retries",
         "Writes a second that were tried again, by stage.",
         "cps",
-        Query(f"sum by (stage) (rate(telemetry_retries_total{{consumers}}[{_RATE}])) > 0", "{{stage}}"),
-        links=[*links.to_failed_traces(), *_PROBLEMS],
+        Query(f"sum by (stage) (rate(telemetry_retries_total{{consumers}}[{RATE}])) > 0", "{{stage}}"),
+        links=[*links.to_failed_traces(), *PROBLEMS],
     ),
     lines(
         "Failed writes",
@@ -235,16 +190,16 @@ _OUTCOMES = Row(
         "acknowledged.",
         "cps",
         Query(
-            f"sum by (error) (rate(telemetry_sink_errors_total{{consumers}}[{_RATE}])) > 0", "sink: {{error}}"
+            f"sum by (error) (rate(telemetry_sink_errors_total{{consumers}}[{RATE}])) > 0", "sink: {{error}}"
         ),
-        Query(f"sum(rate(telemetry_dlq_write_errors_total{{consumers}}[{_RATE}]))", "dead letters"),
-        links=[*links.to_failed_traces(), *_PROBLEMS],
+        Query(f"sum(rate(telemetry_dlq_write_errors_total{{consumers}}[{RATE}]))", "dead letters"),
+        links=[*links.to_failed_traces(), *PROBLEMS],
     ),
     lines(
         "Acknowledged",
         "Acknowledgements a second. «already_acked» was acknowledged by another consumer before: it was taken over.",
         "eps",
-        Query(f"sum by (result) (rate(telemetry_ack_events_total{{consumers}}[{_RATE}]))", "{{result}}"),
+        Query(f"sum by (result) (rate(telemetry_ack_events_total{{consumers}}[{RATE}]))", "{{result}}"),
         stacked=True,
     ),
 )
@@ -292,7 +247,7 @@ _ROOM = Row(
         "Processors that each process uses.",
         "short",
         Query(
-            f"sum by (pod) (rate(process_cpu_seconds_total{{consumers}}[{_RATE}]) and on (namespace, pod, instance)"
+            f"sum by (pod) (rate(process_cpu_seconds_total{{consumers}}[{RATE}]) and on (namespace, pod, instance)"
             " telemetry_build_info)",
             "{{pod}}",
         ),

@@ -1,11 +1,9 @@
 """The stream and its group: how full, how far behind, and who reads it."""
 
-from charts.dashboards import links
+from charts.dashboards import shared
 from charts.dashboards.boards import Board, Row
 from charts.dashboards.panels import Query, figure, lines
-
-_PROBLEMS = links.to_logs("Warnings and errors", links.PROBLEMS)
-_RATE = "$__rate_interval"
+from charts.dashboards.shared import PROBLEMS, RATE
 
 _NOW = Row(
     "Now",
@@ -46,49 +44,22 @@ _NOW = Row(
         below="red",
         steps=[(1, "green")],
     ),
-    figure(
-        "Lag told by",
-        "Whether the server knows the lag, or it had to be counted: it does not after entries were deleted or trimmed.",
-        "short",
-        Query("min(telemetry_group_lag_known{group})"),
-        texts={0: ("counted", "yellow"), 1: ("server", "green")},
-    ),
-    figure(
-        "Trimmed unread",
-        "Whether entries were removed from the stream before the group had read them.",
-        "bool_yes_no",
-        Query("max(telemetry_stream_trimmed_unread{group})"),
-        texts={0: ("no", "green"), 1: ("yes", "red")},
-        links=_PROBLEMS,
-    ),
+    shared.lag_told_by(),
+    shared.trimmed_unread(),
 )
 
 _BEHIND = Row(
     "How far behind",
-    lines(
-        "Lag and pending",
-        "Entries that the group has not been given, and those that it has not acknowledged.",
-        "short",
-        Query("max(telemetry_group_lag_entries{group})", "lag"),
-        Query("max(telemetry_group_pending_entries{group})", "pending"),
-        links=links.to_traces(),
-    ),
-    lines(
-        "Age of what waits",
-        "How old the oldest unread and the oldest pending entries are.",
-        "s",
-        Query("max(telemetry_group_oldest_unread_seconds{group})", "unread"),
-        Query("max(telemetry_group_oldest_pending_seconds{group})", "pending"),
-        links=_PROBLEMS,
-    ),
+    shared.waiting(),
+    shared.age_of_what_waits(),
     lines(
         "Added, given, acknowledged",
         "Entries a second: added to the stream by anybody, given to the group by the server's count, and acknowledged by "
         "our consumers.",
         "eps",
-        Query(f"sum(rate(telemetry_stream_added_entries_total{{group}}[{_RATE}]))", "added"),
-        Query(f"sum(rate(telemetry_group_read_entries_total{{group}}[{_RATE}]))", "given"),
-        Query(f'sum(rate(telemetry_ack_events_total{{group,result="acked"}}[{_RATE}]))', "acknowledged"),
+        Query(f"sum(rate(telemetry_stream_added_entries_total{{group}}[{RATE}]))", "added"),
+        Query(f"sum(rate(telemetry_group_read_entries_total{{group}}[{RATE}]))", "given"),
+        Query(f'sum(rate(telemetry_ack_events_total{{group,result="acked"}}[{RATE}]))', "acknowledged"),
     ),
 )
 
@@ -114,7 +85,7 @@ _ROOM = Row(
         "Trimmed",
         "Acknowledged entries that consumers removed from the stream, a second.",
         "eps",
-        Query(f"sum(rate(telemetry_trimmed_entries_total{{group}}[{_RATE}]))", "trimmed"),
+        Query(f"sum(rate(telemetry_trimmed_entries_total{{group}}[{RATE}]))", "trimmed"),
     ),
 )
 
@@ -128,22 +99,16 @@ _WHO = Row(
         Query("max(telemetry_group_consumers{group})", "in the group"),
         Query("count(telemetry_sink_up{group})", "seen"),
     ),
-    lines(
-        "Producers blocked",
-        "Share of the time that producers wait since the stream is full.",
-        "percentunit",
-        Query(f"sum by (pod) (rate(telemetry_producer_blocked_seconds_total{{group}}[{_RATE}]))", "{{pod}}"),
-        maximum=1,
-    ),
+    shared.producers_blocked(),
     lines(
         "Dropped by producers",
         "The oldest events that producers gave up when the stream was full (STREAM_FULL=drop_oldest), a second.",
         "eps",
         Query(
-            f'sum(rate(telemetry_producer_events_total{{group,outcome="dropped"}}[{_RATE}])) or vector(0)',
+            f'sum(rate(telemetry_producer_events_total{{group,outcome="dropped"}}[{RATE}])) or vector(0)',
             "dropped",
         ),
-        links=_PROBLEMS,
+        links=PROBLEMS,
     ),
     lines(
         "Redis reached",
@@ -151,15 +116,9 @@ _WHO = Row(
         "short",
         Query("min by (pod) (telemetry_redis_up{group})", "{{pod}}"),
         maximum=1.1,
-        links=_PROBLEMS,
+        links=PROBLEMS,
     ),
-    lines(
-        "Errors of Redis",
-        "Errors a second, of the server or the connection to it.",
-        "eps",
-        Query(f"sum by (error) (rate(telemetry_redis_errors_total{{group}}[{_RATE}])) > 0", "{{error}}"),
-        links=_PROBLEMS,
-    ),
+    shared.redis_errors(),
     lines(
         "Who looks after the group's figures",
         "The replica that exports what is told once for the group. A change means that the one before has ended or hung.",
