@@ -45,8 +45,12 @@ def lines(
     links: Sequence[Link] = (),
     minimum: float | None = 0,
     maximum: float | None = None,
+    logarithmic: bool = False,
 ) -> timeseries.Panel:
-    """Draw values over time; `dashed` is a pattern of the series that are limits."""
+    """Draw values over time; `dashed` is a pattern of the series that are limits.
+
+    `logarithmic` is for what spreads from milliseconds to minutes, and has no minimum.
+    """
     panel = (
         timeseries.Panel()
         .title(title)
@@ -72,7 +76,11 @@ def lines(
         )
         .targets(_targets(queries))
     )
-    if minimum is not None:
+    if logarithmic:
+        panel.scale_distribution(
+            common.ScaleDistributionConfig().type(common_model.ScaleDistribution.LOG).log(10)
+        )
+    elif minimum is not None:
         panel.min(minimum)
     if maximum is not None:
         panel.max(maximum)

@@ -5,6 +5,7 @@ that one sees without Grafana whether a panel tells what it should. Colours and 
 """
 
 import argparse
+import io
 import math
 import re
 import sys
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 
 from charts.dashboards.__main__ import FILES
 from charts.dashboards.answers import (
@@ -32,7 +35,7 @@ from charts.dashboards.answers import (
 _COLUMNS: Final = 24
 _WIDTH_IN: Final = 15.0
 _ROW_IN: Final = 0.36
-_DPI: Final = 80
+_DPI: Final = 76
 _BACKGROUND, _PANEL, _TEXT, _FAINT, _GRID = "#111217", "#181b1f", "#d8d9da", "#8e8e8e", "#2c3235"
 _COLOURS: Final = {
     "green": "#56a64b",
@@ -44,6 +47,7 @@ _COLOURS: Final = {
 _PALETTE: Final = (
     "#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#5794f2", "#b877d9", "#705da0", "#37872d", "#fade2a",
 )  # fmt: skip
+_EXEMPLARS: Final = 150
 _BYTES: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
 Board = Mapping[str, Any]
@@ -65,12 +69,19 @@ def main() -> int:
     try:
         for file in sorted(FILES.glob("*.json")):
             picture = given.output / f"{file.stem}.png"
-            draw(read_board(file), Prometheus(given.prometheus), window).savefig(picture, dpi=_DPI)
+            save(draw(read_board(file), Prometheus(given.prometheus), window), picture)
             print(picture)
     except QueryFailed as error:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def save(figure: Figure, picture: Path) -> None:
+    """Save a picture with few colours, so that it takes a third of the room."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=_DPI)
+    Image.open(drawn).convert("RGB").quantize(200, dither=Image.Dither.NONE).save(picture, optimize=True)
 
 
 def draw(board: Board, prometheus: Prometheus, window: Window) -> Figure:
@@ -219,7 +230,7 @@ def _lines(axes: Axes, panel: Panel, answers: Answers, exemplars: Sequence[Serie
                 axes.fill_between(at, below, values, color=colour, alpha=0.25, linewidth=0)
             else:
                 values = [value for _, value in piece]
-                if not is_limit:
+                if not is_limit and "min" in defaults:
                     axes.fill_between(at, 0, values, color=colour, alpha=0.06, linewidth=0)
             marker = "o" if len(piece) == 1 else ""
             axes.plot(
@@ -228,11 +239,18 @@ def _lines(axes: Axes, panel: Panel, answers: Answers, exemplars: Sequence[Serie
                 marker=marker, markersize=3,
             )  # fmt: skip
     if exemplars:
-        points = [point for one in exemplars for point in one.points]
+        points = sorted(point for one in exemplars for point in one.points)
+        shown_points = points[:: 1 + len(points) // _EXEMPLARS]  # Grafana thins them out as well
         axes.scatter(
-            [at for at, _ in points], [value for _, value in points], marker="D", s=9, color="#5794f2", zorder=5,
+            [at for at, _ in shown_points],
+            [value for _, value in shown_points],
+            marker="D",
+            s=6,
+            alpha=0.7,
+            color="#5794f2",
+            zorder=1,
             label=f"exemplars   {len(points)}",
-        )  # fmt: skip
+        )
     _scales(axes, panel, window)
     columns = 1 if len(drawn) <= 2 else 2 if len(drawn) <= 6 else 3
     handles, labels = axes.get_legend_handles_labels()
@@ -311,15 +329,21 @@ def _scales(axes: Axes, panel: Panel, window: Window) -> None:
         axes.set_ylim(top=defaults["max"])
     elif axes.get_ylim()[1] <= 0:
         axes.set_ylim(top=1)
+    if defaults["custom"].get("scaleDistribution", {}).get("type") == "log":
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_locator(ticker.NullLocator())
+    elif defaults["unit"] in {"bytes", "Bps"}:
+        axes.yaxis.set_major_locator(ticker.MultipleLocator(2 ** round(math.log2(axes.get_ylim()[1] / 4))))
+    else:
+        axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
     axes.yaxis.set_major_formatter(lambda value, _: _number(value, defaults["unit"]))
-    axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
     axes.grid(visible=True, color=_GRID, linewidth=0.6)
     _time_axis(axes, window)
 
 
 def _time_axis(axes: Axes, window: Window) -> None:
     axes.set_xlim(window.start, window.end)
-    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
     axes.xaxis.set_major_formatter(lambda at, _: time.strftime("%H:%M", time.gmtime(at)))
     axes.tick_params(colors=_FAINT, labelsize=6.5, length=0)
 

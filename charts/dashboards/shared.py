@@ -27,6 +27,7 @@ def publish_to_commit(title: str) -> Panel:
         "batches that were traced; each leads to its trace.",
         "s",
         *quantiles("telemetry_consumer_publish_to_commit_seconds_bucket{consumers}", exemplars=True),
+        logarithmic=True,
         links=[*links.to_traces(), *links.to_logs()],
     )
 
