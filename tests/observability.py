@@ -85,7 +85,8 @@ class JaegerSpan:
 
     @property
     def ended_at(self) -> float:
-        return self.started_at + float(self.raw["duration"]) / 1e6
+        # Added up as whole microseconds: what ends as another begins is then the same number.
+        return float(self.raw["startTime"] + self.raw["duration"]) / 1e6
 
     @property
     def parent(self) -> str | None:
@@ -209,10 +210,11 @@ class LoggedRecord:
 
 
 class LogBasket:
-    """Where the collector brings log records to, in OTLP's JSON."""
+    """Where the collector brings log records and metrics to, in OTLP's JSON."""
 
     def __init__(self) -> None:
         self._found: list[LoggedRecord] = []
+        self._metrics: dict[str, dict[str, Mapping[str, Any]]] = {}
         basket = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -233,8 +235,13 @@ class LogBasket:
         self._thread.start()
 
     def take(self, request: Mapping[str, Any]) -> None:
-        """Keep the records of a request."""
-        for of_process in request["resourceLogs"]:
+        """Keep the records of a request, and of metrics the newest."""
+        for of_process in request.get("resourceMetrics", ()):
+            instance = _plain(of_process["resource"]["attributes"])["service.instance.id"]
+            kept = self._metrics.setdefault(instance, {})
+            for of_scope in of_process["scopeMetrics"]:
+                kept |= {raw["name"]: raw for raw in of_scope["metrics"]}
+        for of_process in request.get("resourceLogs", ()):
             resource = _plain(of_process["resource"]["attributes"])
             for of_scope in of_process["scopeLogs"]:
                 self._found += [LoggedRecord(raw, resource) for raw in of_scope["logRecords"]]
@@ -246,6 +253,10 @@ class LogBasket:
             for one in self._found
             if one.resource["service.instance.id"] == instance and body in {None, one.body}
         ]
+
+    def metrics(self, instance: str) -> Mapping[str, Mapping[str, Any]]:
+        """Give what a process sent last, by the metrics' names."""
+        return self._metrics.get(instance, {})
 
     def close(self) -> None:
         self._server.shutdown()

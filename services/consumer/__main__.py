@@ -37,7 +37,7 @@ from services.runtime.connection import connect, explain
 from services.runtime.health import Health, HealthServer
 from services.runtime.logs import Logs, refuse
 from services.runtime.metrics import Metrics
-from services.runtime.otel_switch import open_log_sender, open_spans
+from services.runtime.otel_switch import open_log_sender, open_metric_sender, open_spans
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
 from services.runtime.spans import Spans
 
@@ -64,6 +64,10 @@ def main(
         spans = open_spans("telemetry-consumer", settings.name, sources, logger)
         if (sender := open_log_sender("telemetry-consumer", settings.name, sources, logger)) is not None:
             logs.also_to(sender)
+        metrics = make_metrics("consumer", {"kpi": settings.kpis})
+        metrics.ask_process()
+        metrics.ask(Storage(settings, logger).figures)
+        metric_sender = open_metric_sender("telemetry-consumer", settings.name, sources, metrics, logger)
     except (SettingsInvalid, StepsInvalid) as error:
         refuse("consumer", "settings_unusable", error)
         return 2
@@ -75,16 +79,14 @@ def main(
     # together: looking for cycles among them every 700 takes a tenth of the time for nothing.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    metrics = make_metrics("consumer", {"kpi": settings.kpis})
-    metrics.ask_process()
-    metrics.ask(Storage(settings, logger).figures)
     health = Health(settings.liveness_timeout_s, clock.monotonic)
     rules = Rules(settings.kpis, settings.max_future_s, settings.max_deliveries, steps)
     with ExitStack() as stack:
         stack.enter_context(logs)  # closed last of all: those who close have something to say
         server = stack.enter_context(HealthServer(settings.metrics_port, health, metrics, logger))
-        if spans is not None:  # closed behind the doors: what they do at last is settled by then
-            stack.enter_context(closing(spans))
+        for one in (spans, metric_sender):
+            if one is not None:  # closed behind the doors: what they do at last is settled by then
+                stack.enter_context(closing(one))
         try:
             client = connect(settings, block_s=_wait_s(settings))
             sink = _open_sink(settings, clock, health, logger)
@@ -102,7 +104,7 @@ def main(
         source, sink, dead_letters = doors
         for door in (source, dead_letters, sink):
             stack.enter_context(closing(door))
-        if server.is_serving:
+        if server.is_serving or metric_sender is not None:
             stack.enter_context(closing(_observe(settings, clock, metrics, logger)))
         times = Times(metrics, clock, _traces(settings, spans, clock))
         worker = _worker(settings, doors, rules, client, clock, health, metrics, logger, times)

@@ -23,6 +23,11 @@ docs`. Units are in the names: seconds, bytes, events, entries; where there is n
   pending + in flight.
 - **Formats.** Prometheus text, or OpenMetrics for whoever asks for it (`Accept:
   application/openmetrics-text`), which has the exemplars.
+- **OTLP.** `OTEL_METRICS_EXPORTER=otlp` sends the same numbers to a collector as well, under the same
+  names and labels, every `OTEL_METRIC_EXPORT_INTERVAL` milliseconds (60000) and at the end; units as UCUM
+  has them, sums and histograms cumulative, without exemplars. `OTEL_EXPORTER_OTLP_*` and the protocols are
+  those of [the traces](tracing.md). An endpoint alone does not switch it on: who scrapes would have all
+  twice. A collector that is away costs a line in the log (`metrics_not_sent`) and at most 2 s at the end.
 - A value that can't be found out (the disk is gone, the server lacks a right) is left out, and the log
   says why.
 - Beside these there are `process_*` (processor time, memory, file descriptors, start) and `python_info`,

@@ -37,7 +37,7 @@ from services.runtime.connection import connect, explain
 from services.runtime.health import Health, HealthServer
 from services.runtime.logs import Logs, refuse
 from services.runtime.metrics import Metrics
-from services.runtime.otel_switch import open_log_sender, open_spans
+from services.runtime.otel_switch import open_log_sender, open_metric_sender, open_spans
 from services.runtime.settings import SettingsInvalid, read_sources
 from services.runtime.spans import Spans
 
@@ -68,6 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         spans = open_spans("telemetry-producer", instance, sources, logger)
         if (sender := open_log_sender("telemetry-producer", instance, sources, logger)) is not None:
             logs.also_to(sender)
+        metrics = Metrics("producer")
+        metrics.ask_process()
+        metric_sender = open_metric_sender("telemetry-producer", instance, sources, metrics, logger)
     except SettingsInvalid as error:
         refuse("producer", "settings_unusable", error)
         return 2
@@ -78,8 +81,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A batch is thousands of objects that die together: looking for cycles among them costs for nothing.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    metrics = Metrics("producer")
-    metrics.ask_process()
     health = Health(_LIVENESS_TIMEOUT_S, clock.monotonic)
     traces = _traces(told, spans, clock)
     patience = Patience(
@@ -89,8 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         stack.enter_context(logs)  # closed last of all: those who close have something to say
         stack.enter_context(HealthServer(told.settings.metrics_port, health, metrics, logger))
-        if spans is not None:
-            stack.enter_context(closing(spans))
+        for one in (spans, metric_sender):
+            if one is not None:
+                stack.enter_context(closing(one))
         stack.enter_context(closing(client))
         try:
             return _generate(parts) if told.reading is None else _read(parts, told.reading, stack)

@@ -22,11 +22,12 @@ from prometheus_client import (
 from prometheus_client import Metric as Family
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from services import __version__
 from services.runtime.catalogue import CATALOGUE, OTHER, Label, Metric, Service
 
-__all__ = ["CATALOGUE", "Figures", "Metric", "Metrics", "Service"]
+__all__ = ["CATALOGUE", "Family", "Figures", "Metric", "Metrics", "Sample", "Service"]
 
 _BY_NAME: Final = {one.name: one for one in CATALOGUE}
 
@@ -147,6 +148,6 @@ class _Asked(Collector):
         for name, value in self.figures().items():
             meaning = _BY_NAME[name].meaning
             if _BY_NAME[name].kind == "counter":
-                yield CounterMetricFamily(name, meaning, value)
+                yield CounterMetricFamily(name, meaning, float(value))
             else:
-                yield GaugeMetricFamily(name, meaning, value)
+                yield GaugeMetricFamily(name, meaning, float(value))

@@ -12,9 +12,10 @@ from typing import Any, Final, Literal
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
 from services import __version__
+from services.runtime.redact import know
 from services.runtime.settings import SettingsInvalid
 
-Signal = Literal["traces", "logs"]
+Signal = Literal["traces", "logs", "metrics"]
 
 _TOGETHER_S: Final = 1.8
 """How long the last of all signals may take together; with what else ends the process, two seconds."""
@@ -25,11 +26,13 @@ _LEAST_S: Final = 0.3
 _CLASSES: Final[Mapping[Signal, tuple[str, str]]] = {
     "traces": ("trace_exporter", "OTLPSpanExporter"),
     "logs": ("_log_exporter", "OTLPLogExporter"),
+    "metrics": ("metric_exporter", "OTLPMetricExporter"),
 }
 _PROTOCOLS: Final = {"http/protobuf": "http", "grpc": "grpc"}
 _LOUD: Final = ("opentelemetry", "urllib3", "requests", "grpc")
 """Loggers of those who send: what they say is about the sending, and is said in our words."""
 _ABOUT_LOGS: Final = re.compile(r"_log_exporter|\blogs?\b", re.IGNORECASE)
+_ABOUT_METRICS: Final = re.compile(r"metric_exporter|\bmetrics?\b", re.IGNORECASE)
 
 
 def make_exporter(signal: Signal) -> Any:
@@ -41,6 +44,7 @@ def make_exporter(signal: Signal) -> Any:
         protocol = "http/protobuf"
     if protocol not in _PROTOCOLS:
         raise SettingsInvalid([f"{variable}={protocol}: one of {', '.join(_PROTOCOLS)}"])
+    _hide_headers()
     module, name = _CLASSES[signal]
     # Each takes a tenth of a second to load: only the one that is used.
     loaded = import_module(f"opentelemetry.exporter.otlp.proto.{_PROTOCOLS[protocol]}.{module}")
@@ -48,6 +52,14 @@ def make_exporter(signal: Signal) -> Any:
         return getattr(loaded, name)()
     except (ValueError, OSError) as error:
         raise SettingsInvalid([f"OTEL_EXPORTER_OTLP_*: {error}"]) from error
+
+
+def _hide_headers() -> None:
+    """Have no line show the tokens that the exporters are given."""
+    for variable, text in os.environ.items():
+        if variable.startswith("OTEL_EXPORTER_OTLP_") and variable.endswith("HEADERS"):
+            for header in text.split(","):
+                know(header.partition("=")[2].strip())
 
 
 def make_resource(service: str, instance: str) -> Resource:
@@ -79,10 +91,15 @@ class _OneLine(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Say it in our words."""
         text = record.getMessage()
-        is_about_logs = _ABOUT_LOGS.search(f"{record.name} {text}") is not None
+        about = f"{record.name} {text}"
         if record.exc_info and record.exc_info[1] is not None:
             text += f": {record.exc_info[1]}"
-        self._logger.warning("logs_not_sent" if is_about_logs else "spans_not_sent", extra={"error": text})
+        if _ABOUT_METRICS.search(about):
+            self._logger.warning("metrics_not_sent", extra={"error": text})
+        elif _ABOUT_LOGS.search(about):
+            self._logger.warning("logs_not_sent", extra={"error": text})
+        else:
+            self._logger.warning("spans_not_sent", extra={"error": text})
 
 
 class _End:

@@ -1,4 +1,4 @@
-"""Whether traces and logs are wanted, by OpenTelemetry's standard variables; and their start where they are.
+"""Whether traces, logs and metrics are wanted, by OpenTelemetry's standard variables; and their start.
 
     OTEL_SDK_DISABLED=true                       off, whatever else is set
     OTEL_TRACES_EXPORTER=none                    off
@@ -8,6 +8,7 @@
     none of them                                 off
 
     OTEL_LOGS_EXPORTER=otlp                      logs are sent as well; off without it, whatever else is set
+    OTEL_METRICS_EXPORTER=otlp                   metrics are sent as well; off without it, as logs
 
 The specification has `otlp` as the exporter's default, so that a program traces unless it is told not to.
 Here it has to be told where to: without a collector every process would complain about its absence.
@@ -17,10 +18,20 @@ Off means that nothing of OpenTelemetry is imported by us. All other OTEL_* vari
 
 import logging
 import os
+from typing import Protocol
 
 from services.runtime.logs import Writer
+from services.runtime.metrics import Metrics
 from services.runtime.settings import SettingsInvalid, Sources
 from services.runtime.spans import Spans
+
+
+class Sender(Protocol):
+    """What sends by itself, until it is closed."""
+
+    def close(self) -> None:
+        """Send what is left, within two seconds."""
+        ...
 
 
 def is_wanted(sources: Sources) -> bool:
@@ -56,15 +67,35 @@ def open_log_sender(service: str, instance: str, sources: Sources, logger: loggi
 
     Raises SettingsInvalid.
     """
-    exporter = _said(sources, "OTEL_LOGS_EXPORTER")
-    if exporter not in {"", "otlp", "none"}:
-        raise SettingsInvalid([f"OTEL_LOGS_EXPORTER={exporter}: one of otlp, none"])
-    if exporter != "otlp" or _said(sources, "OTEL_SDK_DISABLED") == "true":
+    if not _is_asked_for(sources, "OTEL_LOGS_EXPORTER"):
         return None
     _show_to_sdk(sources)
     from services.runtime import otlp_logs  # noqa: PLC0415 - as above
 
     return otlp_logs.start(service, instance, logger)
+
+
+def open_metric_sender(
+    service: str, instance: str, sources: Sources, metrics: Metrics, logger: logging.Logger
+) -> Sender | None:
+    """Send metrics beside serving them, or None; nothing of OpenTelemetry is loaded then.
+
+    Raises SettingsInvalid.
+    """
+    if not _is_asked_for(sources, "OTEL_METRICS_EXPORTER"):
+        return None
+    _show_to_sdk(sources)
+    from services.runtime import otlp_metrics  # noqa: PLC0415 - as above
+
+    return otlp_metrics.start(service, instance, metrics, logger)
+
+
+def _is_asked_for(sources: Sources, variable: str) -> bool:
+    """Tell whether a signal is switched on that has another way out: an endpoint alone does not."""
+    exporter = _said(sources, variable)
+    if exporter not in {"", "otlp", "none"}:
+        raise SettingsInvalid([f"{variable}={exporter}: one of otlp, none"])
+    return exporter == "otlp" and _said(sources, "OTEL_SDK_DISABLED") != "true"
 
 
 def _show_to_sdk(sources: Sources) -> None:

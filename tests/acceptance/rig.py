@@ -145,10 +145,12 @@ class Process:
             self._process.kill()
             self._process.wait()
 
-    def probe(self, path: str = "/readyz") -> tuple[int, str]:
+    def probe(self, path: str = "/readyz", accept: str = "*/*") -> tuple[int, str]:
         """Ask its health endpoint; code 0: nobody answers."""
+        address = f"http://127.0.0.1:{self._port}{path}"
+        request = urllib.request.Request(address, headers={"Accept": accept})
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - our own
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

@@ -37,7 +37,7 @@ def _ended_after_s(process: Process) -> float:
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 @pytest.mark.parametrize("kind", ["absent", "silent", "400", "503"])
 def test_a_bad_collector_costs_no_event_and_little_time(rig: Rig, kind: str, protocol: str) -> None:
-    """Every batch is sampled and every line is sent, so there is a lot that nobody takes."""
+    """Every batch is sampled, every line and number is sent, so there is a lot that nobody takes."""
     with _collector(kind) as port:
         traced = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
@@ -45,6 +45,8 @@ def test_a_bad_collector_costs_no_event_and_little_time(rig: Rig, kind: str, pro
             "OTEL_BSP_SCHEDULE_DELAY": "50",
             "OTEL_LOGS_EXPORTER": "otlp",
             "OTEL_BLRP_SCHEDULE_DELAY": "50",
+            "OTEL_METRICS_EXPORTER": "otlp",
+            "OTEL_METRIC_EXPORT_INTERVAL": "50",
             "TRACE_SAMPLE_RATIO": "1",
             "PRODUCER_METRICS_PORT": "0",
         }
@@ -62,7 +64,7 @@ def test_a_bad_collector_costs_no_event_and_little_time(rig: Rig, kind: str, pro
     assert total.published >= 500
     for process in (producer, consumer):
         assert "Traceback" not in process.text
-        for signal in ("spans", "logs"):
+        for signal in ("spans", "logs", "metrics"):
             mine = {f"{signal}_not_sent", f"last_{signal}_given_up"}
             said = [line for line in process.lines() if line["message"] in mine]
             assert said, f"nobody says that the {signal} are lost"

@@ -105,8 +105,10 @@ def test_a_destroyed_group_is_made_again_and_the_stream_read_from_its_start(rig:
         rig.client.xgroup_destroy(KEYS.stream, KEYS.group)
         publisher.mix(100).send()
         rig.drain(consumer)
-    assert len(consumer.lines("group_created")) == 4
     consumer.stop()
+    created = consumer.lines("group_created")
+    # Within ten seconds it is written once, and at the end it is told how many were held back.
+    assert len(created) + sum(line.get("held_back", 0) for line in created) == 4
     rig.assert_complete()
 
 

@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from chart.rendering import CHART, EXTERNAL, SETS, Rendered, Values, merged, nested, read_values, render
+from chart.rendering import (
+    CHART,
+    EXTERNAL,
+    SETS,
+    Rendered,
+    Values,
+    merged,
+    nested,
+    read_values,
+    refusal,
+    render,
+)
 
 from services.runtime.settings import (
     ConsumerSettings,
@@ -274,6 +285,19 @@ def test_everything_that_is_external_is_left_out_of_the_release() -> None:
     rendered = render(EXTERNAL)
     assert rendered.of("StatefulSet") == []
     assert rendered.of("Secret") == []
+
+
+def test_decimals_may_be_given_on_the_command_line() -> None:
+    """`helm --set` takes 0.01 for a text: it means the same; what is no number is refused."""
+    for name, text in (
+        ("settings.traceSampleRatio", "0.01"),
+        ("producer.settings.rate", "2.5"),
+        ("thresholds.temperature", "-2.5"),
+    ):
+        given, meant = (render(nested(name, value)).environment("producer") for value in (text, float(text)))
+        assert given == meant
+    for name, text in (("settings.traceSampleRatio", "1.5"), ("producer.settings.rate", "fast")):
+        assert name.rpartition(".")[2] in refusal(nested(name, text))
 
 
 @pytest.mark.parametrize("service", CLASSES)

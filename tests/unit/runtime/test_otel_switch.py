@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.runtime.otel_switch import is_wanted, open_log_sender, open_spans
+from services.runtime.metrics import Metrics
+from services.runtime.otel_switch import is_wanted, open_log_sender, open_metric_sender, open_spans
 from services.runtime.settings import SettingsInvalid, Sources
 
 ROOT = Path(__file__).parents[3]
@@ -75,11 +76,12 @@ def test_without_the_variables_we_import_nothing_of_opentelemetry(service: str) 
 import sys
 sys.modules["opentelemetry"] = None
 import services.{service}.__main__
-from services.runtime.otel_switch import open_log_sender, open_spans
+from services.runtime.otel_switch import open_log_sender, open_metric_sender, open_spans
 from services.runtime.settings import Sources
+assert open_metric_sender("x", "y", Sources({{}}, {{}}, {{}}), None, None) is None
 assert open_spans("x", "y", Sources({{}}, {{}}, {{}}), None) is None
 assert open_log_sender("x", "y", Sources({{}}, {{}}, {{}}), None) is None
-for name in ("tracing", "otel", "otlp_logs"):
+for name in ("tracing", "otel", "otlp_logs", "otlp_metrics"):
     assert f"services.runtime.{{name}}" not in sys.modules
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -105,3 +107,45 @@ def test_a_log_exporter_that_we_dont_have_is_refused() -> None:
     """Rather than not sending in silence."""
     with pytest.raises(SettingsInvalid, match="OTEL_LOGS_EXPORTER=console: one of otlp, none"):
         open_log_sender("x", "y", _sources({"OTEL_LOGS_EXPORTER": "console"}), logging.getLogger("test"))
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        ENDPOINT,
+        {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://127.0.0.1:4318/v1/metrics"},
+        {"OTEL_METRICS_EXPORTER": "none", **ENDPOINT},
+        {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_SDK_DISABLED": "true"},
+    ],
+)
+def test_metrics_are_sent_nowhere_unless_it_is_asked_for(environment: dict[str, str]) -> None:
+    """Who scrapes /metrics would have them twice."""
+    assert _open_metrics(environment) is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"OTEL_METRICS_EXPORTER": "console"}, "OTEL_METRICS_EXPORTER=console: one of otlp, none"),
+        ({"OTEL_METRIC_EXPORT_INTERVAL": "1s"}, "OTEL_METRIC_EXPORT_INTERVAL=1s: write milliseconds"),
+        ({"OTEL_METRIC_EXPORT_INTERVAL": "0"}, "OTEL_METRIC_EXPORT_INTERVAL=0: write milliseconds"),
+        (
+            {"OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "http/json"},
+            "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=http/json: one of",
+        ),
+    ],
+)
+def test_a_choice_of_metrics_that_we_dont_have_is_refused(
+    environment: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rather than not sending in silence."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsInvalid, match=said):
+        _open_metrics({"OTEL_METRICS_EXPORTER": "otlp", **environment})
+
+
+def _open_metrics(environment: dict[str, str]) -> object:
+    logger = logging.getLogger("test.switch")
+    return open_metric_sender("x", "y", _sources(environment), Metrics("consumer"), logger)

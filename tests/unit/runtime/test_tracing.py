@@ -20,6 +20,7 @@ from services import __version__
 from services.contract.trace_context import TraceContext
 from services.runtime import otel
 from services.runtime.logs import build_logger
+from services.runtime.redact import redact
 from services.runtime.spans import (
     BURST,
     Budget,
@@ -113,10 +114,12 @@ def test_the_exporter_is_that_of_the_protocol(protocol: str, monkeypatch: pytest
     """HTTP where none is asked for; the variable of traces stands above the one of all."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", protocol)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-key=secret-t0ken,other=c%20dee")
     if not protocol:
         monkeypatch.delenv("OTEL_EXPORTER_OTLP_PROTOCOL")
     exporter = otel.make_exporter("traces")
     assert ("grpc" in type(exporter).__module__) == (protocol == "grpc")
+    assert redact("a secret-t0ken, and c%20dee or c dee") == "a ***, and *** or ***"
     exporter.shutdown()
 
 
