@@ -53,8 +53,8 @@ _PODS = Row(
         "Memory against its limit, of the container with the least left.",
         "percentunit",
         Query(
-            "max(container_memory_working_set_bytes{pods} / on (namespace, pod, container)"
-            ' kube_pod_container_resource_limits{pods,resource="memory"})'
+            "max(max by (namespace, pod, container) (container_memory_working_set_bytes{pods}) / max by (namespace, pod,"
+            ' container) (kube_pod_container_resource_limits{pods,resource="memory"}))'
         ),
         steps=[(0.8, "yellow"), (0.95, "red")],
         decimals=0,
