@@ -9,7 +9,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help run observe test check format lint types bench bench-smoke lock docs images cluster load deploy logs undeploy \
-	dev chart-docs rendered dashboards dashboard-pictures clean
+	dev chart-docs rendered dashboards pictures clean
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -127,7 +127,7 @@ dev: ## Build, load, deploy and follow the logs, again at each change
 dashboards: $(VENV)/ready ## Write the dashboards of the chart from their code
 	@$(BIN)/python -m charts.dashboards
 
-dashboard-pictures: $(VENV)/ready ## Draw the dashboards from what a Prometheus answers, into docs/dashboards
+pictures: $(VENV)/ready ## Draw the dashboards from what a Prometheus answers, into docs/dashboards
 	@$(BIN)/python -m charts.dashboards.picture $(ARGS)
 
 HELM_DOCS = $(or $(shell command -v helm-docs),$(error make chart-docs needs helm-docs: go install github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2))

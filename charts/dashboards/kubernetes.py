@@ -1,4 +1,8 @@
-"""What the cluster gives the pods, and what they take. Needs kube-state-metrics and the kubelets' metrics."""
+"""What the cluster gives the pods, and what they take. Needs kube-state-metrics and the kubelets' metrics.
+
+Kubelets tell the same of a container at /metrics/cadvisor and at /metrics/resource: `max` takes it once where both
+are scraped.
+"""
 
 from charts.dashboards import links
 from charts.dashboards.boards import Board, Row
@@ -90,7 +94,7 @@ _TAKEN = Row(
         "Processors that each container uses.",
         "short",
         Query(
-            f"sum by (pod, container) (rate(container_cpu_usage_seconds_total{{pods}}[{RATE}]))",
+            f"max by (pod, container) (rate(container_cpu_usage_seconds_total{{pods}}[{RATE}]))",
             "{{pod}} {{container}}",
         ),
         Query(
@@ -116,7 +120,7 @@ _TAKEN = Row(
         "Memory",
         "Working set of each container, which is what the limit is compared with.",
         "bytes",
-        Query("sum by (pod, container) (container_memory_working_set_bytes{pods})", "{{pod}} {{container}}"),
+        Query("max by (pod, container) (container_memory_working_set_bytes{pods})", "{{pod}} {{container}}"),
         Query(
             'max by (container) (kube_pod_container_resource_limits{pods,resource="memory"})',
             "limit of a {{container}}",

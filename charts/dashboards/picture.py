@@ -1,4 +1,4 @@
-"""Pictures of the dashboards from what a Prometheus answers: `make dashboard-pictures`.
+"""Pictures of the dashboards from what a Prometheus answers: `make pictures`.
 
 No Grafana takes part. The JSON's own grid, titles, units, thresholds, texts and queries are drawn by matplotlib, so
 that one sees without Grafana whether a panel tells what it should. Colours and fonts are near to Grafana's.

@@ -198,7 +198,7 @@ def test_the_rules_beside_them_are_evaluated(seen: Seen) -> None:
 
 
 def test_pictures_can_be_made_of_it(seen: Seen, tmp_path: Path) -> None:
-    """`make dashboard-pictures` draws every dashboard."""
+    """`make pictures` draws every dashboard."""
     command = ["-m", "charts.dashboards.picture", "--prometheus", seen.prometheus.address, "--minutes", "1"]
     options = ["--scrape-interval", str(SCRAPE_S), "--output", str(tmp_path)]
     drawing = seen.run("pictures", *command, *options, PYTHONPATH=str(ROOT))
