@@ -13,7 +13,7 @@ import subprocess
 import threading
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -287,13 +287,21 @@ def _is_open(port: int) -> bool:
 def shared_observability(folder: Path) -> Observability:
     """Start a collector and Jaeger; skip where there are none, unless CI has to have them."""
     one = Observability(folder)
+    needed(one.start, "the traces are not looked up in a real Jaeger")
+    return one
+
+
+def needed(start: Callable[[], None], purpose: str) -> None:
+    """Start a program; skip where it is absent, unless CI has to have it.
+
+    `purpose` says what is not done without it.
+    """
     try:
-        one.start()
+        start()
     except Absent as why:
         if os.environ.get("TELEMETRY_TESTS_REQUIRE_OBSERVABILITY") == "1":
             pytest.fail(str(why))
-        pytest.skip(f"{why}: the traces are not looked up in a real Jaeger")
-    return one
+        pytest.skip(f"{why}: {purpose}")
 
 
 class SilentCollector:
@@ -319,17 +327,16 @@ class SilentCollector:
         return False
 
 
-class RefusingCollector:
-    """Answers everything with a refusal."""
+class Receiver:
+    """Takes what is posted to it, and answers with a status."""
 
-    def __init__(self, status: int = 400) -> None:
-        self.asked = 0
-        collector = self
+    def __init__(self, status: int = 200) -> None:
+        self.bodies: list[bytes] = []
+        bodies = self.bodies
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                collector.asked += 1
-                self.rfile.read(int(self.headers["Content-Length"]))
+                bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -350,9 +357,16 @@ class RefusingCollector:
         self._server.server_close()
         self._thread.join()
 
+
+class RefusingCollector(Receiver):
+    """Answers everything with a refusal."""
+
+    def __init__(self, status: int = 400) -> None:
+        super().__init__(status)
+
     def was_asked(self) -> bool:
         """Tell whether it refused anything."""
-        return self.asked > 0
+        return bool(self.bodies)
 
 
 @contextlib.contextmanager

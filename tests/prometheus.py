@@ -15,20 +15,19 @@ import math
 import os
 import re
 import subprocess
-import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final, Self
 
-import pytest
 import yaml
-from observability import find_program
+from observability import Receiver, find_program, needed
 from servers import Absent, eventually, free_port
+
+__all__ = ["RULES", "Alertmanager", "Prometheus", "Promtool", "Scale", "Webhook", "needed", "running"]
 
 ROOT: Final = Path(__file__).parents[1]
 RULES: Final = ROOT / "charts" / "telemetry-pipeline" / "files" / "rules"
@@ -121,16 +120,6 @@ class Sample:
 
     labels: Mapping[str, str]
     value: float
-
-
-@dataclass(frozen=True)
-class Alert:
-    """An alert that is pending or firing."""
-
-    name: str
-    state: str
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
 
 
 class _Program:
@@ -279,31 +268,12 @@ class Prometheus(_Program):
         samples = self.query(expression)
         return samples[0].value if samples else math.nan
 
-    def alerts(self, state: str = "firing", **labels: str) -> list[Alert]:
-        """Give the alerts in a state, pending or firing, that have these labels."""
-        found = [
-            Alert(one["labels"]["alertname"], one["state"], one["labels"], one["annotations"])
-            for one in self.ask("/api/v1/alerts")["data"]["alerts"]
-        ]
-        return [one for one in found if one.state == state and labels.items() <= one.labels.items()]
-
-    def has_fired(self, **labels: str) -> set[str]:
-        """Name the alerts with these labels that fire or have fired, since the start."""
-        matchers = ",".join(f'{name}="{value}"' for name, value in {"alertstate": "firing", **labels}.items())
-        return {one.labels["alertname"] for one in self.query(f"last_over_time(ALERTS{{{matchers}}}[1h])")}
-
-    def fires(self, name: str, timeout_s: float, **labels: str) -> Alert:
-        """Wait until an alert with these labels fires."""
-        try:
-            alert: Alert = eventually(
-                lambda: next((one for one in self.alerts(**labels) if one.name == name), None),
-                timeout_s,
-                name,
-            )
-        except AssertionError:
-            others = {state: [one.name for one in self.alerts(state)] for state in ("pending", "firing")}
-            raise AssertionError(f"not within {timeout_s:g} s: {name} fires; there are {others}") from None
-        return alert
+    def has_fired(self) -> dict[str, set[str]]:
+        """Name the alerts that fire or have fired since the start, by their release."""
+        found: dict[str, set[str]] = {}
+        for one in self.query('last_over_time(ALERTS{alertstate="firing"}[1h])'):
+            found.setdefault(one.labels.get("release", ""), set()).add(one.labels["alertname"])
+        return found
 
     def broken_rules(self) -> dict[str, str]:
         """Give the error of each rule that can't be evaluated."""
@@ -316,39 +286,17 @@ class Prometheus(_Program):
         }
 
 
-class Webhook:
+class Webhook(Receiver):
     """Takes what an Alertmanager sends."""
 
-    def __init__(self) -> None:
-        self.received: list[Document] = []
-        received = self.received
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self._server.server_address[1]}/"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    @property
+    def address(self) -> str:
+        """Where it is to be sent to."""
+        return f"http://127.0.0.1:{self.port}/"
 
     def alerts(self) -> list[Document]:
         """Give every alert that arrived."""
-        return [alert for message in self.received for alert in message["alerts"]]
+        return [alert for body in self.bodies for alert in json.loads(body)["alerts"]]
 
 
 class Alertmanager(_Program):
@@ -373,16 +321,6 @@ class Alertmanager(_Program):
             f"--web.listen-address=127.0.0.1:{self.port}",
             "--cluster.listen-address=",  # alone: it looks for no peers
         )
-
-
-def needed(start: Callable[[], None], purpose: str) -> None:
-    """Start a program; skip where it is absent, unless CI has to have it."""
-    try:
-        start()
-    except Absent as why:
-        if os.environ.get("TELEMETRY_TESTS_REQUIRE_OBSERVABILITY") == "1":
-            pytest.fail(str(why))
-        pytest.skip(f"{why}: {purpose}")
 
 
 @dataclass

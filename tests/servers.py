@@ -6,7 +6,9 @@ restarted and frozen; the shared ones are emptied between tests and otherwise le
 
 import gc
 import importlib
+import itertools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -14,7 +16,7 @@ import subprocess
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -168,6 +170,21 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+_QUIET: Final = itertools.count(random.randrange(20_000, 27_000))
+
+
+def quiet_port() -> int:
+    """Find a port that is free, and that no client is given meanwhile: for a process that is yet to come.
+
+    It lies below those that systems hand out to clients, and is found once in a session.
+    """
+    while True:
+        port = next(_QUIET)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Absent(Exception):

@@ -1,5 +1,8 @@
 """What a scrape of real consumers says: the law at every moment, and the group by one of them only."""
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 from acceptance.rig import CROWDED, PATIENCE_S, Process, Rig
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
@@ -85,6 +88,30 @@ def test_one_replica_observes_until_it_is_gone_however_it_goes(rig: Rig, replica
     second.stop()
     eventually(lambda: _observes(third), PATIENCE_S, "the third one observes")
     assert "right_lacking" not in third.text
+
+
+def test_the_group_is_observed_while_nothing_is_consumed(rig: Rig) -> None:
+    """The sink is held by somebody else: what waits is told, and what is in flight, until it is back."""
+    consumer = rig.consumer(CONSUMER_METRICS_PORT=str(free_port()))
+    consumer.is_ready()
+    with closing(sqlite3.connect(rig.settings.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        rig.publisher().valid(50).send()
+
+        def waits() -> bool:
+            scraped = _scrape(consumer)
+            _check_law(scraped)
+            return (
+                scraped["telemetry_consumer_in_flight_events"] > 0
+                and scraped["telemetry_sink_up"] == 0
+                and scraped.get("telemetry_group_pending_entries", 0) > 0
+                and scraped["telemetry_group_oldest_pending_seconds"] > 0
+            )
+
+        eventually(waits, PATIENCE_S, "the outage in the metrics")
+        other.execute("ROLLBACK")
+    rig.drain(consumer)
+    eventually(lambda: _scrape(consumer)["telemetry_sink_up"] == 1, PATIENCE_S, "the sink is back")
 
 
 def test_a_traced_batch_can_be_found_from_its_latency(rig: Rig) -> None:

@@ -5,29 +5,19 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from acceptance.disks import small_disk
 from acceptance.rig import CROWDED, Process, Rig, free_port
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture(name="small_disk")
+def disk_of_4_mb(tmp_path: Path) -> Iterator[Path]:
     """Give a folder on a disk of 4 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "small", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        why = f"no tmpfs can be mounted: {mounted.stderr.decode().strip()}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(why)
-        pytest.skip(why)
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with small_disk(tmp_path / "small", 4) as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -6,12 +6,14 @@ from typing import Final
 
 import pytest
 import yaml
-from prometheus import ROOT, RULES, Promtool, Scale, needed, rules_of
+from observability import needed
+from prometheus import ROOT, RULES, Promtool, Scale, rules_of
 
 from services.dev.alerts import page
 from services.runtime.metrics import CATALOGUE
 
 UNIT_TESTS: Final = sorted((ROOT / "tests" / "rules").glob("*.yaml"))
+RUNBOOKS: Final = ROOT / "docs" / "runbooks"
 ALERTS: Final = {rule["alert"]: rule for rule in rules_of("alert")}
 RECORDS: Final = {rule["record"]: rule for rule in rules_of("record")}
 
@@ -67,6 +69,17 @@ def test_an_alert_has_all_that_the_woken_need(name: str) -> None:
     assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
     assert "{{ $value" in rule["annotations"]["description"]
     assert rule["annotations"]["runbook_url"] == f"docs/runbooks/{name}.md"
+
+
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
+    """Each with the same three parts."""
+    assert {file.stem for file in RUNBOOKS.glob("*.md")} == set(ALERTS)
+    for file in RUNBOOKS.glob("*.md"):
+        text = file.read_text(encoding="utf-8")
+        assert text.startswith(f"# {file.stem}\n"), file.name
+        assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["Meaning", "How to see it", "What to do"], (
+            file.name
+        )
 
 
 def test_the_page_of_alerts_is_made_from_the_rules() -> None:

@@ -85,13 +85,13 @@ METRICS: Final = ("http-metrics", 8000)
 PRODUCER_METRICS: Final = ("http-metrics", 8001)
 
 
-@pytest.mark.parametrize("name", ["default", "extras", "replay-volume", "valkey", "rolling"])
+@pytest.mark.parametrize("name", ["default", "extras", "replay-volume", "valkey", "rolling", "audit"])
 def test_what_has_to_talk_talks(name: str) -> None:
-    """Both services and the pods of `helm test` to Redis, all of them to DNS."""
+    """Both services, the audit and the pods of `helm test` to Redis, all of them to DNS."""
     rendered = render(SETS[name])
     redis = _pod(rendered, "redis")
     clients = [Peer(pod.labels) for pod in rendered.pods if pod.name != "demo-redis"]
-    assert len(clients) == 3
+    assert len(clients) == (4 if name == "audit" else 3)
     for client in clients:
         assert _reaches(rendered, client, redis, REDIS_PORT), client
         assert _reaches(rendered, client, DNS, ("dns", DNS_PORT)), client

@@ -318,6 +318,7 @@ def test_the_audit_is_a_cronjob_where_it_is_asked_for() -> None:
     assert job["spec"]["schedule"] == "7 * * * *"
     assert job["spec"]["concurrencyPolicy"] == "Forbid"
     assert (job["spec"]["successfulJobsHistoryLimit"], job["spec"]["failedJobsHistoryLimit"]) == (0, 3)
+    assert job["spec"]["jobTemplate"]["metadata"]["labels"][COMPONENT] == "audit"  # by it they are found
     one = job["spec"]["jobTemplate"]["spec"]
     assert (one["activeDeadlineSeconds"], one["backoffLimit"]) == (300, 0)
     assert one["template"]["spec"]["restartPolicy"] == "Never"

@@ -1,0 +1,127 @@
+"""Pipelines of real processes, each with a server of its own, told apart by their release."""
+
+import contextlib
+import signal
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from acceptance.disks import small_disk
+from acceptance.publisher import KEYS
+from acceptance.rig import Process, Rig
+from servers import LocalServer, eventually, local_binary, quiet_port
+
+LOOK_S: Final = 0.25
+_START_S: Final = 90.0
+"""Dozens of processes start at once."""
+_SCRIPT: Final = Path(__file__).parent / "quick_consumer.py"
+
+
+class Pipeline:
+    """A producer, consumers, a server and a data folder. What it holds and runs ends with `close`."""
+
+    def __init__(self, release: str, folder: Path, consumers: int = 1) -> None:
+        self.release = release
+        self.producer_port = quiet_port()
+        self.consumer_ports = [quiet_port() for _ in range(consumers)]
+        self.consumers: list[Process] = []
+        self.producer: Process | None = None
+        self._ending = threading.Event()
+        self._stack = contextlib.ExitStack()
+        folder.mkdir(parents=True)
+        self.server = LocalServer(local_binary(), folder / "server", "--appendonly", "yes", name=release)
+        self.server.start()
+        self._stack.callback(self.server.kill)
+        self.rig = Rig(self.server, folder)
+        self._stack.callback(self.rig.close)
+
+    def close(self) -> None:
+        """End all of it, whatever state it is in."""
+        self._ending.set()
+        for one in self.consumers:
+            if one.exit_code is None:
+                one.signal(signal.SIGCONT)
+        self._stack.close()
+
+    def start(self, rate: int = 40, **environment: str) -> None:
+        """Start all processes; wait for none."""
+        self.rig.environment |= environment
+        self.consumers = [self._consumer(number) for number in range(len(self.consumer_ports))]
+        own = {
+            "PRODUCER_METRICS_PORT": str(self.producer_port),
+            "RATE": str(rate),
+            "BATCH_SIZE": str(max(1, rate // 20)),
+            "PRODUCER_RUN_DURATION": "0",
+        }
+        self.producer = self.rig.start("producer", [sys.executable, "-m", "services.producer"], own)
+
+    def use_small_disk(self, megabytes: int) -> Path:
+        """Have the data on a disk of its own; gives the root of it."""
+        disk = self._stack.enter_context(small_disk(self.rig.folder / "disk", megabytes))
+        self.rig.use_data(disk / "data")
+        return disk
+
+    def stores(self) -> None:
+        """Wait until something is stored."""
+        self.until(self.rig.count, f"something stored of {self.release}")
+
+    def restart(self) -> None:
+        """Kill the consumers, and start them again under their names."""
+        for one in self.consumers:
+            one.kill()
+        self.consumers = [self._consumer(number) for number in range(len(self.consumer_ports))]
+
+    def _consumer(self, number: int) -> Process:
+        own = {
+            "CONSUMER_NAME": f"consumer-{number}",
+            "CONSUMER_METRICS_PORT": str(self.consumer_ports[number]),
+        }
+        return self.rig.start(f"consumer-{number}", [sys.executable, _SCRIPT, str(LOOK_S)], own)
+
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        """Wait for something; all processes must live to see it."""
+
+        def holds() -> object:
+            for process in (*self.consumers, self.producer):
+                assert process is None or process.exit_code is None, process.text[-2000:]
+            return condition()
+
+        eventually(holds, _START_S, what)
+
+    def run(self, *command: str) -> tuple[int, str]:
+        """Run the telemetry command to its end; gives its exit code and what it says."""
+        process = self.rig.start(
+            f"telemetry-{command[0]}", [sys.executable, "-m", "services.ops", *command], {}
+        )
+        return process.wait(), process.text
+
+    def connect(self) -> sqlite3.Connection:
+        """Open the database, as a person with a shell would."""
+        connection = sqlite3.connect(
+            self.rig.settings.database, isolation_level=None, timeout=30, check_same_thread=False
+        )
+        self._stack.callback(connection.close)
+        return connection
+
+    def lock(self) -> sqlite3.Connection:
+        """Keep the database from being written to, until the connection rolls back."""
+        connection = self.connect()
+        connection.execute("BEGIN IMMEDIATE")
+        return connection
+
+    def meanwhile(self, work: Callable[[threading.Event], None]) -> None:
+        """Do something beside everything else, until the event that it is given is set."""
+        thread = threading.Thread(target=work, args=[self._ending])
+        thread.start()
+        self._stack.callback(thread.join)
+
+    def waits(self) -> bool:
+        """Tell whether entries are pending, and others not even delivered."""
+        groups: list[dict[str, object]] = self.rig.client.xinfo_groups(KEYS.stream)
+        return bool(self.rig.pending()) and groups[0]["last-delivered-id"] != self._newest()
+
+    def _newest(self) -> object:
+        return self.rig.client.xinfo_stream(KEYS.stream)["last-generated-id"]

@@ -1,0 +1,394 @@
+"""Each alert is made to fire by doing the real thing to a real pipeline, and no other one fires.
+
+All troubles happen at once, each in a pipeline of its own, under one Prometheus with a copy of the rules in
+which a minute is a second. Beside them runs a healthy pipeline, which has to stay silent all the while.
+"""
+
+import contextlib
+import re
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+from acceptance.publisher import KEYS
+from alerts.pipeline import Pipeline
+from observability import needed
+from prometheus import ROOT, RULES, Alertmanager, Prometheus, Scale, Webhook, rules_of
+from runbooks import queries
+from servers import Absent, eventually
+
+Steps = Generator[set[str]]
+"""The alerts that have to fire before the next step."""
+
+SCALE: Final = Scale(times=60, sizes=32)
+PATIENCE_S: Final = 150.0
+"""How long all may take on a busy machine. The longest alert waits for 65 s, an hour and five minutes."""
+_INTERVAL_S: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What is done to a pipeline, and which alerts follow beside those that are waited for."""
+
+    do: Callable[[Pipeline], Steps]
+    also: set[str] = field(default_factory=set)
+    environment: dict[str, str] = field(default_factory=dict)
+    consumers: int = 1
+    rate: int = 40
+    """Events a second."""
+    disk_mb: int | None = None
+    """Size of a disk of its own."""
+
+
+def _record(pipeline: Pipeline, exit_code: int) -> None:
+    """Audit as the CronJob does."""
+    code, said = pipeline.run("audit", "--record")
+    assert code == exit_code, said
+
+
+def healthy(pipeline: Pipeline) -> Steps:
+    """Leave it alone, and audit it four times an hour."""
+
+    def audit(ending: threading.Event) -> None:
+        while not ending.is_set():
+            _record(pipeline, 0)
+            ending.wait(15)
+
+    pipeline.meanwhile(audit)
+    yield set()
+
+
+def database_locked(pipeline: Pipeline) -> Steps:
+    """Hold the write lock from another connection, until the stream is full."""
+    pipeline.lock()
+    yield {"TelemetrySinkDown", "TelemetryConsumersStalled", "TelemetryStreamNearLimit"}
+    yield {"TelemetryBacklogNotDraining", "TelemetryOldestPendingTooOld", "TelemetryProducersBlocked"}
+
+
+def from_the_start(*alerts: str) -> Callable[[Pipeline], Steps]:
+    """Leave it as it was started, and wait for these."""
+
+    def do(_: Pipeline) -> Steps:
+        yield set(alerts)
+
+    return do
+
+
+def row_deleted(pipeline: Pipeline) -> Steps:
+    """Delete a row, audit, and never again; then end the producer."""
+    pipeline.connect().execute(
+        "DELETE FROM telemetry_events WHERE event_id = (SELECT min(event_id) FROM telemetry_events)"
+    )
+    _record(pipeline, 1)
+    yield {"TelemetryEventsMissing"}
+    assert pipeline.producer is not None
+    pipeline.producer.kill()
+    yield {"TelemetryNothingPublished", "TelemetryAuditTooOld"}
+
+
+def letters_unwritable(pipeline: Pipeline) -> Steps:
+    """Lay a folder where the dead letters go."""
+    file = pipeline.rig.settings.dead_letter_file
+    pipeline.until(lambda: file.exists() and file.stat().st_size, "a dead letter")
+    file.rename(file.with_name("away.jsonl"))
+    file.mkdir()
+    yield {"TelemetryDeadLetterWriteFailing"}
+
+
+def trimmed(pipeline: Pipeline) -> Steps:
+    """Trim the stream while the consumer waits for its database."""
+    lock = pipeline.lock()
+    pipeline.until(pipeline.waits, "entries that are delivered, and others that are not")
+    pipeline.rig.client.xtrim(KEYS.stream, maxlen=0, approximate=False)
+    yield {"TelemetryTrimmedUnread", "TelemetryLagUnknown"}
+    # What the consumer still holds in its memory is lost with it.
+    pipeline.restart()
+    lock.execute("ROLLBACK")
+    yield {"TelemetryEntriesLost"}
+    _record(pipeline, 1)
+    yield {"TelemetryEventsMissing"}
+
+
+def oldest_dropped(pipeline: Pipeline) -> Steps:
+    """Fill the stream of a producer that is not to wait."""
+    pipeline.lock()
+    yield {"TelemetryEventsDropped"}
+
+
+def consumers_frozen(pipeline: Pipeline) -> Steps:
+    """Freeze both."""
+    for one in pipeline.consumers:
+        one.signal(signal.SIGSTOP)
+    yield {"TelemetryConsumersAbsent"}
+
+
+def entry_kept(pipeline: Pipeline) -> Steps:
+    """Read an entry as another program of the group, and never settle it; nobody may take it yet."""
+    pipeline.until(
+        lambda: pipeline.rig.client.xreadgroup(KEYS.group, "ghost", {KEYS.stream: ">"}, count=1), "an entry"
+    )
+    yield {"TelemetryOldestPendingTooOld"}
+
+
+def lease_taken(pipeline: Pipeline) -> Steps:
+    """Take the lease on the group's figures, and export none."""
+    pipeline.rig.client.set(KEYS.observer, "somebody", px=3_600_000)
+    yield {"TelemetryGroupUnobserved"}
+
+
+def redis_killed(pipeline: Pipeline) -> Steps:
+    """Kill the server."""
+    pipeline.server.kill()
+    yield {"TelemetryRedisDown"}
+
+
+def short_of_room(pipeline: Pipeline) -> Steps:
+    """Leave Redis little more memory than it uses, and read the database without an end."""
+    reader = pipeline.connect()
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM telemetry_events").fetchone()
+    client = pipeline.rig.client
+    client.setrange("ballast", 32 * 2**20, b"x")
+    memory: Any = client.info("memory")
+    client.config_set("maxmemory", int(memory["used_memory"] / 0.85))
+    yield {"TelemetryRedisMemoryHigh", "TelemetryWalLarge"}
+
+
+def slow_database(pipeline: Pipeline) -> Steps:
+    """Hold the write lock for six seconds of seven."""
+    connection = pipeline.connect()
+
+    def get_in_the_way(ending: threading.Event) -> None:
+        while not ending.is_set():
+            connection.execute("BEGIN IMMEDIATE")
+            ending.wait(6)
+            connection.execute("ROLLBACK")
+            ending.wait(1)
+
+    pipeline.meanwhile(get_in_the_way)
+    yield {"TelemetryLatencyBudgetBurningFast", "TelemetryLatencyBudgetBurningSlow"}
+
+
+def disk_fills(pipeline: Pipeline) -> Steps:
+    """Write to the volume of the database, until it is full."""
+    is_seen = threading.Event()
+
+    def fill(ending: threading.Event) -> None:
+        with (
+            (pipeline.rig.data.parent / "filler").open("wb", buffering=0) as filler,
+            contextlib.suppress(OSError),
+        ):
+            filler.write(bytes(40 * 2**20))
+            while not ending.wait(0.5):
+                filler.write(bytes(2**22 if is_seen.is_set() else 2**16))
+
+    pipeline.meanwhile(fill)
+    yield {"TelemetryDiskWillFill"}
+    is_seen.set()
+    yield {"TelemetryDiskAlmostFull"}
+
+
+_WAITING: Final = {"TelemetryConsumersStalled", "TelemetryBacklogNotDraining", "TelemetryOldestPendingTooOld"}
+"""What follows wherever consumers do not get on."""
+_LATE: Final = {"TelemetryLatencyBudgetBurningFast", "TelemetryLatencyBudgetBurningSlow"}
+"""What follows where what has waited is stored at last."""
+_FULL: Final = {"TelemetryStreamNearLimit", "TelemetryProducersBlocked", "TelemetryNothingPublished"}
+"""What follows where the stream or the server takes no more."""
+
+TROUBLES: Final = {
+    "healthy": Trouble(healthy, environment={"INVALID_RATIO": "0.01"}, consumers=2),
+    "database-locked": Trouble(
+        database_locked, also={"TelemetryNothingPublished"}, environment={"STREAM_MAX_LENGTH": "400"}
+    ),
+    "invalid-events": Trouble(
+        from_the_start("TelemetryDeadLetterRatioHigh"), environment={"INVALID_RATIO": "0.5"}
+    ),
+    "row-deleted": Trouble(row_deleted),
+    "breaker": Trouble(
+        from_the_start("TelemetryBreakerOpen"),
+        also=_WAITING | {"TelemetryDeadLetterRatioHigh"},
+        environment={"INVALID_RATIO": "0.8", "DLQ_BREAKER_RATIO": "0.5"},
+    ),
+    "letters-unwritable": Trouble(
+        letters_unwritable,
+        also=_WAITING | {"TelemetryDeadLetterRatioHigh"},
+        environment={"INVALID_RATIO": "0.3"},
+    ),
+    "trimmed": Trouble(trimmed, also=_WAITING | _LATE | {"TelemetrySinkDown", "TelemetryConsumersAbsent"}),
+    "oldest-dropped": Trouble(
+        oldest_dropped,
+        also=_WAITING
+        | {"TelemetrySinkDown", "TelemetryStreamNearLimit", "TelemetryTrimmedUnread", "TelemetryLagUnknown"},
+        environment={"STREAM_MAX_LENGTH": "100", "STREAM_FULL": "drop_oldest"},
+    ),
+    "consumers-frozen": Trouble(consumers_frozen, consumers=2),
+    "entry-kept": Trouble(entry_kept, environment={"CLAIM_IDLE_MS": "600000"}),
+    "lease-taken": Trouble(lease_taken),
+    "redis-killed": Trouble(redis_killed),
+    # The busiest of all: on a slow machine it falls behind.
+    "short-of-room": Trouble(
+        short_of_room,
+        also=_LATE | {"TelemetryBacklogNotDraining"},
+        environment={"BATCH_SIZE": "10"},
+        rate=200,
+    ),
+    "slow-database": Trouble(
+        slow_database,
+        also=_WAITING,
+        environment={"SQLITE_BUSY_TIMEOUT_MS": "10000", "CLAIM_IDLE_MS": "60000", "BATCH_SIZE": "2000"},
+    ),
+    "disk-fills": Trouble(disk_fills, also=_WAITING | {"TelemetrySinkDown"}, disk_mb=64),
+}
+
+
+@dataclass
+class Live:
+    """All pipelines with their troubles, what watches them, and what was sent to whom."""
+
+    prometheus: Prometheus
+    webhook: Webhook
+    awaited: dict[str, set[str]] = field(default_factory=dict)
+    """What a trouble still waits for, by release."""
+    wanted: dict[str, set[str]] = field(default_factory=dict)
+    """All that it has waited for."""
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """Start all pipelines; when all of them run, watch them, and bring all troubles upon them."""
+    folder = tmp_path_factory.mktemp("alerts")
+    purpose = "no alert is made to fire"
+    with contextlib.ExitStack() as stack:
+        webhook = stack.enter_context(Webhook())
+        alertmanager = stack.enter_context(Alertmanager(folder / "alertmanager"))
+        needed(lambda: alertmanager.start(_routes(webhook)), purpose)
+        prometheus = stack.enter_context(Prometheus(folder / "prometheus", SCALE))
+        one = Live(prometheus, webhook)
+        made = _start_pipelines(one, folder / "pipelines", stack)
+        for name, pipeline in made.items():
+            prometheus.scrape(f"{name}-producer", pipeline.producer_port, release=name)
+            prometheus.scrape(f"{name}-consumer", *pipeline.consumer_ports, release=name)
+        rules = sorted(RULES.glob("*.yaml"))
+        needed(
+            lambda: prometheus.start(interval_s=_INTERVAL_S, rules=rules, alertmanager=alertmanager.port),
+            purpose,
+        )
+        _bring_about(one, made)
+        yield one
+
+
+def _bring_about(live: Live, made: dict[str, Pipeline]) -> None:
+    """Take every trouble's steps, each as soon as the alerts of the one before it have fired."""
+    steps = {name: TROUBLES[name].do(pipeline) for name, pipeline in made.items()}
+    live.awaited = {name: next(one) for name, one in steps.items()}
+
+    def all_taken() -> bool:
+        fired = live.prometheus.has_fired()
+        for name in [name for name in steps if live.awaited[name] <= fired.get(name, set())]:
+            live.wanted[name] = live.wanted.get(name, set()) | live.awaited[name]
+            try:
+                live.awaited[name] = next(steps[name])
+            except StopIteration:
+                live.awaited[name] = set()
+                del steps[name]
+        return not steps
+
+    with contextlib.suppress(AssertionError):  # each trouble's own test tells what it still waits for
+        eventually(all_taken, PATIENCE_S, "all alerts")
+
+
+def _start_pipelines(live: Live, folder: Path, stack: contextlib.ExitStack) -> dict[str, Pipeline]:
+    """Start all of them, and wait until each has stored something."""
+    made: dict[str, Pipeline] = {}
+    for name, trouble in TROUBLES.items():
+        try:
+            pipeline = Pipeline(name, folder / name, trouble.consumers)
+        except Absent as why:
+            pytest.skip(str(why))
+        stack.callback(pipeline.close)
+        if trouble.disk_mb is not None:
+            try:
+                pipeline.use_small_disk(trouble.disk_mb)
+            except pytest.skip.Exception as why:
+                live.skipped[name] = str(why)
+                continue
+        pipeline.start(trouble.rate, **trouble.environment)
+        made[name] = pipeline
+    for pipeline in made.values():
+        pipeline.stores()
+    return made
+
+
+def _routes(webhook: Webhook) -> dict[str, Any]:
+    """Take the routes that docs/alerts.md shows, with a receiver for what wakes somebody."""
+    text = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    routes: dict[str, Any] = yaml.safe_load(block)
+    for receiver in routes["receivers"]:
+        if receiver["name"] == "wake":
+            receiver["webhook_configs"] = [{"url": webhook.address}]
+    routes["route"] |= {"group_wait": "100ms", "group_interval": "500ms"}
+    return routes
+
+
+@pytest.mark.parametrize("release", TROUBLES)
+def test_a_trouble_wakes_somebody_and_only_for_what_it_is(live: Live, release: str) -> None:
+    """Its alerts fire, and none but those and what follows from it."""
+    if release in live.skipped:
+        pytest.skip(live.skipped[release])
+    assert live.awaited[release] == set(), "these did not fire"
+    fired = live.prometheus.has_fired().get(release, set())
+    assert live.wanted[release] <= fired <= live.wanted[release] | TROUBLES[release].also
+
+
+def test_every_alert_was_made_to_fire(live: Live) -> None:
+    """None is left that nothing brings about."""
+    missing = {"TelemetryDiskWillFill", "TelemetryDiskAlmostFull"} if live.skipped else set()
+    assert (
+        set().union(*live.prometheus.has_fired().values())
+        == {rule["alert"] for rule in rules_of("alert")} - missing
+    )
+
+
+def test_the_healthy_pipeline_was_silent_all_the_while(live: Live) -> None:
+    """Beside all others, it has woken nobody; and it was watched, and audited."""
+    assert "healthy" not in live.prometheus.has_fired()
+    for name in (
+        "namespace_release:telemetry_consumer_settled_events:rate5m",
+        "telemetry_audit_published_events",
+    ):
+        assert live.prometheus.value(f'{name}{{release="healthy"}}') > 0
+
+
+def test_every_rule_can_be_evaluated_and_records_something(live: Live) -> None:
+    """On the series of processes that run."""
+    assert live.prometheus.broken_rules() == {}
+    for rule in rules_of("record"):
+        assert live.prometheus.query(f"last_over_time({rule['record']}[1h])"), rule["record"]
+        if "redis_memory" not in rule["record"]:  # the healthy pipeline's Redis has no maxmemory
+            assert live.prometheus.query(f'{rule["record"]}{{release="healthy"}}'), rule["record"]
+
+
+@pytest.mark.parametrize("query", queries())
+def test_a_query_of_a_runbook_has_an_answer(live: Live, query: str) -> None:
+    """From one of these pipelines at least."""
+    assert live.prometheus.query(query)
+
+
+def test_a_page_arrives_with_its_runbook(live: Live) -> None:
+    """Through a real Alertmanager with the routes that are documented; what follows from it wakes nobody."""
+
+    def arrived() -> dict[str, Any] | None:
+        alerts = [one for one in live.webhook.alerts() if one["labels"].get("release") == "database-locked"]
+        return next((one for one in alerts if one["labels"]["alertname"] == "TelemetrySinkDown"), None)
+
+    alert: dict[str, Any] = eventually(arrived, PATIENCE_S, "the page")
+    assert (alert["status"], alert["labels"]["severity"]) == ("firing", "critical")
+    assert alert["annotations"]["runbook_url"] == "docs/runbooks/TelemetrySinkDown.md"
+    assert {one["labels"]["severity"] for one in live.webhook.alerts()} == {"critical"}

@@ -1,0 +1,95 @@
+"""The audit at fixed times: its CronJob runs, and a consumer's metrics tell what it found."""
+
+import re
+from typing import Final
+
+import pytest
+from e2e.cluster import PATIENCE_S, CommandFailed, Namespace, until
+from e2e.release import QUICK, Release, merged
+from runbooks import shell_commands
+
+# Midnight of a new year: in a test it runs when it is told to.
+_NEVER: Final = {"audit": {"enabled": True, "schedule": "0 0 1 1 *"}}
+_EVERY_MINUTE: Final = {"audit": {"enabled": True, "schedule": "* * * * *"}}
+
+# Runs in a consumer's container, which has no other HTTP client.
+_METRICS: Final = """
+import urllib.request
+print(urllib.request.urlopen("http://127.0.0.1:8000/metrics", timeout=5).read().decode())
+"""
+_DELETE: Final = """
+import sqlite3
+with sqlite3.connect("/data/telemetry.db", timeout=30) as connection:
+    oldest = connection.execute("SELECT min(event_id) FROM telemetry_events").fetchone()
+    connection.execute("DELETE FROM telemetry_events WHERE event_id = ?", oldest)
+"""
+_KUBECTL: Final = [command[1:] for command in shell_commands() if command[0] == "kubectl"]
+
+
+@pytest.fixture(scope="module")
+def demo(namespace: Namespace) -> Release:
+    """Install a release that is audited when it is told to; events flow, and some are dead letters."""
+    release = Release(namespace)
+    release.install(merged(QUICK, _NEVER))
+    release.flows()
+    return release
+
+
+def _audit_now(demo: Release, name: str, condition: str) -> None:
+    """Start the CronJob's Job, as a person would, and wait for its end."""
+    demo.namespace.kubectl("create", "job", name, "--from=cronjob/demo-audit")
+    ended = (f"--for=condition={condition}", f"job/{name}", f"--timeout={PATIENCE_S:g}s")
+    demo.namespace.kubectl("wait", *ended, timeout_s=PATIENCE_S + 10)
+
+
+def _gauge(demo: Release, name: str) -> float | None:
+    """Read a metric of the consumer; None where it has none of that name."""
+    found = re.search(rf"^{name} (\S+)$", demo.consumer("python", "-c", _METRICS), re.MULTILINE)
+    return float(found[1]) if found else None
+
+
+def test_an_audit_that_finds_nothing_is_in_the_metrics_of_a_consumer(demo: Release) -> None:
+    """It ends well, and the replica that observes the group tells of it."""
+    assert _gauge(demo, "telemetry_audit_missing_events") is None
+    _audit_now(demo, "audit-clean", "Complete")
+    until(lambda: _gauge(demo, "telemetry_audit_published_events"), PATIENCE_S, "the audit is told")
+    assert _gauge(demo, "telemetry_audit_missing_events") == 0
+    assert "missing=0" in demo.namespace.kubectl("logs", "job/audit-clean")
+
+
+@pytest.mark.parametrize("command", _KUBECTL, ids=" ".join)
+def test_a_command_of_a_runbook_works_on_the_cluster(demo: Release, command: list[str]) -> None:
+    """As it is written, for a release that is called demo."""
+
+    def works() -> bool:
+        try:
+            demo.namespace.kubectl(*command)
+        except CommandFailed as failed:
+            # Letters whose event has no readable id can't be replayed as they are, and the command says so.
+            if "without a readable event_id" not in str(failed):
+                raise
+        return True
+
+    # The metrics of pods that are new come after a minute.
+    until(works, PATIENCE_S, "it works")
+
+
+def test_an_audit_that_misses_an_event_fails_and_says_so(demo: Release) -> None:
+    """A row is deleted: the Job fails, and is not tried again."""
+    demo.consumer("python", "-c", _DELETE)
+    _audit_now(demo, "audit-missing", "Failed")
+    until(lambda: _gauge(demo, "telemetry_audit_missing_events") == 1, PATIENCE_S, "one is missing")
+    assert demo.namespace.get("job/audit-missing")["status"]["failed"] == 1
+
+
+def test_the_schedule_starts_audits(demo: Release) -> None:
+    """Every minute now; each is as the one that was started by hand, so it fails."""
+    before = _gauge(demo, "telemetry_audit_last_run_timestamp_seconds")
+    assert before is not None
+    demo.upgrade(merged(QUICK, _EVERY_MINUTE))
+    until(
+        lambda: (_gauge(demo, "telemetry_audit_last_run_timestamp_seconds") or 0) > before,
+        PATIENCE_S,
+        "an audit by the clock",
+    )
+    assert demo.namespace.get("cronjob/demo-audit")["status"]["lastScheduleTime"]
