@@ -8,8 +8,8 @@ UV := $(shell command -v uv 2>/dev/null)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lint types bench bench-smoke lock docs images cluster load deploy logs undeploy \
-	dev chart-docs rendered clean
+.PHONY: help run observe test check format lint types bench bench-smoke lock docs images cluster load deploy logs undeploy \
+	dev chart-docs rendered dashboards pictures clean
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ help: ## Print this help
 
 run: $(VENV)/ready ## Run the whole pipeline here, with its own Redis, and prove that nothing is missing
 	@$(BIN)/python -m services.ops run $(ARGS)
+
+observe: $(VENV)/ready ## See what `make run` does: Grafana and the rest with Docker, else Prometheus, until Ctrl-C
+	@exec $(BIN)/python -m charts.observe $(ARGS)
 
 test: $(VENV)/ready ## Run all tests, and print the coverage
 	@rm -f .coverage .coverage.*
@@ -120,6 +123,12 @@ undeploy: ## Uninstall the chart; its volumes stay
 
 dev: ## Build, load, deploy and follow the logs, again at each change
 	@k8s/dev.sh
+
+dashboards: $(VENV)/ready ## Write the dashboards of the chart from their code
+	@$(BIN)/python -m charts.dashboards
+
+pictures: $(VENV)/ready ## Draw the dashboards from what a Prometheus answers, into docs/dashboards
+	@$(BIN)/python -m charts.dashboards.picture $(ARGS)
 
 HELM_DOCS = $(or $(shell command -v helm-docs),$(error make chart-docs needs helm-docs: go install github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2))
 

@@ -1,6 +1,7 @@
 """The processes of `telemetry run`: a producer and consumers, each with its log.
 
-    DATA_DIR/logs/NAME.jsonl   the JSON logs of each process
+    DATA_DIR/logs/NAME.jsonl        the JSON logs of each process
+    DATA_DIR/observe/targets.json   where each serves its metrics (targets.py)
 
 Imports nothing heavy: the processes are started, and have loaded, before this one loads what it needs to
 watch them.
@@ -20,6 +21,7 @@ from types import FrameType
 from typing import Any, Final, Self
 
 from services.ops.child import start_child
+from services.ops.targets import remove_targets, write_targets
 
 _GRACE_S: Final = 20.0
 """How long a process may take to end after SIGTERM."""
@@ -59,6 +61,8 @@ class Child:
     command: Sequence[str]
     environment: Mapping[str, str]
     log: Path
+    metrics_port: int
+    """Where it serves its metrics; 0: nowhere."""
     process: subprocess.Popen[bytes] = field(init=False)
     restarts: int = 0
     _shown: int = 0
@@ -105,28 +109,46 @@ class Processes:
     def __init__(self, plan: Plan, data_dir: Path) -> None:
         self.asked_to_stop = 0
         self._handlers: dict[signal.Signals, Any] = {}
+        self._data_dir = data_dir
         logs = data_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         self.consumers = [
-            Child(
+            self._child(
                 f"consumer-{number}",
-                [sys.executable, "-m", "services.consumer"],
+                ["-m", "services.consumer"],
                 _consumer_environment(plan, number),
-                logs / f"consumer-{number}.jsonl",
+                logs,
+                ("CONSUMER_METRICS_PORT", _FIRST_METRICS_PORT + number),
             )
             for number in range(1, plan.replicas + 1)
         ]
-        self.producer = Child(
+        self.producer = self._child(
             "producer",
-            [sys.executable, "-m", "services.producer", *plan.producer_options],
-            {
-                **plan.environment,
-                "LOG_FORMAT": "json",
-                "PRODUCER_METRICS_PORT": str(_free_port(_FIRST_METRICS_PORT)),
-            },
-            logs / "producer.jsonl",
+            ["-m", "services.producer", *plan.producer_options],
+            plan.environment,
+            logs,
+            ("PRODUCER_METRICS_PORT", _FIRST_METRICS_PORT),
         )
         self.all = (self.producer, *self.consumers)
+
+    @staticmethod
+    def _child(
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        logs: Path,
+        port: tuple[str, int],
+    ) -> Child:
+        """Make a process; `port` is the setting of its metrics' port, and the one it takes where it can."""
+        setting, wanted = port
+        free = _free_port(wanted)
+        return Child(
+            name,
+            [sys.executable, *arguments],
+            {**environment, "LOG_FORMAT": "json", setting: str(free)},
+            logs / f"{name}.jsonl",
+            free,
+        )
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -135,10 +157,12 @@ class Processes:
             child.log.write_bytes(b"")
         for child in self.all:
             child.start()
+        write_targets(self._data_dir, {child.name: child.metrics_port for child in self.all})
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        remove_targets(self._data_dir)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
@@ -169,10 +193,8 @@ class Processes:
 def _consumer_environment(plan: Plan, number: int) -> dict[str, str]:
     return {
         **plan.environment,
-        "LOG_FORMAT": "json",
         "CONSUMER_NAME": f"consumer-{number}",
         "CONSUMER_RUN_DURATION": "0",
-        "CONSUMER_METRICS_PORT": str(_free_port(_FIRST_METRICS_PORT + number)),
         "BATCH_SIZE": str(plan.batch_size),
     }
 

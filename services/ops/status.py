@@ -14,6 +14,8 @@ from services.consumer.sinks.sqlite_rows import SinkAbsent, SQLiteRows
 from services.contract.streams import StreamKeys
 from services.ops.doors import Server
 from services.ops.failures import CommandFailed
+from services.ops.figures import Counts, figures
+from services.ops.figures_text import figures_line, figures_part
 from services.ops.letters import LetterStore, select
 from services.ops.output import (
     AsJson,
@@ -28,9 +30,10 @@ from services.ops.output import (
     show_document,
     watch,
 )
+from services.ops.scrapes import scrape_all
 from services.ops.server import ServerUnavailable, reachable
-from services.ops.times import show_span, show_time
-from services.runtime.backlog import read_backlog
+from services.ops.times import show_ago, show_span, show_time
+from services.runtime.backlog import Backlog, age_s, read_backlog
 from services.runtime.connection import address, connect, explain
 from services.runtime.settings import ConsumerSettings, Sources, load, read_sources
 
@@ -39,10 +42,6 @@ _NUMBERS: Final = ("pid", "published", "duplicates", "unnumbered", "last")
 _TIMES: Final = ("started_at", "updated_at")
 _ID_BYTES: Final = 16
 """How an id is kept that a run published and did not number: a replayed file's own."""
-
-
-def _ago(unix_s: float | None) -> str:
-    return "" if unix_s is None else f"{show_span(max(0.0, time.time() - unix_s))} ago"
 
 
 def _yes_or_counted(known: bool) -> str:
@@ -54,6 +53,7 @@ _GROUPS: Final = (
     number("lag"),
     Column("lag_known", "lag told by", _yes_or_counted),
     number("pending"),
+    number("oldest_unread_age_s", "oldest unread", show_span),
     number("oldest_pending_age_s", "oldest pending", show_span),
     Column("last_delivered_id", "last delivered", optional=True),
 )
@@ -74,7 +74,7 @@ _RUNS: Final = (
     number("unnumbered"),
     number("foreign"),
     Column("started_at", "started", show_time, optional=True),
-    Column("updated_at", "last seen", _ago),
+    Column("updated_at", "last seen", show_ago),
     Column("done"),
 )
 
@@ -86,10 +86,11 @@ def status_command(
     ] = 2.0,
     as_json: AsJson = False,
 ) -> None:
-    """Show stream, groups, consumers, sink, dead letters and producer runs as they are now.
+    """Show the main figures, the stream, groups, consumers, sink, dead letters and producer runs.
 
-    With --watch and no terminal: one line each time. Exit code 1 if Redis, the sink or the dead letters
-    can't be read; what isn't there yet is no error.
+    With --watch also rates and latency, of the time between two looks; where there is no terminal: one line
+    each time. Exit code 1 if Redis, the sink or the dead letters can't be read; what isn't there yet is no
+    error.
     """
     sources = read_sources()
     with ExitStack() as stack:
@@ -99,21 +100,52 @@ def status_command(
                 watch(_looks(settings, interval), status_parts, status_line, as_json=as_json)
             except KeyboardInterrupt:  # the way to end it, so no error
                 return
-        document = look(settings)
+        document = Looks(settings).look()
     show_document(document, status_parts(document), as_json=as_json)
     if errors := _errors(document):
         raise CommandFailed("\n".join(errors))
 
 
-def look(settings: ConsumerSettings) -> dict[str, Any]:
-    """Look at everything once; an `error` stands in a part that can't be read."""
-    document: dict[str, Any] = {"at": time.time()}
-    with connect(settings) as client:
-        server = Server(client, settings)
-        document |= _server_parts(server)
-        document["database"] = _database(settings)
-        document["dead_letters"] = _dead_letters(server)
-    return document
+class Looks:
+    """Looks at everything, again and again; two looks tell how fast it goes."""
+
+    def __init__(self, settings: ConsumerSettings) -> None:
+        self._settings = settings
+        self._before: Counts | None = None
+
+    def look(self) -> dict[str, Any]:
+        """Look once; an `error` stands in a part that can't be read."""
+        settings = self._settings
+        document: dict[str, Any] = {"at": time.time()}
+        with connect(settings) as client:
+            server = Server(client, settings)
+            document |= _server_parts(server)
+            document["database"] = _database(settings)
+            document["dead_letters"] = _dead_letters(server)
+        counts = Counts(
+            time.monotonic(),
+            _added(document),
+            _rows(document["database"]),
+            document["dead_letters"].get("letters"),
+            scrape_all(settings),
+        )
+        document["figures"] = figures(counts, self._before, document.pop("audit"))
+        self._before = counts
+        return document
+
+
+def _added(document: Record) -> int | None:
+    """Tell how many entries the stream has ever had: 0 without a stream, None where it is not known."""
+    if "error" in document["server"]:
+        return None
+    added: int | None = 0 if document["stream"] is None else document["stream"]["added"]
+    return added
+
+
+def _rows(database: Record) -> int | None:
+    """Tell how many rows there are: 0 without a database, None where it can't be read."""
+    rows: int | None = 0 if "note" in database else database["rows"]
+    return rows
 
 
 def status_line(document: Record) -> str:
@@ -132,8 +164,10 @@ def status_line(document: Record) -> str:
     }
     told = " ".join(f"{name}={'-' if value is None else value}" for name, value in numbers.items())
     oldest = f"{ours['oldest_pending_age_s']:.1f}s" if ours else "-"
+    unread = f"{ours['oldest_unread_age_s']:.1f}s" if ours else "-"
     line = (
-        f"{show_time(document['at'])} {told} oldest_pending={oldest} consumers={len(document['consumers'])}"
+        f"{show_time(document['at'])} {told} oldest_pending={oldest} oldest_unread={unread} "
+        f"consumers={len(document['consumers'])} {figures_line(document['figures'])}"
     )
     return "  ".join([line, *_errors(document)])
 
@@ -146,17 +180,23 @@ def status_parts(document: Record) -> list[Part]:
     facts = [("server", told), ("sink", rows)]
     letters = _letters_part(document["dead_letters"])
     if "error" in server:  # nothing is known of what is in it
-        return [Facts("Pipeline", facts), letters]
+        return [_main_figures(document), Facts("Pipeline", facts), letters]
     stream = document["stream"]
     length = "no stream yet" if stream is None else f"{stream['length']:,} entries"
     facts.insert(1, ("stream", f"{document['stream_name']}: {length}"))
     return [
+        _main_figures(document),
         Facts("Pipeline", facts),
         Table("Groups", _GROUPS, document["groups"], "none yet; a consumer makes its group"),
         Table("Consumers", _CONSUMERS, document["consumers"]),
         letters,
         _runs_part(document["runs"]),
     ]
+
+
+def _main_figures(document: Record) -> Part:
+    ours = next((one for one in document["groups"] if one["is_ours"]), None)
+    return figures_part(document["figures"], ours)
 
 
 def _runs_part(runs: Sequence[Record]) -> Part:
@@ -175,8 +215,9 @@ def _found(stack: ExitStack, settings: ConsumerSettings, sources: Sources) -> Co
 
 
 def _looks(settings: ConsumerSettings, interval_s: float) -> Iterator[Record]:
+    looks = Looks(settings)
     while True:
-        yield look(settings)
+        yield looks.look()
         time.sleep(interval_s)
 
 
@@ -189,11 +230,13 @@ def _server_parts(server: Server) -> dict[str, Any]:
         "groups": [],
         "consumers": [],
         "runs": [],
+        "audit": None,
     }
     try:
         about = server.client.info("server")
         parts |= _stream(server.client, settings.keys, time.time())
         parts["runs"] = _runs(server.client, settings.keys)
+        parts["audit"] = _last_audit(server.client, settings.keys)
     except redis.RedisError as error:
         return parts | {"server": {"address": address(settings), "error": explain(error, settings)}}
     name = str(about.get("server_name", "redis"))
@@ -220,6 +263,7 @@ def _stream(client: redis.Redis, keys: StreamKeys, now: float) -> dict[str, Any]
                 "lag_known": backlog.lag_known,
                 "pending": backlog.pending,
                 "oldest_pending_age_s": backlog.oldest_pending_age_s(now),
+                "oldest_unread_age_s": age_s(_oldest_unread(client, keys.stream, backlog), now),
                 "last_delivered_id": backlog.last_delivered_id,
             }
         )
@@ -227,7 +271,31 @@ def _stream(client: redis.Redis, keys: StreamKeys, now: float) -> dict[str, Any]
             {"name": one.name, "group": name, "pending": one.pending, "idle_s": one.idle_ms / 1000}
             for one in backlog.consumers
         )
-    return {"stream": {"length": client.xlen(keys.stream)}, "groups": groups, "consumers": consumers}
+    about = cast("Mapping[str, Any]", client.xinfo_stream(keys.stream))
+    stream = {"length": int(about["length"]), "added": about.get("entries-added")}
+    return {"stream": stream, "groups": groups, "consumers": consumers}
+
+
+def _oldest_unread(client: redis.Redis, stream: str, backlog: Backlog) -> str | None:
+    if backlog.lag == 0:
+        return None
+    page = cast("list[Any]", client.xrange(stream, f"({backlog.last_delivered_id}", "+", count=1))
+    return page[0][0].decode() if page else None
+
+
+def _last_audit(client: redis.Redis, keys: StreamKeys) -> dict[str, Any] | None:
+    """Read what `telemetry audit --record` found last; None where there was none, or we may not read it."""
+    try:
+        found = cast("Mapping[bytes, bytes]", client.hgetall(keys.audit))
+    except redis.exceptions.NoPermissionError:
+        return None
+    missing, published, ended_at = (
+        _number(found.get(name, b"").decode(errors="replace"))
+        for name in (b"missing", b"published", b"ended_at")
+    )
+    if missing is None or ended_at is None:
+        return None
+    return {"missing": int(missing), "published": int(published or 0), "ended_at": ended_at}
 
 
 def _runs(client: redis.Redis, keys: StreamKeys) -> list[dict[str, Any]]:

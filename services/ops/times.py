@@ -56,6 +56,11 @@ def show_span(seconds: float) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
 
 
+def show_ago(unix_s: float | None) -> str:
+    """Write how long ago a time is; empty for None."""
+    return "" if unix_s is None else f"{show_span(max(0.0, time.time() - unix_s))} ago"
+
+
 _FORMS: Final = "ISO 8601 (UTC where it has no offset), Unix seconds, or a span such as 15m, 2h, 1d."
 
 Since = Annotated[

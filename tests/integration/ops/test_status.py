@@ -16,6 +16,8 @@ from servers import LocalServer, Server
 from telemetry_cli import bury, is_refusal, store, telemetry
 
 from services.contract.streams import StreamKeys
+from services.ops.status import Looks
+from services.runtime.settings import ConsumerSettings
 
 KEYS = StreamKeys()
 ROOT = Path(__file__).parents[3]
@@ -61,10 +63,18 @@ def test_everything_that_is_there_is_told(server: Server) -> None:
     document = json.loads(result.stdout)
     assert document["server"]["address"] == f"{server.host}:{server.port}"
     assert document["server"]["version"] == ".".join(map(str, server.version))
-    assert document["stream"] == {"length": 5}
+    assert document["stream"] == {"length": 5, "added": 5}
     (group,) = document["groups"]
     assert (group["name"], group["lag"], group["lag_known"], group["pending"]) == (KEYS.group, 2, True, 1)
     assert group["oldest_pending_age_s"] > 0
+    assert group["oldest_unread_age_s"] > 0
+    figures = document["figures"]
+    assert (figures["in_per_s"], figures["law"], figures["audit"], figures["processes"]) == (
+        None,
+        None,
+        None,
+        [],
+    )
     (consumer,) = document["consumers"]
     assert (consumer["name"], consumer["group"], consumer["pending"]) == ("consumer-1", KEYS.group, 1)
     assert document["database"]["rows"] == 2
@@ -82,6 +92,28 @@ def test_a_person_sees_the_same(server: Server) -> None:
     assert "2 rows in data/telemetry.db" in shown
     assert "Dead letters: 2 in data/dlq.jsonl" in shown
     assert any(line.split()[:3] == [RUN, "generator", "laptop"] for line in shown.splitlines())
+
+
+def test_the_last_audit_is_told(server: Server) -> None:
+    """Of whoever recorded it, and whenever."""
+    _fill(server)
+    with closing(server.client()) as client:
+        client.hset(KEYS.audit, mapping={"missing": 3, "published": 1234, "ended_at": 1_700_000_000.5})
+    document = json.loads(telemetry("status", "--json", **_at(server)).stdout)
+    assert document["figures"]["audit"] == {"missing": 3, "published": 1234, "ended_at": 1_700_000_000.5}
+    assert "3 MISSING of 1,234 published" in telemetry("status", **_at(server)).stdout
+
+
+def test_rates_are_of_the_time_between_two_looks(server: Server) -> None:
+    """Without processes that answer, by what the stream, the sink and the letters have."""
+    settings = ConsumerSettings(redis_host=server.host, redis_port=server.port, metrics_port=0)
+    looks = Looks(settings)
+    assert looks.look()["figures"]["seconds"] is None
+    _fill(server)
+    figures = looks.look()["figures"]
+    grown = {name: figures[f"{name}_per_s"] * figures["seconds"] for name in ("in", "stored", "dead")}
+    assert grown == pytest.approx({"in": 5, "stored": 2, "dead": 2})
+    assert looks.look()["figures"]["in_per_s"] == 0
 
 
 def test_other_groups_are_shown_beside_ours(server: Server) -> None:

@@ -1,0 +1,281 @@
+"""Each stage: its traffic, errors, duration and saturation."""
+
+from charts.dashboards import links, shared
+from charts.dashboards.boards import Board, Row
+from charts.dashboards.panels import Panel, Query, figure, heat, lines
+from charts.dashboards.shared import PROBLEMS, RATE, quantiles
+
+
+def _duration(title: str, description: str, histogram: str) -> Panel:
+    return lines(title, description, "s", *quantiles(histogram), links=links.to_traces())
+
+
+_PUBLISH = Row(
+    "Publish",
+    lines(
+        "Published",
+        "Events a second of each outcome. «duplicate» was published twice on purpose, «dropped» is the oldest that a full "
+        "stream gave up, «unreadable» a line of a file.",
+        "eps",
+        Query(f"sum by (outcome) (rate(telemetry_producer_events_total{{group}}[{RATE}]))", "{{outcome}}"),
+        links=[*links.to_traces("telemetry-producer"), *links.to_logs()],
+    ),
+    lines(
+        "Time of a round trip",
+        "How long the server takes to write a batch and the record of it.",
+        "s",
+        *quantiles("telemetry_producer_send_duration_seconds_bucket{group}"),
+        links=links.to_traces("telemetry-producer"),
+    ),
+    shared.producers_blocked(),
+    lines(
+        "Events in a published batch",
+        "Median and 99th percentile.",
+        "short",
+        *quantiles("telemetry_producer_batch_size_events_bucket{group}"),
+    ),
+    lines(
+        "Last published",
+        "How long ago each producer published something.",
+        "s",
+        Query(
+            "time() - max by (pod) (telemetry_producer_last_publish_timestamp_seconds{group} > 0)", "{{pod}}"
+        ),
+        links=PROBLEMS,
+    ),
+    shared.redis_errors(),
+)
+
+_RECEIVE = Row(
+    "Receive",
+    lines(
+        "Received",
+        "Entries a second: new ones, and those that were delivered before and are received again.",
+        "eps",
+        Query(
+            f"sum by (source) (rate(telemetry_consumer_received_events_total{{consumers}}[{RATE}]))",
+            "{{source}}",
+        ),
+        stacked=True,
+        links=links.to_traces(),
+    ),
+    lines(
+        "Received by each consumer",
+        "How the work is shared.",
+        "eps",
+        Query(
+            f"sum by (pod) (rate(telemetry_consumer_received_events_total{{consumers}}[{RATE}]))", "{{pod}}"
+        ),
+        stacked=True,
+    ),
+    lines(
+        "Entries in a batch",
+        "Median and 99th percentile. A median at BATCH_SIZE: there is more to do than is done.",
+        "short",
+        *quantiles("telemetry_consumer_batch_size_events_bucket{consumers}"),
+    ),
+    lines(
+        "Batches",
+        "Batches a second of each consumer.",
+        "cps",
+        Query(
+            f"sum by (pod) (rate(telemetry_consumer_batch_size_events_count{{consumers}}[{RATE}]))",
+            "{{pod}}",
+        ),
+        links=links.to_traces(),
+    ),
+    lines(
+        "In flight",
+        "Entries received and not settled yet. Between two batches it is 0.",
+        "short",
+        Query("max by (pod) (telemetry_consumer_in_flight_events{consumers})", "{{pod}}"),
+    ),
+    lines(
+        "Taken over, lost, removed",
+        "Entries taken over from idle consumers, entries whose content was gone from the stream, idle consumers that were "
+        "removed, and consumer groups that had to be made: how many a minute.",
+        "short",
+        Query(f"sum(rate(telemetry_claimed_events_total{{consumers}}[{RATE}])) * 60", "entries taken over"),
+        Query(
+            f"sum(rate(telemetry_lost_entries_total{{consumers}}[{RATE}])) * 60",
+            "entries whose content was gone",
+        ),
+        Query(f"sum(rate(telemetry_consumers_removed_total{{consumers}}[{RATE}])) * 60", "consumers removed"),
+        Query(f"sum(rate(telemetry_group_creations_total{{consumers}}[{RATE}])) * 60", "groups made"),
+        links=PROBLEMS,
+    ),
+)
+
+_TIME = Row(
+    "Time",
+    heat(
+        "From publication to commit",
+        "How the batches spread over the time from an entry's publication to its commit, for the oldest entry of each. The "
+        "dots are exemplars, which lead to their traces.",
+        "s",
+        Query(
+            f"sum by (le) (increase(telemetry_consumer_publish_to_commit_seconds_bucket{{consumers}}[{RATE}]))",
+            exemplars=True,
+        ),
+        links=links.to_traces(),
+    ),
+    shared.publish_to_commit("From publication to commit, median and 99th percentile"),
+    _duration(
+        "A whole batch",
+        "From a batch's receipt to its acknowledgement.",
+        "telemetry_consumer_batch_duration_seconds_bucket{consumers}",
+    ),
+    lines(
+        "Each stage, 99th percentile",
+        "Time of a batch in each stage.",
+        "s",
+        Query(
+            "histogram_quantile(0.99, sum by (le, stage) (rate(telemetry_consumer_stage_duration_seconds_bucket{consumers}"
+            f"[{RATE}])))",
+            "{{stage}}",
+        ),
+        links=links.to_traces(),
+    ),
+    lines(
+        "What the time goes into",
+        "Share of a consumer's time that each stage takes, added over consumers: at 100 % for each consumer there is no "
+        "idle time left.",
+        "percentunit",
+        Query(
+            f"sum by (stage) (rate(telemetry_consumer_stage_duration_seconds_sum{{consumers}}[{RATE}]))",
+            "{{stage}}",
+        ),
+        stacked=True,
+    ),
+    _duration(
+        "Write to the sink",
+        "One transaction, durable.",
+        "telemetry_sink_commit_duration_seconds_bucket{consumers}",
+    ),
+)
+
+_OUTCOMES = Row(
+    "Outcomes",
+    lines(
+        "Settled",
+        "Entries a second by outcome. Together they are those received; pending ones are received again.",
+        "eps",
+        Query(
+            f"sum by (outcome) (rate(telemetry_consumer_settled_events_total{{consumers}}[{RATE}]))",
+            "{{outcome}}",
+        ),
+        stacked=True,
+        links=links.to_traces(),
+    ),
+    shared.dead_letters(),
+    lines(
+        "Above their threshold",
+        "Events a second that are stored as degraded, by KPI.",
+        "eps",
+        Query(
+            f"sum by (kpi) (rate(telemetry_consumer_degraded_events_total{{consumers}}[{RATE}]))", "{{kpi}}"
+        ),
+        stacked=True,
+    ),
+    lines(
+        "Retries",
+        "Writes a second that were tried again, by stage.",
+        "cps",
+        Query(f"sum by (stage) (rate(telemetry_retries_total{{consumers}}[{RATE}])) > 0", "{{stage}}"),
+        links=[*links.to_failed_traces(), *PROBLEMS],
+    ),
+    lines(
+        "Failed writes",
+        "Writes a second that failed: to the sink, by kind of error, and of dead letters. Nothing of them is "
+        "acknowledged.",
+        "cps",
+        Query(
+            f"sum by (error) (rate(telemetry_sink_errors_total{{consumers}}[{RATE}])) > 0", "sink: {{error}}"
+        ),
+        Query(f"sum(rate(telemetry_dlq_write_errors_total{{consumers}}[{RATE}]))", "dead letters"),
+        links=[*links.to_failed_traces(), *PROBLEMS],
+    ),
+    lines(
+        "Acknowledged",
+        "Acknowledgements a second. «already_acked» was acknowledged by another consumer before: it was taken over.",
+        "eps",
+        Query(f"sum by (result) (rate(telemetry_ack_events_total{{consumers}}[{RATE}]))", "{{result}}"),
+        stacked=True,
+    ),
+)
+
+_ROOM = Row(
+    "Room",
+    figure(
+        "Disk left",
+        "Share of the volume with the data that is free, of the consumer with the least.",
+        "percentunit",
+        Query("min(telemetry_disk_free_bytes{consumers} / telemetry_disk_size_bytes{consumers})"),
+        below="red",
+        steps=[(0.05, "yellow"), (0.15, "green")],
+        height=8,
+        decimals=0,
+    ),
+    figure(
+        "Last commit",
+        "How long ago any consumer stored a batch.",
+        "s",
+        Query("time() - max(telemetry_last_commit_timestamp_seconds{consumers} > 0)"),
+        steps=[(60, "yellow"), (600, "red")],
+        height=8,
+        decimals=0,
+        no_value="never",
+    ),
+    lines(
+        "Database, write-ahead log, dead letters",
+        "Sizes of the files. A log that grows: a reader keeps it from being emptied.",
+        "bytes",
+        Query("max(telemetry_sink_database_bytes{consumers})", "database"),
+        Query("max(telemetry_sink_wal_bytes{consumers})", "write-ahead log"),
+        Query("max(telemetry_dlq_bytes{consumers})", "dead letters"),
+    ),
+    lines(
+        "Disk",
+        "Size of the volume with the data, and what of it is free.",
+        "bytes",
+        Query("min(telemetry_disk_free_bytes{consumers})", "free"),
+        Query("max(telemetry_disk_size_bytes{consumers})", "size"),
+        dashed="size",
+    ),
+    lines(
+        "Processor time",
+        "Processors that each process uses.",
+        "short",
+        Query(
+            f"sum by (pod) (rate(process_cpu_seconds_total{{consumers}}[{RATE}]) and on (namespace, pod, instance)"
+            " telemetry_build_info)",
+            "{{pod}}",
+        ),
+    ),
+    lines(
+        "Memory",
+        "Resident memory of each process.",
+        "bytes",
+        Query(
+            "sum by (pod) (process_resident_memory_bytes{consumers} and on (namespace, pod, instance)"
+            " telemetry_build_info)",
+            "{{pod}}",
+        ),
+    ),
+    lines(
+        "Open files",
+        "Open files and connections of each process, and how many it may have.",
+        "short",
+        Query(
+            "sum by (pod) (process_open_fds{consumers} and on (namespace, pod, instance) telemetry_build_info)",
+            "{{pod}}",
+        ),
+    ),
+)
+
+PIPELINE = Board(
+    "pipeline",
+    "Telemetry pipeline / Pipeline",
+    "Each stage: its traffic, errors, duration and saturation.",
+    (_PUBLISH, _RECEIVE, _TIME, _OUTCOMES, _ROOM),
+)

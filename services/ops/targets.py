@@ -1,0 +1,52 @@
+"""Where the processes of `telemetry run` serve their metrics, for a Prometheus on this machine.
+
+    DATA_DIR/observe/targets.json   in the form of Prometheus' `file_sd_configs`; there while they run
+
+A process stands for what a pod is on a cluster, and has its name in the label `pod`, so that the same
+dashboards serve both.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+FOLDER: Final = "observe"
+_FILE: Final = "targets.json"
+
+
+def targets_folder(data_dir: Path) -> Path:
+    """Name the folder that a Prometheus watches."""
+    return data_dir / FOLDER
+
+
+def write_targets(data_dir: Path, ports: Mapping[str, int]) -> None:
+    """Tell where each process serves its metrics: `producer`, `consumer-1`, ... with its port."""
+    folder = targets_folder(data_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    targets = [
+        {
+            "targets": [f"127.0.0.1:{port}"],
+            "labels": {"job": f"telemetry-{name.partition('-')[0]}", "pod": name},
+        }
+        for name, port in ports.items()
+        if port != 0
+    ]
+    # It is watched: nobody may see half of it.
+    new = folder / f"{_FILE}.new"
+    new.write_text(json.dumps(targets, indent=2) + "\n", encoding="utf-8")
+    new.replace(folder / _FILE)
+
+
+def remove_targets(data_dir: Path) -> None:
+    """Tell that nothing runs any more: what isn't there is no target that is down."""
+    (targets_folder(data_dir) / _FILE).unlink(missing_ok=True)
+
+
+def read_targets(data_dir: Path) -> dict[str, str]:
+    """Read where each process serves its metrics, name to host:port; empty where nothing runs."""
+    try:
+        found = json.loads((targets_folder(data_dir) / _FILE).read_text(encoding="utf-8"))
+        return {one["labels"]["pod"]: one["targets"][0] for one in found}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
