@@ -14,7 +14,15 @@ from acceptance.publisher import KEYS
 from acceptance.rig import Process, Rig
 from servers import LocalServer, eventually, local_binary, quiet_port
 
-LOOK_S: Final = 0.25
+LOOK_S: Final = 0.5
+CALM: Final = {
+    "SLEEP_INTERVAL": "0.2",
+    "CLAIM_INTERVAL_S": "0.5",
+    "RETENTION_INTERVAL_S": "1",
+    # Dozens of these run at once, and what they cover others cover too.
+    "COVERAGE_PROCESS_CONFIG": "",
+}
+"""Everything that is made short for tests of one pipeline, less so."""
 _START_S: Final = 90.0
 """Dozens of processes start at once."""
 _SCRIPT: Final = Path(__file__).parent / "quick_consumer.py"
@@ -48,12 +56,12 @@ class Pipeline:
 
     def start(self, rate: int = 40, **environment: str) -> None:
         """Start all processes; wait for none."""
-        self.rig.environment |= environment
+        self.rig.environment |= CALM | environment
         self.consumers = [self._consumer(number) for number in range(len(self.consumer_ports))]
         own = {
             "PRODUCER_METRICS_PORT": str(self.producer_port),
             "RATE": str(rate),
-            "BATCH_SIZE": str(max(1, rate // 20)),
+            "BATCH_SIZE": str(max(1, rate // 5)),
             "PRODUCER_RUN_DURATION": "0",
         }
         self.producer = self.rig.start("producer", [sys.executable, "-m", "services.producer"], own)
@@ -113,7 +121,9 @@ class Pipeline:
         self._stack.callback(thread.join)
 
     def waits(self) -> bool:
-        """Tell whether entries are pending, and others not even delivered."""
+        """Tell whether consumers are unready, with entries pending and others not even delivered."""
+        if any(one.probe()[0] != 503 for one in self.consumers):
+            return False
         groups: list[dict[str, object]] = self.rig.client.xinfo_groups(KEYS.stream)
         return bool(self.rig.pending()) and groups[0]["last-delivered-id"] != self._newest()
 

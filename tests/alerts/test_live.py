@@ -26,7 +26,7 @@ Steps = Generator[set[str]]
 """The alerts that have to fire before the next step."""
 
 SCALE: Final = Scale(times=60, sizes=32)
-PATIENCE_S: Final = 150.0
+PATIENCE_S: Final = 200.0
 """How long all may take on a busy machine. The longest alert waits for 65 s, an hour and five minutes."""
 _INTERVAL_S: Final = 1.0
 
