@@ -14,7 +14,7 @@ from acceptance.publisher import KEYS
 from acceptance.rig import Process, Rig
 from servers import LocalServer, eventually, local_binary, quiet_port
 
-LOOK_S: Final = 0.5
+LOOK_S: Final = 0.25
 CALM: Final = {
     "SLEEP_INTERVAL": "0.2",
     "CLAIM_INTERVAL_S": "0.5",

@@ -223,7 +223,7 @@ TROUBLES: Final = {
         also=_WAITING | {"TelemetryDeadLetterRatioHigh"},
         environment={"INVALID_RATIO": "0.3"},
     ),
-    "trimmed": Trouble(trimmed, also=_WAITING | _LATE | {"TelemetrySinkDown"}),
+    "trimmed": Trouble(trimmed, also=_WAITING | _LATE | {"TelemetrySinkDown", "TelemetryAuditTooOld"}),
     "oldest-dropped": Trouble(
         oldest_dropped,
         also=_WAITING
