@@ -68,12 +68,6 @@ class Pipeline:
         """Wait until something is stored."""
         self.until(self.rig.count, f"something stored of {self.release}")
 
-    def restart(self) -> None:
-        """Kill the consumers, and start them again under their names."""
-        for one in self.consumers:
-            one.kill()
-        self.consumers = [self._consumer(number) for number in range(len(self.consumer_ports))]
-
     def _consumer(self, number: int) -> Process:
         own = {
             "CONSUMER_NAME": f"consumer-{number}",
