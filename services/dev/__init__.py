@@ -1,1 +1,1 @@
-"""What only development has: the images' stage `dev` copies it, the services' own stage does not."""
+"""What only the development images have: their stage `dev` copies it, the services' own stage does not."""

@@ -9,7 +9,7 @@ import yaml
 from observability import needed
 from prometheus import ROOT, RULES, Promtool, Scale, rules_of
 
-from services.dev.alerts import page
+from charts.alerts.__main__ import page
 from services.runtime.metrics import CATALOGUE
 
 UNIT_TESTS: Final = sorted((ROOT / "tests" / "rules").glob("*.yaml"))

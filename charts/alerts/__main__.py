@@ -1,6 +1,6 @@
 """Writes docs/alerts.md: every alert of the chart, from the rules themselves. `make docs` runs it.
 
-The rules belong to the chart and are in no package, so this runs in the repository, and needs PyYAML.
+It runs in the repository (`python -m charts.alerts`): the rules are files of the chart.
 """
 
 import sys
