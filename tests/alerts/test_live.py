@@ -164,15 +164,17 @@ def short_of_room(pipeline: Pipeline) -> Steps:
 
 
 def slow_database(pipeline: Pipeline) -> Steps:
-    """Hold the write lock for six seconds of seven."""
+    """Hold the write lock for six seconds at a time, and let go until something is stored."""
     connection = pipeline.connect()
 
     def get_in_the_way(ending: threading.Event) -> None:
         while not ending.is_set():
             connection.execute("BEGIN IMMEDIATE")
+            stored = pipeline.rig.count()
             ending.wait(6)
             connection.execute("ROLLBACK")
-            ending.wait(1)
+            while pipeline.rig.count() == stored and not ending.wait(0.05):
+                pass
 
     pipeline.meanwhile(get_in_the_way)
     yield {"TelemetryLatencyBudgetBurningFast", "TelemetryLatencyBudgetBurningSlow"}
