@@ -11,6 +11,7 @@ from runbooks import shell_commands
 # Midnight of a new year: in a test it runs when it is told to.
 _NEVER: Final = {"audit": {"enabled": True, "schedule": "0 0 1 1 *"}}
 _EVERY_MINUTE: Final = {"audit": {"enabled": True, "schedule": "* * * * *"}}
+_NO_BREAKER: Final = {"consumer": {"settings": {"dlqBreakerRatio": 0}}}
 
 # Runs in a consumer's container, which has no other HTTP client.
 _METRICS: Final = """
@@ -28,9 +29,12 @@ _KUBECTL: Final = [command[1:] for command in shell_commands() if command[0] == 
 
 @pytest.fixture(scope="module")
 def demo(namespace: Namespace) -> Release:
-    """Install a release that is audited when it is told to; events flow, and some are dead letters."""
+    """Install a release that is audited when it is told to; events flow, and some are dead letters.
+
+    A runbook's command replays these, and they die again, all in one batch: the breaker would open.
+    """
     release = Release(namespace)
-    release.install(merged(QUICK, _NEVER))
+    release.install(merged(QUICK, _NEVER, _NO_BREAKER))
     release.flows()
     return release
 
@@ -88,7 +92,7 @@ def test_the_schedule_starts_audits(demo: Release) -> None:
     """Every minute now; each is as the one that was started by hand, so it fails."""
     before = _gauge(demo, "telemetry_audit_last_run_timestamp_seconds")
     assert before is not None
-    demo.upgrade(merged(QUICK, _EVERY_MINUTE))
+    demo.upgrade(merged(QUICK, _EVERY_MINUTE, _NO_BREAKER))
     until(
         lambda: (_gauge(demo, "telemetry_audit_last_run_timestamp_seconds") or 0) > before,
         PATIENCE_S,
