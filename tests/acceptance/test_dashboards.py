@@ -67,6 +67,8 @@ class Seen:
             own = {"CONSUMER_NAME": name, "CONSUMER_METRICS_PORT": str(ports[name])}
             self.run(name, "-m", "services.consumer", **{**common, **own})
         eventually(self.has_rows, PATIENCE_S, "the first rows")
+        # What has risen before the first scrape has no rate.
+        eventually(lambda: self.scraped() == len(ports), PATIENCE_S, "each process is scraped")
         self.common = common
 
     def run(self, name: str, *arguments: str, **environment: str) -> Process:
@@ -98,6 +100,10 @@ class Seen:
         eventually(lambda: self.counted("telemetry_redis_errors_total"), PATIENCE_S, "a lost connection")
         audit = self.run("audit", "-m", "services.ops", "audit", "--record", **self.common)
         assert audit.wait() == 0, audit.text
+
+    def scraped(self) -> int:
+        """Tell how many processes Prometheus has seen."""
+        return len(self._running.query("telemetry_build_info"))
 
     def counted(self, name: str) -> bool:
         """Tell whether Prometheus has seen a counter rise."""
