@@ -248,7 +248,10 @@ TROUBLES: Final = {
         also=_WAITING,
         environment={"SQLITE_BUSY_TIMEOUT_MS": "10000", "CLAIM_IDLE_MS": "60000", "BATCH_SIZE": "2000"},
     ),
-    "disk-fills": Trouble(disk_fills, also=_WAITING | {"TelemetrySinkDown"}, disk_mb=64),
+    # Dead letters are on that disk, too.
+    "disk-fills": Trouble(
+        disk_fills, also=_WAITING | {"TelemetrySinkDown", "TelemetryDeadLetterWriteFailing"}, disk_mb=64
+    ),
 }
 
 
