@@ -30,7 +30,7 @@ from services.ops.bench.processes import python, running
 from services.ops.bench.race import Contestant, consumer_environment, ours, race
 from services.ops.bench.sample import Sample
 from services.ops.bench.server import Server, free_port
-from services.ops.bench.stream import Progress, preload
+from services.ops.bench.stream import KEYS, Progress, preload
 
 _SCRAPE_INTERVAL_S: Final = 1.0
 _SCRAPE_TIMEOUT_S: Final = 5.0
@@ -62,16 +62,17 @@ class Measured:
 def watch_cost(bench: Bench) -> list[Figure]:
     """Let each way settle the stream, round by round."""
     measured: dict[str, Measured] = {}
-    loaded: bool | None = None
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="telemetry-bench-")))
         receiver_port = stack.enter_context(_receiving(folder))
         ways = _ways(receiver_port)
+        events = bench.plan.observed_events
+        for has_contexts in (False, True):
+            bench.say(f"observability: preload {events:,} events{', 1 % traced' if has_contexts else ''}")
+            preload(bench.server, generate(events), contexts(has_contexts))
+            bench.server.client().rename(KEYS.stream, _kept(has_contexts))
         for number in range(bench.plan.rounds):
             for way in in_turn(ways, number):
-                if loaded is not way.has_contexts:
-                    preload(bench.server, generate(bench.plan.events), contexts(way.has_contexts))
-                    loaded = way.has_contexts
                 name = way.contestant.name
                 one = measured.setdefault(name, Measured())
                 _measure(way, bench, one)
@@ -160,9 +161,17 @@ def _measure(way: Way, bench: Bench, into: Measured) -> None:
         if len(used) == 1:
             used.append(used[0])
 
+    client = bench.server.client()
+    client.rename(_kept(way.has_contexts), KEYS.stream)
     with _scraped(way.metrics_port):
-        into.rates.append(race(way.contestant, bench.server, bench.plan.events, look))
+        into.rates.append(race(way.contestant, bench.server, bench.plan.observed_events, look))
+    client.rename(KEYS.stream, _kept(way.has_contexts))
     into.processor_s.append(max(used[-1] - used[0], 0.01))
+
+
+def _kept(has_contexts: bool) -> str:
+    """Name where a stream is kept while another one is raced over."""
+    return f"{KEYS.stream}:{'traced' if has_contexts else 'plain'}"
 
 
 def contexts(has_contexts: bool) -> Callable[[int], str]:

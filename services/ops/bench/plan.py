@@ -33,6 +33,8 @@ class Plan:
     """Rows to which the table grows."""
     growth_batches: int
     """Batches in the first window and in the last."""
+    observed_events: int
+    """Entries of the two streams of the case `observability`."""
 
 
 def full_plan(events: int, rounds: int, long_rows: int) -> Plan:
@@ -45,6 +47,8 @@ def full_plan(events: int, rounds: int, long_rows: int) -> Plan:
         latency_rate=1000,
         long_rows=long_rows,
         growth_batches=100,
+        # Long enough that what may be traced at once, at the start, is a small part of it.
+        observed_events=max(1_000_000, events),
     )
 
 
@@ -58,6 +62,7 @@ def smoke_plan() -> Plan:
         latency_rate=1000,
         long_rows=20_000,
         growth_batches=5,
+        observed_events=5_000,
     )
 
 

@@ -68,7 +68,7 @@ Made by `{report.command}` on {report.taken_at}; don't edit it by hand.
 
 Sizes: {plan.events:,} events, {plan.rounds} rounds; {plan.memory_events:,} events for memory; \
 {plan.latency_s:g} s a round at {plan.latency_rate:,} events/s for latency; \
-{plan.long_rows:,} rows for growth.
+{plan.long_rows:,} rows for growth; {plan.observed_events:,} events for observability.
 
 ## What is compared
 
