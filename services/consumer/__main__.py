@@ -50,10 +50,7 @@ _LONGEST_WAIT_S: Final = 2.0
 """How long one read may wait: a longer one would see neither SIGTERM nor the liveness timeout coming."""
 
 
-def main(
-    dress: Callable[[Doors], Doors] = lambda doors: doors,
-    make_metrics: Callable[..., Metrics] = Metrics,
-) -> int:
+def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
     """Run a consumer until it is told to stop. `dress` wraps the doors, to observe or disturb them."""
     try:
         sources = read_sources()
@@ -64,7 +61,7 @@ def main(
         spans = open_spans("telemetry-consumer", settings.name, sources, logger)
         if (sender := open_log_sender("telemetry-consumer", settings.name, sources, logger)) is not None:
             logs.also_to(sender)
-        metrics = make_metrics("consumer", {"kpi": settings.kpis})
+        metrics = Metrics("consumer", {"kpi": settings.kpis})
         metrics.ask_process()
         metrics.ask(Storage(settings, logger).figures)
         metric_sender = open_metric_sender("telemetry-consumer", settings.name, sources, metrics, logger)
@@ -90,7 +87,7 @@ def main(
         try:
             client = connect(settings, block_s=_wait_s(settings))
             sink = _open_sink(settings, clock, health, logger)
-            doors = dress(_doors(settings, sink, client, clock, metrics, logger))
+            doors = dress(make_doors(settings, sink, client, clock, metrics, logger))
         except SettingsInvalid as error:
             refuse("consumer", "settings_unusable", error)
             return 2
@@ -105,9 +102,9 @@ def main(
         for door in (source, dead_letters, sink):
             stack.enter_context(closing(door))
         if server.is_serving or metric_sender is not None:
-            stack.enter_context(closing(_observe(settings, clock, metrics, logger)))
-        times = Times(metrics, clock, _traces(settings, spans, clock))
-        worker = _worker(settings, doors, rules, client, clock, health, metrics, logger, times)
+            stack.enter_context(closing(make_observer(settings, clock, metrics, logger)))
+        times = Times(metrics, clock, make_traces(settings, spans, clock))
+        worker = make_worker(settings, doors, rules, client, clock, health, metrics, logger, times)
         logger.info("consumer_started", extra={"consumer": settings.name, "steps": len(steps)})
         worker.run()
         logs.tell_rest()
@@ -145,7 +142,7 @@ def _open_sink(
             raise Stopping("asked to stop while the sink could not be opened")
 
 
-def _doors(
+def make_doors(
     settings: ConsumerSettings,
     sink: Sink,
     client: redis.Redis,
@@ -153,6 +150,7 @@ def _doors(
     metrics: Metrics,
     logger: logging.Logger,
 ) -> Doors:
+    """Make what entries come in by, and what they leave by."""
     dead_letters: DeadLetters = (
         DeadLetterFile(settings.dead_letter_file, clock.now, settings.name)
         if settings.dead_letters == "file"
@@ -173,7 +171,7 @@ def _doors(
     return source, sink, dead_letters
 
 
-def _worker(
+def make_worker(
     settings: ConsumerSettings,
     doors: Doors,
     rules: Rules,
@@ -184,6 +182,7 @@ def _worker(
     logger: logging.Logger,
     traces: Traces,
 ) -> Worker:
+    """Make the loop, and all that it works with."""
     source, sink, dead_letters = doors
     persist = Persist(
         sink,
@@ -227,7 +226,7 @@ def _worker(
     )
 
 
-def _observe(
+def make_observer(
     settings: ConsumerSettings, clock: SystemClock, metrics: Metrics, logger: logging.Logger
 ) -> Observer:
     """Observe the group, if nobody else does. Only for who can tell: it keeps others from it."""
@@ -239,7 +238,8 @@ def _observe(
     return observer
 
 
-def _traces(settings: ConsumerSettings, spans: Spans | None, clock: SystemClock) -> Traces:
+def make_traces(settings: ConsumerSettings, spans: Spans | None, clock: SystemClock) -> Traces:
+    """Make what follows the batches; nothing does where there are no spans."""
     if spans is None:
         return NO_TRACES
     return BatchTraces(

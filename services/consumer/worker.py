@@ -47,9 +47,13 @@ class Worker:
     def run(self) -> None:
         """Work until asked to stop; then settle what was asked for ahead."""
         while not self.clock.is_stopping():
-            self.health.turn()
-            self._turn(self.source.read)
+            self.turn()
         self._turn(self.source.drain)
+
+    def turn(self) -> None:
+        """Read once, and see what there is to its outcome."""
+        self.health.turn()
+        self._turn(self.source.read)
 
     def _turn(self, read: Callable[[], Sequence[Entry]]) -> None:
         """Read once and see the entries to their outcome; decide what an error means."""

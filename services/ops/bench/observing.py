@@ -1,177 +1,86 @@
-"""Case `observability`: what it costs that the consumer is seen.
+"""Case `observability`: what it costs that the consumer is seen, in processor time.
 
-    unobserved    counts nothing, logs nothing, traces nothing, serves no metrics
-    ours          metrics, asked for once a second, and logs, as in production
-    ours, traced  the same, and 1 % of the batches traced: their entries carry a context, spans are exported
-
-The ratio is taken of processor time as well as of speed: on a noisy machine it is the steadier one.
+Consumers that are seen, and one that is not, take turns in one process, batch by batch (taking_turns.py).
+Whole runs one after the other tell nothing here: on a machine whose speed changes by a fifth within seconds
+their ratios do, too.
 """
 
-import os
+import json
 import secrets
 import socket
+import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
-from urllib.error import URLError
 from urllib.request import urlopen
 
 from services.contract.trace_context import TraceContext
 from services.ops.bench.bench import Bench
 from services.ops.bench.events import generate
-from services.ops.bench.figure import Figure, at_least, at_most
-from services.ops.bench.plan import BATCH_SIZE, BenchFailed, in_turn
-from services.ops.bench.processes import python, running
-from services.ops.bench.race import Contestant, consumer_environment, ours, race
+from services.ops.bench.figure import Figure, at_most
+from services.ops.bench.plan import BATCH_SIZE, BenchFailed
+from services.ops.bench.processes import clean_environment, python, running
+from services.ops.bench.race import consumer_environment
 from services.ops.bench.sample import Sample
 from services.ops.bench.server import Server, free_port
-from services.ops.bench.stream import KEYS, Progress, preload
+from services.ops.bench.stream import KEYS, preload
+from services.ops.bench.table import count_rows
+from services.ops.bench.taking_turns import BESIDE, STREAMS
 
-_SCRAPE_INTERVAL_S: Final = 1.0
-_SCRAPE_TIMEOUT_S: Final = 5.0
 _START_TIMEOUT_S: Final = 20.0
+_RUN_TIMEOUT_S: Final = 600.0
 _A_SAMPLED_BATCH: Final = 100
 """One in so many batches is traced: the default of TRACE_SAMPLE_RATIO."""
 
+# By the clock, each of those that take turns works a third of the time: what comes by the second, comes so
+# much more rarely.
+_SPANS_A_SECOND: Final = 200.0
+_SCRAPE_INTERVAL_S: Final = 1.0 * len(STREAMS)
+_SCRAPE_TIMEOUT_S: Final = 5.0
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """A way to run the consumer, and whether its stream carries contexts of traces."""
-
-    contestant: Contestant
-    metrics_port: int
-    """0: not asked for metrics."""
-    has_contexts: bool
-
-
-@dataclass(slots=True)
-class Measured:
-    """What was measured of a way, one value a round."""
-
-    rates: list[float] = field(default_factory=list)
-    """Events a second."""
-    processor_s: list[float] = field(default_factory=list)
-    """Processor time of the consumer, from the first entry delivered to the last settled."""
+Spent = Mapping[str, float]
+"""Seconds of processor time, by who spent them."""
 
 
 def watch_cost(bench: Bench) -> list[Figure]:
-    """Let each way settle the stream, round by round."""
-    measured: dict[str, Measured] = {}
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="telemetry-bench-")))
-        receiver_port = stack.enter_context(_receiving(folder))
-        ways = _ways(receiver_port)
-        events = bench.plan.observed_events
-        for has_contexts in (False, True):
-            bench.say(f"observability: preload {events:,} events{', 1 % traced' if has_contexts else ''}")
-            preload(bench.server, generate(events), contexts(has_contexts))
-            bench.server.client().rename(KEYS.stream, _kept(has_contexts))
-        for number in range(bench.plan.rounds):
-            for way in in_turn(ways, number):
-                name = way.contestant.name
-                one = measured.setdefault(name, Measured())
-                _measure(way, bench, one)
-                bench.say(
-                    f"round {number + 1}/{bench.plan.rounds}  {name:<24}{one.rates[-1]:>10,.0f} events/s"
-                    f"{one.processor_s[-1]:>8.2f} s of processor time"
-                )
-    return figures({name: measured[name] for name in ("unobserved", "ours", "ours, traced")})
-
-
-def figures(measured: dict[str, Measured]) -> list[Figure]:
-    """Make the figures: each one's speed, then what is left of it, and what it takes more."""
-    rates = {name: Sample(tuple(one.rates)) for name, one in measured.items()}
-    processor_s = {name: Sample(tuple(one.processor_s)) for name, one in measured.items()}
-    bare = "unobserved"
-    case = "observability"
-    speeds = [Figure(case, name, "events/s", rates[name]) for name in (bare, "ours, traced")]
-    ratios = [
-        figure
-        for name, is_all in (("ours", False), ("ours, traced", True))
-        for figure in (
-            Figure(
-                case,
-                f"{name} / {bare}",
-                "x",
-                rates[name].over(rates[bare]),
-                at_least(0.95) if is_all else None,
-            ),
-            Figure(
-                case,
-                f"{name} / {bare}, processor time",
-                "x",
-                processor_s[name].over(processor_s[bare]),
-                at_most(1.05) if is_all else None,
-            ),
-        )
-    ]
-    return [*speeds, *ratios]
-
-
-def processor_seconds(pid: int) -> float:
-    """Read the processor time that a process has used. Raises BenchFailed without /proc."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError as error:
-        raise BenchFailed(
-            f"observability: {error.filename}: {error.strerror}; this case needs Linux"
-        ) from None
-    # Behind the name, which may hold spaces and brackets; proc(5): utime and stime are fields 14 and 15.
-    fields = text.rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _ways(receiver_port: int) -> tuple[Way, ...]:
-    port, traced_port = free_port(), free_port()
-
-    def unobserved(server: Server, folder: Path) -> dict[str, str]:
-        return consumer_environment(server, folder) | {"CONSUMER_METRICS_PORT": "0", "LOG_LEVEL": "ERROR"}
-
-    def observed(server: Server, folder: Path) -> dict[str, str]:
-        return consumer_environment(server, folder) | {"CONSUMER_METRICS_PORT": str(port)}
-
-    def traced(server: Server, folder: Path) -> dict[str, str]:
-        return consumer_environment(server, folder) | {
-            "CONSUMER_METRICS_PORT": str(traced_port),
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{receiver_port}/v1/traces",
-        }
-
-    command = ours().command
-    return (
-        Way(
-            Contestant("unobserved", lambda *_: python("services.ops.bench.unobserved_consumer"), unobserved),
-            metrics_port=0,
-            has_contexts=False,
-        ),
-        Way(Contestant("ours", command, observed), metrics_port=port, has_contexts=False),
-        Way(Contestant("ours, traced", command, traced), metrics_port=traced_port, has_contexts=True),
-    )
-
-
-def _measure(way: Way, bench: Bench, into: Measured) -> None:
-    used: list[float] = []
-
-    def look(_: Progress, pids: Sequence[int]) -> None:
-        used[1:] = [processor_seconds(pids[0])]
-        if len(used) == 1:
-            used.append(used[0])
-
+    """Let them take turns over the streams, round by round."""
+    turns = bench.plan.observed_events // BATCH_SIZE
     client = bench.server.client()
-    client.rename(_kept(way.has_contexts), KEYS.stream)
-    with _scraped(way.metrics_port):
-        into.rates.append(race(way.contestant, bench.server, bench.plan.observed_events, look))
-    client.rename(KEYS.stream, _kept(way.has_contexts))
-    into.processor_s.append(max(used[-1] - used[0], 0.01))
+    for stream in dict.fromkeys(STREAMS.values()):
+        bench.say(f"observability: preload {turns * BATCH_SIZE:,} events, stream {stream}")
+        preload(bench.server, generate(turns * BATCH_SIZE), contexts(stream == "traced"))
+        client.rename(KEYS.stream, stream)
+    rounds: list[Spent] = []
+    with tempfile.TemporaryDirectory(prefix="telemetry-bench-") as folder, _receiving(Path(folder)) as port:
+        for number in range(bench.plan.rounds):
+            rounds.append(_take_turns(bench.server, turns, port))
+            told = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in rounds[-1].items())
+            bench.say(f"round {number + 1}/{bench.plan.rounds}  {told}")
+    client.delete(*STREAMS.values())
+    return figures(rounds)
 
 
-def _kept(has_contexts: bool) -> str:
-    """Name where a stream is kept while another one is raced over."""
-    return f"{KEYS.stream}:{'traced' if has_contexts else 'plain'}"
+def figures(rounds: list[Spent]) -> list[Figure]:
+    """Make the figures: what counting, logging and 1 % tracing take more than nothing of it."""
+
+    def ratio(spent: Callable[[Spent], float]) -> Sample:
+        return Sample(tuple(spent(one) / one["unobserved"] for one in rounds))
+
+    case = "observability"
+    return [
+        Figure(case, "with metrics and logs / without, processor time", "x", ratio(lambda one: one["ours"])),
+        Figure(
+            case,
+            "with these and 1 % traced / without, processor time",
+            "x",
+            ratio(lambda one: one["traced"] + one[BESIDE]),
+            at_most(1.05),
+        ),
+    ]
 
 
 def contexts(has_contexts: bool) -> Callable[[int], str]:
@@ -192,21 +101,57 @@ def contexts(has_contexts: bool) -> Callable[[int], str]:
     return context
 
 
+def _take_turns(server: Server, turns: int, receiver_port: int) -> Spent:
+    """Run them over fresh groups and databases. Raises BenchFailed unless each has stored every event."""
+    client = server.client()
+    for name, stream in STREAMS.items():
+        client.xgroup_destroy(stream, name)
+        client.xgroup_create(stream, name, "0")
+    with tempfile.TemporaryDirectory(prefix="telemetry-bench-") as place:
+        folder = Path(place)
+        environment = (
+            clean_environment()
+            | consumer_environment(server, folder)
+            | {
+                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{receiver_port}/v1/traces",
+                "TRACE_SPANS_PER_SECOND": str(_SPANS_A_SECOND / len(STREAMS)),
+            }
+        )
+        port = int(environment["CONSUMER_METRICS_PORT"])
+        with (folder / "log.jsonl").open("wb") as log, _scraped(port):
+            done = subprocess.run(
+                python("services.ops.bench.taking_turns", str(turns)),
+                env=environment,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.PIPE,
+                timeout=_RUN_TIMEOUT_S,
+                text=True,
+                check=False,
+            )
+        if done.returncode != 0:
+            raise BenchFailed(f"observability ended with {done.returncode}:\n{done.stderr[-2000:]}")
+        for name in STREAMS:
+            stored = count_rows(folder / name / "telemetry.db")
+            if stored != turns * BATCH_SIZE:
+                raise BenchFailed(f"{name} settled {turns * BATCH_SIZE} events and has {stored} rows")
+        spent: Spent = json.loads(done.stderr)
+        return spent
+
+
 @contextmanager
 def _scraped(port: int) -> Iterator[None]:
     """Ask for the metrics again and again, as Prometheus does, until the block ends."""
-    if port == 0:
-        yield
-        return
     ended = threading.Event()
 
     def scrape() -> None:
         while not ended.wait(_SCRAPE_INTERVAL_S):
-            try:
-                with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=_SCRAPE_TIMEOUT_S) as answer:
-                    answer.read()
-            except (URLError, OSError):
-                continue  # it is starting, or it has ended
+            with (
+                suppress(OSError),  # it is starting, or it has ended
+                urlopen(f"http://127.0.0.1:{port}/metrics", timeout=_SCRAPE_TIMEOUT_S) as answer,
+            ):
+                answer.read()
 
     thread = threading.Thread(target=scrape)
     thread.start()

@@ -30,10 +30,11 @@ while slows both sides; the table has the median of the rounds and their extreme
 - **growth**: the sink alone, batch after batch into one table; the last batches take turns with the first
   ones of a fresh table. The first ratio is of median batches; the second is of all of them, with those
   that fold the WAL into the file.
-- **observability**: our consumer that counts, logs and traces nothing; with its metrics, asked for every
-  second, and its logs; and with 1 % of the batches traced on top of that, whose spans go to a receiver that
-  throws them away. Their entries carry contexts, which is why a sampled batch is dearer than another.
-  The processor time is that of the consumer's process alone.
+- **observability**: the same consumer without metrics, logs and traces; with metrics and logs; and with 1 %
+  of the batches traced as well. The three take turns in one process, batch by batch, each with its own group
+  and database, and the processor time of each is added up. The last one's includes what runs beside it for
+  who watches: scrapes, the observer of the group, the export of spans to a receiver that throws them away.
+  Its stream carries the contexts of the sampled batches; the others' carries none.
 """
 
 

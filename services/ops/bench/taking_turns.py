@@ -1,0 +1,142 @@
+"""Three consumers of one process, in turns of a batch: `python -m services.ops.bench.taking_turns N`.
+
+    unobserved    counts nothing, logs nothing, traces nothing; of the stream `plain`
+    ours          metrics and logs; of the stream `plain`
+    traced        the same, and traces; of the stream `traced`, in which 1 % of the batches carry contexts
+
+Each has its group, named as itself, its database and its counters. What else runs in the process for those
+who watch (the answers to scrapes, the observer of the group, the thread that exports spans) is told apart: it
+is all that did not pass in this thread. Written as JSON, in seconds of processor time, after N turns of each.
+
+In turns, batch by batch, because a machine that is slower for a while is then slower for all of them.
+"""
+
+import gc
+import json
+import logging
+import sys
+import time
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from services.consumer.__main__ import make_doors, make_observer, make_traces, make_worker
+from services.consumer.batch import Rules
+from services.consumer.sinks.sqlite import SQLiteSink
+from services.consumer.storage import Storage
+from services.consumer.times import Times
+from services.consumer.traces import NO_TRACES, Traces
+from services.consumer.worker import Worker
+from services.ops.bench.plan import in_turn
+from services.runtime.clock import SystemClock
+from services.runtime.connection import connect
+from services.runtime.health import Health, HealthServer
+from services.runtime.logs import Logs
+from services.runtime.metrics import Metrics
+from services.runtime.otel_switch import open_spans
+from services.runtime.settings import ConsumerSettings, Sources, load, read_sources
+
+STREAMS: Final = {"unobserved": "plain", "ours": "plain", "traced": "traced"}
+BESIDE: Final = "beside"
+"""What passed in other threads."""
+
+
+class NoMetrics(Metrics):
+    """Takes every number, and keeps none."""
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Count nothing."""
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        """Set nothing."""
+
+    def observe(self, name: str, value: float, trace_id: str | None = None, **labels: str) -> None:
+        """Observe nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all of them have in common."""
+
+    settings: ConsumerSettings
+    sources: Sources
+    clock: SystemClock
+    logger: logging.Logger
+    stack: ExitStack
+
+
+def run(turns: int) -> dict[str, float]:
+    """Let each take so many turns; gives the seconds of processor time of each, and those beside them."""
+    sources = read_sources()
+    settings = load(ConsumerSettings, sources)
+    with ExitStack() as stack:
+        logs = stack.enter_context(Logs("consumer", "INFO", "json"))
+        shared = _Shared(settings, sources, SystemClock(0), logs.logger, stack)
+        workers = {"unobserved": _unobserved(shared), "ours": _observed(shared), "traced": _traced(shared)}
+        # As the consumer does.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        return _take_turns(workers, turns)
+
+
+def _take_turns(workers: dict[str, Worker], turns: int) -> dict[str, float]:
+    spent = dict.fromkeys(workers, 0.0)
+    names = list(workers)
+    mine, everyones = time.thread_time(), time.process_time()
+    for number in range(turns):
+        for name in in_turn(names, number):
+            before = time.thread_time()
+            workers[name].turn()
+            spent[name] += time.thread_time() - before
+    mine, everyones = time.thread_time() - mine, time.process_time() - everyones
+    return {**spent, BESIDE: everyones - mine}
+
+
+def _unobserved(shared: _Shared) -> Worker:
+    silent = logging.getLogger("silent")
+    silent.setLevel(logging.CRITICAL)
+    return _worker(shared, "unobserved", NoMetrics("consumer"), silent, NO_TRACES)
+
+
+def _observed(shared: _Shared) -> Worker:
+    metrics = Metrics("consumer", {"kpi": shared.settings.kpis})
+    return _worker(shared, "ours", metrics, shared.logger, Times(metrics, shared.clock))
+
+
+def _traced(shared: _Shared) -> Worker:
+    """Make the one that has all of it, with what runs beside it."""
+    settings, clock, logger, stack = shared.settings, shared.clock, shared.logger, shared.stack
+    metrics = Metrics("consumer", {"kpi": settings.kpis})
+    metrics.ask_process()
+    metrics.ask(Storage(settings, logger).figures)
+    health = Health(settings.liveness_timeout_s, clock.monotonic)
+    stack.enter_context(HealthServer(settings.metrics_port, health, metrics, logger))
+    spans = open_spans("telemetry-consumer", settings.name, shared.sources, logger)
+    assert spans is not None, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT says where to"  # noqa: S101 - a mistake of ours
+    stack.enter_context(closing(spans))
+    own = _own(settings, "traced")
+    stack.enter_context(closing(make_observer(own, clock, metrics, logger)))
+    return _worker(shared, "traced", metrics, logger, Times(metrics, clock, make_traces(own, spans, clock)))
+
+
+def _own(settings: ConsumerSettings, name: str) -> ConsumerSettings:
+    return replace(
+        settings, stream_name=STREAMS[name], group_name=name, data_dir=Path(settings.data_dir) / name
+    )
+
+
+def _worker(shared: _Shared, name: str, metrics: Metrics, logger: logging.Logger, traces: Traces) -> Worker:
+    settings, clock = _own(shared.settings, name), shared.clock
+    client = connect(settings, block_s=settings.sleep_interval)
+    sink = SQLiteSink(settings.database, settings.sqlite_busy_timeout_ms, clock.now)
+    doors = make_doors(settings, sink, client, clock, metrics, logger)
+    for door in doors:
+        shared.stack.enter_context(closing(door))
+    health = Health(settings.liveness_timeout_s, clock.monotonic)
+    rules = Rules(settings.kpis, settings.max_future_s, settings.max_deliveries)
+    return make_worker(settings, doors, rules, client, clock, health, metrics, logger, traces)
+
+
+if __name__ == "__main__":
+    json.dump(run(int(sys.argv[1])), sys.stderr)
