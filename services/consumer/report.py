@@ -103,7 +103,7 @@ class Reporter:
             held_back = self._event_lines.held_back()
             if held_back is not None:
                 row = outcome.rows[-1]
-                trace = _traces(outcome.received).get(row.event_id.encode())
+                trace = _trace_of(row, outcome.received)
                 self._tell(logging.INFO, row, trace, held_back=held_back + len(outcome.rows) - 1)
 
     def _tell(self, level: int, row: Event, trace: str | None, **more: int) -> None:
@@ -142,6 +142,14 @@ class Reporter:
                     **({} if context is None else {"event_trace_id": context.trace_id}),
                 },
             )
+
+
+def _trace_of(row: Event, entries: Sequence[Entry]) -> str | None:
+    """Give the trace of one of the last events; None where it carries none."""
+    event_id = row.event_id.encode()
+    entry = next((one for one in reversed(entries) if event_id in one.fields), None)
+    context = None if entry is None else context_of(entry.fields)
+    return None if context is None else context.trace_id
 
 
 def _traces(entries: Sequence[Entry]) -> dict[bytes, str]:
