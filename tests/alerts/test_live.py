@@ -103,7 +103,12 @@ def letters_unwritable(pipeline: Pipeline) -> Steps:
 def _read_and_keep(pipeline: Pipeline) -> None:
     """Read an entry as another consumer of the group, and never settle it."""
     client = pipeline.rig.client
-    pipeline.until(lambda: client.xreadgroup(KEYS.group, "gone", {KEYS.stream: ">"}, count=1), "an entry")
+
+    def read() -> object:
+        # Waiting in Redis: those that wait are served in turn, where asking now and then finds all taken.
+        return client.xreadgroup(KEYS.group, "gone", {KEYS.stream: ">"}, count=1, block=1000)
+
+    pipeline.until(read, "an entry")
 
 
 def trimmed(pipeline: Pipeline) -> Steps:
