@@ -69,7 +69,9 @@ def run_batch(
     """
     fresh, exhausted = limit_deliveries(entries, rules.max_deliveries)
     latest_ts = now() + rules.max_future_s
-    ordinary, odd = recognise(fresh, rules.kpis, latest_ts)
+    ordinary, odd, is_untraced = recognise(fresh, rules.kpis, latest_ts)
+    if is_untraced and not exhausted:
+        stages.untraced()
     decoded, undecodable = decode(odd)
     stages.done("decode")
     checked, invalid = validate(decoded, rules.kpis, latest_ts)

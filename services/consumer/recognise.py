@@ -12,6 +12,7 @@ made the same event of (a property test holds them together).
 import functools
 import re
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from services.consumer.entry import Entry, Valid
 from services.contract.codec import REQUIRED
@@ -27,18 +28,31 @@ _TRACE = r"(?:\ttraceparent\t[0-9a-f-]{55}(?:\ttracestate\t[\x20-\x7e]{0,512})?)
 _event: Callable[[tuple[str | float, ...]], Event] = functools.partial(tuple.__new__, Event)
 
 
-def recognise(entries: Sequence[Entry], kpis: Kpis, latest_ts: float) -> tuple[list[Valid], list[Entry]]:
+class Recognised(NamedTuple):
+    """What was recognised at a glance, and what was not."""
+
+    valid: list[Valid]
+    odd: list[Entry]
+    """To be looked at with care."""
+    is_untraced: bool
+    """Surely none of them has a field `traceparent`."""
+
+
+def recognise(entries: Sequence[Entry], kpis: Kpis, latest_ts: float) -> Recognised:
     """Split entries into events and those to look at with care. `latest_ts` in Unix seconds."""
     text = b"\n".join([b"\t".join(entry.fields) for entry in entries])
     # Most batches have no trace context in them: they are not slowed down by those that have.
-    is_traced = b"\ttraceparent\t" in text
+    is_untraced = b"traceparent" not in text
+    is_traced = not is_untraced and b"\ttraceparent\t" in text
     if is_traced and text.count(b"\t") != sum(map(len, [entry.fields for entry in entries])) - len(entries):
-        return [], list(entries)  # a tab within a field makes fewer fields look like more
+        return Recognised(
+            [], list(entries), is_untraced
+        )  # a tab within a field makes fewer fields look like more
     pattern = _line_pattern(tuple(kpis), _TRACE if is_traced else "")
     # Bytes that aren't UTF-8 become surrogates, which no label may have.
     lines = pattern.findall(text.decode(errors="surrogateescape"))
     if len(lines) != len(entries):
-        return [], list(entries)  # a line feed within a field has shifted the lines
+        return Recognised([], list(entries), is_untraced)  # a line feed within a field has shifted the lines
     ranges = {name: (kpi.min, kpi.max) for name, kpi in kpis.items()}
     valid: list[Valid] = []
     odd: list[Entry] = []
@@ -50,7 +64,7 @@ def recognise(entries: Sequence[Entry], kpis: Kpis, latest_ts: float) -> tuple[l
                 valid.append((entry, _event((event_id, device_id, zone, ts, kpi, value, 0))))
                 continue
         odd.append(entry)
-    return valid, odd
+    return Recognised(valid, odd, is_untraced)
 
 
 @functools.lru_cache(maxsize=8)

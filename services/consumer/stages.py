@@ -11,6 +11,10 @@ Stage = Literal["decode", "validate", "process", "store", "dead-letter", "ack"]
 class Stages(Protocol):
     """Listens to a batch."""
 
+    def untraced(self) -> None:
+        """Hear that no entry of the batch carries a trace context."""
+        ...
+
     def done(self, stage: Stage) -> None:
         """Hear that a stage is over; the next one begins."""
         ...
@@ -28,6 +32,9 @@ class Nobody:
     """Listens to nothing."""
 
     __slots__ = ()
+
+    def untraced(self) -> None:
+        """Hear nothing."""
 
     def done(self, stage: Stage) -> None:
         """Hear nothing."""

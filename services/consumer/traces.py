@@ -14,10 +14,11 @@ Events of one published batch have one parent and were written in one step: `wai
 `dead-letter` are made once for all of them.
 """
 
-import operator
+import functools
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Final, NamedTuple, Protocol, get_args
 
 from services.consumer.batch import Outcome
@@ -25,7 +26,7 @@ from services.consumer.entry import Dead, Entry
 from services.consumer.errors import ConsumerError
 from services.consumer.stages import Nobody, Stage, Stages
 from services.contract.codec import REQUIRED
-from services.contract.trace_context import TraceContext, context_of
+from services.contract.trace_context import TraceContext, context_of, parse
 from services.runtime import conventions as named
 from services.runtime.clock import Clock
 from services.runtime.conventions import Attribute, operation_attributes, span_name
@@ -45,7 +46,6 @@ _SPANS_OF_A_BATCH: Final = 7
 _SPANS_OF_AN_EVENT: Final = 3
 """With those that it shares with others of its parent."""
 
-_FIELDS: Final = operator.attrgetter("fields")
 _ORDER: Final[tuple[Stage, ...]] = get_args(Stage)
 
 
@@ -89,6 +89,14 @@ class _Done(NamedTuple):
     marks: Sequence[Mark]
 
 
+class _Over(NamedTuple):
+    """The same as it is noted, for each batch: most of them are never told of."""
+
+    stage: Stage
+    monotonic: float
+    marks: Sequence[Mark]
+
+
 class _Followed(NamedTuple):
     """An event with spans of its own."""
 
@@ -97,7 +105,7 @@ class _Followed(NamedTuple):
     dead: Dead | None
 
 
-@dataclass(slots=True)
+@dataclass
 class _Batch:
     """What is noted of a batch while it is worked on."""
 
@@ -106,14 +114,35 @@ class _Batch:
     """Unix seconds."""
     monotonic: float
     """The other clock at that moment."""
-    context: TraceContext = field(default_factory=begin_trace)
-    done: list[_Done] = field(default_factory=list)
+    over: list[_Over] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     """Of the stage that is under way."""
     outcome: Outcome | None = None
     error: str = ""
     is_kept: bool = False
-    followed: list[_Followed] = field(default_factory=list)
+    is_untraced: bool = False
+    """It is known that no event of it has a trace."""
+    followed: Sequence[_Followed] = ()
+
+    @functools.cached_property
+    def context(self) -> TraceContext:
+        """Name its span."""
+        return begin_trace()
+
+    @functools.cached_property
+    def done(self) -> list[_Done]:
+        """Tell when its stages were. Only when they are over."""
+        done: list[_Done] = []
+        begun = self.started_at
+        for stage, monotonic, marks in self.over:
+            ended = self.at(monotonic)
+            done.append(_Done(stage, begun, ended, marks))
+            begun = ended
+        return done
+
+    def at(self, monotonic: float) -> float:
+        """Tell Unix seconds by the clock that isn't set: stages of a batch never overlap."""
+        return self.started_at + monotonic - self.monotonic
 
     def time_of(self, stage: Stage) -> _Done | None:
         return next((one for one in self.done if one.stage == stage), None)
@@ -160,24 +189,35 @@ class BatchTraces:
         self._settle = operation_attributes(named.SETTLE, stream, group) | client
         self._batch: _Batch | None = None
 
-    @contextmanager
-    def batch(self, entries: Sequence[Entry]) -> Iterator[None]:
+    def batch(self, entries: Sequence[Entry]) -> AbstractContextManager[None]:
         """Follow these entries, whatever becomes of them."""
-        batch = self._batch = _Batch(entries, self._clock.now(), self._clock.monotonic())
-        try:
-            yield
-        except BaseException as error:
+        self._batch = _Batch(entries, self._clock.now(), self._clock.monotonic())
+        return self
+
+    def __enter__(self) -> None:
+        """Nothing is to be done: what is noted has begun."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Make the spans of the batch, if it is one to be told of."""
+        batch, self._batch = self._batch, None
+        if batch is None:
+            return
+        if error is not None:
             batch.error = error.kind if isinstance(error, ConsumerError) else type(error).__name__
-            raise
-        finally:
-            if batch.outcome is None:
-                self._decide(batch)
-            if batch.is_kept:
-                made = self._made(batch)
-                self._budget.spend(len(made))
-                self._spans.put(made)
-            self._batch = None
+        if batch.outcome is None:
+            self._decide(batch)
+        if batch.is_kept:
+            made = self._made(batch)
+            self._budget.spend(len(made))
+            self._spans.put(made)
             set_current(None)
+
+    def untraced(self) -> None:
+        """Hear that no entry of the batch carries a trace context."""
+        if self._batch is not None:
+            self._batch.is_untraced = True
 
     def settled(self, outcome: Outcome) -> None:
         """Hear what became of them. From now on log lines name the batch's span, if it will have one."""
@@ -197,21 +237,16 @@ class BatchTraces:
         self._keep(batch)
         if len(batch.marks) < named.LINK_LIMIT:  # an outage may last for days
             said: dict[str, Attribute] = {named.ERROR: error, named.ATTEMPT: attempt, named.PAUSE: pause_s}
-            batch.marks.append(Mark(what, self._now(batch), said))
+            batch.marks.append(Mark(what, batch.at(self._clock.monotonic()), said))
 
     def burying(self) -> None:
         """Hear that there are dead letters to be written: they are signed with the batch's span."""
         if self._batch is not None:
             self._keep(self._batch)
 
-    def _now(self, batch: _Batch) -> float:
-        # By the clock that isn't set: stages of a batch never overlap.
-        return batch.started_at + self._clock.monotonic() - batch.monotonic
-
     def _end_stage(self, batch: _Batch, stage: Stage) -> None:
-        begun = batch.done[-1].ended_at if batch.done else batch.started_at
-        batch.done.append(_Done(stage, begun, self._now(batch), batch.marks))
-        batch.marks = []
+        batch.over.append(_Over(stage, self._clock.monotonic(), tuple(batch.marks)))
+        batch.marks.clear()
 
     def _keep(self, batch: _Batch) -> None:
         batch.is_kept = True
@@ -219,31 +254,42 @@ class BatchTraces:
 
     def _decide(self, batch: _Batch) -> None:
         """Keep what failed, what was sampled upstream, and some of the rest."""
-        dead = {} if batch.outcome is None else {one.entry.entry_id: one for one in batch.outcome.dead}
-        batch.followed = self._afforded(list(_followed(batch.entries, dead)))
+        dead = () if batch.outcome is None else batch.outcome.dead
+        if not batch.is_untraced:
+            followed = list(_followed(batch.entries, {one.entry.entry_id: one for one in dead}))
+            batch.followed = self._afforded(followed) if followed else ()
         if batch.is_kept or batch.error or dead or batch.followed or is_drawn(self._ratio):
             self._keep(batch)
 
     def _afforded(self, followed: list[_Followed]) -> list[_Followed]:
         """Choose those that there may be spans of: the dead, one of each trace, then the others."""
         left = self._budget.left() - _SPANS_OF_A_BATCH
-        if not followed or len(followed) * _SPANS_OF_AN_EVENT <= left:
+        if len(followed) * _SPANS_OF_AN_EVENT <= left:
             return followed
-        firsts = {one.parent: one.entry for one in reversed(followed)}
-        ranked = sorted(followed, key=lambda one: (one.dead is None, firsts[one.parent] is not one.entry))
-        chosen = set()
-        for one in ranked:
-            left -= _SPANS_OF_AN_EVENT if firsts[one.parent] is one.entry else 1
-            if left >= 0 or one.dead is not None:
+        chosen = {one.entry.entry_id for one in followed if one.dead is not None}
+        parents = {one.parent for one in followed if one.dead is not None}
+        left -= len(chosen) + (_SPANS_OF_AN_EVENT - 1) * len(parents)
+        for one in followed:
+            if one.parent not in parents:
+                left -= _SPANS_OF_AN_EVENT
+                if left < 0:
+                    break
+                parents.add(one.parent)
+                chosen.add(one.entry.entry_id)
+        for one in followed:
+            if one.entry.entry_id not in chosen:
+                left -= 1
+                if left < 0:
+                    break
                 chosen.add(one.entry.entry_id)
         self._unfollowed += len(followed) - len(chosen)
         return [one for one in followed if one.entry.entry_id in chosen]
 
     def _made(self, batch: _Batch) -> list[Span]:
-        if batch.error and len(batch.done) < len(_ORDER):
+        if batch.error and len(batch.over) < len(_ORDER):
             # What raised was the stage behind the last one that was done.
-            self._end_stage(batch, _ORDER[len(batch.done)])
-        ended_at = self._now(batch)
+            self._end_stage(batch, _ORDER[len(batch.over)])
+        ended_at = batch.at(self._clock.monotonic())
         return [
             self._batch_span(batch, ended_at),
             *self._stage_spans(batch),
@@ -360,13 +406,16 @@ class BatchTraces:
 
 def _followed(entries: Sequence[Entry], dead: dict[bytes, Dead]) -> Iterator[_Followed]:
     """Find the events that were sampled upstream, and those that died and have a trace at all."""
-    # By its length alone: to look for the name in each entry would take as long as to recognise it. And first
-    # without a step of Python for each, since in most batches there is none.
+    # By its length alone: to look for the name in each entry would take as long as to recognise it.
     ordinary = 2 * len(REQUIRED)
-    is_any_longer = max(map(len, map(_FIELDS, entries)), default=0) > ordinary
-    longer = [entry for entry in entries if len(entry.fields) > ordinary] if is_any_longer else []
+    longer = [entry for entry in entries if len(entry.fields) > ordinary]
+    read = functools.cache(parse)
     for entry in [*longer, *(one.entry for one in dead.values() if len(one.entry.fields) <= ordinary)]:
-        context = context_of(entry.fields)
+        fields = entry.fields
+        if len(fields) == ordinary + 2 and fields[ordinary] == b"traceparent":
+            context = read(fields[ordinary + 1], b"")
+        else:
+            context = context_of(fields, read)
         death = dead.get(entry.entry_id)
         if context is not None and (context.is_sampled or death is not None):
             yield _Followed(entry, context, death)

@@ -8,7 +8,7 @@ is not refused for what is said about it.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 # Later versions may say more behind the flags (section 4.3); version 00 may not, and ff is none.
@@ -48,8 +48,13 @@ def parse(traceparent: bytes, tracestate: bytes = b"") -> TraceContext | None:
     return TraceContext(trace_id, span_id, bool(int(flags, 16) & 1), kept.decode())
 
 
-def context_of(fields: Sequence[bytes]) -> TraceContext | None:
-    """Read the context of an entry, names and values in turn; None where it has none."""
+def context_of(
+    fields: Sequence[bytes], parse: Callable[[bytes, bytes], TraceContext | None] = parse
+) -> TraceContext | None:
+    """Read the context of an entry, names and values in turn; None where it has none.
+
+    For many entries `parse` may be one that remembers: those of one published batch have the same context.
+    """
     names, values = fields[::2], fields[1::2]
     if b"traceparent" not in names:
         return None

@@ -66,7 +66,8 @@ def carefully(fields: list[bytes]) -> Event | None:
 def test_what_is_recognised_is_what_the_rules_say(entries: list[list[bytes]]) -> None:
     """Each entry is in one of the two lists, in order; a recognised event is the one the rules make."""
     given_entries = [entry(number, fields) for number, fields in enumerate(entries)]
-    valid, odd = recognise(given_entries, KPIS, NOW)
+    valid, odd, is_untraced = recognise(given_entries, KPIS, NOW)
+    assert not (is_untraced and any(b"traceparent" in one.fields[::2] for one in given_entries))
     for one, event in valid:
         assert event == carefully(one.fields)
     recognised = {one.entry_id for one, _ in valid}
@@ -76,20 +77,20 @@ def test_what_is_recognised_is_what_the_rules_say(entries: list[list[bytes]]) ->
 
 def test_ordinary_entries_are_recognised() -> None:
     """What our producer writes takes the short cut."""
-    valid, odd = recognise([entry(number) for number in range(1, 200)], KPIS, NOW)
-    assert (len(valid), odd) == (199, [])
-    assert recognise([], KPIS, NOW) == ([], [])
+    valid, odd, is_untraced = recognise([entry(number) for number in range(1, 200)], KPIS, NOW)
+    assert (len(valid), odd, is_untraced) == (199, [], True)
+    assert recognise([], KPIS, NOW) == ([], [], True)
 
 
 def test_entries_with_a_trace_context_are_recognised_among_those_without() -> None:
     """What a tracing producer writes takes the short cut too, with a state and without."""
     entries = [entry(number, event_fields(number) + traces[number % 3]) for number in range(1, 200)]
-    valid, odd = recognise(entries, KPIS, NOW)
-    assert (len(valid), odd) == (199, [])
+    valid, odd, is_untraced = recognise(entries, KPIS, NOW)
+    assert (len(valid), odd, is_untraced) == (199, [], False)
     assert {event for _, event in valid} == {carefully(one.fields) for one in entries}
 
 
 def test_an_event_of_the_future_is_left_to_the_careful_way() -> None:
     """The short cut refuses nothing itself."""
     late = entry(1, event_fields(1, ts=str(NOW + 1)))
-    assert recognise([late, entry(2)], KPIS, NOW)[1] == [late]
+    assert recognise([late, entry(2)], KPIS, NOW).odd == [late]

@@ -282,6 +282,19 @@ def test_what_is_delivered_again_says_so() -> None:
     assert consumer.spans.named(BATCH)[1].attributes["telemetry.deliveries"] == 2
 
 
+def test_what_was_delivered_too_often_is_found_in_its_own_trace() -> None:
+    """Though nobody looked at its fields, and the others of its batch carry no trace."""
+    consumer = Consumer()
+    consumer.publish(event_fields(1), _traceparent(7))
+    for _ in range(5):
+        FakeSource(consumer.stream).read()  # each died of it
+    consumer.source = FakeSource(consumer.stream)
+    consumer.source.on_empty = consumer.clock.stop
+    consumer.run()
+    own = consumer.spans.named(BATCH)[1]
+    assert (own.context.trace_id, own.error) == (_context(7).trace_id, "deliveries_exhausted")
+
+
 def test_log_lines_of_a_batch_name_its_span_where_it_has_one(caplog: pytest.LogCaptureFixture) -> None:
     """And no line does outside of it."""
     named: list[tuple[str, TraceContext | None]] = []
