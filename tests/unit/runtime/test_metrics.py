@@ -1,6 +1,7 @@
 """The catalogue keeps Prometheus's conventions, and Metrics keeps to the catalogue."""
 
 import re
+import threading
 from typing import cast, get_args
 
 import pytest
@@ -108,6 +109,30 @@ def test_values_can_be_counted_set_observed_and_read() -> None:
     assert metrics.value("telemetry_ack_events_total", {"result": "already_acked"}) == 0
     assert metrics.value("telemetry_sink_up") == 1
     assert metrics.value("telemetry_sink_commit_duration_seconds_sum") == 0.5
+
+
+def test_nothing_that_is_observed_waits_or_is_lost_while_others_read() -> None:
+    """Thousands of values, and scrapes all the while by two: each is counted once."""
+    metrics = Metrics("consumer")
+    name = "telemetry_consumer_batch_size_events"
+    ended = threading.Event()
+    seen: list[float] = []
+
+    def scrape() -> None:
+        while not ended.is_set():
+            seen.append(metrics.value(f"{name}_count"))
+
+    threads = [threading.Thread(target=scrape) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20_000):
+        metrics.observe(name, 3)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert metrics.value(f"{name}_count") == 20_000
+    assert metrics.value(f"{name}_sum") == 60_000
+    assert max(seen) <= 20_000
 
 
 def test_an_unknown_name_is_a_mistake_of_ours() -> None:
