@@ -53,9 +53,14 @@ class Repeats:
         self._next_told = min(self._next_told, kind.over_at)
         return False
 
+    @property
+    def has_held(self) -> bool:
+        """Whether anything is held back that is still to be told of."""
+        return self._next_told != math.inf
+
     def overdue(self) -> Iterator[logging.LogRecord]:
         """Give the last record of each kind whose time is over with some held back."""
-        if self._next_told == math.inf or self._monotonic() < self._next_told:
+        if self._monotonic() < self._next_told:
             return
         yield from self._told(self._monotonic())
 

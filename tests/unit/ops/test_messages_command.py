@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pythonjsonlogger.core import RESERVED_ATTRS
 from telemetry_cli import telemetry
 
 from services.ops.messages import BEGIN, END, markdown
@@ -55,6 +56,13 @@ def _written() -> set[tuple[str, str]]:
 def test_every_message_is_in_the_catalogue_with_its_level() -> None:
     """And nothing is in the catalogue that nobody writes."""
     assert {(one.name, one.level) for one in CATALOGUE} == _written()
+
+
+def test_no_field_is_one_that_every_record_has() -> None:
+    """It would stand in the record in place of its own: an INFO line's is made without a look at that."""
+    for one in CATALOGUE:
+        passed = {*one.fields} - {"exc_info"}
+        assert not passed & {*RESERVED_ATTRS, "service", "version", "pod"}, one.name
 
 
 def test_each_has_one_place() -> None:

@@ -123,6 +123,7 @@ def test_a_line_that_cant_be_made_is_told_and_raises_nothing() -> None:
     assert (code, [line["message"] for line in lines]) == (0, ["log_line_broken", "log_line_broken", "good"])
     assert lines[0]["error"].startswith("TypeError: ")
     assert lines[0]["where"].startswith("<string>:")
+    assert lines[1]["where"] == "odd"
 
 
 def test_the_reason_why_nothing_starts_is_a_line_too() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import math
 import re
 from datetime import UTC, datetime
@@ -13,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services import __version__
+from services.runtime.log_fields import Formatter
 from services.runtime.logs import Limited, build_logger
+from services.runtime.redact import HIDDEN
 
 
 def refuse(constant: str) -> Any:
@@ -94,6 +97,18 @@ def test_an_exception_stays_in_its_line() -> None:
     logger.error("it_failed", exc_info=ValueError("a\nb"))
     (line,) = stream.getvalue().splitlines()
     assert "ValueError: a\nb" in json.loads(line)["exc_info"]
+
+
+def test_the_formatter_serves_any_handler() -> None:
+    """A handler of somebody else's gets the same line from it, secrets hidden."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(Formatter("consumer"))
+    record = logging.makeLogRecord({"name": "theirs", "levelname": "INFO", "msg": "said", "password": "p"})
+    handler.handle(record)
+    line = json.loads(stream.getvalue())
+    assert list(line) == ["asctime", "name", "levelname", "message", "password", "service", "version"]
+    assert line["password"] == HIDDEN
 
 
 def test_limited_says_yes_once_an_interval_and_counts_the_rest() -> None:
