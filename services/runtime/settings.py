@@ -99,7 +99,7 @@ class Settings:
         most=1,
     )
     trace_spans_per_second: float = setting(
-        200.0,
+        100.0,
         "Spans a second that a process makes of what was sampled; errors and dead letters come on top. "
         "0: no limit",
         least=0,
