@@ -38,8 +38,9 @@ _A_SAMPLED_BATCH: Final = 100
 
 # By the clock, each of those that take turns works a third of the time: what comes by the second, comes so
 # much more rarely.
-_SPANS_A_SECOND: Final = 200.0
-_SCRAPE_INTERVAL_S: Final = 1.0 * len(STREAMS)
+_SPANS_A_SECOND: Final = 100.0
+_SCRAPE_INTERVAL_S: Final = 5.0 * len(STREAMS)
+"""As `make observe` scrapes; the chart's ServiceMonitor does so every 15 seconds."""
 _SCRAPE_TIMEOUT_S: Final = 5.0
 
 Spent = Mapping[str, float]

@@ -32,8 +32,9 @@ while slows both sides; the table has the median of the rounds and their extreme
   that fold the WAL into the file.
 - **observability**: the same consumer without metrics, logs and traces; with metrics and logs; and with 1 %
   of the batches traced as well. The three take turns in one process, batch by batch, each with its own group
-  and database, and the processor time of each is added up. The last one's includes what runs beside it for
-  who watches: scrapes, the observer of the group, the export of spans to a receiver that throws them away.
+  and database, and the processor time of each is added up, without the first fifth of the turns. The last
+  one's includes what runs beside it for who watches: a scrape every five seconds, the observer of the group,
+  the export of spans to a receiver that throws them away.
   Its stream carries the contexts of the sampled batches; the others' carries none.
 """
 
