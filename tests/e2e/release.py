@@ -260,6 +260,10 @@ class Release:
         return found
 
     def assert_logs(self) -> None:
-        """See that all pods log as they should."""
+        """See that all pods log as they should; but not those that an autoscaler takes away meanwhile."""
         for pod in self.pods():
-            pod.assert_log()
+            try:
+                pod.assert_log()
+            except CommandFailed:
+                if pod.name in {one.name for one in self.pods()}:
+                    raise
