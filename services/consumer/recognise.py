@@ -45,14 +45,14 @@ def recognise(entries: Sequence[Entry], kpis: Kpis, latest_ts: float) -> Recogni
     is_untraced = b"traceparent" not in text
     is_traced = not is_untraced and b"\ttraceparent\t" in text
     if is_traced and text.count(b"\t") != sum(map(len, [entry.fields for entry in entries])) - len(entries):
-        return Recognised(
-            [], list(entries), is_untraced
-        )  # a tab within a field makes fewer fields look like more
+        # A tab within a field makes fewer fields look like more.
+        return Recognised([], list(entries), is_untraced)
     pattern = _line_pattern(tuple(kpis), _TRACE if is_traced else "")
     # Bytes that aren't UTF-8 become surrogates, which no label may have.
     lines = pattern.findall(text.decode(errors="surrogateescape"))
     if len(lines) != len(entries):
-        return Recognised([], list(entries), is_untraced)  # a line feed within a field has shifted the lines
+        # A line feed within a field has shifted the lines.
+        return Recognised([], list(entries), is_untraced)
     ranges = {name: (kpi.min, kpi.max) for name, kpi in kpis.items()}
     valid: list[Valid] = []
     odd: list[Entry] = []

@@ -63,6 +63,7 @@ def run_command(
         raise CommandFailed("the producer is not installed here: an image of the consumer has none", 2)
     sources = read_sources()
     load(ProducerSettings, sources)  # its errors are better told here than in its log
+    _check_readable(source)
     given = {
         "--rate": _text(rate, sources, "RATE", None if source else _RATE),
         "--duration": None if duration is None else str(duration),
@@ -97,6 +98,14 @@ def run_command(
         print("look closer: telemetry summary, telemetry events, telemetry dlq list", file=sys.stderr)
     if not is_complete:
         raise typer.Exit(1)
+
+
+def _check_readable(source: str | None) -> None:
+    if source is not None and source != "-":
+        try:
+            Path(source).open("rb").close()
+        except OSError as error:
+            raise CommandFailed(f"--from {source}: {error.strerror or error}", 2) from error
 
 
 @contextmanager

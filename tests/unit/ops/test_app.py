@@ -144,3 +144,13 @@ def test_an_error_without_words_is_still_explained(monkeypatch: pytest.MonkeyPat
     result = telemetry("events")
     assert is_refusal(result, 1)
     assert result.stderr == "the disk is full\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("gone.csv", "No such file or directory"), (".", "Is a directory")]
+)
+def test_a_file_that_cant_be_read_starts_nothing(name: str, why: str) -> None:
+    """One line, before any server or process is started."""
+    result = telemetry("run", "--from", name)
+    assert (result.exit_code, result.stderr) == (2, f"--from {name}: {why}\n")
+    assert not Path("data").exists()
