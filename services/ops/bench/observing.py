@@ -29,7 +29,7 @@ from services.ops.bench.sample import Sample
 from services.ops.bench.server import Server, free_port
 from services.ops.bench.stream import KEYS, preload
 from services.ops.bench.table import count_rows
-from services.ops.bench.taking_turns import BESIDE, STREAMS
+from services.ops.bench.taking_turns import BESIDE, CALLS, STREAMS
 
 _START_TIMEOUT_S: Final = 20.0
 _RUN_TIMEOUT_S: Final = 600.0
@@ -68,8 +68,8 @@ def watch_cost(bench: Bench) -> list[Figure]:
 def figures(rounds: list[Spent]) -> list[Figure]:
     """Make the figures: what counting, logging and 1 % tracing take more than nothing of it."""
 
-    def ratio(spent: Callable[[Spent], float]) -> Sample:
-        return Sample(tuple(spent(one) / one["unobserved"] for one in rounds))
+    def ratio(spent: Callable[[Spent], float], without: Callable[[Spent], float] = _unobserved) -> Sample:
+        return Sample(tuple(spent(one) / without(one) for one in rounds))
 
     case = "observability"
     return [
@@ -81,7 +81,18 @@ def figures(rounds: list[Spent]) -> list[Figure]:
             ratio(lambda one: one["traced"] + one[BESIDE]),
             at_most(1.05),
         ),
+        Figure(
+            case,
+            "with tracing off / without its calls, processor time",
+            "x",
+            ratio(_unobserved, lambda one: _unobserved(one) - one[CALLS]),
+            at_most(1.01),
+        ),
     ]
+
+
+def _unobserved(spent: Spent) -> float:
+    return spent["unobserved"]
 
 
 def contexts(has_contexts: bool) -> Callable[[int], str]:

@@ -35,7 +35,8 @@ while slows both sides; the table has the median of the rounds and their extreme
   and database, and the processor time of each is added up, without the first fifth of the turns. The last
   one's includes what runs beside it for who watches: a scrape every five seconds, the observer of the group,
   the export of spans to a receiver that throws them away.
-  Its stream carries the contexts of the sampled batches; the others' carries none.
+  Its stream carries the contexts of the sampled batches; the others' carries none. Where tracing is off,
+  a batch still tells how far it is to somebody who does not listen: those calls are timed by themselves.
 """
 
 

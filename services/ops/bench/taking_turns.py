@@ -4,6 +4,9 @@
     ours          metrics and logs; of the stream `plain`
     traced        the same, and traces; of the stream `traced`, in which 1 % of the batches carry contexts
 
+While traces are off a batch still tells how far it is, to somebody who does not listen. These calls are made
+once more after each turn of `unobserved`, and timed by themselves: they are `calls`.
+
 Each has its group, named as itself, its database and its counters. What else runs in the process for those
 who watch (the answers to scrapes, the observer of the group, the thread that exports spans) is told apart: it
 is all that did not pass in this thread. Written as JSON, in seconds of processor time, after N turns of each;
@@ -20,11 +23,12 @@ import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from services.consumer.__main__ import make_doors, make_observer, make_traces, make_worker
-from services.consumer.batch import Rules
+from services.consumer.batch import Outcome, Rules
 from services.consumer.sinks.sqlite import SQLiteSink
+from services.consumer.stages import Stage
 from services.consumer.storage import Storage
 from services.consumer.times import Times
 from services.consumer.traces import NO_TRACES, Traces
@@ -41,6 +45,10 @@ from services.runtime.settings import ConsumerSettings, Sources, load, read_sour
 STREAMS: Final = {"unobserved": "plain", "ours": "plain", "traced": "traced"}
 BESIDE: Final = "beside"
 """What passed in other threads."""
+CALLS: Final = "calls"
+"""What a batch tells nobody."""
+_STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
+_NOTHING: Final = Outcome((), (), 0, ())
 _UNCOUNTED: Final = 5
 """The first of so many parts of the turns."""
 
@@ -89,15 +97,27 @@ def _take_turns(workers: dict[str, Worker], turns: int) -> dict[str, float]:
     names = list(workers)
     mine = everyones = 0.0
     for number in range(turns):
-        if number == turns // _UNCOUNTED:
-            spent = dict.fromkeys(workers, 0.0)
+        if number in {0, turns // _UNCOUNTED}:
+            spent = dict.fromkeys([*workers, CALLS], 0.0)
             mine, everyones = time.thread_time(), time.process_time()
         for name in in_turn(names, number):
             before = time.thread_time()
             workers[name].turn()
-            spent[name] = spent.get(name, 0.0) + time.thread_time() - before
+            spent[name] += time.thread_time() - before
+            if name == "unobserved":
+                before = time.thread_time()
+                _tell_nobody()
+                spent[CALLS] += time.thread_time() - before
     mine, everyones = time.thread_time() - mine, time.process_time() - everyones
     return {**spent, BESIDE: everyones - mine}
+
+
+def _tell_nobody() -> None:
+    with NO_TRACES.batch(()):
+        NO_TRACES.untraced()
+        for stage in _STAGES:
+            NO_TRACES.done(stage)
+        NO_TRACES.settled(_NOTHING)
 
 
 def _unobserved(shared: _Shared) -> Worker:

@@ -98,14 +98,15 @@ def test_the_median_batch_hides_a_checkpoint_and_the_window_does_not() -> None:
 def test_what_being_seen_costs_is_taken_within_each_round() -> None:
     """What runs beside is part of the whole; the goal is for all of it together."""
     rounds = [
-        {"unobserved": 1.0, "ours": 1.02, "traced": 1.03, "beside": 0.01},
-        {"unobserved": 2.0, "ours": 2.04, "traced": 2.06, "beside": 0.02},
+        {"unobserved": 1.0, "ours": 1.02, "traced": 1.03, "beside": 0.01, "calls": 0.0},
+        {"unobserved": 2.0, "ours": 2.04, "traced": 2.06, "beside": 0.02, "calls": 0.1},
     ]
-    counted, everything = observing.figures(list(rounds))
+    counted, everything, off = observing.figures(list(rounds))
     assert counted.sample.values == pytest.approx((1.02, 1.02))
     assert counted.verdict == ""
     assert everything.sample.values == pytest.approx((1.04, 1.04))
     assert everything.verdict == "met"
+    assert off.sample.values == pytest.approx((1.0, 2.0 / 1.9))
 
 
 def test_one_batch_in_a_hundred_carries_a_context() -> None:
