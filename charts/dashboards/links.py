@@ -1,6 +1,6 @@
 """Links from a panel to what Grafana's Explore shows of the same time: traces and logs.
 
-Exemplars need none: the data source itself says where a trace id leads (docs/observe/grafana/datasources.yaml).
+Exemplars need none: the data source itself says where a trace id leads (charts/observe/grafana/datasources).
 """
 
 import json

@@ -65,6 +65,18 @@ _LOST = Row(
         steps=[(1, "orange")],
         decimals=0,
     ),
+    figure(
+        "Where the published events were at the last audit",
+        "The law for the stream as a whole: published = stored + dead + purged + pending + undelivered "
+        "+ missing.",
+        "short",
+        *(
+            Query(f"max(telemetry_audit_{where}_events{{group}})", where)
+            for where in ("published", "stored", "dead", "purged", "pending", "undelivered")
+        ),
+        no_value="never audited",
+        width=24,
+    ),
 )
 
 _HEALTHY = Row(

@@ -86,7 +86,7 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
                 stack.enter_context(closing(one))
         try:
             client = connect(settings, block_s=_wait_s(settings))
-            sink = _open_sink(settings, clock, health, logger)
+            sink = _open_sink(settings, clock, health, metrics, logger)
             doors = dress(make_doors(settings, sink, client, clock, metrics, logger))
         except SettingsInvalid as error:
             refuse("consumer", "settings_unusable", error)
@@ -124,7 +124,7 @@ def _wait_s(settings: ConsumerSettings) -> float:
 
 
 def _open_sink(
-    settings: ConsumerSettings, clock: SystemClock, health: Health, logger: logging.Logger
+    settings: ConsumerSettings, clock: SystemClock, health: Health, metrics: Metrics, logger: logging.Logger
 ) -> Sink:
     """Open the sink, however long it is locked or full. Raises SinkUnusable and Stopping."""
     while True:
@@ -133,10 +133,12 @@ def _open_sink(
             sink = SQLiteSink(settings.database, settings.sqlite_busy_timeout_ms, clock.now)
         except SinkUnavailable as error:
             health.fail("sink", str(error))
+            metrics.set("telemetry_sink_up", 0)
             logger.error("sink_unavailable", extra={"error": str(error)})
             clock.sleep(_SINK_PAUSE_S)
         else:
             health.clear("sink")
+            metrics.set("telemetry_sink_up", 1)
             return sink
         if clock.is_stopping():
             raise Stopping("asked to stop while the sink could not be opened")

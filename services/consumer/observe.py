@@ -25,6 +25,7 @@ from services.runtime.clock import Clock
 from services.runtime.connection import lacks_right
 from services.runtime.metrics import Figures
 
+_AUDITED: Final = ("published", "stored", "dead", "purged", "pending", "undelivered", "missing")
 LEASE_S: Final = 15.0
 LOOK_S: Final = 5.0
 """Two renewals may fail before the lease is another's."""
@@ -165,8 +166,7 @@ class Observer:
     def _of_the_audit(self) -> Figures:
         found = cast("Mapping[bytes, bytes]", self._client.hgetall(self._keys.audit))
         figures = {
-            "telemetry_audit_missing_events": _number(found.get(b"missing")),
-            "telemetry_audit_published_events": _number(found.get(b"published")),
+            **{f"telemetry_audit_{name}_events": _number(found.get(name.encode())) for name in _AUDITED},
             "telemetry_audit_last_run_timestamp_seconds": _number(found.get(b"ended_at")),
         }
         return {name: value for name, value in figures.items() if value is not None}

@@ -56,6 +56,8 @@ class Metric:
     """`group`: only the one replica that observes the group has it (services/consumer/observe.py)."""
     is_asked: bool = False
     """Whether its value is found out at a scrape, and may be absent where that fails."""
+    is_late: bool = False
+    """Whether it is absent until it is known: a state that is 0 beforehand would be a trouble that isn't."""
     combinations: tuple[tuple[str, ...], ...] = ()
     """Which of its labels' values occur together; empty: all of them."""
 
@@ -241,7 +243,8 @@ CATALOGUE: Final = (
         "telemetry_sink_up",
         "gauge",
         "consumer",
-        "1 while the sink takes writes",
+        "1 while the sink takes writes; absent until it was opened, or could not be",
+        is_late=True,
     ),
     Metric(
         "telemetry_sink_database_bytes",
@@ -465,7 +468,47 @@ CATALOGUE: Final = (
         "telemetry_audit_published_events",
         "gauge",
         "consumer",
-        "Published events that it looked for",
+        "Published events that it looked for: those below and the missing ones",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_audit_stored_events",
+        "gauge",
+        "consumer",
+        "Of them, those that are rows",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_audit_dead_events",
+        "gauge",
+        "consumer",
+        "Of them, dead letters",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_audit_purged_events",
+        "gauge",
+        "consumer",
+        "Of them, rows and letters that were removed by age",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_audit_pending_events",
+        "gauge",
+        "consumer",
+        "Of them, delivered and not settled yet",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_audit_undelivered_events",
+        "gauge",
+        "consumer",
+        "Of them, in the stream and not delivered yet",
         scope="group",
         is_asked=True,
     ),
@@ -481,7 +524,8 @@ CATALOGUE: Final = (
         "telemetry_redis_up",
         "gauge",
         "both",
-        "1 while the server answers",
+        "1 while the server answers; absent until it was asked",
+        is_late=True,
     ),
     Metric(
         "telemetry_redis_errors_total",

@@ -62,9 +62,14 @@ class Metrics:
         """Held while numbers change that a scrape must see together."""
         self._labels: dict[str, tuple[Label, ...]] = {}
         self._made: dict[str, Counter | Gauge | Histogram] = {}
+        self._late: dict[str, Metric] = {}
         self._children: dict[tuple[str, ...], Counter | Gauge | Histogram] = {}
         for one in CATALOGUE:
-            if one.service in {service, "both"} and not one.is_asked:
+            if one.service not in {service, "both"} or one.is_asked:
+                continue
+            if one.is_late:
+                self._late[one.name] = one
+            else:
                 self._make(one, {name: tuple(given) for name, given in (values or {}).items()})
         if together := [self._made[name] for name in _LAW if name in self._made]:
             self.registry.register(_Together(together, self.at_once))
@@ -143,6 +148,9 @@ class Metrics:
         """Give the series, made at the start for all values but those that are `other`."""
         if (found := self._children.get((name, *labels.values()))) is not None:
             return found
+        if (late := self._late.pop(name, None)) is not None:
+            self._make(late, {})
+            return self._child(name, labels)
         declared = self._labels[name]
         values = [label.bounded(labels[label.name]) for label in declared]
         return self._made[name].labels(*values)

@@ -351,6 +351,7 @@ def test_ten_thousand_devices_add_no_series() -> None:
     times = Times(metrics, clock)
     persist = Persist(FakeSink(), FakeDeadLetters(), 3, 0.5, clock, health, metrics, LOGGER, times)
     reporter = Reporter(metrics, LOGGER, clock)
+    metrics.set("telemetry_sink_up", 1)
     before = _series(metrics)
     entries = [
         Entry(

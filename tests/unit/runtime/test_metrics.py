@@ -91,9 +91,21 @@ def test_a_service_has_its_own_metrics(service: str) -> None:
     wanted = {
         metric.name.removesuffix("_total")
         for metric in CATALOGUE
-        if metric.service in {service, "both"} and not metric.is_asked
+        if metric.service in {service, "both"} and not (metric.is_asked or metric.is_late)
     }
     assert names == wanted
+
+
+def test_a_state_is_absent_until_it_is_known() -> None:
+    """0 is down, and nothing is down that was not tried."""
+    metrics = Metrics("consumer")
+    assert metrics.registry.get_sample_value("telemetry_redis_up") is None
+    metrics.set("telemetry_redis_up", 0)
+    assert metrics.registry.get_sample_value("telemetry_redis_up") == 0
+    metrics.set("telemetry_redis_up", 1)
+    assert metrics.registry.get_sample_value("telemetry_redis_up") == 1
+    with pytest.raises(KeyError):
+        Metrics("producer").set("telemetry_sink_up", 1)
 
 
 def test_values_can_be_counted_set_observed_and_read() -> None:
