@@ -262,14 +262,15 @@ class BatchTraces:
             self._keep(batch)
 
     def _afforded(self, followed: list[_Followed]) -> list[_Followed]:
-        """Choose those that there may be spans of: the dead, one of each trace, then the others."""
+        """Choose those that there may be spans of: the dead, the last of each trace, then the others."""
         left = self._budget.left() - _SPANS_OF_A_BATCH
         if len(followed) * _SPANS_OF_AN_EVENT <= left:
             return followed
         chosen = {one.entry.entry_id for one in followed if one.dead is not None}
         parents = {one.parent for one in followed if one.dead is not None}
         left -= len(chosen) + (_SPANS_OF_AN_EVENT - 1) * len(parents)
-        for one in followed:
+        # The last of each trace: of the last event of a batch a log line tells.
+        for one in reversed(followed):
             if one.parent not in parents:
                 left -= _SPANS_OF_AN_EVENT
                 if left < 0:

@@ -13,7 +13,7 @@ from e2e.release import QUICK, Release, merged
 _JAEGER: Final = "jaegertracing/all-in-one:1.76.0"
 _TRACED: Final = {
     "otlp": {"endpoint": "http://jaeger:4318"},
-    "settings": {"traceSampleRatio": 1},
+    "settings": {"traceSampleRatio": 1, "traceSpansPerSecond": 0},
     "producer": {"settings": {"rate": 20, "invalidRatio": 0.1}},
 }
 _EVENT_LINES: Final = ("event_healthy", "event_degraded")

@@ -192,6 +192,17 @@ def test_what_is_sampled_makes_no_more_spans_than_there_may_be() -> None:
     assert sum(map(int, told)) == 3000 - len(events)
 
 
+def test_the_last_event_of_a_batch_is_followed_before_others_of_its_trace() -> None:
+    """Of that one a log line tells, whose reader looks for it in the trace."""
+    consumer = Consumer(per_second=300.0)
+    for number in range(1000):
+        consumer.publish(event_fields(number), _traceparent(7))
+    consumer.run()
+    followed = [span for span in consumer.spans.named(BATCH) if span.parent is not None]
+    assert 400 < len(followed) < 512
+    assert followed[-1].attributes["telemetry.event_id"] == id_of(999)
+
+
 def test_dead_letters_are_always_in_and_name_their_span() -> None:
     """Though nothing was drawn or sampled: the letter's ids lead to the batch."""
     consumer = Consumer()
