@@ -104,5 +104,10 @@ class Loop:
                     "published": self.totals.published,
                     "duplicates": self.totals.duplicates,
                     "held_back": held_back,
+                    **(
+                        {}
+                        if sent.trace is None
+                        else {"trace_id": sent.trace.trace_id, "span_id": sent.trace.span_id}
+                    ),
                 },
             )

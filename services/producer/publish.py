@@ -22,9 +22,11 @@ import redis
 
 from services.contract.scripts import read_script
 from services.contract.streams import StreamKeys
+from services.contract.trace_context import TraceContext
 from services.producer.outgoing import Batch, Outgoing, Position
 from services.producer.runs import Run, write_run
 from services.producer.server import Backoff, Patience, ServerRefuses, Stopped
+from services.runtime.spans import current
 
 _SCRIPT: Final = read_script("services.producer", "publish.lua")
 _SHA: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
@@ -53,6 +55,8 @@ class Sent:
     duplicates: int
     dropped: int
     """Entries that were given up to make room, and that somebody still needed."""
+    trace: TraceContext | None = None
+    """The span that the batch has; None where it has none."""
 
 
 class Publisher:
@@ -102,6 +106,7 @@ class Publisher:
         with self._patience.traces.batch(batch.events, self.run.name) as traceparent:
             tail = [traceparent, *_pack_events(batch.events, traceparent)]
             dropped = self._apply(batch, tail, last, duplicates)
+            trace = current()
         clock = self._patience.clock
         self._metrics.observe("telemetry_producer_send_duration_seconds", clock.monotonic() - started)
         self._metrics.observe("telemetry_producer_batch_size_events", len(batch.events))
@@ -109,7 +114,7 @@ class Publisher:
         self._batches += 1
         self._last = last
         self.position = batch.position
-        sent = Sent(len(batch.events) - duplicates, duplicates, dropped)
+        sent = Sent(len(batch.events) - duplicates, duplicates, dropped, trace)
         self._count(sent)
         return sent
 
