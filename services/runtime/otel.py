@@ -20,7 +20,7 @@ Signal = Literal["traces", "logs", "metrics"]
 _TOGETHER_S: Final = 1.8
 """How long the last of all signals may take together; with what else ends the process, two seconds."""
 _ONE_S: Final = 1.5
-_LEAST_S: Final = 0.3
+_LEAST_S: Final = 0.1
 """A signal that another one left no time has this."""
 
 _CLASSES: Final[Mapping[Signal, tuple[str, str]]] = {
@@ -108,6 +108,11 @@ class _End:
     began_at: float | None = None
 
 
+def time_left_s(passed_s: float) -> float:
+    """Tell how long a signal may take, where the last of those before it took `passed_s` seconds."""
+    return max(_LEAST_S, min(_ONE_S, _TOGETHER_S - passed_s))
+
+
 def finish(shutdown: Callable[[], object], name: str) -> float | None:
     """Have a processor send what is left, for as long as it may; gives the seconds where it was given up."""
     # Its own limit is as long as an export may take, which can't be broken off; its thread is a daemon,
@@ -115,7 +120,7 @@ def finish(shutdown: Callable[[], object], name: str) -> float | None:
     now = time.monotonic()
     if _End.began_at is None:
         _End.began_at = now
-    limit_s = max(_LEAST_S, min(_ONE_S, _End.began_at + _TOGETHER_S - now))
+    limit_s = time_left_s(now - _End.began_at)
     finishing = threading.Thread(target=shutdown, name=name, daemon=True)
     finishing.start()
     finishing.join(limit_s)

@@ -36,6 +36,7 @@ from services.runtime.spans import (
 from services.runtime.tracing import OTelSpans
 
 LOGGER = logging.getLogger("test.tracing")
+SIGNALS = 3
 
 
 def _span(name: str = "work") -> Span:
@@ -221,3 +222,12 @@ def test_a_budget_fills_with_time_and_no_further_than_the_queue() -> None:
     endless = Budget(0.0, clock.monotonic)
     endless.spend(10_000)
     assert endless.left() == math.inf
+
+
+def test_all_signals_together_end_within_two_seconds() -> None:
+    """Whether each of them hangs, or the first took nearly all of it."""
+    for first in (0.0, 1.0, otel.time_left_s(0.0)):
+        passed = first
+        for _ in range(SIGNALS - 1):
+            passed += otel.time_left_s(passed)
+        assert passed <= 2.0
