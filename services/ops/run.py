@@ -101,11 +101,16 @@ def run_command(
 
 
 def _check_readable(source: str | None) -> None:
-    if source is not None and source != "-":
-        try:
-            Path(source).open("rb").close()
-        except OSError as error:
-            raise CommandFailed(f"--from {source}: {error.strerror or error}", 2) from error
+    if source is None or source == "-":
+        return
+    path = Path(source)
+    # A pipe can be opened only once: whoever writes to it would take us for its reader, and be gone.
+    if path.is_fifo() or path.is_char_device():
+        return
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise CommandFailed(f"--from {source}: {error.strerror or error}", 2) from error
 
 
 @contextmanager
