@@ -12,7 +12,12 @@ import yaml
 
 _RULES: Final = Path("charts/telemetry-pipeline/files/rules/alerts.yaml")
 
-_HEAD: Final = """# Alerts
+_CAUSES: Final = "RedisDown|SinkDown|ConsumersAbsent|BreakerOpen|DeadLetterWriteFailing"
+_CONSEQUENCES: Final = (
+    "ConsumersStalled|BacklogNotDraining|OldestPendingTooOld|ProducersBlocked|NothingPublished"
+)
+
+_HEAD: Final = f"""# Alerts
 
 Made from charts/telemetry-pipeline/files/rules by `make docs`. Severity `critical` wakes somebody: events are
 lost, late or not taken in now. `warning` is for the next morning. Each name leads to its runbook: what it
@@ -31,12 +36,12 @@ route:
   receiver: morning
   group_by: [namespace, release]
   routes:
-    - {matchers: [severity="critical"], receiver: wake}
+    - {{matchers: [severity="critical"], receiver: wake}}
 inhibit_rules:
-  - source_matchers: [alertname=~"Telemetry(RedisDown|SinkDown|ConsumersAbsent)"]
-    target_matchers: [alertname=~"Telemetry(ConsumersStalled|BacklogNotDraining|OldestPendingTooOld)"]
+  - source_matchers: [alertname=~"Telemetry({_CAUSES})"]
+    target_matchers: [alertname=~"Telemetry({_CONSEQUENCES})"]
     equal: [namespace, release]
-receivers: [{name: wake}, {name: morning}]
+receivers: [{{name: wake}}, {{name: morning}}]
 ```
 """
 
