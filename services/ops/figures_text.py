@@ -3,6 +3,7 @@
 from typing import Final
 
 from services.ops.output import Facts, Record
+from services.ops.scrapes import THE_ONE_HERE
 from services.ops.times import show_ago, show_span
 
 _OUTCOMES: Final = ("stored", "duplicate", "dead", "pending", "in_flight")
@@ -25,8 +26,11 @@ def figures_line(found: Record) -> str:
     return " ".join(f"{name}={text}" for name, text in told.items())
 
 
-def figures_part(found: Record, ours: Record | None) -> Facts:
-    """Lay them out: does it flow, is it late, is anything lost. `ours` is the consumers' group."""
+def figures_part(found: Record, ours: Record | None, consumers: int = 1) -> Facts:
+    """Lay them out: does it flow, is it late, is anything lost.
+
+    `ours` is the consumers' group, and `consumers` how many it has.
+    """
     facts = []
     if found["seconds"] is not None:  # rates are of the time between two looks
         into, stored, dead = (_a_second(found[f"{name}_per_s"]) for name in ("in", "stored", "dead"))
@@ -41,6 +45,9 @@ def figures_part(found: Record, ours: Record | None) -> Facts:
     silent = [one["name"] for one in found["processes"] if not one["answers"]]
     if silent:
         facts.append(("no answer", ", ".join(silent)))
+    if consumers > 1 and [one["name"] for one in found["processes"]] == [THE_ONE_HERE]:
+        told = f"one of {consumers} consumers: stored, dead, latency, law and breaker are its own"
+        facts.append(("asked", told))
     return Facts("Main figures", [*facts, *_law(found), _audit(found["audit"])])
 
 

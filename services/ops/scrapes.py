@@ -19,6 +19,9 @@ from services.runtime.settings import ConsumerSettings
 _TIMEOUT_S: Final = 1.0
 """An answer takes milliseconds; a process that hangs is told as one that does not answer."""
 
+THE_ONE_HERE: Final = "consumer"
+"""Names the consumer of this pod, of whose replicas nothing is known."""
+
 Labels = frozenset[tuple[str, str]]
 
 
@@ -52,7 +55,7 @@ def scrape_all(settings: ConsumerSettings) -> list[Scrape]:
         return []
     address = f"127.0.0.1:{settings.metrics_port}"
     samples = _samples(address)
-    return [] if samples is None else [Scrape("consumer", address, samples)]
+    return [] if samples is None else [Scrape(THE_ONE_HERE, address, samples)]
 
 
 def sum_over(scrapes: Sequence[Scrape], name: str, **labels: str) -> float | None:

@@ -196,7 +196,7 @@ def status_parts(document: Record) -> list[Part]:
 
 def _main_figures(document: Record) -> Part:
     ours = next((one for one in document["groups"] if one["is_ours"]), None)
-    return figures_part(document["figures"], ours)
+    return figures_part(document["figures"], ours, len(document["consumers"]))
 
 
 def _runs_part(runs: Sequence[Record]) -> Part:

@@ -207,10 +207,11 @@ def test_grafana_is_given_what_the_dashboards_ask_for() -> None:
         assert kind in services
     uids = {one["uid"] for one in sources.values()}
     (exemplar,) = sources["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
-    (derived,) = sources["loki"]["jsonData"]["derivedFields"]
+    derived, of_event = sources["loki"]["jsonData"]["derivedFields"]
     to_logs = sources["jaeger"]["jsonData"]["tracesToLogsV2"]
     assert exemplar["name"] == "trace_id"
-    assert {exemplar["datasourceUid"], derived["datasourceUid"], to_logs["datasourceUid"]} <= uids
+    assert {one["datasourceUid"] for one in (exemplar, derived, of_event, to_logs)} <= uids
+    assert (derived["matcherRegex"], of_event["matcherRegex"]) == ("trace_id", "event_trace_id")
     scraped = yaml.safe_load((HERE / "prometheus.yaml").read_text(encoding="utf-8"))
     assert sources["prometheus"]["jsonData"]["timeInterval"] == scraped["global"]["scrape_interval"]
     (provider,) = read_yaml("dashboards/dashboards.yaml")["providers"]

@@ -117,6 +117,17 @@ def test_a_person_reads_what_is_wrong_in_capitals() -> None:
     assert "unaccounted=2 missing=1 breaker=open" in figures_line(found)
 
 
+def test_figures_of_one_consumer_of_several_say_so() -> None:
+    """As in a pod of three, whose others can't be asked; on a laptop all of them are."""
+    one, all_of_them = (
+        figures(counts(0.0, scrape("consumer")), None, None),
+        figures(counts(0.0, scrape()), None, None),
+    )
+    assert dict(figures_part(one, None, 3).pairs)["asked"].startswith("one of 3 consumers")
+    assert "asked" not in dict(figures_part(one, None, 1).pairs)
+    assert "asked" not in dict(figures_part(all_of_them, None, 3).pairs)
+
+
 def test_what_is_not_known_is_a_dash() -> None:
     """Without processes and a second look, nearly nothing is."""
     line = figures_line(figures(counts(0.0), None, None))
