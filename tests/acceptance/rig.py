@@ -217,6 +217,10 @@ class Rig:
         self.client.close()
         for process in self._processes:
             process.assert_log()
+        for log in sorted(
+            (self.settings.data_dir / "logs").glob("*.jsonl")
+        ):  # of what `telemetry run` started
+            assert_log(log, was_killed=True)
 
     def publisher(self, seed: int = 0) -> Publisher:
         """Start a producer run of known content."""

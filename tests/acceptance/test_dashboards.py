@@ -117,6 +117,8 @@ class Seen:
     def close(self) -> None:
         for process in self._processes:
             process.kill()
+        for process in self._processes:
+            process.assert_log()
 
 
 @pytest.fixture(scope="module")
