@@ -130,7 +130,11 @@ class _Counting:
             progress.pending, progress.lag = backlog.pending, backlog.lag
         with contextlib.suppress(redis.RedisError):
             progress.published = _published(self._client, self._settings)
-        progress.dead = _count_lines(self._settings.dead_letter_file)
+        if self._settings.dead_letters == "file":
+            progress.dead = _count_lines(self._settings.dead_letter_file)
+        else:
+            with contextlib.suppress(redis.RedisError):
+                progress.dead = self._client.xlen(self._settings.keys.dead_letters)
         self._count_rows(progress)
         return progress
 

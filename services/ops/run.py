@@ -1,5 +1,6 @@
 """`telemetry run`: the whole pipeline on this machine, with the audit at its end."""
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -14,12 +15,15 @@ from services.ops.failures import CommandFailed
 from services.ops.output import AsJson
 from services.ops.processes import Plan, Processes
 from services.ops.server import ServerUnavailable, reachable
-from services.runtime.settings import ConsumerSettings, ProducerSettings, Sources, load, read_sources
+from services.ops.settings import load_both
+from services.runtime.settings import ConsumerSettings, Sources, load, read_sources
 
 _RATE = 100.0
 _INVALID_RATIO = 0.01
 _DUPLICATE_RATIO = 0.01
 _BATCH_SIZE = 500
+_MOST_TOLD = 5
+"""Lines of a file that are named at the end; the log names more."""
 
 
 def run_command(
@@ -62,7 +66,7 @@ def run_command(
     if find_spec("services.producer") is None:
         raise CommandFailed("the producer is not installed here: an image of the consumer has none", 2)
     sources = read_sources()
-    load(ProducerSettings, sources)  # its errors are better told here than in its log
+    load_both(sources)  # the producer's errors are better told here than in its log
     _check_readable(source)
     given = {
         "--rate": _text(rate, sources, "RATE", None if source else _RATE),
@@ -94,10 +98,21 @@ def run_command(
             from services.ops.watch import watch_and_prove  # noqa: PLC0415
 
             is_complete = watch_and_prove(processes, settings, show_logs=logs, as_json=as_json)
+    _tell_unreadable(settings.data_dir / "logs" / "producer.jsonl")
     if not as_json:
         print("look closer: telemetry summary, telemetry events, telemetry dlq list", file=sys.stderr)
     if not is_complete:
         raise typer.Exit(1)
+
+
+def _tell_unreadable(log: Path) -> None:
+    """Name the lines of the file that were passed over, from the producer's log."""
+    lines = [json.loads(line) for line in log.read_bytes().splitlines() if b"unreadable" in line]
+    number = sum(line.get("unreadable", 0) for line in lines)
+    if number:
+        print(f"{number} lines were passed over, that can't be read ({log}):", file=sys.stderr)
+    for line in [line for line in lines if line["message"] == "line_unreadable"][:_MOST_TOLD]:
+        print(f"  {line['file']} line {line['line_number']}: {line['reason']}", file=sys.stderr)
 
 
 def _check_readable(source: str | None) -> None:

@@ -116,7 +116,7 @@ def current_settings(sources: Sources) -> list[SettingRow]:
 
     Raises SettingsInvalid with the errors of both services.
     """
-    loaded = _load_both(sources)
+    loaded = load_both(sources)
     values: dict[tuple[str, str], str] = {
         (variable(one), service): _text(getattr(loaded[service], one.name))
         for service, cls in _SERVICES
@@ -177,7 +177,8 @@ def _reader(row: SettingRow) -> str:
     return "consumer" if row.service == "both" else row.service
 
 
-def _load_both(sources: Sources) -> dict[str, Settings]:
+def load_both(sources: Sources) -> dict[str, Settings]:
+    """Load the settings of both services. Raises SettingsInvalid with the errors of both."""
     loaded: dict[str, Settings] = {}
     errors: dict[str, None] = {}  # in order, each once: what is of both is wrong for both
     for service, cls in _SERVICES:

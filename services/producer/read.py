@@ -193,12 +193,13 @@ class Reader:
 
     def _report(self, line: int, reason: str) -> None:
         self.unreadable += 1
+        self.metrics.count("telemetry_producer_events_total", outcome="unreadable")
+        about = {"file": self.name, "line_number": line, "reason": reason}
         if len(self.unreadable_lines) < _MOST_NAMED:
             self.unreadable_lines.append(line)
-        self.metrics.count("telemetry_producer_events_total", outcome="unreadable")
-        self.logger.warning(
-            "line_unreadable", extra={"file": self.name, "line_number": line, "reason": reason}
-        )
+            self.logger.warning("line_unreadable", extra=about)
+        else:
+            self.logger.warning("more_lines_unreadable", extra=about)
 
 
 def _outgoing(

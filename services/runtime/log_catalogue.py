@@ -69,7 +69,14 @@ CATALOGUE: Final = (
         "WARNING",
         "producer",
         ("file", "line_number", "reason"),
-        "A record of the file is passed over; `producer_finished` has the numbers of the first hundred",
+        "A record of the file is passed over: each of the first hundred has its line",
+    ),
+    Message(
+        "more_lines_unreadable",
+        "WARNING",
+        "producer",
+        ("file", "line_number", "reason"),
+        "More than a hundred; `producer_finished` has their number",
     ),
     Message(
         "columns_not_published",

@@ -16,6 +16,8 @@ from typing import Final
 
 INTERVAL_S: Final = 10.0
 _MOST_KINDS: Final = 500
+_NEVER_HELD: Final = frozenset({"line_unreadable"})
+"""Each is about another line of a file, which nobody finds again by a number; bounded where it is written."""
 _PARTS: Final = ("stage", "part", "kind", "category", "reason")
 
 
@@ -38,7 +40,8 @@ class Repeats:
 
     def passes(self, record: logging.LogRecord) -> bool:
         """Tell whether to write a record now; it then has `held_back`, where some were."""
-        if not logging.WARNING <= record.levelno < logging.CRITICAL:
+        is_free = isinstance(record.msg, str) and record.msg in _NEVER_HELD
+        if is_free or not logging.WARNING <= record.levelno < logging.CRITICAL:
             return True
         now = self._monotonic()
         key = self._key(record)

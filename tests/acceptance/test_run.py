@@ -231,11 +231,43 @@ def test_a_csv_file_is_published_stored_and_proven(laptop: Laptop, tmp_path: Pat
     assert times[1_700_000_012.0] == ("sensor-3", "lab")
 
 
+def test_lines_that_cant_be_read_are_named_at_the_end(laptop: Laptop) -> None:
+    """With file, line and reason; they are no events, so the audit misses none."""
+    path = laptop.data.parent / "bad.csv"
+    good = "a,z,1700000000,temperature,1\n"
+    path.write_text(f"device_id,zone,ts,kpi,value\n{good}a,z\nb,z,1,2,3,4\n{good}", encoding="utf-8")
+    run = laptop.types("run", "--from", str(path))
+    assert _must_have_ended(run)["published"] == 2
+    assert "2 lines were passed over" in run.text
+    assert "bad.csv line 3: 2 columns, and the header has 5" in run.text
+    assert "bad.csv line 4: 6 columns, and the header has 5" in run.text
+
+
+def test_dead_letters_in_a_stream_are_counted_there(laptop: Laptop) -> None:
+    """By the status line as by the audit."""
+    run = laptop.types(
+        "run",
+        "--rate",
+        "500",
+        "--duration",
+        "2",
+        "--invalid-ratio",
+        "0.2",
+        "--duplicate-ratio",
+        "0",
+        DEAD_LETTERS="stream",
+    )
+    numbers = _must_have_ended(run)
+    assert numbers["dead"] > 100
+    told = re.findall(r"^published=\d+ stored=\d+ dead=(\d+)", run.text, re.MULTILINE)
+    assert int(told[-1]) == numbers["dead"]
+
+
 def test_settings_that_are_wrong_are_listed_and_nothing_is_started(laptop: Laptop) -> None:
     """Exit code 2, every error in one message, and no process, no folder."""
     run = laptop.types("run", BATCH_SIZE="many", RATE="-3", THRESHOLD_LUCK="7", CLAIM_IDLE_MS="1")
     assert run.wait() == 2, run.text
-    for error in ("BATCH_SIZE='many'", "RATE='-3'", "THRESHOLD_LUCK"):
+    for error in ("BATCH_SIZE='many'", "RATE='-3'", "THRESHOLD_LUCK", "CLAIM_IDLE_MS"):
         assert error in run.text
     assert not laptop.data.exists()
     assert laptop.processes() == []

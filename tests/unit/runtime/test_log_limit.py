@@ -167,3 +167,10 @@ def test_a_line_that_was_held_back_keeps_its_trace_and_its_error(log: Log) -> No
         held["exc_info"]
         == f"ValueError: invalid literal for int() with base 10: 'in {contexts[1].trace_id}'\n"
     )
+
+
+def test_each_line_that_cant_be_read_has_its_own(log: Log) -> None:
+    """Its number and its reason are of no other one."""
+    for number in range(3):
+        log.logger.warning("line_unreadable", extra={"number": number})
+    assert log.told() == [("line_unreadable", number, None) for number in range(3)]
