@@ -255,5 +255,17 @@ def make_traces(settings: ConsumerSettings, spans: Spans | None, clock: SystemCl
     )
 
 
+def _main() -> int:
+    if len(sys.argv) > 1:
+        is_asked = sys.argv[1] in {"-h", "--help"}
+        print(
+            "python -m services.consumer takes no arguments: settings come from the environment "
+            "(telemetry settings lists them)",
+            file=sys.stdout if is_asked else sys.stderr,
+        )
+        return 0 if is_asked else 2
+    return main()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_main())

@@ -48,18 +48,22 @@ class Worker:
         """Work until asked to stop; then settle what was asked for ahead."""
         while not self.clock.is_stopping():
             self.turn()
-        self._turn(self.source.drain)
+        self._turn(self.source.drain, asks=False)
 
     def turn(self) -> None:
         """Read once, and see what there is to its outcome."""
         self.health.turn()
         self._turn(self.source.read)
 
-    def _turn(self, read: Callable[[], Sequence[Entry]]) -> None:
-        """Read once and see the entries to their outcome; decide what an error means."""
+    def _turn(self, read: Callable[[], Sequence[Entry]], *, asks: bool = True) -> None:
+        """Read once and see the entries to their outcome; decide what an error means.
+
+        `asks`: whether nothing is an answer of the server, too.
+        """
         try:
             entries = read()
-            self._recovered()
+            if asks or entries:
+                self._recovered()
             if entries:
                 with self.traces.batch(entries):
                     self._settle(entries)

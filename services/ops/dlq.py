@@ -21,7 +21,7 @@ from services.ops.letter_options import (
     counted,
 )
 from services.ops.letters import Chosen, Letter, LetterFilter, choose, open_letters, reasons, select
-from services.ops.output import AsJson, Column, Facts, remark, show_document, show_records
+from services.ops.output import MOST_SHOWN, AsJson, Column, Facts, remark, show_document, show_records
 from services.ops.times import Since, Until, show_time
 from services.runtime.settings import ConsumerSettings, load, read_sources
 
@@ -57,7 +57,7 @@ def list_letters(
     since: Since = None,
     until: Until = None,
     replayed: Replayed = None,
-    limit: Annotated[int, typer.Option(min=0, help="The newest so many; 0: all.")] = 20,
+    limit: Annotated[int, typer.Option(min=0, max=MOST_SHOWN, help="The newest so many; 0: all.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, the newest last. Times that are asked for are those of the failure."""

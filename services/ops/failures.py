@@ -35,6 +35,8 @@ def failure_of(error: BaseException) -> Failure | None:
         return Failure(str(error), 2)
     if isinstance(error, ConsumerError):
         return Failure(str(error), 1)
+    if isinstance(error, UnicodeEncodeError):
+        return Failure(f"an argument is not UTF-8: {error.object!r}", 2)
     if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("services.producer"):
         return Failure("the producer is not installed here: an image of the consumer has none", 2)
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError) and error.filename:

@@ -18,6 +18,9 @@ import typer
 
 from services.runtime.log_text import escaped
 
+MOST_SHOWN: Final = 1_000_000_000
+"""What `--limit` takes at most: SQLite's numbers end somewhere."""
+
 Style = Literal["json", "rich", "plain"]
 Record = Mapping[str, Any]
 

@@ -7,7 +7,7 @@ import typer
 
 from services.consumer.sinks.sqlite_rows import EVERY_ROW, RowFilter, SQLiteRows, SummaryRow
 from services.contract.kpis import Kpis
-from services.ops.output import AsJson, Column, Table, number, remark, show_document, show_records
+from services.ops.output import MOST_SHOWN, AsJson, Column, Table, number, remark, show_document, show_records
 from services.ops.times import Since, Until, show_time
 from services.runtime.settings import ConsumerSettings, load, read_sources
 
@@ -61,7 +61,7 @@ def events_command(
     degraded: Annotated[
         bool | None, typer.Option("--degraded/--healthy", help="Only above the threshold, or only below.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 20,
+    limit: Annotated[int, typer.Option(min=0, max=MOST_SHOWN, help="At most so many; 0: all.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List stored events, the newest first, as one line each.

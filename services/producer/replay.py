@@ -40,6 +40,8 @@ class Opener:
         path = self.reading.path
         mapped, kind = self.reading.mapped, self.reading.format
         if path is None:
+            if sys.stdin is None:
+                raise SourceUnusable("standard input is closed: there is nothing to read")
             source = StandardInput(sys.stdin.fileno(), self.is_stopping)
             found, whole = sniff(source) if kind is None else (kind, source)
             return open_reader(whole, self.name, found, mapped, self.logger, self.metrics)

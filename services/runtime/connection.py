@@ -6,8 +6,10 @@ Replies stay bytes: one value that isn't UTF-8 must not strand a batch.
 """
 
 import ssl
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -36,6 +38,9 @@ _LATER: Final = (
 )
 
 
+_TLS_HINT: Final = " (REDIS_TLS is on: does it speak TLS at this port?)"
+
+
 class PasswordFile(CredentialProvider):
     """Reads the password from a file at each connection, so a rotated secret needs no restart."""
 
@@ -47,7 +52,7 @@ class PasswordFile(CredentialProvider):
         """Give the user, if one is named, and the password."""
         try:
             password = self._path.read_text(encoding="utf-8").strip()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise redis.AuthenticationError(f"REDIS_PASSWORD_FILE: {error}") from None
         know(password)
         return (self._username, password) if self._username else (password,)
@@ -72,6 +77,7 @@ def connect(settings: Settings, *, block_s: float = 0.0) -> redis.Redis:
     }
     if settings.redis_url:
         try:
+            _refuse_fixed(settings.redis_url, common)
             client = redis.Redis.from_url(settings.redis_url, **common)
             client.connection_pool.make_connection()  # connects to nothing, and refuses unknown parameters
         except (ValueError, TypeError):
@@ -92,6 +98,7 @@ def connect(settings: Settings, *, block_s: float = 0.0) -> redis.Redis:
         }
     tls: dict[str, Any] = {}
     if settings.redis_tls:
+        _check_authorities(settings.redis_ca_file)
         tls = {
             "ssl": True,
             "ssl_ca_certs": settings.redis_ca_file or None,
@@ -105,6 +112,22 @@ def connect(settings: Settings, *, block_s: float = 0.0) -> redis.Redis:
         **credentials,
         **tls,
     )
+
+
+def _refuse_fixed(url: str, fixed: Iterable[str]) -> None:
+    """Refuse parameters that would change what the pipeline relies on. Raises SettingsInvalid."""
+    named = parse_qs(urlsplit(url).query)
+    if wrong := sorted(named.keys() & {*fixed, "decode_responses", "encoding", "encoding_errors"}):
+        raise SettingsInvalid([f"REDIS_URL=(hidden): leave {', '.join(wrong)} out of it; that is fixed"])
+
+
+def _check_authorities(path: str) -> None:
+    # The client's own error names the server, and not the file.
+    if path:
+        try:
+            ssl.create_default_context(cafile=path)
+        except (OSError, ssl.SSLError) as error:
+            raise SettingsInvalid([f"REDIS_CA_FILE={path}: {error}"]) from None
 
 
 def address(settings: Settings) -> str:
@@ -141,7 +164,7 @@ def explain(error: BaseException, settings: Settings) -> str:
     if lacks_right(error):
         return f"{where} lacks a right for this user: {text}"
     if isinstance(error, redis.TimeoutError):
-        return f"{where} does not answer: {text}"
+        return f"{where} does not answer: {text}" + (_TLS_HINT if settings.redis_tls else "")
     if text.startswith("WRONGTYPE"):
         return f"{where}: the key {settings.stream_name} is no stream (STREAM_NAME): {text}"
     if isinstance(error, redis.exceptions.BusyLoadingError):
@@ -149,7 +172,8 @@ def explain(error: BaseException, settings: Settings) -> str:
     if isinstance(error, redis.ConnectionError) and ("SSL" in text or "CERT" in text.upper()):
         return f"{where} fails at TLS: {text} (REDIS_TLS, REDIS_CA_FILE)"
     if isinstance(error, redis.ConnectionError):
-        return f"{where} can't be reached: {text} (REDIS_HOST, REDIS_PORT or REDIS_URL)"
+        hint = "; REDIS_TLS where it speaks TLS" if "closed" in text and not settings.redis_tls else ""
+        return f"{where} can't be reached: {text} (REDIS_HOST, REDIS_PORT or REDIS_URL{hint})"
     return f"{where} says: {text}"
 
 

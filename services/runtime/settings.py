@@ -131,7 +131,11 @@ class Settings:
         return self.data_dir / "dlq.jsonl"
 
     def check(self) -> list[str]:
-        """List what is wrong between settings that are each right alone."""
+        """List what is wrong between settings that are each right alone, and with addresses."""
+        try:
+            self.redis_host.encode("idna")
+        except UnicodeError:
+            return [f"REDIS_HOST={self.redis_host!r}: no name of a host, nor an address"]
         return []
 
 
@@ -253,7 +257,7 @@ class ConsumerSettings(Settings):
 
     def check(self) -> list[str]:
         """List what is wrong between settings that are each right alone."""
-        errors = []
+        errors = Settings.check(self)
         if self.claim_idle_ms < self.longest_batch_s * 1000:
             errors.append(
                 f"CLAIM_IDLE_MS={self.claim_idle_ms}: a batch can take {self.longest_batch_s * 1000:.0f} ms "
@@ -365,8 +369,12 @@ def _read_kpis(path: str) -> dict[str, Kpi]:
 def _parse(one: Any, text: str) -> Any:
     """Read one value by the type of its field; raises ValueError saying what to write."""
     parse = _PARSERS[one.type]
+    if not is_utf8(text):
+        raise ValueError("it is not UTF-8")
     value = parse(text.strip())
     least, most, choices = one.metadata["least"], one.metadata["most"], one.metadata["choices"]
+    if most is None and one.type is float:
+        most = _LONGEST
     if least is not None and value < least:
         raise ValueError(f"at least {least:g}")
     if most is not None and value > most:
@@ -376,6 +384,11 @@ def _parse(one: Any, text: str) -> Any:
         if value not in choices:
             raise ValueError(f"one of {', '.join(choices)}")
     return value
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether a text of the environment was UTF-8: surrogates stand for what wasn't."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _number(text: str) -> float:
@@ -439,8 +452,10 @@ def _unknown(sources: Sources) -> list[str]:
     return errors
 
 
-# Read by Python and by libraries, beside ours in the same file.
-_OTHERS: Final = ("OTEL_", "PYTHON", "TZ")
+# Read by Python, by libraries and by docker compose, beside ours in the same file.
+_LONGEST: Final = 1e9
+"""Seconds, where a setting has no limit of its own: thirty years, and no more than a socket takes."""
+_OTHERS: Final = ("OTEL_", "PYTHON", "TZ", "COMPOSE_", "IMAGE_TAG")
 
 
 def _read_env_file(path: Path) -> dict[str, str]:

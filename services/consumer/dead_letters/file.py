@@ -180,9 +180,11 @@ def _letter_or_none(line: bytes) -> DeadLetter | None:
 def _marks(path: Path) -> Iterator[dict[str, Any]]:
     for line in _lines(path):
         try:
-            yield json.loads(line)
+            mark = json.loads(line)
         except ValueError:  # torn by a crash
             continue
+        if isinstance(mark, dict) and isinstance(mark.get("entry_id"), str):
+            yield mark
 
 
 def _kind(error: OSError) -> str:

@@ -8,7 +8,8 @@ received can always be told from the letter, byte by byte.
 import base64
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from types import UnionType
+from typing import Any, Final
 
 from services.consumer.entry import Dead
 from services.contract.trace_context import TraceContext, context_of, parse
@@ -81,6 +82,21 @@ def dead_letter(dead: Dead, failed_at: float, consumer: str, batch: TraceContext
     )
 
 
+_KINDS: Final[dict[str, type | UnionType]] = {
+    "entry_id": str,
+    "event": dict | list,
+    "error": str,
+    "failed_at": float | int,
+    "stage": str,
+    "reason": str,
+    "attempts": int,
+    "deliveries": int,
+    "consumer": str,
+    "trace_id": str | None,
+    "span_id": str | None,
+}
+
+
 def parse_letter(line: bytes | str) -> DeadLetter:
     """Read a letter. Raises ValueError for what isn't one."""
     try:
@@ -88,9 +104,12 @@ def parse_letter(line: bytes | str) -> DeadLetter:
         event = data["event"]
         if isinstance(event, list):
             event = [(name, value) for name, value in event]
-        return DeadLetter(**{**data, "event": event})
+        letter = DeadLetter(**{**data, "event": event})
     except (TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"no dead letter: {error}") from None
+    if wrong := [name for name, kind in _KINDS.items() if not isinstance(getattr(letter, name), kind)]:
+        raise ValueError(f"no dead letter: {', '.join(wrong)} of the wrong type")
+    return letter
 
 
 def _json(raw: bytes) -> Json:

@@ -123,3 +123,18 @@ def test_foreign_lines_are_kept_by_a_purge(path: Path) -> None:
         file.write(b'{"mine": 1}\n')
     assert letters.purge({"1700000000000-1"}) == 1
     assert path.read_bytes() == b'{"mine": 1}\n'
+
+
+def test_lines_of_the_wrong_shape_are_passed_over(path: Path) -> None:
+    """JSON, but no letter and no mark: somebody else's, or edited by hand."""
+    letters = open_file(path)
+    letters.put([dead(1)])
+    whole = json.loads(path.read_text(encoding="ascii"))
+    wrong = [{**whole, "entry_id": 5}, {**whole, "failed_at": "now"}, {**whole, "event": 1}, [], "text", 7]
+    path.write_text("".join(json.dumps(one) + "\n" for one in [*wrong, whole]), encoding="ascii")
+    assert [one.entry_id for one in letters.read()] == [whole["entry_id"]]
+    assert letters.torn_lines() == len(wrong)
+    letters.mark_replayed([(whole["entry_id"], "2-0")])
+    (marks,) = path.parent.glob("*replayed*")
+    marks.write_text(marks.read_text(encoding="ascii") + '[]\n7\n{"entry_id": 5}\n', encoding="ascii")
+    assert list(letters.replayed()) == [whole["entry_id"]]

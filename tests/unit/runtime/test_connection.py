@@ -1,11 +1,14 @@
 """What is said about a server that doesn't serve."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import redis
 from redis._parsers.base import BaseParser
 
-from services.runtime.connection import error_kind, explain, is_passing
-from services.runtime.settings import ConsumerSettings
+from services.runtime.connection import PasswordFile, connect, error_kind, explain, is_passing
+from services.runtime.settings import ConsumerSettings, SettingsInvalid
 
 SETTINGS = ConsumerSettings(redis_host="h")
 
@@ -86,3 +89,36 @@ def test_an_error_is_explained_in_one_line(error: redis.RedisError, told: str) -
     assert told in line
     assert "\n" not in line
     assert "Redis at h:6379" in line
+
+
+def test_what_may_be_tls_is_said_to_be() -> None:
+    """A server without it answers nothing to a greeting by TLS; one with it hangs up on plain text."""
+    assert "REDIS_TLS is on" in explain(
+        redis.TimeoutError("Timeout reading"), replace(SETTINGS, redis_tls=True)
+    )
+    closed = redis.ConnectionError("Connection closed by server.")
+    assert "REDIS_TLS where it speaks TLS" in explain(closed, SETTINGS)
+    assert "REDIS_TLS" not in explain(closed, replace(SETTINGS, redis_tls=True))
+
+
+@pytest.mark.parametrize("parameter", ["protocol=3", "decode_responses=true", "socket_timeout=5"])
+def test_an_address_may_not_change_what_is_relied_on(parameter: str) -> None:
+    """Replies of another shape would leave entries pending for ever."""
+    with pytest.raises(SettingsInvalid, match=f"leave {parameter.partition('=')[0]} out"):
+        connect(replace(SETTINGS, redis_url=f"redis://h:6379/0?{parameter}"))
+    connect(replace(SETTINGS, redis_url="redis://h:6379/0?client_name=me")).close()
+
+
+def test_authorities_that_cant_be_read_are_named(tmp_path: Path) -> None:
+    """And not the server, which has nothing to do with it."""
+    (tmp_path / "none.pem").write_text("no certificate")
+    for name in ("gone.pem", "none.pem"):
+        with pytest.raises(SettingsInvalid, match=f"REDIS_CA_FILE=.*{name}: "):
+            connect(replace(SETTINGS, redis_tls=True, redis_ca_file=str(tmp_path / name)))
+
+
+def test_a_password_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    """It may be right tomorrow: the file is read at each connection."""
+    (tmp_path / "password").write_bytes(b"\xff\xfe")
+    with pytest.raises(redis.AuthenticationError, match="REDIS_PASSWORD_FILE: "):
+        PasswordFile(tmp_path / "password", "").get_credentials()

@@ -256,3 +256,23 @@ def test_without_an_operator_the_command_is_the_same_user() -> None:
     """Nothing changes."""
     settings = load(ConsumerSettings, Sources({}, {"REDIS_USERNAME": "consumer"}, {}))
     assert settings.as_operator() is settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("REDIS_HOST", "redis..svc", "no name of a host"),
+        ("STREAM_NAME", "\udcff", "not UTF-8"),
+        ("REDIS_TIMEOUT_S", "1e11", "at most"),
+    ],
+)
+def test_what_would_fail_later_is_refused_at_once(name: str, value: str, why: str) -> None:
+    """By both services, in a line."""
+    for cls in (ProducerSettings, ConsumerSettings):
+        with pytest.raises(SettingsInvalid, match=f"{name}=.*{why}"):
+            load(cls, Sources({}, {name: value}, {}))
+
+
+def test_what_docker_compose_reads_from_the_file_is_left_alone() -> None:
+    """It stands in the same `.env`."""
+    load(ConsumerSettings, Sources({}, {}, {"IMAGE_TAG": "1", "COMPOSE_PROJECT_NAME": "demo"}))
