@@ -4,6 +4,7 @@ With a seed everything but ids and times repeats, whatever the sizes of the batc
 its chances in one order.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from random import Random
@@ -25,17 +26,19 @@ _EXCURSION_READINGS: Final = (20, 60)
 class Walk:
     """One KPI of one device."""
 
-    __slots__ = ("_kpi", "_left", "_step", "_target", "_value")
+    __slots__ = ("_decimals", "_kpi", "_left", "_step", "_target", "_value")
 
     def __init__(self, kpi: Kpi, random: Random) -> None:
         self._kpi = kpi
         self._step = 2 * _STEP * max(abs(kpi.threshold - kpi.typical), (kpi.max - kpi.min) / 1000)
+        # Steps have to be seen: two decimals say nothing of a range of a hundredth.
+        self._decimals = max(2, 1 - math.floor(math.log10(self._step)))
         self._value = kpi.typical + self._step * (random.random() - 0.5)
         self._target = kpi.typical
         self._left = 0
 
     def next(self, random: Random) -> float:
-        """Give the next reading, in the KPI's unit, with two decimals."""
+        """Give the next reading, in the KPI's unit, with two decimals or as many as its range asks for."""
         kpi = self._kpi
         if self._left:
             self._left -= 1
@@ -47,7 +50,7 @@ class Walk:
         value = self._value
         value += (self._target - value) * _PULL + self._step * (random.random() - 0.5)
         self._value = value = min(max(value, kpi.min), kpi.max)
-        return min(max(round(value, 2), kpi.min), kpi.max)
+        return min(max(round(value, self._decimals), kpi.min), kpi.max)
 
 
 class Generator:

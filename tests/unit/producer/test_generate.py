@@ -13,7 +13,8 @@ from services.consumer.validate import check
 from services.contract.codec import decode
 from services.contract.event import Event, Fields, Reason
 from services.contract.ids import MAX_SEQUENCE, numbered
-from services.producer.generate import Generator
+from services.contract.kpis import Kpi
+from services.producer.generate import Generator, Walk
 from services.producer.invalid import WAYS
 from services.producer.outgoing import Numbering, Outgoing, flat
 from services.producer.runs import draw_name
@@ -112,3 +113,15 @@ def test_a_run_knows_when_its_numbers_end() -> None:
     """The last number can be used, and none behind it."""
     assert Numbering("7", MAX_SEQUENCE - 5).has_room_for(5)
     assert not Numbering("7", MAX_SEQUENCE - 5).has_room_for(6)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 0.01, 1.0, 1000.0])
+def test_values_drift_whatever_their_range(scale: float) -> None:
+    """And are at times above the threshold: a sensor of millionths is no constant."""
+    kpi = Kpi("flow", "l/s", 0.0, scale, 0.3 * scale, 0.2 * scale)
+    random = Random(1)
+    walk = Walk(kpi, random)
+    values = [walk.next(random) for _ in range(5000)]
+    assert len(set(values)) > 10
+    assert min(values) >= kpi.min
+    assert kpi.threshold < max(values) <= kpi.max
