@@ -314,3 +314,28 @@ def test_traces_are_sent_where_the_values_say(service: str) -> None:
     alone = render(nested("otlp.endpoint", "http://jaeger:4318")).environment(service)
     assert not alone.keys() & {"OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER", "OTEL_EXPORTER_OTLP_HEADERS"}
     assert not [name for name in render().environment(service) if name.startswith("OTEL_")]
+
+
+@pytest.mark.parametrize("component", ["audit", "test"])
+def test_extra_variables_are_those_of_the_audits_too(component: str) -> None:
+    """Or they would look for dead letters where the consumers keep none."""
+    values = {
+        "audit": {"enabled": True},
+        "producer": {"extraEnv": [{"name": "RATE", "value": "3"}]},
+        "consumer": {"extraEnv": [{"name": "DEAD_LETTERS", "value": "stream"}]},
+    }
+    (pod,) = (one for one in render(values).pods if one.labels["app.kubernetes.io/component"] == component)
+    for container in pod.containers:
+        names = [one["name"] for one in container.get("env") or []]
+        assert len(set(names)) == len(names)
+    assert {"name": "DEAD_LETTERS", "value": "stream"} in pod.main["env"]
+
+
+def test_users_of_a_redis_elsewhere_have_the_key_of_the_consumers() -> None:
+    """The command and KEDA, where they have no name of their own."""
+    external = {"host": "redis.example.com", "existingSecret": "users", "keys": {"consumer": "pw"}}
+    values = {"redis": {"enabled": False}, "externalRedis": external, "consumer": {"keda": {"enabled": True}}}
+    text = render(values).text
+    assert "name: users, key: pw}" in text, "KEDA's"
+    # The producer, and who publishes in `helm test`.
+    assert text.count("key: password") == 2

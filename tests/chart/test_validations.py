@@ -11,6 +11,10 @@ REPLAY: Final[Values] = {"producer": {"mode": "replay", "replay": {"file": "even
 
 REFUSED: Final[dict[str, tuple[Values, tuple[str, ...]]]] = {
     "two Redis": ({"externalRedis": {"host": "redis.example.com"}}, ("redis.enabled", "externalRedis.host")),
+    "a port in the name of a host": (
+        {"redis": {"enabled": False}, "externalRedis": {"host": "redis.example.com:6380"}},
+        ("externalRedis.host", "externalRedis.port"),
+    ),
     "no Redis": ({"redis": {"enabled": False}}, ("redis.enabled", "externalRedis.host")),
     "two autoscalers": (
         {"consumer": {"autoscaling": {"enabled": True}, "keda": {"enabled": True}}},
@@ -144,6 +148,7 @@ ACCEPTED: Final[dict[str, Values]] = {
     "no consumer for now": {"consumer": {"replicas": 0}},
     "no producer for now": {"producer": {"replicas": 0}},
     "an external Redis": EXTERNAL,
+    "one by its address": merged(EXTERNAL, {"externalRedis": {"host": "fd00::1"}}),
 }
 
 

@@ -82,9 +82,12 @@ annotations:
 {{- $given := $external.usernames -}}
 {{- $users = dict "producer" $given.producer "consumer" $given.consumer
     "operator" ($given.operator | default $given.consumer) "observer" ($given.observer | default $given.consumer) -}}
+{{- $keys := dict "producer" $external.keys.producer "consumer" $external.keys.consumer
+    "operator" ($external.keys.operator | default $external.keys.consumer)
+    "observer" ($external.keys.observer | default $external.keys.consumer) -}}
 {{- dict "host" (tpl $external.host $) "port" $external.port "database" $external.database "tls" $external.tls.enabled
     "caSecret" $external.tls.caSecret "caKey" $external.tls.caKey
-    "secret" (tpl $external.existingSecret $) "users" $users "keys" $external.keys | toJson -}}
+    "secret" (tpl $external.existingSecret $) "users" $users "keys" $keys | toJson -}}
 {{- end -}}
 {{- end -}}
 
