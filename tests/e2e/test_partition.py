@@ -7,7 +7,7 @@ from e2e.cluster import PATIENCE_S, Namespace, holds, nodes, on_node, run_given,
 from e2e.release import QUICK, Release, merged
 
 _LIVENESS_TIMEOUT_S = 15
-_CUT_OFF_S = 40
+_CUT_OFF_S = 60
 
 
 @pytest.fixture(scope="module")
