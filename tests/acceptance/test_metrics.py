@@ -114,6 +114,27 @@ def test_the_group_is_observed_while_nothing_is_consumed(rig: Rig) -> None:
     eventually(lambda: _scrape(consumer)["telemetry_sink_up"] == 1, PATIENCE_S, "the sink is back")
 
 
+def test_a_consumer_without_events_says_that_all_is_up(rig: Rig) -> None:
+    """0 would be an outage, and wake somebody."""
+    consumer = rig.consumer(CONSUMER_METRICS_PORT=str(free_port()))
+    consumer.is_ready()
+    scraped = _scrape(consumer)
+    assert (scraped["telemetry_sink_up"], scraped["telemetry_redis_up"]) == (1, 1)
+
+
+def test_a_sink_that_cant_be_opened_is_no_trouble_of_redis(rig: Rig) -> None:
+    """Nobody has asked the server yet, so nothing is said of it."""
+    rig.settings.data_dir.mkdir(parents=True)
+    with closing(sqlite3.connect(rig.settings.database, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        consumer = rig.consumer(CONSUMER_METRICS_PORT=str(free_port()))
+        eventually(lambda: _scrape(consumer).get("telemetry_sink_up") == 0, PATIENCE_S, "the sink is down")
+        assert "telemetry_redis_up" not in _scrape(consumer)
+        other.execute("ROLLBACK")
+    eventually(lambda: _scrape(consumer).get("telemetry_redis_up") == 1, PATIENCE_S, "it works")
+    assert _scrape(consumer)["telemetry_sink_up"] == 1
+
+
 def test_a_traced_batch_can_be_found_from_its_latency(rig: Rig) -> None:
     """Who asks for OpenMetrics gets the trace id that the log has."""
     traced = {"OTEL_TRACES_EXPORTER": "otlp", "TRACE_SAMPLE_RATIO": "1"}

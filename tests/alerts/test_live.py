@@ -409,3 +409,9 @@ def test_a_page_arrives_with_its_runbook(live: Live) -> None:
     assert (alert["status"], alert["labels"]["severity"]) == ("firing", "critical")
     assert alert["annotations"]["runbook_url"] == "docs/runbooks/TelemetrySinkDown.md"
     assert {one["labels"]["severity"] for one in live.webhook.alerts()} == {"critical"}
+    paged: dict[str, set[str]] = {}
+    for one in live.webhook.alerts():
+        paged.setdefault(one["labels"].get("release", ""), set()).add(one["labels"]["alertname"])
+    assert paged["breaker"] == {"TelemetryBreakerOpen"}
+    assert paged["redis-killed"] == {"TelemetryRedisDown"}
+    assert not paged["database-locked"] & {"TelemetryProducersBlocked", "TelemetryNothingPublished"}
