@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from chart.rendering import CHART, need, run
+from chart.rendering import CHART, REDIS_CHART, need, run
 
 
 def test_the_readme_is_made_of_the_values(tmp_path: Path) -> None:
@@ -25,3 +25,21 @@ def test_every_value_has_a_comment() -> None:
     rows = [line for line in text.splitlines() if line.startswith("| ") and line.count(" | ") == 3]
     assert len(rows) > 100
     assert [row for row in rows if row.endswith("|  |")] == []
+
+
+def test_every_value_of_its_redis_has_a_comment() -> None:
+    """Above it, or above the map that it is a part of as a whole; most are of no table."""
+    lines = (REDIS_CHART / "values.yaml").read_text(encoding="utf-8").splitlines()
+    told: list[int] = []
+    """How deep the maps are that have a comment, from the outermost."""
+    untold = []
+    for number, line in enumerate(lines):
+        depth = len(line) - len(line.lstrip())
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        told = [one for one in told if one < depth]
+        if lines[number - 1].lstrip().startswith("# -- "):
+            told.append(depth)
+        elif not told and not line.endswith(":"):
+            untold.append(line)
+    assert untold == []
