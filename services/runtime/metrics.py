@@ -63,6 +63,7 @@ class Metrics:
         self._labels: dict[str, tuple[Label, ...]] = {}
         self._made: dict[str, Counter | Gauge | Histogram] = {}
         self._late: dict[str, Metric] = {}
+        self._making = threading.Lock()
         self._children: dict[tuple[str, ...], Counter | Gauge | Histogram] = {}
         for one in CATALOGUE:
             if one.service not in {service, "both"} or one.is_asked:
@@ -148,8 +149,10 @@ class Metrics:
         """Give the series, made at the start for all values but those that are `other`."""
         if (found := self._children.get((name, *labels.values()))) is not None:
             return found
-        if (late := self._late.pop(name, None)) is not None:
-            self._make(late, {})
+        if name in self._late:
+            with self._making:  # by whoever is first
+                if name not in self._made:
+                    self._make(self._late[name], {})
             return self._child(name, labels)
         declared = self._labels[name]
         values = [label.bounded(labels[label.name]) for label in declared]
