@@ -293,7 +293,7 @@ class BatchTraces:
         ended_at = batch.at(self._clock.monotonic())
         return [
             self._batch_span(batch, ended_at),
-            *self._stage_spans(batch),
+            *self._stage_spans(batch, is_short=self._budget.left() <= 0),
             *self._event_spans(batch, ended_at),
         ]
 
@@ -326,11 +326,13 @@ class BatchTraces:
             error=batch.error,
         )
 
-    def _stage_spans(self, batch: _Batch) -> Iterator[Span]:
+    def _stage_spans(self, batch: _Batch, *, is_short: bool) -> Iterator[Span]:
+        """Make the spans of the stages; where there were too many already, of those with trouble alone."""
         for number, (stage, started_at, ended_at, marks) in enumerate(batch.done):
             failed = batch.error if number == len(batch.done) - 1 else ""
             letters = _letters(batch) if stage == "dead-letter" else []
-            if stage == "dead-letter" and not letters and not failed:
+            is_ordinary = not (letters or failed or marks)
+            if is_ordinary and (is_short or stage == "dead-letter"):
                 continue
             attributes = self._settle if stage == "ack" else {}
             yield Span(

@@ -192,6 +192,17 @@ def test_what_is_sampled_makes_no_more_spans_than_there_may_be() -> None:
     assert sum(map(int, told)) == 3000 - len(events)
 
 
+def test_dead_letters_in_every_batch_cost_two_spans_each_at_most() -> None:
+    """Once the limit is used up: they are always in, and the stages where nothing happened are not."""
+    consumer = Consumer(batch_size=1, per_second=10.0)
+    for number in range(300):
+        consumer.publish(event_fields(number, value="-1"))
+    consumer.run()
+    assert len(consumer.spans.named(BATCH)) == len(consumer.spans.named("dead-letter")) == 300
+    assert 40 < len(consumer.spans.named("decode")) < 100
+    assert len(consumer.spans.spans) < 2 * 300 + 512
+
+
 def test_the_last_event_of_a_batch_is_followed_before_others_of_its_trace() -> None:
     """Of that one a log line tells, whose reader looks for it in the trace."""
     consumer = Consumer(per_second=300.0)
