@@ -36,7 +36,12 @@ def test_a_server_that_is_away_is_told_without_the_password(rig: Rig) -> None:
     """The error of the connection names host and port."""
     rig.server.kill()
     address = f"redis://:{quote(WORD, safe='')}@{rig.server.host}:{rig.server.port}/0"
-    _says_unavailable(rig.consumer(LOG_LEVEL="DEBUG", REDIS_URL=address))
+    consumer = rig.consumer(LOG_LEVEL="DEBUG", REDIS_URL=address)
+    _says_unavailable(consumer)
+    (first, *_) = consumer.lines("redis_unavailable")
+    assert first["error"].startswith(
+        f"Redis at redis://{rig.server.host}:{rig.server.port}/0 can't be reached"
+    )
 
 
 def test_an_address_that_is_none_is_refused_without_the_password(rig: Rig) -> None:

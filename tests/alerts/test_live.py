@@ -383,20 +383,20 @@ def test_every_rule_can_be_evaluated_and_records_something(live: Live) -> None:
     """On the series of processes that run."""
     assert live.prometheus.broken_rules() == {}
     for rule in rules_of("record"):
-        _has_answer(live, f"last_over_time({rule['record']}[1h])")
+        assert _has_answer(live, f"last_over_time({rule['record']}[1h])")
         if "redis_memory" not in rule["record"]:  # the healthy pipeline's Redis has no maxmemory
-            _has_answer(live, f'{rule["record"]}{{release="healthy"}}')
+            assert _has_answer(live, f'{rule["record"]}{{release="healthy"}}')
 
 
-def _has_answer(live: Live, query: str) -> None:
+def _has_answer(live: Live, query: str) -> object:
     """Wait for it: on a busy machine a lease may be between two consumers, or a scrape be late."""
-    eventually(lambda: live.prometheus.query(query), 30, f"an answer to {query}")
+    return eventually(lambda: live.prometheus.query(query), 30, f"an answer to {query}")
 
 
 @pytest.mark.parametrize("query", queries())
 def test_a_query_of_a_runbook_has_an_answer(live: Live, query: str) -> None:
     """From one of these pipelines at least."""
-    _has_answer(live, query)
+    assert _has_answer(live, query)
 
 
 def test_a_page_arrives_with_its_runbook(live: Live) -> None:

@@ -195,6 +195,8 @@ def test_a_producer_may_drop_the_oldest(guarded: LocalServer, tmp_path: Path) ->
     _must_have_worked(
         actor.runs("producer", "services.producer", "--rate", "200", "--duration", "1", **options)
     )
+    with closing(actor.client("operator")) as client:
+        assert 0 < client.xlen(KEYS.stream) <= 50
 
 
 def test_the_command_reads_as_the_consumer_and_publishes_as_the_operator(

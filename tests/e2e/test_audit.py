@@ -77,7 +77,7 @@ def test_a_command_of_a_runbook_works_on_the_cluster(demo: Release, command: lis
         return True
 
     # The metrics of pods that are new come after a minute.
-    until(works, PATIENCE_S, "it works")
+    assert until(works, PATIENCE_S, "it works")
 
 
 def test_an_audit_that_misses_an_event_fails_and_says_so(demo: Release) -> None:
