@@ -16,7 +16,7 @@ from services.ops.output import AsJson
 from services.ops.processes import Plan, Processes
 from services.ops.server import ServerUnavailable, reachable
 from services.ops.settings import load_both
-from services.runtime.settings import ConsumerSettings, Sources, load, read_sources
+from services.runtime.settings import ConsumerSettings, SettingsInvalid, Sources, load, read_sources
 
 _RATE = 100.0
 _INVALID_RATIO = 0.01
@@ -66,8 +66,6 @@ def run_command(
     if find_spec("services.producer") is None:
         raise CommandFailed("the producer is not installed here: an image of the consumer has none", 2)
     sources = read_sources()
-    load_both(sources)  # the producer's errors are better told here than in its log
-    _check_readable(source)
     given = {
         "--rate": _text(rate, sources, "RATE", None if source else _RATE),
         "--duration": None if duration is None else str(duration),
@@ -84,6 +82,11 @@ def run_command(
     options += [part for one in mapping or [] for part in ("--map", one)]
     options += [part for one in constant or [] for part in ("--const", one)]
     options += ["--resume"] if resume else []
+    # The producer's errors are better told here than in its log.
+    _check_settings(
+        sources, options if source or mapping or constant or file_format or ts_unit or resume else []
+    )
+    _check_readable(source)
     with _reached(load(ConsumerSettings, sources), sources) as settings:
         plan = Plan(
             replicas=replicas,
@@ -113,6 +116,27 @@ def _tell_unreadable(log: Path) -> None:
         print(f"{number} lines were passed over, that can't be read ({log}):", file=sys.stderr)
     for line in [line for line in lines if line["message"] == "line_unreadable"][:_MOST_TOLD]:
         print(f"  {line['file']} line {line['line_number']}: {line['reason']}", file=sys.stderr)
+
+
+def _check_settings(sources: Sources, options: list[str]) -> None:
+    """Check what both services are told, and what the producer is told of a file, before either is started.
+
+    Raises SettingsInvalid with every error.
+    """
+    errors: dict[str, str] = {}  # by what is wrong: an option may repeat what the environment says
+    try:
+        load_both(sources)
+    except SettingsInvalid as error:
+        errors |= {text.partition(" (from ")[0]: text for text in error.errors}
+    if options:
+        from services.producer.options import read_options  # noqa: PLC0415 - only a file needs it
+
+        try:
+            read_options(options)
+        except SettingsInvalid as error:
+            errors = {text.partition(" (from ")[0]: text for text in error.errors} | errors
+    if errors:
+        raise SettingsInvalid(list(errors.values()))
 
 
 def _check_readable(source: str | None) -> None:

@@ -154,3 +154,14 @@ def test_a_file_that_cant_be_read_starts_nothing(name: str, why: str) -> None:
     result = telemetry("run", "--from", name)
     assert (result.exit_code, result.stderr) == (2, f"--from {name}: {why}\n")
     assert not Path("data").exists()
+
+
+def test_all_that_is_wrong_about_a_file_is_told_before_anything_starts() -> None:
+    """With what is wrong with the settings of either service, each once."""
+    Path("events.csv").write_text("ts\n")
+    wrong = ("--map", "device=sensor", "--ts-unit", "weeks")
+    result = telemetry("run", "--from", "events.csv", *wrong, RATE="ten", MAX_RETRIES="x")
+    assert result.exit_code == 2
+    for name in ("--map device=sensor", "weeks", "RATE='ten'", "MAX_RETRIES='x'"):
+        assert result.stderr.count(name) == 1, result.stderr
+    assert not Path("data").exists()
