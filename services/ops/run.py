@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -101,20 +101,32 @@ def run_command(
             from services.ops.watch import watch_and_prove  # noqa: PLC0415
 
             is_complete = watch_and_prove(processes, settings, show_logs=logs, as_json=as_json)
-    _tell_unreadable(settings.data_dir / "logs" / "producer.jsonl")
+    tell_unreadable(settings.data_dir / "logs" / "producer.jsonl")
     if not as_json:
         print("look closer: telemetry summary, telemetry events, telemetry dlq list", file=sys.stderr)
     if not is_complete:
         raise typer.Exit(1)
 
 
-def _tell_unreadable(log: Path) -> None:
+def tell_unreadable(log: Path) -> None:
     """Name the lines of the file that were passed over, from the producer's log."""
-    lines = [json.loads(line) for line in log.read_bytes().splitlines() if b"unreadable" in line]
-    number = sum(line.get("unreadable", 0) for line in lines)
-    if number:
-        print(f"{number} lines were passed over, that can't be read ({log}):", file=sys.stderr)
-    for line in [line for line in lines if line["message"] == "line_unreadable"][:_MOST_TOLD]:
+    named: list[dict[str, Any]] = []
+    number = 0
+    for text in log.read_bytes().splitlines():
+        if b"unreadable" not in text:
+            continue
+        try:
+            line = json.loads(text)
+        except ValueError:  # a producer that was killed may leave half a line
+            continue
+        number = line.get("unreadable", number)
+        if line["message"] == "line_unreadable":
+            named.append(line)
+    if named:
+        print(
+            f"{max(number, len(named))} lines were passed over, that can't be read ({log}):", file=sys.stderr
+        )
+    for line in named[:_MOST_TOLD]:
         print(f"  {line['file']} line {line['line_number']}: {line['reason']}", file=sys.stderr)
 
 

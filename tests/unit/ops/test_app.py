@@ -1,5 +1,6 @@
 """The command as a whole: its list, its exit codes, what its errors look like."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from services.consumer.errors import SinkUnavailable
 from services.ops import lazy
 from services.ops.app import COMMANDS
 from services.ops.failures import CommandFailed, Failure, failure_of
+from services.ops.run import tell_unreadable
 from services.ops.server import ServerUnavailable
 from services.runtime.settings import SettingsInvalid
 
@@ -165,3 +167,15 @@ def test_all_that_is_wrong_about_a_file_is_told_before_anything_starts() -> None
     for name in ("--map device=sensor", "weeks", "RATE='ten'", "MAX_RETRIES='x'"):
         assert result.stderr.count(name) == 1, result.stderr
     assert not Path("data").exists()
+
+
+def test_a_producer_that_was_killed_spoils_no_summary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its log ends in half a line, and nothing says how many there were."""
+    log = tmp_path / "producer.jsonl"
+    line = {"message": "line_unreadable", "file": "a.csv", "line_number": 3, "reason": "2 columns"}
+    log.write_text(json.dumps(line) + "\n" + json.dumps(line)[:40])
+    tell_unreadable(log)
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"1 lines were passed over, that can't be read ({log}):", "  a.csv line 3: 2 columns"]
