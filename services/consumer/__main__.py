@@ -130,7 +130,7 @@ def _open_sink(
     while True:
         health.turn()
         try:
-            sink = SQLiteSink(settings.database, settings.sqlite_busy_timeout_ms, clock.now)
+            sink = SQLiteSink(settings.database, settings.sqlite_busy_timeout_ms, clock.now, logger)
         except SinkUnavailable as error:
             health.fail("sink", str(error))
             metrics.set("telemetry_sink_up", 0)

@@ -168,6 +168,13 @@ CATALOGUE: Final = (
         "sink_unavailable", "ERROR", "consumer", ("error",), "The database can't be opened yet; it waits"
     ),
     Message(
+        "database_replaced",
+        "WARNING",
+        "consumer",
+        ("path", "hint"),
+        "The database was removed or replaced; it goes on with what stands there now",
+    ),
+    Message(
         "sink_unusable",
         "CRITICAL",
         "consumer",

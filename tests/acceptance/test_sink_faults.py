@@ -1,6 +1,7 @@
 """The database is locked, full, removed, or none of ours: nothing is acknowledged that isn't durable."""
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -10,7 +11,11 @@ from pathlib import Path
 
 import pytest
 from acceptance.disks import small_disk
-from acceptance.rig import CROWDED, Process, Rig, free_port
+from acceptance.publisher import Published
+from acceptance.rig import CROWDED, PATIENCE_S, Process, Rig, free_port
+from servers import eventually
+
+from services.runtime.backlog import id_parts
 
 
 @pytest.fixture(name="small_disk")
@@ -196,6 +201,49 @@ def test_replicas_agree_on_the_next_database_after_theirs_was_removed(rig: Rig, 
     assert rig.letters() == {}
     rig.assert_integrity()
     assert rig.audit().total.missing == 8 * 300
+
+
+@pytest.mark.parametrize("suffixes", [("",), ("", "-wal", "-shm"), ("-wal", "-shm", "")])
+def test_a_database_removed_under_busy_replicas_takes_no_later_row_with_it(
+    rig: Rig, suffixes: Sequence[str]
+) -> None:
+    """Whatever they are at when it happens: all that is acknowledged afterwards is in the next file."""
+    publisher = rig.publisher()
+    consumers = [rig.consumer(f"consumer-{number}", BATCH_SIZE="20", **CROWDED) for number in range(3)]
+    for _ in range(10):
+        sent = publisher.valid(1000).send()
+        eventually(functools.partial(_is_delivered, rig, sent[500]), PATIENCE_S, "half of it is delivered")
+        for suffix in suffixes:
+            rig.settings.database.with_name(f"telemetry.db{suffix}").unlink(missing_ok=True)
+    kept = publisher.valid(1000).send()
+    rig.drain(*consumers)
+    for one in consumers:
+        one.stop()
+    assert {one.event_id for one in kept} <= set(rig.stored())
+    assert rig.letters() == {}
+    rig.assert_integrity()
+    assert rig.audit().total.missing == 11_000 - len(rig.stored())
+
+
+@pytest.mark.parametrize("suffixes", [("-wal",), ("-shm",), ("-wal", "-shm")])
+def test_replicas_save_the_wal_that_was_taken_from_them(rig: Rig, suffixes: Sequence[str]) -> None:
+    """The database stays: none of its rows is lost, of before and of after."""
+    publisher = rig.publisher()
+    consumers = [rig.consumer(f"consumer-{number}", **CROWDED) for number in range(3)]
+    for _ in range(5):
+        publisher.valid(300).send()
+        rig.drain(*consumers)
+        for suffix in suffixes:
+            rig.settings.database.with_name(f"telemetry.db{suffix}").unlink(missing_ok=True)
+    publisher.valid(300).send()
+    rig.drain(*consumers)
+    for one in consumers:
+        one.stop()
+    rig.assert_complete()
+
+
+def _is_delivered(rig: Rig, one: Published) -> bool:
+    return rig.last_delivered() >= id_parts(one.entry_id)
 
 
 def _refused(rig: Rig, consumer: Process) -> str:

@@ -13,10 +13,11 @@ an insert is small (docs/decisions/0003).
 """
 
 import contextlib
+import errno
 import functools
 import itertools
 import json
-import os
+import logging
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,28 +28,44 @@ from typing import Final
 
 from services.consumer.entry import Written
 from services.consumer.errors import RowsRefused, SinkUnavailable, SinkUnusable
+from services.consumer.sinks.sqlite_files import FileNames, Files, turn_in
 from services.contract.event import Event
 
 APPLICATION_ID: Final = 0x54454C45
 """`TELE`, in the file's header: tells our databases from others."""
 
 _ROWS_A_STATEMENT: Final = 100
-_ABSENT: Final = (0, 0)
+_PASSING: Final = {
+    errno.ENOSPC: "SQLITE_FULL", errno.EDQUOT: "SQLITE_FULL", errno.EIO: "SQLITE_IOERR"
+}  # fmt: skip
+"""Errors that pass without anybody changing a setting, and SQLite's name for them."""
+_LOGGER: Final = logging.getLogger(__name__)
+_REPLACED_HINT: Final = "telemetry audit names the events that went with it, if any"
 _COLUMNS: Final = "event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at"
 
 
 class SQLiteSink:
-    """The SQLite sink. `busy_timeout_ms`: how long to wait for another replica's write."""
+    """The SQLite sink. `busy_timeout_ms`: how long a write waits for another replica's, or a stranger's."""
 
-    def __init__(self, path: Path, busy_timeout_ms: int, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        busy_timeout_ms: int,
+        now: Callable[[], float],
+        logger: logging.Logger = _LOGGER,
+    ) -> None:
         """Open the file, made where there is none. Raises SinkUnusable or SinkUnavailable."""
         self._path = path
+        self._names = FileNames.of(path)
+        self._files: Files | None = None
+        self._has_saved_wal = False
         self._busy_timeout_ms = busy_timeout_ms
         self._now = now
+        self._logger = logger
         self._connection: sqlite3.Connection | None = None
-        self._inode = _ABSENT
-        self._logs: dict[Path, tuple[int, int]] = {}
-        self._open()
+        self._patience_ms = busy_timeout_ms
+        with self._turn() as patience_ms:
+            self._open(patience_ms)
         # A full disk opens well enough. Whoever finds out only with a batch in hand has it delivered
         # once more at each restart, until it counts as poison.
         self.probe()
@@ -76,9 +93,11 @@ class SQLiteSink:
 
     def close(self) -> None:
         """Close the file; its WAL is folded into it when we are the last."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        with contextlib.suppress(SinkUnavailable, OSError):  # it is the end, and it could only be tried again
+            if self._connection is not None and self._is_replaced():
+                with turn_in(self._path.parent, self._busy_timeout_ms):
+                    self._abandon()
+        self._close()
 
     def commit(self, connection: sqlite3.Connection) -> None:
         """Make the open transaction durable."""
@@ -95,10 +114,29 @@ class SQLiteSink:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One write transaction; SQLite's errors become ours, and leave nothing half done."""
+        """One write transaction, in our turn among the replicas."""
         try:
-            connection = self._current()
-            connection.execute("BEGIN IMMEDIATE")
+            with self._turn() as patience_ms, self._committing(patience_ms) as connection:
+                yield connection
+        except SinkUnusable as error:  # it was usable at the start, and may be so again
+            raise SinkUnavailable(str(error), error.kind) from error
+
+    @contextmanager
+    def _turn(self) -> Iterator[int]:
+        """Wait for our turn; gives what is left of the time to wait, in milliseconds."""
+        with contextlib.ExitStack() as stack:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                patience_ms = stack.enter_context(turn_in(self._path.parent, self._busy_timeout_ms))
+            except OSError as error:
+                raise _not_made(self._path, error) from error
+            yield patience_ms
+
+    @contextmanager
+    def _committing(self, patience_ms: int) -> Iterator[sqlite3.Connection]:
+        """Begin and commit; SQLite's errors become ours, and leave nothing half done."""
+        try:
+            connection = self._begin(patience_ms)
             yield connection
             self.commit(connection)
             if self._is_replaced():
@@ -111,6 +149,21 @@ class SQLiteSink:
             self._undo(error)
             raise RowsRefused(str(error), "binding") from error
 
+    def _begin(self, patience_ms: int) -> sqlite3.Connection:
+        """Begin on a connection that is opened anew after an error, or when its files are gone.
+
+        A file that was removed or replaced still takes writes through an open connection, and they
+        would be gone with it: acknowledged and never seen again.
+        """
+        if self._connection is not None and self._is_replaced():
+            self._abandon()
+        connection = self._connection or self._open(patience_ms)
+        if patience_ms != self._patience_ms:
+            connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
+            self._patience_ms = patience_ms
+        connection.execute("BEGIN IMMEDIATE")
+        return connection
+
     def _undo(self, error: Exception) -> None:
         """Leave the transaction, and the connection too where it may be the cause."""
         connection = self._connection
@@ -121,55 +174,77 @@ class SQLiteSink:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
         except sqlite3.Error:
-            self.close()
+            self._let_go()
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.IntegrityError):
-            self.close()
-
-    def _current(self) -> sqlite3.Connection:
-        """Give the connection, opened anew after an error, or when the file is no longer ours.
-
-        A file that was removed or replaced still takes writes through an open connection, and they
-        would be gone with it: acknowledged and never seen again.
-        """
-        if self._connection is not None and self._is_replaced():
-            self._abandon()
-        if self._connection is None:
-            try:
-                self._open()
-            except SinkUnusable as error:
-                raise SinkUnavailable(str(error), error.kind) from error
-        assert self._connection is not None  # noqa: S101 - for the type checker; _open sets it
-        return self._connection
+            self._let_go()
 
     def _is_replaced(self) -> bool:
-        return _inode(self._path) != self._inode
+        return self._names.files() != self._files
+
+    def _let_go(self) -> None:
+        """Close the file, and clear up where it is gone."""
+        if self._connection is not None and self._is_replaced():
+            self._abandon()
+        self._close()
 
     def _abandon(self) -> None:
-        """Close a file that is gone, and put its log aside: SQLite would apply it to the next one."""
-        self.close()
-        for log, inode in self._logs.items():
-            # Another replica may have opened the next file already: then this is the log of that one.
-            if inode != _ABSENT and _inode(log) == inode:
-                with contextlib.suppress(FileNotFoundError):  # another replica did it just now
-                    log.replace(f"{log}.orphan")
+        """Close files that are gone, and leave none of them to be taken for a part of the next ones."""
+        assert self._connection is not None  # noqa: S101 - for the type checker; so is the next
+        assert self._files is not None  # noqa: S101
+        self._logger.warning("database_replaced", extra={"path": str(self._path), "hint": _REPLACED_HINT})
+        found = self._names.files()
+        if found.database == self._files.database and found.have_other_wal_than(self._files):
+            with self._names.wal_kept():
+                self._close()
+            return
+        if found.database == self._files.database:
+            self._save_wal(self._connection)
+        else:
+            self._names.put_wal_aside(self._files)
+        self._close()
 
-    def _open(self) -> None:
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _save_wal(self, connection: sqlite3.Connection) -> None:
+        """Put into the file what is in a WAL that was taken away and that we still have open.
+
+        Raises SinkUnavailable when somebody who reads keeps it from being saved; then we keep it open.
+        """
+        with contextlib.suppress(sqlite3.Error):
+            is_busy, _, _ = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+            if is_busy:
+                raise SinkUnavailable(
+                    f"{self._names.wal} was removed, and is not saved yet: it is read", "replaced"
+                )
+            self._has_saved_wal = True
+
+    def _open(self, patience_ms: int) -> sqlite3.Connection:
+        """Open the file that is there, or a new one. Raises SinkUnusable or SinkUnavailable."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = connect(self._path, self._busy_timeout_ms)
+            database = self._names.make_database()
+            if not (self._names.has_wal() or self._has_saved_wal):
+                _refuse_used(self._path)
+            self._connection = connect(self._path, patience_ms)
+            self._patience_ms = patience_ms
             migrate(self._connection, self._path)
         except OSError as error:
-            raise SinkUnusable(
-                f"{self._path.parent}: {error.strerror or error} (DATA_DIR)", "directory"
-            ) from error
+            raise _not_made(self._path, error) from error
         except sqlite3.Error as error:
-            self.close()
+            self._close()
             raise _unopened(self._path, error) from error
         except SinkUnusable:
-            self.close()
+            self._close()
             raise
-        self._inode = _inode(self._path)
-        self._logs = {log: _inode(log) for log in (Path(f"{self._path}-wal"), Path(f"{self._path}-shm"))}
+        self._has_saved_wal = False
+        self._files = self._names.files()
+        if self._files.database != database or not self._files.are_all_there():
+            # What stands there now isn't what we have opened.
+            self._close()
+            raise SinkUnavailable(f"{self._path} was removed or replaced while it was opened", "replaced")
+        return self._connection
 
 
 def connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
@@ -219,6 +294,24 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
 def newest_schema() -> int:
     """Tell the newest schema that this version knows."""
     return max(_migrations())
+
+
+def _refuse_used(path: Path) -> None:
+    """Leave a database alone that has no WAL and is in use all the same. Raises SinkUnavailable.
+
+    Its WAL was taken away, and who has it open can save it, at the next write or at the end. To begin
+    another one before that would lose what is in it.
+    """
+    with contextlib.closing(sqlite3.connect(path, timeout=0)) as connection:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY":
+                raise SinkUnavailable(
+                    f"{path}-wal was removed, and is left to those who have it open to be saved", "replaced"
+                ) from None
+            # Whatever else it is, who opens it to write will meet it too, and tell it.
 
 
 def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
@@ -277,15 +370,9 @@ def _conflicts(connection: sqlite3.Connection, rows: Sequence[Event]) -> list[in
         (json.dumps([row.event_id for row in rows]),),
     )
     stored = {content[0]: content for content in cursor}
+    if unseen := [row.event_id for row in rows if row.event_id not in stored]:
+        raise sqlite3.DatabaseError(f"database is malformed: {unseen[0]} is neither inserted nor found")
     return [position for position, row in enumerate(rows) if stored[row.event_id] != row[:6]]
-
-
-def _inode(path: Path) -> tuple[int, int]:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - once a batch, and Path.stat does the same slower
-    except OSError:
-        return _ABSENT
-    return (status.st_dev, status.st_ino)
 
 
 def _ours(error: sqlite3.Error) -> RowsRefused | SinkUnavailable:
@@ -294,6 +381,17 @@ def _ours(error: sqlite3.Error) -> RowsRefused | SinkUnavailable:
     if binding or isinstance(error, sqlite3.IntegrityError | sqlite3.DataError):
         return RowsRefused(str(error), kind)
     return SinkUnavailable(str(error), kind)
+
+
+def _not_made(path: Path, error: OSError) -> SinkUnusable | SinkUnavailable:
+    """Say what keeps a file from being made: something to be changed, or to be waited for."""
+    why = error.strerror or str(error)
+    if error.errno in _PASSING:
+        return SinkUnavailable(f"{path.parent}: {why} (DATA_DIR)", _PASSING[error.errno])
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        why = f"can't be written: {why}; check the rights on DATA_DIR"
+        return SinkUnusable(f"{path.parent} {why}", "directory")
+    return SinkUnusable(f"{path.parent}: {why} (DATA_DIR)", "directory")
 
 
 def _unopened(path: Path, error: sqlite3.Error) -> SinkUnusable | SinkUnavailable:

@@ -1,5 +1,6 @@
 """SQLite on a disk as it is: locked, read-only, full, removed, foreign, newer, damaged."""
 
+import errno
 import functools
 import hashlib
 import os
@@ -8,21 +9,22 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from consumers import LOGGER, Consumer, pending_of, publish
 from fakes import FakeClock, FakeDeadLetters
-from samples import KPIS, row
+from samples import KPIS, id_of, row
 from servers import Server
 
 from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
 from services.consumer.errors import SinkUnavailable, SinkUnusable, Stopping
 from services.consumer.persist import Persist
-from services.consumer.sinks.sqlite import APPLICATION_ID, SQLiteSink
+from services.consumer.sinks.sqlite import APPLICATION_ID, SQLiteSink, migrate
+from services.consumer.sinks.sqlite_files import turn_in
 from services.runtime.health import Health
 from services.runtime.metrics import Metrics
 
@@ -46,11 +48,33 @@ def count(path: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM telemetry_events").fetchone()[0])
 
 
+def stored(path: Path) -> set[str]:
+    """Name the events that another reader sees."""
+    with closing(sqlite3.connect(path)) as connection:
+        return {event_id for (event_id,) in connection.execute("SELECT event_id FROM telemetry_events")}
+
+
+def command(code: str, *arguments: object) -> list[str]:
+    """Give the command of a program of its own, which knows ours and the tests'."""
+    header = "import sys; sys.path[:0] = sys.argv[1:3]\n"
+    return [sys.executable, "-c", header + code, str(ROOT), str(ROOT / "tests"), *map(str, arguments)]
+
+
+@contextmanager
+def process(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Start a program that is talked to, and end it whatever happens."""
+    with subprocess.Popen(
+        command(code, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as started:
+        try:
+            yield started
+        finally:
+            started.kill()
+
+
 def child(code: str, *arguments: object) -> str:
     """Run a program of its own, which may ruin itself; give what it printed."""
-    header = "import sys; sys.path[:0] = sys.argv[1:3]\n"
-    command = [sys.executable, "-c", header + code, str(ROOT), str(ROOT / "tests"), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command(code, *arguments), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -206,6 +230,177 @@ def test_a_file_removed_in_the_middle_of_a_write_is_noticed(path: Path) -> None:
         assert count(path) == 1
 
 
+def test_a_replica_that_clears_up_leaves_the_next_files_alone(path: Path) -> None:
+    """Their numbers may be those of the removed ones, as soon as nobody has these open."""
+
+    class Slow(SQLiteSink):
+        def _close(self) -> None:
+            super()._close()
+            if not path.exists():
+                with pytest.raises(SinkUnavailable, match="another replica writes"):
+                    quick.write([row(3)])
+                tried.append(3)
+
+    tried: list[int] = []
+    with closing(Slow(path, 50, lambda: 1.0)) as slow, closing(open_sink(path)) as quick:
+        slow.write([row(1)])
+        quick.write([row(2)])
+        for one in path.parent.glob("telemetry.db*"):
+            one.unlink()
+        slow.write([row(4)])
+        assert tried == [3]
+        quick.write([row(3)])
+        assert stored(path) == {id_of(3), id_of(4)}
+
+
+@pytest.mark.parametrize("removed", [("-wal",), ("-shm",), ("-wal", "-shm")])
+def test_a_wal_that_was_taken_away_is_saved(path: Path, removed: Sequence[str]) -> None:
+    """The file is still there: what was committed is found in it, and so is what comes after."""
+    with closing(open_sink(path)) as sink:
+        sink.write([row(1), row(2)])
+        for suffix in removed:
+            Path(f"{path}{suffix}").unlink()
+        assert sink.write([row(2), row(3)]).inserted == 1
+        assert stored(path) == {id_of(1), id_of(2), id_of(3)}
+
+
+def test_a_wal_that_was_taken_away_is_saved_before_another_is_begun(path: Path) -> None:
+    """A replica that is started meanwhile waits until those that have the old one have saved it."""
+    with closing(open_sink(path)) as first:
+        first.write([row(1)])
+        Path(f"{path}-wal").unlink()
+        with pytest.raises(SinkUnavailable, match="left to those who have it open"):
+            open_sink(path)
+        first.write([row(2)])
+        with closing(open_sink(path)) as second:
+            assert second.write([row(1), row(2), row(3)]).inserted == 1
+
+
+@pytest.mark.parametrize("removed", [("-wal",), ("-shm",), ("-wal", "-shm")])
+def test_the_last_to_close_leaves_a_wal_alone_that_is_not_its_own(path: Path, removed: Sequence[str]) -> None:
+    """Another replica has begun it, stored a row there and ended, before this one has noticed anything."""
+    code = """
+from pathlib import Path
+from samples import row
+from services.consumer.sinks.sqlite import SQLiteSink
+sink = SQLiteSink(Path(sys.argv[3]), 5000, lambda: 1.0)
+for line in sys.stdin:
+    print(sink.write([row(int(line))]).inserted, flush=True)
+sink.close()
+"""
+    with closing(open_sink(path)) as idle, process(code, path) as busy:
+        assert busy.stdin is not None
+        assert busy.stdout is not None
+        idle.write([row(1)])
+        for number, before in ((2, ()), (3, removed)):
+            for suffix in before:
+                Path(f"{path}{suffix}").unlink()
+            busy.stdin.write(f"{number}\n")
+            busy.stdin.flush()
+            assert busy.stdout.readline() == "1\n"
+        busy.stdin.close()
+        assert busy.wait(60) == 0
+    assert stored(path) == {id_of(1), id_of(2), id_of(3)}
+    assert not Path(f"{path}-wal.kept").exists()
+
+
+def test_a_wal_that_is_read_is_kept_until_it_can_be_saved(path: Path) -> None:
+    """Somebody who reads an older state of it makes a write wait, and loses nothing."""
+    with closing(open_sink(path)) as sink:
+        sink.write([row(1)])
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM telemetry_events").fetchone()
+            sink.write([row(2)])
+            Path(f"{path}-wal").unlink()
+            for _ in range(2):
+                with pytest.raises(SinkUnavailable, match="not saved yet: it is read"):
+                    sink.write([row(3)])
+        assert sink.write([row(3)]).inserted == 1
+    assert stored(path) == {id_of(1), id_of(2), id_of(3)}
+
+
+def test_a_wal_without_its_database_is_put_aside(path: Path) -> None:
+    """Neither lost, as by SQLite itself, nor taken for a part of the new database."""
+    path.parent.mkdir()
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").write_bytes(b"of before")
+    with closing(open_sink(path)) as sink:
+        assert sink.write([row(1)]).inserted == 1
+        assert count(path) == 1
+    for suffix in ("-wal", "-shm"):
+        assert Path(f"{path}{suffix}.orphan").read_bytes() == b"of before"
+
+
+def test_a_file_removed_while_it_is_opened_is_noticed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was opened isn't what stands there: nothing is written into it, and the next one is opened."""
+    open_sink(path).close()
+
+    def migrate_and_lose(connection: sqlite3.Connection, where: Path) -> None:
+        migrate(connection, where)
+        where.unlink()
+
+    with monkeypatch.context() as patched:
+        patched.setattr("services.consumer.sinks.sqlite.migrate", migrate_and_lose)
+        with pytest.raises(SinkUnavailable, match="removed or replaced while it was opened"):
+            open_sink(path)
+    with closing(open_sink(path)) as sink:
+        assert sink.write([row(1)]).inserted == 1
+        assert count(path) == 1
+
+
+def test_a_turn_is_waited_for(path: Path) -> None:
+    """Who has not got it in time stores nothing, and says what keeps it."""
+    with closing(open_sink(path)) as sink:
+        with (
+            turn_in(path.parent, 50) as left_ms,
+            pytest.raises(SinkUnavailable, match="locked: another replica writes in"),
+        ):
+            sink.write([row(1)])
+        assert left_ms == 50
+        assert count(path) == 0
+        assert sink.write([row(1)]).inserted == 1
+
+
+def test_a_folder_that_cant_be_locked_is_written_all_the_same(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on NFS: one replica works as ever, and several have SQLite's own locks."""
+
+    def refuse(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with closing(open_sink(path)) as sink:
+        assert sink.write([row(1)]).inserted == 1
+    assert count(path) == 1
+
+
+def test_a_replaced_file_is_told_in_the_log(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One line names it, for somebody will ask where the rows are."""
+    with closing(SQLiteSink(path, 50, lambda: 1.0, LOGGER)) as sink, caplog.at_level("WARNING"):
+        sink.write([row(1)])
+        assert caplog.messages == []
+        path.unlink()
+        sink.write([row(2)])
+        assert caplog.messages == ["database_replaced"]
+        assert caplog.records[0].__dict__["path"] == str(path)
+
+
+def test_a_row_that_is_neither_inserted_nor_found_is_no_duplicate(path: Path) -> None:
+    """A table that can't be relied upon takes no acknowledgement, and ends no process."""
+    with closing(open_sink(path)) as sink:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute(
+                "CREATE TRIGGER swallow BEFORE INSERT ON telemetry_events BEGIN SELECT RAISE(IGNORE); END"
+            )
+        with pytest.raises(SinkUnavailable, match="malformed"):
+            sink.write([row(1)])
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("DROP TRIGGER swallow")
+        assert sink.write([row(1)]).inserted == 1
+
+
 def test_a_file_that_became_something_else_is_waited_for(path: Path) -> None:
     """While the pipeline runs, a foreign file in the place is no reason to end, and is left alone."""
     with closing(open_sink(path)) as sink:
@@ -345,8 +540,8 @@ for place in (Path(sys.argv[3]), Path(sys.argv[3]) / "new"):
         print(error)
 """
     first, second = child(code, folder_for_all).splitlines()
-    assert "can't be written" in first
-    assert "Permission denied (DATA_DIR)" in second
+    assert first == f"{folder_for_all} can't be written: Permission denied; check the rights on DATA_DIR"
+    assert f"{folder_for_all / 'new'} can't be written" in second
 
 
 def test_a_file_that_may_only_be_read_is_named(folder_for_all: Path) -> None:

@@ -1,0 +1,158 @@
+"""The files of one SQLite database, told from others of the same name, and whose turn it is to write them.
+
+A connection goes on with the files that it opened, whatever stands in their place since: what it commits
+there is gone with the last process that has them open. So a sink asks before and after each write whether
+its files are still the ones that their names lead to. The replicas of a node find out one after the
+other, while the first is writing into the next files already, so what is asked and what is done about it
+is one turn, from which the others are kept out (docs/decisions/0019).
+"""
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from services.consumer.errors import SinkUnavailable
+
+_Inode = tuple[int, int]
+_ABSENT: Final = (0, 0)
+_POLL_S: Final = 0.001
+
+
+class Files(NamedTuple):
+    """Device and inode number of a database, its WAL and the WAL's index; zeros where there is none.
+
+    A number is a file's own for as long as somebody has the file open, and may be the next one's
+    after that: compare it before the connection is closed.
+    """
+
+    database: _Inode
+    wal: _Inode
+    shm: _Inode
+
+    def are_all_there(self) -> bool:
+        """Tell whether none of them is absent."""
+        return _ABSENT not in self
+
+    def have_other_wal_than(self, files: "Files") -> bool:
+        """Tell whether somebody has begun another WAL, or another index of it, than those."""
+        return not {self.wal, self.shm} <= {_ABSENT, files.wal, files.shm}
+
+
+class FileNames(NamedTuple):
+    """Where a database, its WAL and the WAL's index are."""
+
+    database: str
+    wal: str
+    shm: str
+
+    @classmethod
+    def of(cls, path: Path) -> "FileNames":
+        """Name the files of the database at a path."""
+        return cls(str(path), f"{path}-wal", f"{path}-shm")
+
+    def files(self) -> Files:
+        """Look up which files stand there now."""
+        return Files(_inode(self.database), _inode(self.wal), _inode(self.shm))
+
+    def has_wal(self) -> bool:
+        """Tell whether a WAL is there now."""
+        return _inode(self.wal) != _ABSENT
+
+    def put_wal_aside(self, files: Files) -> None:
+        """Rename the WAL of a database that is gone: SQLite would apply it to the next one.
+
+        Only what is still the same file. Another one belongs to the next database already.
+        """
+        for name, inode in ((self.wal, files.wal), (self.shm, files.shm)):
+            if inode != _ABSENT and _inode(name) == inode:
+                _put_aside(name)
+
+    @contextlib.contextmanager
+    def wal_kept(self) -> Iterator[None]:
+        """Keep the WAL that is there while a connection of an earlier one is closed.
+
+        The last to close a database has SQLite delete the WAL, which it knows by its name only.
+        """
+        kept = f"{self.wal}.kept"
+        with contextlib.suppress(OSError):  # no WAL is there, or the file system knows no hard links
+            _remove(kept)
+            os.link(self.wal, kept)
+        yield
+        if self.has_wal():
+            _remove(kept)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(kept, self.wal)  # noqa: PTH105 - names, as SQLite makes them
+
+    def make_database(self) -> _Inode:
+        """Make an empty database where there is none, and give the one that is there. Raises OSError.
+
+        Puts aside what is left there of an earlier one: the WAL of no database, the index of no WAL.
+        """
+        if _inode(self.database) == _ABSENT:
+            _put_aside(self.wal)
+            _put_aside(self.shm)
+            with contextlib.suppress(FileExistsError):
+                # Never opened where there is one: to close it would end the locks that SQLite has on it.
+                os.close(os.open(self.database, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+        elif not self.has_wal():
+            _put_aside(self.shm)
+        return _inode(self.database)
+
+
+@contextlib.contextmanager
+def turn_in(folder: Path, timeout_ms: int) -> Iterator[int]:
+    """Keep the other replicas from a folder's database; gives what is left of the timeout, in ms.
+
+    The lock is on the folder, since a file in it could be removed along with the database. It ends with
+    the process. Raises SinkUnavailable when another one has it for too long, and OSError.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield _lock(descriptor, folder, timeout_ms)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path, timeout_ms: int) -> int:
+    waited_ms = 0
+    started = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waited_ms = int((time.monotonic() - started) * 1000)
+            if waited_ms >= timeout_ms:
+                raise SinkUnavailable(
+                    f"database is locked: another replica writes in {folder}", "SQLITE_BUSY"
+                ) from None
+            time.sleep(_POLL_S)
+        except OSError:
+            # NFS, for one, has no locks for folders. SQLite's own keep writes apart, and all that is
+            # missing is the care for files that are taken away.
+            break
+        else:
+            break
+    return timeout_ms - waited_ms
+
+
+def _inode(name: str) -> _Inode:
+    try:
+        status = os.stat(name)  # noqa: PTH116 - six times a batch, and Path.stat does the same slower
+    except OSError:
+        return _ABSENT
+    return (status.st_dev, status.st_ino)
+
+
+def _remove(name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(name)  # noqa: PTH107 - as above
+
+
+def _put_aside(name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(name, f"{name}.orphan")  # noqa: PTH105 - names, as SQLite makes them
