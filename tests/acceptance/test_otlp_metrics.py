@@ -40,13 +40,14 @@ def test_the_numbers_are_at_the_collector_too(rig: Rig, observability: Observabi
 
     eventually(lambda: sum(settled().values()) == EVENTS + GUILTY, PATIENCE_S, "all is told")
     assert settled() == {"stored": EVENTS, "duplicate": 0, "dead": GUILTY, "pending": 0}
+    # Who has become the observer says so, and looks at the stream after that.
     eventually(
-        lambda: _points(observability.logs.metrics(name), "telemetry_group_observer") == {"": 1},
+        lambda: _points(observability.logs.metrics(name), "telemetry_stream_length_entries"),
         PATIENCE_S,
         "the figures of the group",
     )
     found = observability.logs.metrics(name)
-    assert _points(found, "telemetry_stream_length_entries")
+    assert _points(found, "telemetry_group_observer") == {"": 1}
     assert found["telemetry_disk_free_bytes"]["unit"] == "By"
     (commit,) = found["telemetry_sink_commit_duration_seconds"]["histogram"]["dataPoints"]
     assert int(commit["count"]) == sum(map(int, commit["bucketCounts"])) >= 1
