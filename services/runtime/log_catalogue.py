@@ -175,6 +175,20 @@ CATALOGUE: Final = (
         "The database was removed or replaced; it goes on with what stands there now",
     ),
     Message(
+        "wal_saved",
+        "WARNING",
+        "consumer",
+        ("path",),
+        "The database's WAL was removed; what was in it is in the database now",
+    ),
+    Message(
+        "wal_not_saved",
+        "ERROR",
+        "consumer",
+        ("error", "hint"),
+        "The same, at the end of the process, which could not save it",
+    ),
+    Message(
         "sink_unusable",
         "CRITICAL",
         "consumer",

@@ -40,7 +40,7 @@ _PASSING: Final = {
 }  # fmt: skip
 """Errors that pass without anybody changing a setting, and SQLite's name for them."""
 _LOGGER: Final = logging.getLogger(__name__)
-_REPLACED_HINT: Final = "telemetry audit names the events that went with it, if any"
+_AUDIT_HINT: Final = "telemetry audit names the events that are lost, if any"
 _COLUMNS: Final = "event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at"
 
 
@@ -58,14 +58,13 @@ class SQLiteSink:
         self._path = path
         self._names = FileNames.of(path)
         self._files: Files | None = None
-        self._has_saved_wal = False
         self._busy_timeout_ms = busy_timeout_ms
         self._now = now
         self._logger = logger
         self._connection: sqlite3.Connection | None = None
         self._patience_ms = busy_timeout_ms
         with self._turn() as patience_ms:
-            self._open(patience_ms)
+            self._open(patience_ms, is_saved=False)
         # A full disk opens well enough. Whoever finds out only with a batch in hand has it delivered
         # once more at each restart, until it counts as poison.
         self.probe()
@@ -93,10 +92,12 @@ class SQLiteSink:
 
     def close(self) -> None:
         """Close the file; its WAL is folded into it when we are the last."""
-        with contextlib.suppress(SinkUnavailable, OSError):  # it is the end, and it could only be tried again
+        try:
             if self._connection is not None and self._is_replaced():
-                with turn_in(self._path.parent, self._busy_timeout_ms):
-                    self._abandon()
+                with turn_in(self._path.parent, self._busy_timeout_ms) as patience_ms:
+                    self._abandon(patience_ms)
+        except (SinkUnavailable, OSError) as error:
+            self._logger.error("wal_not_saved", extra={"error": str(error), "hint": _AUDIT_HINT})
         self._close()
 
     def commit(self, connection: sqlite3.Connection) -> None:
@@ -120,6 +121,8 @@ class SQLiteSink:
                 yield connection
         except SinkUnusable as error:  # it was usable at the start, and may be so again
             raise SinkUnavailable(str(error), error.kind) from error
+        except OSError as error:  # the folder's rights were changed, say
+            raise SinkUnavailable(str(_not_made(self._path, error)), "directory") from error
 
     @contextmanager
     def _turn(self) -> Iterator[int]:
@@ -139,8 +142,7 @@ class SQLiteSink:
             connection = self._begin(patience_ms)
             yield connection
             self.commit(connection)
-            if self._is_replaced():
-                self._abandon()
+            if self._is_replaced():  # the next turn is the one to clear up
                 raise SinkUnavailable(f"{self._path} was removed or replaced during a write", "replaced")
         except sqlite3.Error as error:
             self._undo(error)
@@ -155,9 +157,10 @@ class SQLiteSink:
         A file that was removed or replaced still takes writes through an open connection, and they
         would be gone with it: acknowledged and never seen again.
         """
+        is_saved = False
         if self._connection is not None and self._is_replaced():
-            self._abandon()
-        connection = self._connection or self._open(patience_ms)
+            is_saved = self._abandon(0)
+        connection = self._connection or self._open(patience_ms, is_saved=is_saved)
         if patience_ms != self._patience_ms:
             connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
             self._patience_ms = patience_ms
@@ -169,68 +172,74 @@ class SQLiteSink:
         connection = self._connection
         if connection is None:
             return
-        try:
+        with contextlib.suppress(sqlite3.Error):
             # After a full disk or an I/O error SQLite has rolled back by itself.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            self._let_go()
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.IntegrityError):
-            self._let_go()
+        is_sound = isinstance(error, sqlite3.IntegrityError) or not isinstance(error, sqlite3.DatabaseError)
+        if not self._is_replaced() and (connection.in_transaction or not is_sound):
+            self._close()
 
     def _is_replaced(self) -> bool:
         return self._names.files() != self._files
 
-    def _let_go(self) -> None:
-        """Close the file, and clear up where it is gone."""
-        if self._connection is not None and self._is_replaced():
-            self._abandon()
-        self._close()
+    def _abandon(self, patience_ms: int) -> bool:
+        """Close files that are gone, and leave none of them to be taken for a part of the next ones.
 
-    def _abandon(self) -> None:
-        """Close files that are gone, and leave none of them to be taken for a part of the next ones."""
+        Tells whether the next WAL is ours to begin. Raises SinkUnavailable when it can't be done yet.
+        """
         assert self._connection is not None  # noqa: S101 - for the type checker; so is the next
         assert self._files is not None  # noqa: S101
-        self._logger.warning("database_replaced", extra={"path": str(self._path), "hint": _REPLACED_HINT})
-        found = self._names.files()
-        if found.database == self._files.database and found.have_other_wal_than(self._files):
-            with self._names.wal_kept():
-                self._close()
-            return
-        if found.database == self._files.database:
-            self._save_wal(self._connection)
-        else:
+        if self._names.files().database != self._files.database:
+            self._logger.warning("database_replaced", extra={"path": str(self._path), "hint": _AUDIT_HINT})
             self._names.put_wal_aside(self._files)
+            self._close()
+            return False
+        if self._names.have_next_wal(self._files):
+            with self._names.wal_hidden():
+                self._close()
+            return False
+        self._save_wal(self._connection, patience_ms)
+        self._logger.warning("wal_saved", extra={"path": str(self._path)})
+        self._names.put_empty_wal_aside()
         self._close()
+        return True
+
+    def _save_wal(self, connection: sqlite3.Connection, patience_ms: int) -> None:
+        """Put into the file what is in a WAL that was taken away and that we still have open.
+
+        Raises SinkUnavailable when that can't be done yet: somebody reads, the disk is full. We keep it
+        open then, for nobody else can save it.
+        """
+        connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
+        self._patience_ms = patience_ms
+        try:
+            is_busy, _, _ = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+            why = "somebody reads it" if is_busy else ""
+        except sqlite3.Error as error:
+            # Nothing will ever be read from a WAL that is no good.
+            is_lost = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+            why = "" if is_lost else str(error)
+        if why:
+            raise SinkUnavailable(f"{self._names.wal} was removed, and can't be saved yet: {why}", "replaced")
 
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _save_wal(self, connection: sqlite3.Connection) -> None:
-        """Put into the file what is in a WAL that was taken away and that we still have open.
-
-        Raises SinkUnavailable when somebody who reads keeps it from being saved; then we keep it open.
-        """
-        with contextlib.suppress(sqlite3.Error):
-            is_busy, _, _ = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
-            if is_busy:
-                raise SinkUnavailable(
-                    f"{self._names.wal} was removed, and is not saved yet: it is read", "replaced"
-                )
-            self._has_saved_wal = True
-
-    def _open(self, patience_ms: int) -> sqlite3.Connection:
+    def _open(self, patience_ms: int, *, is_saved: bool) -> sqlite3.Connection:
         """Open the file that is there, or a new one. Raises SinkUnusable or SinkUnavailable."""
+        self._names = FileNames.of(self._path)
         try:
             database = self._names.make_database()
-            if not (self._names.has_wal() or self._has_saved_wal):
+            if self._names.are_without_wal() and not is_saved:
                 _refuse_used(self._path)
             self._connection = connect(self._path, patience_ms)
             self._patience_ms = patience_ms
             migrate(self._connection, self._path)
         except OSError as error:
+            self._close()
             raise _not_made(self._path, error) from error
         except sqlite3.Error as error:
             self._close()
@@ -238,10 +247,11 @@ class SQLiteSink:
         except SinkUnusable:
             self._close()
             raise
-        self._has_saved_wal = False
         self._files = self._names.files()
         if self._files.database != database or not self._files.are_all_there():
-            # What stands there now isn't what we have opened.
+            # What stands there now isn't what we have opened; its WAL is that of what we have.
+            if self._files.database != database:
+                self._names.put_wal_aside(self._files)
             self._close()
             raise SinkUnavailable(f"{self._path} was removed or replaced while it was opened", "replaced")
         return self._connection
@@ -309,7 +319,8 @@ def _refuse_used(path: Path) -> None:
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY":
                 raise SinkUnavailable(
-                    f"{path}-wal was removed, and is left to those who have it open to be saved", "replaced"
+                    f"{path}: database is locked, or in use without its WAL: left to those who have it open",
+                    "SQLITE_BUSY",
                 ) from None
             # Whatever else it is, who opens it to write will meet it too, and tell it.
 

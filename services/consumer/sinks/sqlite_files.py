@@ -37,10 +37,6 @@ class Files(NamedTuple):
         """Tell whether none of them is absent."""
         return _ABSENT not in self
 
-    def have_other_wal_than(self, files: "Files") -> bool:
-        """Tell whether somebody has begun another WAL, or another index of it, than those."""
-        return not {self.wal, self.shm} <= {_ABSENT, files.wal, files.shm}
-
 
 class FileNames(NamedTuple):
     """Where a database, its WAL and the WAL's index are."""
@@ -51,16 +47,27 @@ class FileNames(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> "FileNames":
-        """Name the files of the database at a path."""
-        return cls(str(path), f"{path}-wal", f"{path}-shm")
+        """Name the files of the database at a path, as they are now: SQLite follows a link first."""
+        real = os.path.realpath(path)
+        return cls(str(path), f"{real}-wal", f"{real}-shm")
 
     def files(self) -> Files:
         """Look up which files stand there now."""
         return Files(_inode(self.database), _inode(self.wal), _inode(self.shm))
 
-    def has_wal(self) -> bool:
-        """Tell whether a WAL is there now."""
-        return _inode(self.wal) != _ABSENT
+    def are_without_wal(self) -> bool:
+        """Tell whether the WAL or its index is absent."""
+        return _ABSENT in {_inode(self.wal), _inode(self.shm)}
+
+    def have_next_wal(self, files: Files) -> bool:
+        """Tell whether somebody has written a WAL, or an index of it, since those were opened.
+
+        An empty one is none: whoever reads a database makes it where there is none.
+        """
+        found = self.files()
+        if found.wal == files.wal:
+            return found.shm not in {_ABSENT, files.shm}
+        return _size(self.wal) > 0
 
     def put_wal_aside(self, files: Files) -> None:
         """Rename the WAL of a database that is gone: SQLite would apply it to the next one.
@@ -71,37 +78,51 @@ class FileNames(NamedTuple):
             if inode != _ABSENT and _inode(name) == inode:
                 _put_aside(name)
 
+    def put_empty_wal_aside(self) -> None:
+        """Rename a WAL that somebody who reads has made; the index goes with it."""
+        if _size(self.wal) == 0:
+            _put_aside(self.wal)
+            _put_aside(self.shm)
+
     @contextlib.contextmanager
-    def wal_kept(self) -> Iterator[None]:
-        """Keep the WAL that is there while a connection of an earlier one is closed.
+    def wal_hidden(self) -> Iterator[None]:
+        """Have the WAL out of the way while a connection of an earlier one is closed.
 
         The last to close a database has SQLite delete the WAL, which it knows by its name only.
         """
-        kept = f"{self.wal}.kept"
-        with contextlib.suppress(OSError):  # no WAL is there, or the file system knows no hard links
-            _remove(kept)
-            os.link(self.wal, kept)
-        yield
-        if self.has_wal():
-            _remove(kept)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(kept, self.wal)  # noqa: PTH105 - names, as SQLite makes them
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self.wal, self._hidden)  # noqa: PTH105 - names, as SQLite makes them
+        try:
+            yield
+        finally:
+            self._show_wal()
 
     def make_database(self) -> _Inode:
         """Make an empty database where there is none, and give the one that is there. Raises OSError.
 
         Puts aside what is left there of an earlier one: the WAL of no database, the index of no WAL.
         """
+        self._show_wal()  # where a process was killed that had hidden it
         if _inode(self.database) == _ABSENT:
             _put_aside(self.wal)
             _put_aside(self.shm)
             with contextlib.suppress(FileExistsError):
                 # Never opened where there is one: to close it would end the locks that SQLite has on it.
-                os.close(os.open(self.database, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
-        elif not self.has_wal():
+                descriptor = os.open(
+                    os.path.realpath(self.database), os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644
+                )
+                os.close(descriptor)
+        elif _inode(self.wal) == _ABSENT:
             _put_aside(self.shm)
         return _inode(self.database)
+
+    @property
+    def _hidden(self) -> str:
+        return f"{self.wal}.hidden"
+
+    def _show_wal(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self._hidden, self.wal)  # noqa: PTH105
 
 
 @contextlib.contextmanager
@@ -113,7 +134,10 @@ def turn_in(folder: Path, timeout_ms: int) -> Iterator[int]:
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield _lock(descriptor, folder, timeout_ms)
+        left_ms = _lock(descriptor, folder, timeout_ms)
+        if not os.path.samestat(os.fstat(descriptor), folder.stat()):
+            raise SinkUnavailable(f"{folder} was removed or replaced meanwhile", "replaced")
+        yield left_ms
     finally:
         os.close(descriptor)
 
@@ -148,11 +172,13 @@ def _inode(name: str) -> _Inode:
     return (status.st_dev, status.st_ino)
 
 
-def _remove(name: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(name)  # noqa: PTH107 - as above
+def _size(name: str) -> int:
+    try:
+        return os.stat(name).st_size  # noqa: PTH116
+    except OSError:
+        return 0
 
 
 def _put_aside(name: str) -> None:
     with contextlib.suppress(FileNotFoundError):
-        os.replace(name, f"{name}.orphan")  # noqa: PTH105 - names, as SQLite makes them
+        os.replace(name, f"{name}.orphan")  # noqa: PTH105

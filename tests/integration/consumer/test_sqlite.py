@@ -10,10 +10,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from acceptance.disks import small_disk
 from consumers import LOGGER, Consumer, pending_of, publish
 from fakes import FakeClock, FakeDeadLetters
 from samples import KPIS, id_of, row
@@ -276,6 +277,118 @@ def test_a_wal_that_was_taken_away_is_saved_before_another_is_begun(path: Path) 
             assert second.write([row(1), row(2), row(3)]).inserted == 1
 
 
+@pytest.mark.parametrize("removed", [("-wal",), ("-wal", "-shm")])
+def test_a_wal_that_a_reader_has_made_is_no_next_one(path: Path, removed: Sequence[str]) -> None:
+    """Somebody looks between the removal and the next write, and SQLite makes an empty WAL for that."""
+    code = """
+from pathlib import Path
+from services.consumer.sinks.sqlite_rows import SQLiteRows
+SQLiteRows(Path(sys.argv[3]))
+print("open", flush=True)
+sys.stdin.read()
+"""
+    with closing(open_sink(path)) as sink:
+        sink.write([row(1), row(2)])
+        for suffix in removed:
+            Path(f"{path}{suffix}").unlink()
+        with process(code, path) as reader:
+            assert reader.stdout is not None
+            reader.stdout.readline()
+            assert sink.write([row(2), row(3)]).inserted == 1
+    assert stored(path) == {id_of(1), id_of(2), id_of(3)}
+
+
+def test_a_wal_that_was_taken_away_from_a_full_disk_is_kept_until_there_is_room(tmp_path: Path) -> None:
+    """The obvious thing to remove there. It is saved when it can be, and nothing is lost meanwhile."""
+    with small_disk(tmp_path / "small", 4) as folder, closing(open_sink(folder / "telemetry.db")) as sink:
+        database = folder / "telemetry.db"
+        rows = [row(number) for number in range(2000)]
+        sink.write(rows)
+        filler = folder / "filler"
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(b"x" * 4096)
+        Path(f"{database}-wal").unlink()
+        with filler.open("ab", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(b"x" * 4096)
+        for _ in range(2):
+            with pytest.raises(SinkUnavailable):
+                sink.write([row(2000)])
+        filler.unlink()
+        assert sink.write([row(0), row(2000)]).inserted == 1
+        assert stored(database) == {id_of(number) for number in range(2001)}
+        with closing(sqlite3.connect(database)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_to_a_database_elsewhere_is_followed(tmp_path: Path, path: Path, is_there: bool) -> None:
+    """SQLite has the WAL beside what the link leads to; another target is another database."""
+    places = [tmp_path / "one.db", tmp_path / "two.db"]
+    path.parent.mkdir()
+    if is_there:
+        for place in places:
+            open_sink(place).close()
+    path.symlink_to(places[0])
+    with closing(open_sink(path)) as sink:
+        assert sink.write([row(1)]).inserted == 1
+        assert sink.write([row(1), row(2)]).inserted == 1
+        path.unlink()
+        path.symlink_to(places[1])
+        assert sink.write([row(1)]).inserted == 1
+    assert [count(place) for place in places] == [2, 1]
+
+
+def test_rights_that_were_taken_away_are_waited_for(folder_for_all: Path) -> None:
+    """A removed database that can't be made anew is no end of the process."""
+    code = f"""
+from pathlib import Path
+from samples import row
+from services.consumer.sinks.sqlite import SQLiteSink
+from services.consumer.errors import SinkUnavailable
+{DROP_ROOT}
+sink = SQLiteSink(Path(sys.argv[3]) / "telemetry.db", 50, lambda: 1.0)
+for line in sys.stdin:
+    try:
+        print(sink.write([row(int(line))]).inserted, flush=True)
+    except SinkUnavailable as error:
+        print(error, flush=True)
+sink.close()
+"""
+
+    def tell(number: int) -> str:
+        assert consumer.stdin is not None
+        assert consumer.stdout is not None
+        consumer.stdin.write(f"{number}\n")
+        consumer.stdin.flush()
+        return consumer.stdout.readline().strip()
+
+    folder_for_all.chmod(0o777)
+    with process(code, folder_for_all) as consumer:
+        assert tell(1) == "1"
+        folder_for_all.chmod(0o555)
+        (folder_for_all / "telemetry.db").unlink()
+        for number in (2, 2):
+            assert "can't be written: Permission denied" in tell(number)
+        folder_for_all.chmod(0o777)
+        assert tell(2) == "1"
+    assert stored(folder_for_all / "telemetry.db") == {id_of(2)}
+
+
+def test_a_wal_that_was_hidden_by_a_killed_process_is_found_again(path: Path) -> None:
+    """It had it out of the way only for a moment, and there are rows in it."""
+    with closing(open_sink(path)) as sink:
+        sink.write([row(1)])
+        folder = path.parent / "crashed"
+        folder.mkdir()
+        shutil.copy(path, folder / path.name)
+        shutil.copy(f"{path}-wal", folder / f"{path.name}-wal.hidden")
+    with closing(open_sink(folder / path.name)) as sink:
+        assert sink.write([row(1), row(2)]).inserted == 1
+    assert stored(folder / path.name) == {id_of(1), id_of(2)}
+
+
 @pytest.mark.parametrize("removed", [("-wal",), ("-shm",), ("-wal", "-shm")])
 def test_the_last_to_close_leaves_a_wal_alone_that_is_not_its_own(path: Path, removed: Sequence[str]) -> None:
     """Another replica has begun it, stored a row there and ended, before this one has noticed anything."""
@@ -301,7 +414,7 @@ sink.close()
         busy.stdin.close()
         assert busy.wait(60) == 0
     assert stored(path) == {id_of(1), id_of(2), id_of(3)}
-    assert not Path(f"{path}-wal.kept").exists()
+    assert not Path(f"{path}-wal.hidden").exists()
 
 
 def test_a_wal_that_is_read_is_kept_until_it_can_be_saved(path: Path) -> None:
@@ -314,7 +427,7 @@ def test_a_wal_that_is_read_is_kept_until_it_can_be_saved(path: Path) -> None:
             sink.write([row(2)])
             Path(f"{path}-wal").unlink()
             for _ in range(2):
-                with pytest.raises(SinkUnavailable, match="not saved yet: it is read"):
+                with pytest.raises(SinkUnavailable, match="can't be saved yet: somebody reads it"):
                     sink.write([row(3)])
         assert sink.write([row(3)]).inserted == 1
     assert stored(path) == {id_of(1), id_of(2), id_of(3)}
