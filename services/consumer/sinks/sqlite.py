@@ -65,9 +65,14 @@ class SQLiteSink:
         self._patience_ms = busy_timeout_ms
         with self._turn() as patience_ms:
             self._open(patience_ms, is_saved=False)
-        # A full disk opens well enough. Whoever finds out only with a batch in hand has it delivered
-        # once more at each restart, until it counts as poison.
-        self.probe()
+        try:
+            # A full disk opens well enough. Whoever finds out only with a batch in hand has it delivered
+            # once more at each restart, until it counts as poison.
+            self.probe()
+        except BaseException:
+            # Left to the garbage collector it would be closed at any time, in anybody's turn.
+            self.close()
+            raise
 
     def write(self, rows: Sequence[Event]) -> Written:
         """Store rows in one transaction, idempotent by event id, durable on return.
@@ -143,7 +148,7 @@ class SQLiteSink:
             yield connection
             self.commit(connection)
             if self._is_replaced():  # the next turn is the one to clear up
-                raise SinkUnavailable(f"{self._path} was removed or replaced during a write", "replaced")
+                raise self._replaced("during a write")
         except sqlite3.Error as error:
             self._undo(error)
             raise _ours(error) from error
@@ -232,45 +237,55 @@ class SQLiteSink:
         """Open the file that is there, or a new one. Raises SinkUnusable or SinkUnavailable."""
         self._names = FileNames.of(self._path)
         try:
-            database = self._names.make_database()
-            if self._names.are_without_wal() and not is_saved:
+            before = self._names.make_database()
+            if not (before.are_all_there() or is_saved):
                 _refuse_used(self._path)
+                before = self._names.files()
             self._connection = connect(self._path, patience_ms)
             self._patience_ms = patience_ms
+            opened = self._still(before)
             migrate(self._connection, self._path)
+            self._files = self._still(opened)
+            if not self._files.are_all_there():
+                raise self._replaced("while it was opened")
         except OSError as error:
             self._close()
             raise _not_made(self._path, error) from error
         except sqlite3.Error as error:
             self._close()
             raise _unopened(self._path, error) from error
-        except SinkUnusable:
+        except (SinkUnusable, SinkUnavailable):
             self._close()
             raise
-        self._files = self._names.files()
-        if self._files.database != database or not self._files.are_all_there():
-            # What stands there now isn't what we have opened; its WAL is that of what we have.
-            if self._files.database != database:
-                self._names.put_wal_aside(self._files)
-            self._close()
-            raise SinkUnavailable(f"{self._path} was removed or replaced while it was opened", "replaced")
         return self._connection
+
+    def _still(self, before: Files) -> Files:
+        """Give the files that are there, if they are those of before. Raises SinkUnavailable."""
+        now = self._names.files()
+        if now.database != before.database:
+            self._names.put_wal_aside(now)  # it is the WAL of what we have opened
+        if not before.are_still(now):
+            raise self._replaced("while it was opened")
+        return now
+
+    def _replaced(self, when: str) -> SinkUnavailable:
+        return SinkUnavailable(f"{self._path} was removed or replaced {when}", "replaced")
 
 
 def connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
     """Open a database for writing, with the settings that make a commit durable."""
     connection = sqlite3.connect(path, isolation_level=None, cached_statements=16)
-    connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
     try:
+        connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
         # Asked first: turning a database of somebody else to WAL would change it.
         _refuse_foreign(connection, path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+        connection.execute("PRAGMA cache_size = -16000")
     except (SinkUnusable, sqlite3.Error):
         connection.close()
         raise
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA journal_size_limit = 67108864")
-    connection.execute("PRAGMA cache_size = -16000")
     return connection
 
 
@@ -317,7 +332,7 @@ def _refuse_used(path: Path) -> None:
         try:
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY":
+            if getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
                 raise SinkUnavailable(
                     f"{path}: database is locked, or in use without its WAL: left to those who have it open",
                     "SQLITE_BUSY",

@@ -37,6 +37,10 @@ class Files(NamedTuple):
         """Tell whether none of them is absent."""
         return _ABSENT not in self
 
+    def are_still(self, files: "Files") -> bool:
+        """Tell whether each of them that was there is the same in `files`."""
+        return all(mine in {_ABSENT, other} for mine, other in zip(self, files, strict=True))
+
 
 class FileNames(NamedTuple):
     """Where a database, its WAL and the WAL's index are."""
@@ -54,10 +58,6 @@ class FileNames(NamedTuple):
     def files(self) -> Files:
         """Look up which files stand there now."""
         return Files(_inode(self.database), _inode(self.wal), _inode(self.shm))
-
-    def are_without_wal(self) -> bool:
-        """Tell whether the WAL or its index is absent."""
-        return _ABSENT in {_inode(self.wal), _inode(self.shm)}
 
     def have_next_wal(self, files: Files) -> bool:
         """Tell whether somebody has written a WAL, or an index of it, since those were opened.
@@ -97,8 +97,8 @@ class FileNames(NamedTuple):
         finally:
             self._show_wal()
 
-    def make_database(self) -> _Inode:
-        """Make an empty database where there is none, and give the one that is there. Raises OSError.
+    def make_database(self) -> Files:
+        """Make an empty database where there is none, and give the files that are there. Raises OSError.
 
         Puts aside what is left there of an earlier one: the WAL of no database, the index of no WAL.
         """
@@ -114,7 +114,7 @@ class FileNames(NamedTuple):
                 os.close(descriptor)
         elif _inode(self.wal) == _ABSENT:
             _put_aside(self.shm)
-        return _inode(self.database)
+        return self.files()
 
     @property
     def _hidden(self) -> str:

@@ -277,6 +277,21 @@ def test_a_wal_that_was_taken_away_is_saved_before_another_is_begun(path: Path) 
             assert second.write([row(1), row(2), row(3)]).inserted == 1
 
 
+def test_a_sink_that_fails_at_its_first_write_leaves_nothing_open(path: Path) -> None:
+    """What is left to the garbage collector would be closed beside a write of somebody else."""
+
+    class Unlucky(SQLiteSink):
+        def commit(self, connection: sqlite3.Connection) -> None:
+            super().commit(connection)
+            Path(f"{path}-shm").unlink()
+
+    with pytest.raises(SinkUnavailable, match="during a write") as failed:
+        Unlucky(path, 50, lambda: 1.0)
+    with closing(sqlite3.connect(path, timeout=0)) as other:  # only who is alone may do this
+        assert other.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+    assert failed.tb is not None  # it has the sink until here
+
+
 @pytest.mark.parametrize("removed", [("-wal",), ("-wal", "-shm")])
 def test_a_wal_that_a_reader_has_made_is_no_next_one(path: Path, removed: Sequence[str]) -> None:
     """Somebody looks between the removal and the next write, and SQLite makes an empty WAL for that."""
