@@ -39,6 +39,8 @@ _PASSING: Final = {
     errno.ENOSPC: "SQLITE_FULL", errno.EDQUOT: "SQLITE_FULL", errno.EIO: "SQLITE_IOERR"
 }  # fmt: skip
 """Errors that pass without anybody changing a setting, and SQLite's name for them."""
+_GLANCE_S: Final = 0.1
+"""How long a reader that is just opening a database, and has its lock for that, is waited for."""
 _LOGGER: Final = logging.getLogger(__name__)
 _AUDIT_HINT: Final = "telemetry audit names the events that are lost, if any"
 _COLUMNS: Final = "event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at"
@@ -327,7 +329,7 @@ def _refuse_used(path: Path) -> None:
     Its WAL was taken away, and who has it open can save it, at the next write or at the end. To begin
     another one before that would lose what is in it.
     """
-    with contextlib.closing(sqlite3.connect(path, timeout=0)) as connection:
+    with contextlib.closing(sqlite3.connect(path, timeout=_GLANCE_S)) as connection:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         try:
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()

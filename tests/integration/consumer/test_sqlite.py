@@ -296,10 +296,12 @@ def test_a_sink_that_fails_at_its_first_write_leaves_nothing_open(path: Path) ->
 def test_a_wal_that_a_reader_has_made_is_no_next_one(path: Path, removed: Sequence[str]) -> None:
     """Somebody looks between the removal and the next write, and SQLite makes an empty WAL for that."""
     code = """
-from pathlib import Path
-from services.consumer.sinks.sqlite_rows import SQLiteRows
-SQLiteRows(Path(sys.argv[3]))
-print("open", flush=True)
+import sqlite3
+connection = sqlite3.connect(sys.argv[3])
+try:
+    print(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone(), flush=True)
+except sqlite3.Error as error:
+    print(error, flush=True)
 sys.stdin.read()
 """
     with closing(open_sink(path)) as sink:
@@ -309,6 +311,7 @@ sys.stdin.read()
         with process(code, path) as reader:
             assert reader.stdout is not None
             reader.stdout.readline()
+            assert Path(f"{path}-wal").stat().st_size == 0
             assert sink.write([row(2), row(3)]).inserted == 1
     assert stored(path) == {id_of(1), id_of(2), id_of(3)}
 
@@ -488,6 +491,44 @@ def test_a_turn_is_waited_for(path: Path) -> None:
         assert left_ms == 50
         assert count(path) == 0
         assert sink.write([row(1)]).inserted == 1
+
+
+def test_a_write_waits_for_its_turn_and_for_sqlite_together(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the turn has taken of the time to wait is not waited once more."""
+
+    class Watched(SQLiteSink):
+        def commit(self, connection: sqlite3.Connection) -> None:
+            waits_ms.append(connection.execute("PRAGMA busy_timeout").fetchone()[0])
+            super().commit(connection)
+
+    @contextmanager
+    def turn_that_takes_time(_folder: Path, _timeout_ms: int) -> Iterator[int]:
+        yield left_ms.pop(0)
+
+    waits_ms: list[int] = []
+    left_ms = [50, 40, 7, 50]
+    monkeypatch.setattr("services.consumer.sinks.sqlite.turn_in", turn_that_takes_time)
+    with closing(Watched(path, 50, lambda: 1.0)) as sink:
+        sink.write([row(1)])
+        sink.write([row(2)])
+    assert waits_ms == [40, 7, 50]
+
+
+def test_a_folder_that_was_replaced_while_its_turn_was_awaited_is_noticed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The turn is one in a folder that is gone, and another replica may have that of the next."""
+    path.parent.mkdir()
+
+    def replace(_descriptor: int, _operation: int) -> None:
+        path.parent.rename(path.parent.with_name("gone"))
+        path.parent.mkdir()
+
+    monkeypatch.setattr("fcntl.flock", replace)
+    with pytest.raises(SinkUnavailable, match="removed or replaced meanwhile"), turn_in(path.parent, 50):
+        pass
 
 
 def test_a_folder_that_cant_be_locked_is_written_all_the_same(
