@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.consumer.entry import Written
 from services.consumer.errors import RowsRefused, SinkUnavailable, SinkUnusable
@@ -46,6 +46,13 @@ _AUDIT_HINT: Final = "telemetry audit names the events that are lost, if any"
 _COLUMNS: Final = "event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at"
 
 
+class _Opened(NamedTuple):
+    """A connection, and the files that it has open whatever stands in their place now."""
+
+    connection: sqlite3.Connection
+    files: Files
+
+
 class SQLiteSink:
     """The SQLite sink. `busy_timeout_ms`: how long a write waits for another replica's, or a stranger's."""
 
@@ -59,11 +66,10 @@ class SQLiteSink:
         """Open the file, made where there is none. Raises SinkUnusable or SinkUnavailable."""
         self._path = path
         self._names = FileNames.of(path)
-        self._files: Files | None = None
         self._busy_timeout_ms = busy_timeout_ms
         self._now = now
         self._logger = logger
-        self._connection: sqlite3.Connection | None = None
+        self._opened: _Opened | None = None
         self._patience_ms = busy_timeout_ms
         with self._turn() as patience_ms:
             self._open(patience_ms, is_saved=False)
@@ -100,9 +106,9 @@ class SQLiteSink:
     def close(self) -> None:
         """Close the file; its WAL is folded into it when we are the last."""
         try:
-            if self._connection is not None and self._is_replaced():
+            if self._opened is not None and self._is_replaced(self._opened):
                 with turn_in(self._path.parent, self._busy_timeout_ms) as patience_ms:
-                    self._abandon(patience_ms)
+                    self._abandon(self._opened, patience_ms)
         except (SinkUnavailable, OSError) as error:
             self._logger.error("wal_not_saved", extra={"error": str(error), "hint": _AUDIT_HINT})
         self._close()
@@ -146,10 +152,10 @@ class SQLiteSink:
     def _committing(self, patience_ms: int) -> Iterator[sqlite3.Connection]:
         """Begin and commit; SQLite's errors become ours, and leave nothing half done."""
         try:
-            connection = self._begin(patience_ms)
-            yield connection
-            self.commit(connection)
-            if self._is_replaced():  # the next turn is the one to clear up
+            opened = self._begin(patience_ms)
+            yield opened.connection
+            self.commit(opened.connection)
+            if self._is_replaced(opened):  # the next turn is the one to clear up
                 raise self._replaced("during a write")
         except sqlite3.Error as error:
             self._undo(error)
@@ -158,55 +164,53 @@ class SQLiteSink:
             self._undo(error)
             raise RowsRefused(str(error), "binding") from error
 
-    def _begin(self, patience_ms: int) -> sqlite3.Connection:
+    def _begin(self, patience_ms: int) -> _Opened:
         """Begin on a connection that is opened anew after an error, or when its files are gone.
 
         A file that was removed or replaced still takes writes through an open connection, and they
         would be gone with it: acknowledged and never seen again.
         """
         is_saved = False
-        if self._connection is not None and self._is_replaced():
-            is_saved = self._abandon(0)
-        connection = self._connection or self._open(patience_ms, is_saved=is_saved)
+        if self._opened is not None and self._is_replaced(self._opened):
+            is_saved = self._abandon(self._opened, 0)
+        opened = self._opened or self._open(patience_ms, is_saved=is_saved)
         if patience_ms != self._patience_ms:
-            connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
+            opened.connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
             self._patience_ms = patience_ms
-        connection.execute("BEGIN IMMEDIATE")
-        return connection
+        opened.connection.execute("BEGIN IMMEDIATE")
+        return opened
 
     def _undo(self, error: Exception) -> None:
         """Leave the transaction, and the connection too where it may be the cause."""
-        connection = self._connection
-        if connection is None:
+        if self._opened is None:
             return
+        connection = self._opened.connection
         with contextlib.suppress(sqlite3.Error):
             # After a full disk or an I/O error SQLite has rolled back by itself.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
         is_sound = isinstance(error, sqlite3.IntegrityError) or not isinstance(error, sqlite3.DatabaseError)
-        if not self._is_replaced() and (connection.in_transaction or not is_sound):
+        if not self._is_replaced(self._opened) and (connection.in_transaction or not is_sound):
             self._close()
 
-    def _is_replaced(self) -> bool:
-        return self._names.files() != self._files
+    def _is_replaced(self, opened: _Opened) -> bool:
+        return self._names.files() != opened.files
 
-    def _abandon(self, patience_ms: int) -> bool:
+    def _abandon(self, opened: _Opened, patience_ms: int) -> bool:
         """Close files that are gone, and leave none of them to be taken for a part of the next ones.
 
         Tells whether the next WAL is ours to begin. Raises SinkUnavailable when it can't be done yet.
         """
-        assert self._connection is not None  # noqa: S101 - for the type checker; so is the next
-        assert self._files is not None  # noqa: S101
-        if self._names.files().database != self._files.database:
+        if self._names.files().database != opened.files.database:
             self._logger.warning("database_replaced", extra={"path": str(self._path), "hint": _AUDIT_HINT})
-            self._names.put_wal_aside(self._files)
+            self._names.put_wal_aside(opened.files)
             self._close()
             return False
-        if self._names.have_next_wal(self._files):
+        if self._names.have_next_wal(opened.files):
             with self._names.wal_hidden():
                 self._close()
             return False
-        self._save_wal(self._connection, patience_ms)
+        self._save_wal(opened.connection, patience_ms)
         self._logger.warning("wal_saved", extra={"path": str(self._path)})
         self._names.put_empty_wal_aside()
         self._close()
@@ -231,35 +235,34 @@ class SQLiteSink:
             raise SinkUnavailable(f"{self._names.wal} was removed, and can't be saved yet: {why}", "replaced")
 
     def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._opened is not None:
+            self._opened.connection.close()
+            self._opened = None
 
-    def _open(self, patience_ms: int, *, is_saved: bool) -> sqlite3.Connection:
+    def _open(self, patience_ms: int, *, is_saved: bool) -> _Opened:
         """Open the file that is there, or a new one. Raises SinkUnusable or SinkUnavailable."""
         self._names = FileNames.of(self._path)
-        try:
-            before = self._names.make_database()
-            if not (before.are_all_there() or is_saved):
-                _refuse_used(self._path)
-                before = self._names.files()
-            self._connection = connect(self._path, patience_ms)
-            self._patience_ms = patience_ms
-            opened = self._still(before)
-            migrate(self._connection, self._path)
-            self._files = self._still(opened)
-            if not self._files.are_all_there():
+        with contextlib.ExitStack() as undo:
+            try:
+                before = self._names.make_database()
+                if not (before.are_all_there() or is_saved):
+                    _refuse_used(self._path)
+                    before = self._names.files()
+                connection = connect(self._path, patience_ms)
+                undo.callback(connection.close)
+                self._patience_ms = patience_ms
+                before = self._still(before)
+                migrate(connection, self._path)
+                files = self._still(before)
+            except OSError as error:
+                raise _not_made(self._path, error) from error
+            except sqlite3.Error as error:
+                raise _unopened(self._path, error) from error
+            if not files.are_all_there():
                 raise self._replaced("while it was opened")
-        except OSError as error:
-            self._close()
-            raise _not_made(self._path, error) from error
-        except sqlite3.Error as error:
-            self._close()
-            raise _unopened(self._path, error) from error
-        except (SinkUnusable, SinkUnavailable):
-            self._close()
-            raise
-        return self._connection
+            undo.pop_all()
+        self._opened = _Opened(connection, files)
+        return self._opened
 
     def _still(self, before: Files) -> Files:
         """Give the files that are there, if they are those of before. Raises SinkUnavailable."""
@@ -429,6 +432,8 @@ def _unopened(path: Path, error: sqlite3.Error) -> SinkUnusable | SinkUnavailabl
         return SinkUnavailable(f"{path}: {error}", name)
     if name.startswith("SQLITE_NOTADB"):
         return SinkUnusable(f"{path} is no SQLite database, and is left as it is; move it away", name)
+    if path.is_dir():
+        return SinkUnusable(f"{path} is a folder, and is left as it is; move it away", name)
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return SinkUnusable(f"{path} can't be written: {error}; check the rights on DATA_DIR", name)
     return SinkUnusable(f"{path} can't be used: {error}", name)

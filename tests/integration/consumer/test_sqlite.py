@@ -585,6 +585,14 @@ def test_a_file_that_became_something_else_is_waited_for(path: Path) -> None:
         assert sink.write([row(2)]).inserted == 1
 
 
+def test_a_folder_in_the_place_of_the_database_is_named(path: Path) -> None:
+    """It is no matter of rights."""
+    path.mkdir(parents=True)
+    with pytest.raises(SinkUnusable, match="is a folder, and is left as it is; move it away"):
+        open_sink(path)
+    assert path.is_dir()
+
+
 def folder_digest(folder: Path) -> dict[str, str]:
     """Name each file of a folder with a digest of its bytes."""
     return {one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in folder.iterdir()}
