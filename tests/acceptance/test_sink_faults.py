@@ -162,6 +162,12 @@ def test_a_full_disk_for_dead_letters_keeps_their_entries_pending(rig: Rig, smal
     assert all(line.endswith(b"}") for line in lines)
 
 
+def _remove(rig: Rig, suffixes: Sequence[str]) -> None:
+    """Remove the database, or what stands beside it, in this order."""
+    for suffix in suffixes:
+        rig.settings.database.with_name(f"telemetry.db{suffix}").unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize("also", [(), ("-wal", "-shm")])
 def test_a_removed_database_is_noticed_and_its_rows_are_named(rig: Rig, also: Sequence[str]) -> None:
     """A consumer writes no acknowledged row into a file that is gone; the audit names what went with it."""
@@ -169,8 +175,7 @@ def test_a_removed_database_is_noticed_and_its_rows_are_named(rig: Rig, also: Se
     consumer = rig.consumer()
     removed = publisher.valid(100).send()
     rig.drain(consumer)
-    for suffix in ("", *also):
-        rig.settings.database.with_name(f"telemetry.db{suffix}").unlink()
+    _remove(rig, ("", *also))
     kept = publisher.valid(100).send()
     rig.drain(consumer)
     consumer.stop()
@@ -191,8 +196,7 @@ def test_replicas_agree_on_the_next_database_after_theirs_was_removed(rig: Rig, 
     for _ in range(8):
         publisher.valid(300).send()
         rig.drain(*consumers)
-        for suffix in ("", *also):
-            rig.settings.database.with_name(f"telemetry.db{suffix}").unlink(missing_ok=True)
+        _remove(rig, ("", *also))
     kept = publisher.valid(500).send()
     rig.drain(*consumers)
     for one in consumers:
@@ -213,8 +217,7 @@ def test_a_database_removed_under_busy_replicas_takes_no_later_row_with_it(
     for _ in range(10):
         sent = publisher.valid(1000).send()
         eventually(functools.partial(_is_delivered, rig, sent[500]), PATIENCE_S, "half of it is delivered")
-        for suffix in suffixes:
-            rig.settings.database.with_name(f"telemetry.db{suffix}").unlink(missing_ok=True)
+        _remove(rig, suffixes)
     kept = publisher.valid(1000).send()
     rig.drain(*consumers)
     for one in consumers:
@@ -233,8 +236,7 @@ def test_replicas_save_the_wal_that_was_taken_from_them(rig: Rig, suffixes: Sequ
     for _ in range(5):
         publisher.valid(300).send()
         rig.drain(*consumers)
-        for suffix in suffixes:
-            rig.settings.database.with_name(f"telemetry.db{suffix}").unlink(missing_ok=True)
+        _remove(rig, suffixes)
     publisher.valid(300).send()
     rig.drain(*consumers)
     for one in consumers:
