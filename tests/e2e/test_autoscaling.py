@@ -10,26 +10,28 @@ _METRICS = "metrics.k8s.io/v1beta1"
 _KEDA = "keda.sh/v1alpha1"
 
 
-def _scaled(release: Release, least: int, most: int, timeout_s: float) -> None:
-    def in_bounds() -> bool:
-        return least <= len([pod for pod in release.pods("consumer") if pod.is_ready]) <= most
+def _scaled(release: Release, least: int, most: int, timeout_s: float) -> int:
+    def count_in_bounds() -> int:
+        count = len([pod for pod in release.pods("consumer") if pod.is_ready])
+        return count if least <= count <= most else 0
 
-    until(in_bounds, timeout_s, f"{least} to {most} consumers")
+    return until(count_in_bounds, timeout_s, f"{least} to {most} consumers")
 
 
-def _scales_out_and_back(release: Release) -> None:
+def _scales_out_and_back(release: Release) -> tuple[int, int]:
     """See that load brings more consumers, that they go again without it, and that nothing is lost.
 
-    Nobody but the autoscaler has ever said how many there are.
+    Gives how many there were under load, and after it. Nobody but the autoscaler has ever said how many.
     """
-    _scaled(release, 2, 3, 180)
+    under_load = _scaled(release, 2, 3, 180)
     release.flows()
     release.assert_logs()
     release.scale("producer", 0)
     release.settled()
-    _scaled(release, 1, 1, 180)
+    idle = _scaled(release, 1, 1, 180)
     release.settled()
     release.assert_logs()
+    return under_load, idle
 
 
 def test_keda_scales_consumers_out_on_lag_and_back(new: NewNamespace) -> None:
@@ -54,7 +56,8 @@ def test_keda_scales_consumers_out_on_lag_and_back(new: NewNamespace) -> None:
     release = Release(new())
     release.install(merged(QUICK, values))
     until(lambda: _is_scaled_by_keda(release), PATIENCE_S, "KEDA sees the stream")
-    _scales_out_and_back(release)
+    under_load, idle = _scales_out_and_back(release)
+    assert under_load > idle == 1
 
 
 def _is_scaled_by_keda(release: Release) -> bool:
@@ -81,4 +84,5 @@ def test_an_autoscaler_on_cpu_scales_consumers_out_and_back(new: NewNamespace) -
     }
     release = Release(new())
     release.install(merged(QUICK, values))
-    _scales_out_and_back(release)
+    under_load, idle = _scales_out_and_back(release)
+    assert under_load > idle == 1

@@ -176,6 +176,7 @@ def test_code_that_was_broken_by_a_change_is_mended_by_the_next(site: Site) -> N
     eventually(lambda: "SyntaxError" in "\n".join(site.lines), PATIENCE_S, "the new code fails")
     site.write("third")
     site.says("third started")
+    assert site.lines.count("third started") == 1
 
 
 def test_the_command_runs_the_module_that_it_is_given(site: Site) -> None:

@@ -85,7 +85,11 @@ for name in ("tracing", "otel", "otlp_logs", "otlp_metrics"):
     assert f"services.runtime.{{name}}" not in sys.modules
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        check=False, capture_output=True, text=True, env=environment, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

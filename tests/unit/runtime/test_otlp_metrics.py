@@ -119,7 +119,7 @@ def test_it_is_sent_now_and_then(basket: Basket) -> None:
         value: float = basket.last()["telemetry_lost_entries_total"].data.data_points[0].value
         return value
 
-    eventually(lambda: lost() == 3, PATIENCE_S, "the new number")
+    assert eventually(lambda: lost() == 3, PATIENCE_S, "the new number")
     sender.close()
 
 

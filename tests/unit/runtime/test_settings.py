@@ -275,4 +275,5 @@ def test_what_would_fail_later_is_refused_at_once(name: str, value: str, why: st
 
 def test_what_docker_compose_reads_from_the_file_is_left_alone() -> None:
     """It stands in the same `.env`."""
-    load(ConsumerSettings, Sources({}, {}, {"IMAGE_TAG": "1", "COMPOSE_PROJECT_NAME": "demo"}))
+    theirs = {"IMAGE_TAG": "1", "COMPOSE_PROJECT_NAME": "demo"}
+    assert load(ConsumerSettings, Sources({}, {}, theirs)) == load(ConsumerSettings, Sources({}, {}, {}))
