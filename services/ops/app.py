@@ -19,7 +19,6 @@ COMMANDS: Final = {
     "settings": ("services.ops.settings:settings_command", "Show every setting, and where it came from."),
     "metrics": ("services.ops.metrics:metrics_command", "Show every metric, and what it means."),
     "messages": ("services.ops.messages:messages_command", "Show every log message, and what it means."),
-    "bench": ("services.ops.bench.command:bench_command", "Measure the pipeline, and write the report."),
 }
 """Where each command is, and the line it has in the list of commands."""
 

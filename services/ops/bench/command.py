@@ -1,4 +1,4 @@
-"""`telemetry bench`: measure, show, write the report.
+"""`make bench`: measure, show, write the report.
 
 Exit codes: 0 measured (whether the goals are met is in the report); 1 something is broken; 2 the command
 line is wrong, or a library is missing.
@@ -82,7 +82,7 @@ def _require(chosen: Collection[str], *, picture: bool) -> None:
     missing = [name for name, is_needed in needed if is_needed and find_spec(name) is None]
     if missing:
         raise BenchFailed(
-            f"telemetry bench needs {' and '.join(missing)}: pip install 'telemetry-pipeline[bench]'",
+            f"make bench needs {' and '.join(missing)}: pip install 'telemetry-pipeline[bench]'",
             exit_code=2,
         )
 
@@ -101,7 +101,7 @@ def _write(report: Report, page: Path | None, json_file: Path | None) -> None:
 
 
 def _as_typed() -> str:
-    return shlex.join(["telemetry", *sys.argv[1:]])
+    return "make bench" + (f' ARGS="{shlex.join(sys.argv[1:])}"' if sys.argv[1:] else "")
 
 
 @contextmanager

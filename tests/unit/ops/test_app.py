@@ -52,8 +52,6 @@ def test_the_version_is_told() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_line_in_the_list_is_of_a_command_that_is_there(name: str) -> None:
     """What is imported late is found, and has a help of its own."""
-    if name == "bench":
-        pytest.importorskip("services.ops.bench.command")
     result = telemetry(name, "--help")
     assert result.exit_code == 0
     assert f"Usage: telemetry {name}" in result.stdout

@@ -15,7 +15,7 @@ _FAST = Figure("ours", "ours / floor", "x", Sample.of(1.6, 1.55, 1.7), at_least(
 _SLOW = Figure("latency", "p99", "ms", Sample.of(25.0), at_most(20))
 _PLAIN = Figure("floor", "floor", "events/s", Sample.of(101_000.0, 99_000.0))
 _REPORT = Report(
-    command="telemetry bench",
+    command="make bench",
     taken_at="2026-01-31",
     plan=smoke_plan(),
     machine={"cores": "2"},
@@ -55,7 +55,7 @@ def test_the_page_shows_each_figure_with_its_goal_and_verdict() -> None:
     assert "| latency | p99 | 25.0 ms |  | <= 20 ms | not met |" in page
 
 
-@pytest.mark.parametrize("part", ["`telemetry bench`", "2026-01-31", "- cores: 2", "- SQLite: 3.40.1"])
+@pytest.mark.parametrize("part", ["`make bench`", "2026-01-31", "- cores: 2", "- SQLite: 3.40.1"])
 def test_the_page_tells_how_and_on_what_it_was_taken(part: str) -> None:
     """Without them no figure can be compared."""
     assert part in to_markdown(_REPORT, None)
