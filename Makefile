@@ -46,10 +46,10 @@ types: $(VENV)/ready ## Check the types
 	@$(BIN)/mypy
 
 bench: $(VENV)/ready ## Measure, and write docs/benchmarks.md (half an hour)
-	@$(BIN)/python -m services.ops.bench $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
 
 bench-smoke: $(VENV)/ready ## See that every benchmark still runs (a minute)
-	@$(BIN)/python -m services.ops.bench --smoke $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python -m bench --smoke $(ARGS)
 
 docs: $(VENV)/ready ## Write what is made from the code: settings, metrics, log messages, alerts, .env.example
 	@$(BIN)/python -m services.ops settings --into docs/settings.md

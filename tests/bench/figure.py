@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from services.ops.bench.sample import Sample
+from bench.sample import Sample
 
 Unit = Literal["x", "events/s", "rows/s", "ms", "MB"]
 

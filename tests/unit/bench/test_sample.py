@@ -1,10 +1,9 @@
 """Samples and percentiles."""
 
 import pytest
+from bench.sample import Sample, percentile
 from hypothesis import given
 from hypothesis import strategies as st
-
-from services.ops.bench.sample import Sample, percentile
 
 _POSITIVE = st.floats(min_value=1e-3, max_value=1e6)
 

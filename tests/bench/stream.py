@@ -14,11 +14,11 @@ from typing import Any, Final, cast
 import hiredis
 import redis
 
+from bench.plan import BenchFailed
+from bench.server import Server
 from services.contract.codec import encode
 from services.contract.event import Event
 from services.contract.streams import StreamKeys
-from services.ops.bench.plan import BenchFailed
-from services.ops.bench.server import Server
 
 KEYS: Final = StreamKeys()
 

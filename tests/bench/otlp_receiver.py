@@ -1,4 +1,4 @@
-"""A receiver of OTLP over HTTP that takes whatever comes: `python -m services.ops.bench.otlp_receiver PORT`.
+"""A receiver of OTLP over HTTP that takes whatever comes: `python -m bench.otlp_receiver PORT`.
 
 It stands for a collector on another machine: one that worked for its living here would share the
 processors with what is measured.

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from services.ops.bench.command import bench_command
+from bench.command import bench_command
 from services.ops.failures import CommandFailed
 from services.ops.lazy import bare_app
 

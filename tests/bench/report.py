@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.ops.bench.figure import Figure, table
-from services.ops.bench.plan import BATCH_SIZE, Plan
+from bench.figure import Figure, table
+from bench.plan import BATCH_SIZE, Plan
 
 _CASES: Final = f"""\
 Every contestant is a process of its own, timed by one observer from the first entry delivered until
@@ -20,7 +20,7 @@ while slows both sides; the table has the median of the rounds and their extreme
   validation, no recovery, no metrics, no logs.
 - **faststream**: FastStream's batch subscriber doing the floor's job. *documented* is the handler that
   its documentation shows; *tuned* replaces its parser and decoder, so that its detour over JSON is left
-  out. How each is configured: `services/ops/bench/faststream_peer.py`.
+  out. How each is configured: `tests/bench/faststream_peer.py`.
 - **ours**: `python -m services.consumer` as it runs in production, with validation, metrics and logs.
 - **replicas**: two and four of them on one database file.
 - **producer**: our publisher against a plain redis-py pipeline, {BATCH_SIZE} events a round trip.

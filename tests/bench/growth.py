@@ -8,14 +8,14 @@ from contextlib import closing
 from pathlib import Path
 from statistics import median
 
+from bench.bench import Bench
+from bench.events import generate
+from bench.figure import Figure, at_least
+from bench.plan import BATCH_SIZE, BenchFailed
+from bench.sample import Sample
+from bench.table import count_rows
 from services.consumer.sinks.sqlite import SQLiteSink
 from services.contract.event import Event
-from services.ops.bench.bench import Bench
-from services.ops.bench.events import generate
-from services.ops.bench.figure import Figure, at_least
-from services.ops.bench.plan import BATCH_SIZE, BenchFailed
-from services.ops.bench.sample import Sample
-from services.ops.bench.table import count_rows
 
 
 def watch_growth(bench: Bench) -> list[Figure]:

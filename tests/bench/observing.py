@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Final
 from urllib.request import urlopen
 
+from bench.bench import Bench
+from bench.events import generate
+from bench.figure import Figure, at_most
+from bench.plan import BATCH_SIZE, BenchFailed
+from bench.processes import clean_environment, python, running
+from bench.race import consumer_environment
+from bench.sample import Sample
+from bench.server import Server, free_port
+from bench.stream import KEYS, preload
+from bench.table import count_rows
+from bench.taking_turns import BESIDE, CALLS, STREAMS
 from services.contract.trace_context import TraceContext
-from services.ops.bench.bench import Bench
-from services.ops.bench.events import generate
-from services.ops.bench.figure import Figure, at_most
-from services.ops.bench.plan import BATCH_SIZE, BenchFailed
-from services.ops.bench.processes import clean_environment, python, running
-from services.ops.bench.race import consumer_environment
-from services.ops.bench.sample import Sample
-from services.ops.bench.server import Server, free_port
-from services.ops.bench.stream import KEYS, preload
-from services.ops.bench.table import count_rows
-from services.ops.bench.taking_turns import BESIDE, CALLS, STREAMS
 
 _START_TIMEOUT_S: Final = 20.0
 _RUN_TIMEOUT_S: Final = 600.0
@@ -132,7 +132,7 @@ def _take_turns(server: Server, turns: int, receiver_port: int) -> Spent:
         port = int(environment["CONSUMER_METRICS_PORT"])
         with (folder / "log.jsonl").open("wb") as log, _scraped(port):
             done = subprocess.run(
-                python("services.ops.bench.taking_turns", str(turns)),
+                python("bench.taking_turns", str(turns)),
                 env=environment,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
@@ -178,7 +178,7 @@ def _scraped(port: int) -> Iterator[None]:
 def _receiving(folder: Path) -> Iterator[int]:
     """Run a receiver of OTLP until the block ends; gives its port."""
     port = free_port()
-    with running(python("services.ops.bench.otlp_receiver", str(port)), folder / "receiver.log") as process:
+    with running(python("bench.otlp_receiver", str(port)), folder / "receiver.log") as process:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not _answers(port):
             if process.poll() is not None or time.monotonic() > deadline:

@@ -5,11 +5,10 @@ from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
-
-from services.ops.bench.figure import Figure, at_least, at_most
-from services.ops.bench.plan import smoke_plan
-from services.ops.bench.report import Report, goals_line, to_json, to_lines, to_markdown
-from services.ops.bench.sample import Sample
+from bench.figure import Figure, at_least, at_most
+from bench.plan import smoke_plan
+from bench.report import Report, goals_line, to_json, to_lines, to_markdown
+from bench.sample import Sample
 
 _FAST = Figure("ours", "ours / floor", "x", Sample.of(1.6, 1.55, 1.7), at_least(1.5))
 _SLOW = Figure("latency", "p99", "ms", Sample.of(25.0), at_most(20))
@@ -89,7 +88,7 @@ def test_the_lines_for_a_terminal_are_aligned() -> None:
 def test_the_picture_shows_ratios_and_no_other_figure() -> None:
     """Events a second and milliseconds have no common axis."""
     pytest.importorskip("matplotlib")
-    from services.ops.bench.picture import draw
+    from bench.picture import draw
 
     picture = draw(_REPORT.figures)
     texts = {text for node in ET.fromstring(picture).iter() if (text := (node.text or "").strip())}  # noqa: S314 - ours

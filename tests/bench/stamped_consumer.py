@@ -1,4 +1,4 @@
-"""Our consumer, with a clock behind its sink: `python -m services.ops.bench.stamped_consumer FILE`.
+"""Our consumer, with a clock behind its sink: `python -m bench.stamped_consumer FILE`.
 
 For each row FILE gets the milliseconds from the making of its event id until its commit returned, as
 doubles in the machine's order, written when the consumer ends. `stored_at` would not do: it is noted

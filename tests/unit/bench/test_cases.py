@@ -5,22 +5,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from bench import growth, memory, observing, throughput
+from bench.cases import NAMES, choose
+from bench.events import generate
+from bench.machine import file_system_of, processor_of
+from bench.memory import Held, resident_megabytes
+from bench.observing import contexts
+from bench.plan import BenchFailed, in_turn
+from bench.processes import clean_environment
+from bench.sample import Sample
+from bench.server import choose_server
+from bench.stamped_consumer import StampedSink, made_ms, read_stamps
 
 from services.consumer.entry import Written
 from services.contract.event import Event
 from services.contract.ids import event_id, run_name
 from services.contract.trace_context import parse
-from services.ops.bench import growth, memory, observing, throughput
-from services.ops.bench.cases import NAMES, choose
-from services.ops.bench.events import generate
-from services.ops.bench.machine import file_system_of, processor_of
-from services.ops.bench.memory import Held, resident_megabytes
-from services.ops.bench.observing import contexts
-from services.ops.bench.plan import BenchFailed, in_turn
-from services.ops.bench.processes import clean_environment
-from services.ops.bench.sample import Sample
-from services.ops.bench.server import choose_server
-from services.ops.bench.stamped_consumer import StampedSink, made_ms, read_stamps
 
 
 def test_no_choice_is_every_case() -> None:

@@ -6,11 +6,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.ops.bench.plan import BATCH_SIZE, BenchFailed
-from services.ops.bench.processes import python, running
-from services.ops.bench.server import Server, free_port
-from services.ops.bench.stream import Progress, make_group, open_group, wait_for_consumers, watch
-from services.ops.bench.table import count_rows
+from bench.plan import BATCH_SIZE, BenchFailed
+from bench.processes import python, running
+from bench.server import Server, free_port
+from bench.stream import Progress, make_group, open_group, wait_for_consumers, watch
+from bench.table import count_rows
 
 DATABASE = "telemetry.db"
 
@@ -40,14 +40,12 @@ def consumer_environment(server: Server, folder: Path) -> dict[str, str]:
     }
 
 
-FLOOR = Contestant(
-    "floor", lambda server, folder: python("services.ops.bench.floor", server.url, str(folder / DATABASE))
-)
+FLOOR = Contestant("floor", lambda server, folder: python("bench.floor", server.url, str(folder / DATABASE)))
 
 
 def faststream(way: str) -> Contestant:
     """FastStream, `documented` or `tuned`."""
-    module = "services.ops.bench.faststream_peer"
+    module = "bench.faststream_peer"
     return Contestant(
         f"faststream, {way}",
         lambda server, folder: python(module, server.url, str(folder / DATABASE), way),

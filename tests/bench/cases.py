@@ -3,10 +3,10 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from services.ops.bench import growth, latency, memory, observing, publishing, throughput
-from services.ops.bench.bench import Bench
-from services.ops.bench.figure import Figure
-from services.ops.bench.plan import BenchFailed
+from bench import growth, latency, memory, observing, publishing, throughput
+from bench.bench import Bench
+from bench.figure import Figure
+from bench.plan import BenchFailed
 
 _ALONE: Final[Mapping[str, Callable[[Bench], list[Figure]]]] = {
     "producer": publishing.compare,

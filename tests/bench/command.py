@@ -17,13 +17,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from services.ops.bench import cases
-from services.ops.bench.bench import Bench
-from services.ops.bench.machine import machine, versions
-from services.ops.bench.picture import draw
-from services.ops.bench.plan import BenchFailed, full_plan, smoke_plan
-from services.ops.bench.report import Report, goals_line, to_json, to_lines, to_markdown
-from services.ops.bench.server import choose_server, serving
+from bench import cases
+from bench.bench import Bench
+from bench.machine import machine, versions
+from bench.picture import draw
+from bench.plan import BenchFailed, full_plan, smoke_plan
+from bench.report import Report, goals_line, to_json, to_lines, to_markdown
+from bench.server import choose_server, serving
 
 _PAGE: Final = Path("docs/benchmarks.md")
 

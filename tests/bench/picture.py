@@ -4,7 +4,7 @@ import io
 from collections.abc import Sequence
 from typing import Any, Final
 
-from services.ops.bench.figure import Figure
+from bench.figure import Figure
 
 _MET: Final = "#2f7d4f"
 _NOT_MET: Final = "#b4532a"
@@ -13,8 +13,8 @@ _NO_GOAL: Final = "#5b7083"
 
 def draw(figures: Sequence[Figure]) -> bytes:
     """Draw the ratios among figures as SVG. Raises ImportError without matplotlib."""
-    import matplotlib as mpl  # noqa: PLC0415 - an optional extra
-    from matplotlib.figure import Figure as Canvas  # noqa: PLC0415
+    import matplotlib as mpl
+    from matplotlib.figure import Figure as Canvas
 
     ratios = [one for one in figures if one.unit == "x"][::-1]
     # The same figures give the same file, and its text stays text.

@@ -1,6 +1,6 @@
 """The peer: FastStream's batch subscriber doing the floor's job.
 
-`python -m services.ops.bench.faststream_peer REDIS_URL DATABASE documented|tuned`, until it is ended.
+`python -m bench.faststream_peer REDIS_URL DATABASE documented|tuned`, until it is ended.
 
 `documented` is what its documentation shows: a handler that takes the batch as a list of dicts. Our
 entries are flat fields and not its own one field `__data__`, which its parser takes too, by way of
@@ -30,9 +30,9 @@ from typing import Any, Final
 from faststream import AckPolicy
 from faststream.redis import RedisBroker, StreamSub
 
-from services.ops.bench.plan import BATCH_SIZE
-from services.ops.bench.stream import KEYS
-from services.ops.bench.table import BareRow, open_table, parse, store
+from bench.plan import BATCH_SIZE
+from bench.stream import KEYS
+from bench.table import BareRow, open_table, parse, store
 
 STREAM: Final = StreamSub(
     KEYS.stream,

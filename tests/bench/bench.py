@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.ops.bench.plan import Plan
-from services.ops.bench.server import Server
+from bench.plan import Plan
+from bench.server import Server
 
 
 @dataclass(frozen=True, slots=True)

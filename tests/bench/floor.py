@@ -1,6 +1,6 @@
 """The floor: what an ordinary good engineer writes in an afternoon with redis-py and hiredis.
 
-`python -m services.ops.bench.floor REDIS_URL DATABASE` reads, parses, inserts, commits, acknowledges;
+`python -m bench.floor REDIS_URL DATABASE` reads, parses, inserts, commits, acknowledges;
 until it is ended. Nothing is validated, nothing is recovered, nothing is counted.
 """
 
@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import redis
 
-from services.ops.bench.plan import BATCH_SIZE
-from services.ops.bench.stream import KEYS
-from services.ops.bench.table import open_table, parse, store
+from bench.plan import BATCH_SIZE
+from bench.stream import KEYS
+from bench.table import open_table, parse, store
 
 
 def main(url: str, database: str) -> None:

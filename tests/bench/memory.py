@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from services.ops.bench.bench import Bench
-from services.ops.bench.events import generate
-from services.ops.bench.figure import Figure, at_most
-from services.ops.bench.plan import BenchFailed
-from services.ops.bench.race import ours, race
-from services.ops.bench.sample import Sample
-from services.ops.bench.stream import Progress, preload
+from bench.bench import Bench
+from bench.events import generate
+from bench.figure import Figure, at_most
+from bench.plan import BenchFailed
+from bench.race import ours, race
+from bench.sample import Sample
+from bench.stream import Progress, preload
 
 _RESIDENT: Final = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""Three consumers of one process, in turns of a batch: `python -m services.ops.bench.taking_turns N`.
+"""Three consumers of one process, in turns of a batch: `python -m bench.taking_turns N`.
 
     unobserved    counts nothing, logs nothing, traces nothing; of the stream `plain`
     ours          metrics and logs; of the stream `plain`
@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
 
+from bench.plan import in_turn
 from services.consumer.__main__ import make_doors, make_observer, make_traces, make_worker
 from services.consumer.batch import Outcome, Rules
 from services.consumer.sinks.sqlite import SQLiteSink
@@ -33,7 +34,6 @@ from services.consumer.storage import Storage
 from services.consumer.times import Times
 from services.consumer.traces import NO_TRACES, Traces
 from services.consumer.worker import Worker
-from services.ops.bench.plan import in_turn
 from services.runtime.clock import SystemClock
 from services.runtime.connection import connect
 from services.runtime.health import Health, HealthServer
@@ -140,7 +140,7 @@ def _traced(shared: _Shared) -> Worker:
     health = Health(settings.liveness_timeout_s, clock.monotonic)
     stack.enter_context(HealthServer(settings.metrics_port, health, metrics, logger))
     spans = open_spans("telemetry-consumer", settings.name, shared.sources, logger)
-    assert spans is not None, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT says where to"  # noqa: S101 - a mistake of ours
+    assert spans is not None, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT says where to"
     stack.enter_context(closing(spans))
     own = _own(settings, "traced")
     stack.enter_context(closing(make_observer(own, clock, metrics, logger)))

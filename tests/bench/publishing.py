@@ -10,15 +10,15 @@ from typing import Final, TypeVar
 
 import redis
 
+from bench.bench import Bench
+from bench.events import generate
+from bench.figure import Figure, at_least
+from bench.plan import BATCH_SIZE, BenchFailed, in_turn
+from bench.sample import Sample
+from bench.server import Server
+from bench.stream import KEYS
 from services.contract.codec import encode
 from services.contract.event import Event
-from services.ops.bench.bench import Bench
-from services.ops.bench.events import generate
-from services.ops.bench.figure import Figure, at_least
-from services.ops.bench.plan import BATCH_SIZE, BenchFailed, in_turn
-from services.ops.bench.sample import Sample
-from services.ops.bench.server import Server
-from services.ops.bench.stream import KEYS
 from services.producer.outgoing import Batch, Outgoing
 from services.producer.publish import Limits, Publisher
 from services.producer.runs import open_run

@@ -8,16 +8,16 @@ from typing import Final
 
 import redis
 
-from services.ops.bench.bench import Bench
-from services.ops.bench.figure import Figure, at_most
-from services.ops.bench.plan import BATCH_SIZE, BenchFailed, Plan
-from services.ops.bench.processes import python, running
-from services.ops.bench.race import DATABASE
-from services.ops.bench.sample import Sample, percentile
-from services.ops.bench.server import Server, free_port
-from services.ops.bench.stamped_consumer import read_stamps
-from services.ops.bench.stream import KEYS, wait_for_consumers, watch
-from services.ops.bench.table import count_rows
+from bench.bench import Bench
+from bench.figure import Figure, at_most
+from bench.plan import BATCH_SIZE, BenchFailed, Plan
+from bench.processes import python, running
+from bench.race import DATABASE
+from bench.sample import Sample, percentile
+from bench.server import Server, free_port
+from bench.stamped_consumer import read_stamps
+from bench.stream import KEYS, wait_for_consumers, watch
+from bench.table import count_rows
 
 _END_TIMEOUT_S: Final = 60.0
 
@@ -48,7 +48,7 @@ def _run(server: Server, plan: Plan) -> Sequence[float]:
     with tempfile.TemporaryDirectory(prefix="telemetry-bench-") as name:
         folder = Path(name)
         stamps = folder / "stamps"
-        consumer = python("services.ops.bench.stamped_consumer", str(stamps))
+        consumer = python("bench.stamped_consumer", str(stamps))
         with running(consumer, folder / "consumer.jsonl", _consumer(server, folder)) as process:
             # The consumer's start is not in the figures.
             wait_for_consumers(client, 1, lambda: _check(process, folder / "consumer.jsonl"))

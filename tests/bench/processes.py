@@ -55,8 +55,8 @@ def clean_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if name not in ours and not name.startswith((THRESHOLD_PREFIX, "OTEL_"))
     }
-    root = str(Path(services.__file__).parent.parent)
-    kept["PYTHONPATH"] = os.pathsep.join(filter(None, (root, kept.get("PYTHONPATH"))))
+    paths = (Path(services.__file__).parents[1], Path(__file__).parents[1])
+    kept["PYTHONPATH"] = os.pathsep.join(filter(None, (*map(str, paths), kept.get("PYTHONPATH"))))
     return kept
 
 

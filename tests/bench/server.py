@@ -11,8 +11,8 @@ from typing import Final
 
 import redis
 
-from services.ops.bench.plan import BenchFailed
-from services.ops.bench.processes import running
+from bench.plan import BenchFailed
+from bench.processes import running
 from services.ops.server import find_server
 
 _START_TIMEOUT_S: Final = 20.0

@@ -3,13 +3,13 @@
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from services.ops.bench.bench import Bench
-from services.ops.bench.events import generate
-from services.ops.bench.figure import Figure, Goal, at_least
-from services.ops.bench.plan import in_turn
-from services.ops.bench.race import FLOOR, Contestant, faststream, ours, race
-from services.ops.bench.sample import Sample
-from services.ops.bench.stream import preload
+from bench.bench import Bench
+from bench.events import generate
+from bench.figure import Figure, Goal, at_least
+from bench.plan import in_turn
+from bench.race import FLOOR, Contestant, faststream, ours, race
+from bench.sample import Sample
+from bench.stream import preload
 
 _OURS: Final = ours()
 _DOCUMENTED: Final = faststream("documented")
