@@ -224,6 +224,19 @@ def test_ids_of_others_are_proven_by_the_list_of_the_run(rig: Rig) -> None:
     assert result.unknown_rows == 0
 
 
+def test_every_id_of_a_long_list_is_looked_for(rig: Rig) -> None:
+    """A large replay's ids are read piece by piece, to the last one."""
+    publisher = rig.publisher()
+    publisher.foreign(20_001).send()
+    total = rig.audit().total
+    assert (total.published, total.undelivered, total.missing) == (20_001, 20_001, 0)
+    for gone in (publisher.entries[10_000], publisher.entries[-1]):
+        rig.client.xdel(KEYS.stream, gone.entry_id)
+    result = rig.audit()
+    assert result.total.missing == 2
+    assert result.runs[0].missing == [publisher.entries[10_000].event_id, publisher.entries[-1].event_id]
+
+
 def test_rows_of_runs_that_redis_has_lost_are_noted(rig: Rig, settled: Publisher) -> None:
     """Where the record of a run is gone, its rows are there and nothing can be proven: it says so."""
     rows = rig.count()

@@ -233,6 +233,66 @@ def test_a_dead_consumers_trimmed_entries_are_counted_too(server: Server) -> Non
             assert heir.metrics.value("telemetry_lost_entries_total") == 3
 
 
+@pytest.mark.parametrize("count", [3, 1200])
+def test_own_entries_trimmed_between_two_looks_for_idle_ones_are_counted_too(
+    server: Server, count: int
+) -> None:
+    """They are met where we read our own again, and not by a claim: however many, the rest is given."""
+    with closing(server.client()) as client, closing(Consumer(server, batch_size=50)) as source:
+        publish(client, count + 2)
+        everything: list[bytes] = []
+        while page := source.read():
+            everything += ids(page)
+        assert len(everything) == count + 2
+        client.xtrim(KEYS.stream, minid=everything[count].decode(), approximate=False)
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        again: list[bytes] = []
+        with pytest.raises(SourceUnavailable):
+            _read_twice(source)
+        while page := source.read():
+            source.ack(page)
+            again += ids(page)
+        source.drain()
+        assert again == everything[count:]
+        assert source.metrics.value("telemetry_lost_entries_total") == count
+        assert source.metrics.value("telemetry_claimed_events_total") == 0
+        assert pending_of(client) == {}
+
+
+def _read_twice(source: Consumer) -> None:
+    """Read past an answer that may have been in our socket before the connection was cut."""
+    source.read()
+    source.read()
+
+
+def test_a_busy_consumer_looks_for_idle_entries_too(server: Server) -> None:
+    """Where every read gives a full batch, a dead consumer's entries wait no longer than the interval."""
+    now = [0.0]
+    with (
+        closing(server.client()) as client,
+        closing(Consumer(server, "dead", batch_size=2)) as dead,
+        closing(
+            Consumer(server, "busy", claim_idle_ms=1, claim_interval_s=5.0, monotonic=lambda: now[0])
+        ) as busy,
+    ):
+        publish(client, 102)
+        page = busy.read()  # looks, and finds nothing
+        held = ids(dead.read())
+        for _ in range(3):
+            busy.ack(page)
+            page = busy.read()
+            assert len(page) == 10
+            assert not set(held) & set(ids(page))
+        eventually(lambda: idle_ms(client, b"dead") > 1, 5, "they are idle")
+        now[0] = 5.0
+        given: list[bytes] = []
+        for _ in range(3):
+            busy.ack(page)
+            page = busy.read()
+            given += ids(page)
+        assert set(held) <= set(given)
+
+
 @pytest.mark.parametrize(
     "command", [("FLUSHALL",), ("DEL", KEYS.stream), ("XGROUP", "DESTROY", KEYS.stream, KEYS.group)]
 )

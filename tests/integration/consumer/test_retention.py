@@ -124,6 +124,37 @@ def test_retention_removes_what_all_have_acknowledged_and_nothing_else(server: S
         )
 
 
+def test_what_another_group_has_pending_at_the_same_id_is_kept(server: Server) -> None:
+    """One group is done with the entry that both were given last, the other is not; in either order."""
+    with closing(server.client()) as client:
+        trim = script(client, "retention.lua")
+        for done, waits in (("one", "two"), ("two", "one")):
+            client.flushall()
+            entries: Any = [client.xadd("s", {"a": "b"}) for _ in range(3)]
+            for group in GROUPS:
+                client.xgroup_create("s", group, "0")
+                client.xreadgroup(group, "c", {"s": ">"}, count=3)
+            client.xack("s", done, *entries)
+            client.xack("s", waits, *entries[:2])
+            assert trim(keys=["s"]) == 2
+            assert entry_ids(client, "s") == entries[2:]
+            client.xack("s", waits, entries[2])
+            assert trim(keys=["s"]) == 1
+
+
+def test_what_a_group_that_was_set_back_reads_again_is_kept(server: Server) -> None:
+    """Its position lies before its oldest pending entry then, and what is between is still to be read."""
+    with closing(server.client()) as client:
+        trim = script(client, "retention.lua")
+        entries: Any = [client.xadd("s", {"a": "b"}) for _ in range(5)]
+        client.xgroup_create("s", "one", "0")
+        client.xreadgroup("one", "c", {"s": ">"}, count=5)
+        client.xack("s", "one", *entries[:3])
+        client.xgroup_setid("s", "one", entries[0])
+        assert trim(keys=["s"]) == 1
+        assert entry_ids(client, "s") == entries[1:]
+
+
 def test_a_stream_nobody_reads_is_kept(server: Server) -> None:
     """Without a group nothing is acknowledged; without a stream nothing is to be done."""
     with closing(server.client()) as client:

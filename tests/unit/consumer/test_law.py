@@ -382,20 +382,43 @@ def _series(metrics: Metrics) -> set[str]:
 
 
 @given(
-    st.lists(st.booleans(), min_size=1, max_size=300), st.integers(1, 60), st.sampled_from([0.1, 0.5, 0.9])
+    st.lists(st.tuples(st.booleans(), st.integers(1, 90)), min_size=1, max_size=6),
+    st.integers(1, 60),
+    st.sampled_from([0.1, 0.5, 0.9]),
 )
+@example([(True, 100)], 10, 0.5)
+@example([(False, 90), (True, 90)], 7, 0.5)
+@example([(False, 100), (True, 11)], 55, 0.1)
 def test_an_open_breaker_settles_nothing_of_its_batch(
-    invalid: list[bool], batch_size: int, ratio: float
+    runs: list[tuple[bool, int]], batch_size: int, ratio: float
 ) -> None:
     """Where the breaker opens, its batch is neither stored nor dead-lettered, and stays pending."""
+    invalid = [is_bad for is_bad, count in runs for _ in range(count)]
+    opens_at = _opens_at(invalid, batch_size, ratio)
     entries = [("value_negative" if bad else "event", number + 1) for number, bad in enumerate(invalid)]
     world = World(Plan(entries, batch_size, [], [], [], []))
     clock = world.consume([], stop_after=3, breaker=ratio)
     settled = sum(len(outcome.received) for outcome in world.outcomes)
+    assert settled == (len(invalid) if opens_at is None else opens_at)
     assert len(world.sink.rows) + len(world.dead_letters.lines) == settled == len(world.stream.acked)
-    assert bool(world.metrics.value("telemetry_breaker_open")) == bool(world.stream.pending)
+    assert bool(world.metrics.value("telemetry_breaker_open")) == (opens_at is not None)
+    assert len(world.stream.pending) == (0 if opens_at is None else len(invalid[opens_at:][:batch_size]))
     assert clock.is_stopping()
     world.check_metrics()
+
+
+def _opens_at(invalid: Sequence[bool], batch_size: int, ratio: float) -> int | None:
+    """Tell where the batch begins at which the share of the last hundred is too large; None: nowhere."""
+    for begin in range(0, len(invalid), batch_size):
+        end = min(begin + batch_size, len(invalid))
+        # The window is of whole batches: the fewest last ones with a hundred entries together.
+        first = begin
+        while first > 0 and end - first < 100:
+            first -= batch_size
+        recent = invalid[first:end]
+        if len(recent) >= 100 and sum(recent) / len(recent) > ratio:
+            return begin
+    return None
 
 
 def test_an_entry_delivered_too_often_is_dead_and_its_mates_are_not() -> None:
@@ -437,7 +460,8 @@ def test_the_breaker_opens_before_anything_is_written() -> None:
     health = Health(60.0, clock.monotonic)
     persist = Persist(sink, letters, 3, 0.5, clock, health, Metrics("consumer"), LOGGER)
     entries = [Entry(b"1-%d" % number, [b"a", b"b"]) for number in range(100)]
-    with pytest.raises(BreakerOpen, match="100 of the last 100"):
+    entries += [Entry(b"2-%d" % number, event_fields(number + 1)) for number in range(50)]
+    with pytest.raises(BreakerOpen, match="100 of the last 150"):
         run_batch(entries, source, Rules(KPIS, 300.0, 5), persist, Breaker(0.5), clock.now)
     assert sink.sizes == []
     assert letters.lines == []

@@ -226,3 +226,30 @@ def test_nothing_to_bury_is_no_write() -> None:
     desk.letters.failures = [True]
     desk.persist.bury([])
     assert desk.letters.failures == [True]
+
+
+def _dead_of(desk: Desk, size: int) -> set[bytes]:
+    stored = desk.persist.store(processed(*range(size)))
+    assert {one.entry_id for one in stored.entries} == {
+        entry(number).entry_id for number in range(size) if id_of(number) in desk.sink.rows
+    }
+    return {one.entry.entry_id for one in stored.dead}
+
+
+@pytest.mark.parametrize("moment", range(1, 7))
+def test_one_failure_while_a_refused_row_is_looked_for_kills_no_other(moment: int) -> None:
+    """A sink that fails once, between two writes that it answers, begins the batch again."""
+    desk = Desk()
+    desk.sink.refuses = one_of(1)
+    desk.sink.outages = [*[False] * moment, True]
+    assert _dead_of(desk, 4) == {entry(1).entry_id}
+
+
+@pytest.mark.parametrize("length", range(2, 12))
+@pytest.mark.parametrize("moment", range(2, 10))
+def test_an_outage_while_a_stuck_row_is_looked_for_kills_no_other(moment: int, length: int) -> None:
+    """The row at which writes are stuck is dead; those that only met the outage are stored."""
+    desk = Desk(max_retries=0)
+    desk.sink.is_stuck = one_of(1)
+    desk.sink.outages = [*[False] * moment, *[True] * length]
+    assert _dead_of(desk, 4) == {entry(1).entry_id}

@@ -243,6 +243,29 @@ def test_a_grown_file_is_the_same_and_another_is_not(tmp_path: Path) -> None:
         check_same(path, known, 6)
 
 
+def test_a_file_that_became_shorter_is_not_resumed(tmp_path: Path) -> None:
+    """It still begins as it did, but what was replayed up to is not there any more."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"line\n" * 40_000)
+    known, size = fingerprint(path), path.stat().st_size
+    check_same(path, known, size)
+    with path.open("r+b") as file:
+        file.truncate(size - 5)
+    assert fingerprint(path) == known
+    check_same(path, known, size - 5)
+    with pytest.raises(SourceUnusable, match="or it was changed"):
+        check_same(path, known, size)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_byte_order_mark_belongs_to_no_record(kind: Format) -> None:
+    """What Windows programs write before the first line makes that line neither odd nor unreadable."""
+    data = HEADER + b"d,z,1,humidity,1\n" if kind == "csv" else json.dumps(RECORD).encode() + b"\n"
+    one = reader(b"\xef\xbb\xbf" + data, kind)
+    assert values(events(one)) == values(events(reader(data, kind))) != []
+    assert one.unreadable == 0
+
+
 TRACEPARENT = f"00-{'ab' * 16}-{'cd' * 8}-01"
 RECORD = {"device_id": "d", "zone": "z", "ts": "1", "kpi": "humidity", "value": "1"}
 

@@ -126,6 +126,9 @@ def test_kubernetes_own_names_get_a_hint() -> None:
 
 def test_a_claim_that_is_too_early_is_refused() -> None:
     """CLAIM_IDLE_MS must be no shorter than the longest time that a batch can take."""
+    # Four tries of 5 s each, 0.5 + 1 + 1.5 s between them, 5 s for the server; and the batch before it.
+    assert consumer().longest_batch_s == 2 * (20 + 3 + 5)
+    assert consumer(MAX_RETRIES="0", SQLITE_BUSY_TIMEOUT_MS="2000").longest_batch_s == 2 * (2 + 5)
     longest_ms = consumer().longest_batch_s * 1000
     assert consumer(CLAIM_IDLE_MS=f"{longest_ms:.0f}").claim_idle_ms == longest_ms
     (error,) = errors_of(CLAIM_IDLE_MS=f"{longest_ms - 1:.0f}")
