@@ -67,12 +67,12 @@ _LOST = Row(
     ),
     figure(
         "Where the published events were at the last audit",
-        "The law for the stream as a whole: published = stored + dead + purged + pending + undelivered "
-        "+ missing.",
+        "The law for the stream as a whole: published = stored + dead + conflicts + purged + pending + undelivered "
+        "+ missing. A conflict is another content under the id of a stored event.",
         "short",
         *(
             Query(f"max(telemetry_audit_{where}_events{{group}})", where)
-            for where in ("published", "stored", "dead", "purged", "pending", "undelivered")
+            for where in ("published", "stored", "dead", "conflicts", "purged", "pending", "undelivered")
         ),
         no_value="never audited",
         width=24,

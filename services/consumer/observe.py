@@ -7,7 +7,9 @@
 Each replica asks for the lease every five seconds; who gets it looks, and exports what it saw for as long as
 the lease is surely its own (docs/decisions/0012). It works beside the loop, in a thread with a connection of
 its own: while the sink is down or the breaker is open nothing is consumed, and that is when the figures are
-looked at. Without a right for one of these keys or commands the consumer goes on, and says once which.
+looked at. Without a right for one of these keys or commands the consumer goes on, and says once which. What
+others have written there may be anything: a part that can't be read is left out and said, and the next look
+is made all the same.
 """
 
 import logging
@@ -23,9 +25,17 @@ from services.contract.streams import StreamKeys
 from services.runtime.backlog import Backlog, age_s, read_backlog
 from services.runtime.clock import Clock
 from services.runtime.connection import lacks_right
+from services.runtime.foreign import number_of, whole_of
 from services.runtime.metrics import Figures
 
-_AUDITED: Final = ("published", "stored", "dead", "purged", "pending", "undelivered", "missing")
+_AUDITED: Final = (
+    "published", "stored", "dead", "conflicts", "purged", "pending", "undelivered", "missing"
+)  # fmt: skip
+_MOST_ENTRIES: Final = 1 << 62
+_UNREADABLE: Final = (
+    ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
+)  # fmt: skip
+"""What an answer raises that is not of the form that it should have, and what a bug of ours may."""
 LEASE_S: Final = 15.0
 LOOK_S: Final = 5.0
 """Two renewals may fail before the lease is another's."""
@@ -70,6 +80,7 @@ class Observer:
         )
         self._seen = _NOTHING
         self._lacking: set[str] = set()
+        self._unreadable: set[tuple[str, str]] = set()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="observer", daemon=True)
 
@@ -93,6 +104,8 @@ class Observer:
             self._seen = _Seen(self._read(), asked_at + self._lease_s)
         except redis.RedisError as error:
             self._failed(error)
+        except _UNREADABLE as error:
+            self._say_unreadable("lease", error)
 
     def close(self) -> None:
         """Give the lease back, so that another replica looks at once."""
@@ -160,26 +173,31 @@ class Observer:
         }
 
     def _of_the_limit(self) -> Figures:
-        limit = _number(cast("bytes | None", self._client.get(self._keys.limit)))
+        limit = whole_of(cast("bytes | None", self._client.get(self._keys.limit)), _MOST_ENTRIES)
         return {"telemetry_stream_length_limit_entries": limit} if limit else {}
 
     def _of_the_audit(self) -> Figures:
         found = cast("Mapping[bytes, bytes]", self._client.hgetall(self._keys.audit))
         figures = {
-            **{f"telemetry_audit_{name}_events": _number(found.get(name.encode())) for name in _AUDITED},
-            "telemetry_audit_last_run_timestamp_seconds": _number(found.get(b"ended_at")),
+            **{f"telemetry_audit_{name}_events": number_of(found.get(name.encode())) for name in _AUDITED},
+            "telemetry_audit_last_run_timestamp_seconds": number_of(found.get(b"ended_at")),
         }
-        return {name: value for name, value in figures.items() if value is not None}
+        return {name: value for name, value in figures.items() if value is not None and value >= 0}
 
     def _may(self, part: str, read: Callable[[], Figures], right: str) -> Figures:
-        """Read, where the server lets us; where it doesn't, say so once and go on without."""
+        """Read, where the server lets us and it can be read; where not, say so once and go on without."""
         try:
             return read()
         except redis.RedisError as error:
-            if not lacks_right(error):
+            if lacks_right(error):
+                self._say_lacking(part, right, error, "the figures that need it are left out of /metrics")
+            elif part != "group" and str(error).startswith("WRONGTYPE"):
+                self._say_unreadable(part, error)
+            else:
                 raise
-            self._say_lacking(part, right, error, "the figures that need it are left out of /metrics")
-            return {}
+        except _UNREADABLE as error:
+            self._say_unreadable(part, error)
+        return {}
 
     def _failed(self, error: redis.RedisError) -> None:
         if lacks_right(error):
@@ -196,10 +214,13 @@ class Observer:
                 "right_lacking", extra={"part": part, "right": right, "error": str(error), "hint": hint}
             )
 
-
-def _number(text: bytes | None) -> float | None:
-    """Read a number; None where there is none, or something else that somebody else wrote."""
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None
+    def _say_unreadable(self, part: str, error: Exception) -> None:
+        """Tell once of each error, with the way to it: it may be a bug as well."""
+        kind = type(error).__name__
+        if (part, kind) not in self._unreadable:
+            self._unreadable.add((part, kind))
+            self._logger.error(
+                "group_unreadable",
+                extra={"part": part, "kind": kind, "error": str(error)},
+                exc_info=None if isinstance(error, redis.RedisError) else error,
+            )

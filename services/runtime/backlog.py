@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 import redis
 
 from services.contract.streams import StreamKeys
+from services.runtime.foreign import name_of
 
 _PAGE: Final = 1000
 _COUNTED_AT_MOST: Final = 100_000
@@ -21,6 +22,7 @@ class ConsumerState:
     """One consumer of the group."""
 
     name: str
+    """For people: anybody may give a consumer any name, which need not be UTF-8."""
     pending: int
     idle_ms: int
 
@@ -82,20 +84,24 @@ def age_s(entry_id: str | None, now: float) -> float:
     return max(0.0, now - int(entry_id.partition("-")[0]) / 1000)
 
 
-def read_backlog(client: redis.Redis, keys: StreamKeys) -> Backlog | None:
-    """Ask the server; None where there is no stream or no group. Raises redis.RedisError."""
+def read_backlog(client: redis.Redis, keys: StreamKeys, group_name: bytes | None = None) -> Backlog | None:
+    """Ask the server; None where there is no stream or no group. Raises redis.RedisError.
+
+    `group_name`: another group than that of the keys, as the server names it.
+    """
+    name = keys.group.encode() if group_name is None else group_name
     pipeline = client.pipeline(transaction=True)
     pipeline.execute_command("XINFO STREAM", keys.stream)
     pipeline.execute_command("XINFO GROUPS", keys.stream)
-    pipeline.execute_command("XPENDING", keys.stream, keys.group)
-    pipeline.execute_command("XINFO CONSUMERS", keys.stream, keys.group)
+    pipeline.execute_command("XPENDING", keys.stream, name)
+    pipeline.execute_command("XINFO CONSUMERS", keys.stream, name)
     stream, groups, pending, consumers = pipeline.execute(raise_on_error=False)
     for answer in (stream, groups, pending, consumers):
         if isinstance(answer, redis.RedisError):
             if str(answer).startswith(("NOGROUP", "no such key", "ERR no such key")):
                 return None
             raise answer
-    group = next(one for one in groups if one["name"] == keys.group.encode())
+    group = next(one for one in groups if one["name"] == name)
     last_delivered = group["last-delivered-id"].decode()
     lag = _lag(stream, group, last_delivered)
     return Backlog(
@@ -108,7 +114,7 @@ def read_backlog(client: redis.Redis, keys: StreamKeys) -> Backlog | None:
         last_delivered_id=last_delivered,
         last_generated_id=stream["last-generated-id"].decode(),
         consumers=tuple(
-            ConsumerState(one["name"].decode(), int(one["pending"]), int(one["idle"])) for one in consumers
+            ConsumerState(name_of(one["name"]), int(one["pending"]), int(one["idle"])) for one in consumers
         ),
         added=_int_or_none(stream.get("entries-added")),
         read=_int_or_none(group.get("entries-read")),

@@ -231,6 +231,14 @@ CATALOGUE: Final = (
         "A look at the group failed; its figures end with the lease, unless the next look works",
     ),
     Message(
+        "group_unreadable",
+        "ERROR",
+        "consumer",
+        ("part", "kind", "error"),
+        "What the server answered for a part of the group's figures can't be read, or reading it failed: "
+        "those figures are left out, and the next look tries again; said once for each kind of error",
+    ),
+    Message(
         "lease_not_given_back",
         "DEBUG",
         "consumer",

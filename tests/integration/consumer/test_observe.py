@@ -12,6 +12,7 @@ from fakes import FakeClock
 from servers import LocalServer, Server, eventually, new_client
 
 from services.consumer.observe import Observer
+from services.runtime.backlog import read_backlog
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.logs import build_logger
 
@@ -186,6 +187,84 @@ def test_the_recorded_audit_is_told(server: Server) -> None:
         client.hset(KEYS.audit, mapping={"missing": "many"})
         assert replica.observes()
         assert "telemetry_audit_missing_events" not in replica.observer.figures()
+    replica.observer.close()
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"\x1b]0;x\x07", b"x" * 100_000])
+def test_a_name_that_is_no_text_ends_no_observer(server: Server, name: bytes) -> None:
+    """Any client's XREADGROUP makes a consumer of any name; it is counted as the others are."""
+    replica = Replica(server, "consumer-1")
+    with closing(server.client()) as client:
+        publish(client, 3)
+        client.xgroup_create(KEYS.stream, KEYS.group, "0")
+        client.execute_command("XGROUP", "CREATECONSUMER", KEYS.stream, KEYS.group, name)
+        assert replica.observes()
+        assert replica.observer.figures()["telemetry_group_consumers"] == 1
+    assert replica.said() == []
+    replica.observer.close()
+
+
+def test_records_of_the_wrong_type_cost_their_own_figures_alone(server: Server) -> None:
+    """The others are told; what can't be read is said once, and read again when it is mended."""
+    replica = Replica(server, "consumer-1")
+    with closing(server.client()) as client:
+        publish(client, 3)
+        client.xgroup_create(KEYS.stream, KEYS.group, "0")
+        client.hset(KEYS.limit, "a", "b")
+        client.set(KEYS.audit, "x")
+        for _ in range(2):
+            assert replica.observes()
+            assert replica.observer.figures()["telemetry_group_lag_entries"] == 3
+        assert [(one["message"], one["part"]) for one in replica.said()] == [
+            ("group_unreadable", "limit"),
+            ("group_unreadable", "audit"),
+        ]
+        client.delete(KEYS.limit, KEYS.audit)
+        client.set(KEYS.limit, 10)
+        assert replica.observes()
+        assert replica.observer.figures()["telemetry_stream_length_limit_entries"] == 10
+    replica.observer.close()
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-5", "1e999", "many", "1" * 5000])
+def test_numbers_that_are_none_are_left_out(server: Server, value: str) -> None:
+    """Whoever may write to the server may write anything into these records."""
+    replica = Replica(server, "consumer-1")
+    with closing(server.client()) as client:
+        client.set(KEYS.limit, value)
+        client.hset(KEYS.audit, mapping={"missing": value, "published": 10, "ended_at": value})
+        assert replica.observes()
+        figures = replica.observer.figures()
+    assert "telemetry_stream_length_limit_entries" not in figures
+    assert [name for name in figures if "audit" in name] == ["telemetry_audit_published_events"]
+    replica.observer.close()
+
+
+@pytest.mark.parametrize("error", [KeyError("pending"), ValueError("no number"), AttributeError("decode")])
+def test_an_observer_that_fails_once_looks_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Whatever the reading raises: the thread lives on, the error is told once with its traceback."""
+    monkeypatch.setattr("services.consumer.observe.LOOK_S", 0.02)
+    looks = iter(range(1000))
+
+    def fails_twice(*arguments: Any) -> Any:
+        if next(looks) < 2:
+            raise error
+        return read_backlog(*arguments)
+
+    monkeypatch.setattr("services.consumer.observe.read_backlog", fails_twice)
+    replica = Replica(server, "consumer-1")
+    with closing(server.client()) as client:
+        publish(client, 3)
+        client.xgroup_create(KEYS.stream, KEYS.group, "0")
+        replica.observer.start()
+        eventually(
+            lambda: "telemetry_group_lag_entries" in replica.observer.figures(), PATIENCE_S, "another look"
+        )
+    (said,) = replica.said()
+    assert (said["message"], said["kind"]) == ("group_unreadable", type(error).__name__)
+    assert "fails_twice" in said["exc_info"]
     replica.observer.close()
 
 
