@@ -27,10 +27,12 @@ from redis.connection import Connection
 
 from services.consumer.entry import Entry
 from services.consumer.errors import SourceUnavailable
+from services.contract.scripts import read_script
 from services.contract.streams import StreamKeys
 from services.runtime.connection import error_kind
 from services.runtime.metrics import Metrics
 
+_LEAVE: Final = read_script("services.consumer", "leave.lua")
 _SUSPECT_DELIVERIES: Final = 2
 """Delivered this often without being settled: read one by one from now on."""
 
@@ -103,9 +105,13 @@ class RedisSource:
             raise self._failed(error) from error
 
     def close(self) -> None:
-        """Close the connections; unacknowledged entries stay pending."""
+        """Close the connections; unacknowledged entries stay pending.
+
+        With nothing pending our name leaves the group: on Kubernetes, each pod has a new one.
+        """
         with contextlib.suppress(redis.RedisError):  # unconfirmed: it comes again, and is a duplicate
             self._settle()
+            self._command("EVAL", _LEAVE, 1, self._keys.stream, self._keys.group, self._name)
         self._hang_up()
         self._client.close()
 

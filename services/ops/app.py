@@ -15,6 +15,10 @@ COMMANDS: Final = {
     "audit": ("services.ops.audit:audit_command", "Prove that no published event is missing."),
     "events": ("services.ops.rows:events_command", "List stored events, the newest first."),
     "summary": ("services.ops.rows:summary_command", "Count stored events by KPI and zone."),
+    "groups": (
+        "services.ops.groups:groups",
+        "Show what each consumer group of the stream holds back, and remove one.",
+    ),
     "dlq": ("services.ops.dlq:dlq", "List, show, replay and purge dead letters."),
     "settings": ("services.ops.settings:settings_command", "Show every setting, and where it came from."),
     "metrics": ("services.ops.metrics:metrics_command", "Show every metric, and what it means."),

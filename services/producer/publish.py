@@ -26,6 +26,7 @@ from services.contract.trace_context import TraceContext
 from services.producer.outgoing import Batch, Outgoing, Position
 from services.producer.runs import Run, write_run
 from services.producer.server import Backoff, Patience, ServerRefuses, Stopped
+from services.runtime.groups import read_groups, slowest
 from services.runtime.spans import current
 
 _SCRIPT: Final = read_script("services.producer", "publish.lua")
@@ -160,10 +161,8 @@ class Publisher:
     def _wait_for_room(self, events: int) -> None:
         """Wait until the batch would fit; the next try tells. Logged at both ends."""
         clock = self._patience.clock
-        self._log.warning(
-            "stream_full",
-            extra={"stream": self._keys.stream, "stream_max_length": self._limits.max_length},
-        )
+        told = {"stream": self._keys.stream, "stream_max_length": self._limits.max_length}
+        self._log.warning("stream_full", extra=told | self._patience.ask(self._who_holds))
         backoff = Backoff()
         blocked_s = 0.0
         while True:
@@ -180,6 +179,27 @@ class Publisher:
             if length + events <= self._limits.max_length:
                 break
         self._log.info("stream_has_room", extra={"blocked_s": round(blocked_s, 3), "length": length})
+
+    def _who_holds(self) -> dict[str, Any]:
+        """Tell which group keeps the stream from being trimmed, and what to do. Raises redis.RedisError."""
+        try:
+            groups = read_groups(self._client, self._keys.stream)
+        except redis.exceptions.NoPermissionError:
+            return {"hint": "this user may not look at the groups; `telemetry groups` tells"}
+        if not groups:
+            return {"hint": "no group reads this stream: start a consumer"}
+        holder = slowest(groups)
+        if holder is None:
+            return {"hint": "all of it is acknowledged and nobody trims it: see RETENTION_INTERVAL_S"}
+        held = {} if holder.held is None else {"held_entries": holder.held}
+        if holder.name == self._keys.group.encode():
+            hint = "its consumers are behind, or there are none: `telemetry status`"
+        else:
+            hint = (
+                "it is not our group (GROUP_NAME): bring its consumers back, or, where nobody reads by it "
+                "any more, `telemetry groups remove NAME`"
+            )
+        return {"held_by": holder.shown, **held, "hint": hint}
 
     def _reopen(self) -> None:
         """Write the record anew: somebody has emptied the server. The gap shows as missing."""

@@ -35,7 +35,13 @@ CATALOGUE: Final = (
         ("run", "batch", "published", "duplicates", "held_back"),
         "A batch is on the stream; at most once a second. `published`, `duplicates`: since the start",
     ),
-    Message("stream_full", "WARNING", "producer", ("stream", "stream_max_length"), "It waits for consumers"),
+    Message(
+        "stream_full",
+        "WARNING",
+        "producer",
+        ("stream", "stream_max_length", "[held_by]", "[held_entries]", "hint"),
+        "It waits for consumers. `held_by`: the group that keeps the oldest entries from being trimmed",
+    ),
     Message("stream_has_room", "INFO", "producer", ("blocked_s", "length"), "It goes on after such a wait"),
     Message(
         "oldest_dropped",

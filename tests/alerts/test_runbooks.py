@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import pytest
+from acceptance.publisher import KEYS
 from alerts.pipeline import Pipeline
 from runbooks import telemetry_commands
 from servers import Absent
@@ -27,9 +28,11 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_a_command_of_a_runbook_works(pipeline: Pipeline, command: list[str]) -> None:
     """On a running pipeline that has dead letters; nobody is asked whether to go on."""
-    letter = next(iter(pipeline.rig.letters()))
-    options = ["--yes"] if command[1:2] == ["purge"] else []
-    code, said = pipeline.run(*(letter if word == "ENTRY" else word for word in command), *options)
+    given = {"ENTRY": next(iter(pipeline.rig.letters())), "NAME": "readers_of_before"}
+    if "NAME" in command:
+        pipeline.rig.client.xgroup_create(KEYS.stream, given["NAME"], "$")
+    options = ["--yes"] if command[1:2] in (["purge"], ["remove"]) else []
+    code, said = pipeline.run(*(given.get(word, word) for word in command), *options)
     # Letters whose event has no readable id can't be replayed as they are, and the command says so.
     assert code == 0 or "without a readable event_id" in said, said
     assert said

@@ -29,6 +29,49 @@ def test_own_entries_come_first_after_a_restart(server: Server) -> None:
             assert ids(second.read()) == fresh
 
 
+def _names(server: Server) -> set[bytes]:
+    with closing(server.client()) as client:
+        found: Any = client.xinfo_consumers(KEYS.stream, KEYS.group)
+    return {one["name"] for one in found}
+
+
+def test_a_consumer_that_ends_in_order_leaves_the_group(server: Server) -> None:
+    """With nothing pending its name goes, and the others' stay; its next start makes it anew."""
+    with closing(server.client()) as client:
+        publish(client, 3)
+        other, ending = Consumer(server, "other"), Consumer(server, "ending")
+        taken = other.read()
+        assert len(taken) == 3
+        publish(client, 1, first=4)
+        assert len(ending.settle_all()) == 1
+        assert _names(server) == {b"other", b"ending"}
+        ending.close()
+        assert _names(server) == {b"other"}
+        publish(client, 1, first=5)
+        again = Consumer(server, "ending")
+        assert len(again.settle_all()) == 1
+        other.ack(taken)
+        again.close()
+        other.close()
+        assert _names(server) == set()
+        assert pending_of(client) == {}
+
+
+def test_a_consumer_that_ends_with_entries_pending_stays_in_the_group(server: Server) -> None:
+    """They would be thrown away with its name. What the server sent ahead of its end is such a one too."""
+    with closing(server.client()) as client:
+        publish(client, 15)
+        ending = Consumer(server, "ending")
+        ending.ack(ending.read())  # a full batch: the next one is asked for already
+        ending.close()
+        assert _names(server) == {b"ending"}
+        assert len(pending_of(client)) == 5
+        again = Consumer(server, "ending")
+        assert len(again.settle_all()) == 5
+        again.close()
+        assert _names(server) == set()
+
+
 def test_what_was_asked_for_ahead_survives_a_kill(server: Server) -> None:
     """Entries that the server sent ahead to a consumer that died come again."""
     with closing(server.client()) as client:

@@ -124,6 +124,57 @@ def test_a_full_stream_is_waited_for(client: redis.Redis) -> None:
     assert len(bench.log.named("stream_full")) == len(bench.log.named("stream_has_room")) == 1
 
 
+def _told_of_a_full_stream(bench: Bench) -> dict[str, Any]:
+    """Run into the end of the stream, give up at once, and give what the log says of it."""
+    bench.clock.stop_after = 1
+    with pytest.raises(Stopped):
+        bench.publisher.publish(bench.batch(1))
+    (line,) = bench.log.named("stream_full")
+    return vars(line)
+
+
+def test_a_full_stream_names_the_group_that_holds_it(client: redis.Redis) -> None:
+    """The one whose oldest entry is the oldest of all; and how to be rid of it, unless it is our own."""
+    bench = Bench(client, Limits(4, "block"))
+    for group in (KEYS.group, "readers_of_before"):
+        client.xgroup_create(KEYS.stream, group, "0", mkstream=True)
+    bench.publisher.publish(bench.batch(4))
+    [[_, ours]] = cast("Any", client.xreadgroup(KEYS.group, "c", {KEYS.stream: ">"}, count=4))
+    [[_, taken]] = cast("Any", client.xreadgroup("readers_of_before", "c", {KEYS.stream: ">"}, count=1))
+    client.xack(KEYS.stream, "readers_of_before", *[entry_id for entry_id, _ in taken])
+    line = _told_of_a_full_stream(bench)
+    assert (line["held_by"], line["held_entries"]) == (KEYS.group, 4)
+    assert "telemetry status" in line["hint"]
+    client.xack(KEYS.stream, KEYS.group, *[entry_id for entry_id, _ in ours])
+    line = _told_of_a_full_stream(Bench(client, Limits(4, "block")))
+    assert (line["held_by"], line["held_entries"]) == ("readers_of_before", 3)
+    assert "telemetry groups remove" in line["hint"]
+
+
+def test_a_full_stream_that_no_group_holds_says_so(client: redis.Redis) -> None:
+    """Nobody reads it; or all is read and nobody trims."""
+    bench = Bench(client, Limits(2, "block"))
+    bench.publisher.publish(bench.batch(2))
+    line = _told_of_a_full_stream(bench)
+    assert "held_by" not in line
+    assert "no group reads this stream" in line["hint"]
+    client.xgroup_create(KEYS.stream, KEYS.group, "$")
+    assert "RETENTION_INTERVAL_S" in _told_of_a_full_stream(Bench(client, Limits(2, "block")))["hint"]
+
+
+def test_a_user_who_may_not_see_groups_waits_all_the_same(client: redis.Redis) -> None:
+    """Where the server is somebody else's, the line is shorter."""
+    client.execute_command("ACL", "SETUSER", "blind", "on", "nopass", "~*", "+@all", "-xinfo|groups")
+    client.execute_command("AUTH", "blind", "")
+    try:
+        bench = Bench(client, Limits(2, "block"))
+        bench.publisher.publish(bench.batch(2))
+        assert "telemetry groups" in _told_of_a_full_stream(bench)["hint"]
+    finally:
+        client.execute_command("AUTH", "default", "")
+        client.execute_command("ACL", "DELUSER", "blind")
+
+
 def test_a_stop_ends_the_wait_for_room(client: redis.Redis) -> None:
     """The batch in hand is given up, and the record doesn't count it."""
     bench = Bench(client, Limits(2, "block"))
