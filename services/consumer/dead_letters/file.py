@@ -21,6 +21,7 @@ from typing import Any, Final
 from services.consumer.dead_letters.letter import DeadLetter, dead_letter, parse_letter
 from services.consumer.entry import Dead
 from services.consumer.errors import DeadLettersUnavailable
+from services.consumer.folders import make_folder, sync_folder, sync_name
 from services.runtime.spans import current
 
 _APPEND: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
@@ -103,7 +104,7 @@ class DeadLetterFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._path.parent)
         descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -131,7 +132,8 @@ def _append(path: Path, lines: Sequence[str]) -> None:
     finally:
         os.close(descriptor)
     if size == 0:  # new, or the first write into it failed: its name may not be durable yet
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
+        sync_name(path.parent)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -148,16 +150,7 @@ def _replace(path: Path, lines: Sequence[bytes]) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new name in a folder durable, not only what stands behind it."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)
 
 
 def _lines(path: Path) -> Iterator[bytes]:

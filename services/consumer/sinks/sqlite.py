@@ -28,6 +28,7 @@ from typing import Final, NamedTuple
 
 from services.consumer.entry import Written
 from services.consumer.errors import RowsRefused, SinkUnavailable, SinkUnusable
+from services.consumer.folders import make_folder, sync_name
 from services.consumer.sinks.sqlite_files import FileNames, Files, turn_in
 from services.contract.event import Event
 
@@ -142,7 +143,7 @@ class SQLiteSink:
         """Wait for our turn; gives what is left of the time to wait, in milliseconds."""
         with contextlib.ExitStack() as stack:
             try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(self._path.parent)
                 patience_ms = stack.enter_context(turn_in(self._path.parent, self._busy_timeout_ms))
             except OSError as error:
                 raise _not_made(self._path, error) from error
@@ -244,6 +245,8 @@ class SQLiteSink:
         self._names = FileNames.of(self._path)
         with contextlib.ExitStack() as undo:
             try:
+                # SQLite syncs the names of its files; the folder may be new, too, and made by another.
+                sync_name(Path(self._names.wal).parent)
                 before = self._names.make_database()
                 if not (before.are_all_there() or is_saved):
                     _refuse_used(self._path)
