@@ -1,0 +1,161 @@
+"""What a kill -9 can't show, for the system's memory lives on: each thing is synced, and in which order.
+
+From outside, with all calls of a process: tests/acceptance/test_power_cuts.py.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from samples import dead, row
+
+from services.consumer.dead_letters.file import DeadLetterFile
+from services.consumer.folders import make_folder
+from services.consumer.sinks.sqlite import SQLiteSink
+
+
+class Recorder:
+    """Syncs and renames in their order: what, and the size that it had."""
+
+    def __init__(self, root: Path, patch: pytest.MonkeyPatch) -> None:
+        self._root = root
+        self._calls: list[tuple[str, str, int]] = []
+        self._sync, self._replace = os.fsync, os.replace
+        patch.setattr("os.fsync", self._note_sync)
+        patch.setattr("os.replace", self._note_replace)
+
+    def take(self) -> list[tuple[str, str, int]]:
+        """Give what was recorded since the last look. Folders have the size 0."""
+        calls, self._calls = self._calls, []
+        return calls
+
+    def _note_sync(self, descriptor: int) -> None:
+        self._sync(descriptor)
+        status = os.fstat(descriptor)
+        for path in (self._root, *self._root.rglob("*")):
+            if os.path.samestat(path.stat(), status):
+                self._note("sync", path)
+
+    def _note_replace(self, source: Any, target: Any) -> None:
+        self._note("replace", Path(source))
+        self._replace(source, target)
+
+    def _note(self, what: str, path: Path) -> None:
+        size = 0 if path.is_dir() else path.stat().st_size
+        self._calls.append((what, str(path.relative_to(self._root)), size))
+
+
+@pytest.fixture
+def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """Record what happens below the test's folder."""
+    return Recorder(tmp_path, monkeypatch)
+
+
+def open_letters(tmp_path: Path) -> tuple[DeadLetterFile, Callable[[str], int]]:
+    """Open letters in a folder that isn't there yet; gives how large each file is, too."""
+    folder = tmp_path / "data"
+    return DeadLetterFile(folder / "dlq.jsonl", lambda: 1.0, "c"), lambda name: (folder / name).stat().st_size
+
+
+def test_letters_are_synced_with_their_name_and_their_folders(tmp_path: Path, recorder: Recorder) -> None:
+    """The file, the folder that it is new in, and the one that this is new in; later the file alone."""
+    letters, size = open_letters(tmp_path)
+    letters.put([dead(1)])
+    first = recorder.take()
+    assert first[-3:] == [
+        ("sync", "data/dlq.jsonl", size("dlq.jsonl")),
+        ("sync", "data", 0),
+        ("sync", ".", 0),
+    ]
+    letters.put([dead(2), dead(3)])
+    assert recorder.take() == [("sync", "data/dlq.jsonl", size("dlq.jsonl"))]
+
+
+def test_a_purge_syncs_its_notes_then_the_replacement_then_its_name(
+    tmp_path: Path, recorder: Recorder
+) -> None:
+    """In this order: whenever the power goes, a letter is there, or noted as purged."""
+    letters, size = open_letters(tmp_path)
+    letters.put([dead(1), dead(2)])
+    recorder.take()
+    assert letters.purge({"1700000000000-1"}) == 1
+    assert recorder.take() == [
+        ("sync", "data/dlq.purged.jsonl", size("dlq.purged.jsonl")),
+        ("sync", "data", 0),
+        ("sync", ".", 0),
+        ("sync", "data/dlq.new", size("dlq.jsonl")),
+        ("replace", "data/dlq.new", size("dlq.jsonl")),
+        ("sync", "data", 0),
+    ]
+
+
+def test_a_mark_of_a_replay_is_synced(tmp_path: Path, recorder: Recorder) -> None:
+    """With its name, where it is the first."""
+    letters, size = open_letters(tmp_path)
+    letters.put([dead(1)])
+    recorder.take()
+    for _ in range(2):
+        letters.mark_replayed([("1700000000000-1", "2-0")])
+    first = ("sync", "data/dlq.replayed.jsonl", size("dlq.replayed.jsonl") // 2)
+    assert recorder.take() == [
+        first,
+        ("sync", "data", 0),
+        ("sync", ".", 0),
+        ("sync", "data/dlq.replayed.jsonl", size("dlq.replayed.jsonl")),
+    ]
+
+
+def test_each_new_folder_is_synced_in_its_parent(tmp_path: Path, recorder: Recorder) -> None:
+    """From the topmost that is new; where all are there, nothing is done."""
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert recorder.take() == [("sync", ".", 0), ("sync", "a", 0), ("sync", "a/b", 0)]
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert recorder.take() == []
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "file")
+
+
+def test_a_folder_that_another_has_made_is_synced_by_the_sink(tmp_path: Path, recorder: Recorder) -> None:
+    """Whoever made it may not have come to that yet."""
+    (tmp_path / "data").mkdir()
+    with closing(SQLiteSink(tmp_path / "data" / "telemetry.db", 50, lambda: 1.0)):
+        assert recorder.take() == [("sync", ".", 0)]
+
+
+class Watched(SQLiteSink):
+    """A sink that notes what its commits are worth."""
+
+    def __init__(self, path: Path) -> None:
+        self.seen: list[tuple[int, str]] = []
+        super().__init__(path, 50, lambda: 1.0)
+
+    def commit(self, connection: sqlite3.Connection) -> None:
+        """Note it just before: PRAGMA synchronous (2: FULL) and journal_mode."""
+        (level,) = connection.execute("PRAGMA synchronous").fetchone()
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        self.seen.append((level, mode))
+        super().commit(connection)
+
+
+@pytest.mark.parametrize("gone", [(), ("",), ("", "-wal", "-shm"), ("-wal",), ("-wal", "-shm"), ("-shm",)])
+def test_every_connection_commits_to_the_disk(tmp_path: Path, gone: tuple[str, ...]) -> None:
+    """Also one that was opened anew since files were removed, or after an error."""
+    path = tmp_path / "telemetry.db"
+    with closing(Watched(path)) as sink:
+        sink.write([row(1)])
+        for suffix in gone:
+            path.with_name(f"telemetry.db{suffix}").unlink()
+        sink.write([row(2)])
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Exception, match="locked"):
+                sink.write([row(3)])
+            other.execute("ROLLBACK")
+        sink.write([row(3)])
+    assert len(sink.seen) >= 4
+    assert set(sink.seen) == {(2, "wal")}
