@@ -21,7 +21,7 @@ from services.runtime.settings import Settings, SettingsInvalid
 
 _URL_HINT: Final = (
     "write redis://user:password@host:port/db, or rediss:// for TLS; "
-    "percent-encode what else stands in a password: / as %2F, @ as %40"
+    "percent-encode other signs in a password, such as / (%2F) and @ (%40)"
 )
 
 # What a server that is there says while it can't serve: the words before the first space.

@@ -4,18 +4,22 @@ import io
 import json
 import socket
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import redis
 
+from services.runtime import connection
 from services.runtime import redact as module
+from services.runtime.catalogue import CATALOGUE as METRICS
 from services.runtime.connection import connect, explain
+from services.runtime.log_catalogue import CATALOGUE as MESSAGES
 from services.runtime.logs import Logs
 from services.runtime.redact import is_secret, know, redact
-from services.runtime.settings import ConsumerSettings
+from services.runtime.settings import ConsumerSettings, ProducerSettings, declared
 
 HIDE_ME = "hunter2/@ü"
 
@@ -70,7 +74,7 @@ def test_a_known_secret_is_hidden_wherever_it_stands() -> None:
     assert redact(f"it is {HIDE_ME}, or {quote(HIDE_ME, safe='')}; abc") == "it is ***, or ***; abc"
     for number in range(100):
         know(f"rotated-{number}")
-    assert len(module._known) <= 16
+    assert len(module._known) <= 32
     assert redact("rotated-99") == "***"
 
 
@@ -140,3 +144,61 @@ def test_a_connection_that_fails_tells_no_password(closed_port: int, way: str, t
     assert quote(HIDE_ME, safe="") not in out.getvalue()
     assert "can't be reached" in json.loads(out.getvalue())["error"]
     assert sys.exc_info() == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis://user:password@real:pa55@h", "redis://***@h"),
+        ("Redis at me:pa55@h:6379 can't be reached", "Redis at me:***@h:6379 can't be reached"),
+        ("Redis at :pa55@h", "Redis at :***@h"),
+        (f"{'a' * 200}://me:pa55@h", f"{'a' * 200}://***@h"),
+        ("://me:pa55@h", "://***@h"),
+        ('password="pa55 and the rest', "password=***"),
+        ('{"password": "a\\"pa55", "db": 0}', '{"password": ***, "db": 0}'),
+        ("password='a\\'pa55', db=0", "password=***, db=0"),
+        ("password=\n pa55", "password=\n ***"),
+    ],
+)
+def test_a_secret_that_is_written_oddly_is_hidden(text: str, shown: str) -> None:
+    """Quotes in it or not closed, the words of our hint before it, no scheme, or a very long one."""
+    assert redact(text) == shown
+
+
+@pytest.mark.parametrize("write", [str, json.dumps, repr, lambda text: quote(text), lambda text: f"<{text}>"])
+def test_a_known_secret_is_hidden_however_it_is_written(write: Callable[[str], str]) -> None:
+    """As Python, JSON and URLs write it: quotes, backslashes, letters of every script, spaces."""
+    secret = "p\"a'5\\5 ü\n😀"
+    know(secret)
+    assert "***" in redact(write(secret))
+    assert not any(part in redact(write(secret)) for part in ("a'", "5\\", "fc", "%C3", "😀"))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["a.", "a://", "://", "@", "a:@", ":", "password", "password ", "password=", "password='", 'password="',
+     "password=\\", "token:", "secret=bearer ", "a-", "passwor", "x-api-", "=", " ", "'", '"', "\\", "\n", "ü",
+     "authorization: basic ", "password:a@"],
+)  # fmt: skip
+@pytest.mark.parametrize("rest", ["", "@", "=", "=x", "://x@", '"', "'"])
+def test_redaction_takes_time_in_proportion_to_the_text(pattern: str, rest: str) -> None:
+    """Whatever is repeated in it: eight times the text takes no more than some eight times as long."""
+
+    def seconds(size: int) -> float:
+        text = rest + pattern * (size // len(pattern)) + rest
+        started = time.process_time()
+        redact(text)
+        return time.process_time() - started
+
+    small = max(min(seconds(20_000) for _ in range(3)), 0.001)
+    assert seconds(160_000) < 32 * small
+
+
+def test_our_own_hints_are_none() -> None:
+    """What we tell a person to write can be read: meanings of settings, of messages, of metrics, and hints."""
+    hints = [one.metadata["meaning"] for cls in (ProducerSettings, ConsumerSettings) for one in declared(cls)]
+    hints += [one.meaning for one in (*MESSAGES, *METRICS)]
+    hints += [value for value in vars(connection).values() if isinstance(value, str)]
+    assert len(hints) > 100
+    for hint in hints:
+        assert redact(hint) == hint
