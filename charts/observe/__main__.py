@@ -25,6 +25,7 @@ from typing import Any, Final, Literal
 import yaml
 
 from services.ops.targets import targets_folder
+from services.runtime.screen import answer, remark
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
 
 HERE: Final = Path(__file__).resolve().parent
@@ -72,10 +73,10 @@ def main() -> int:
     except KeyboardInterrupt:  # the way to end it
         return 0
     except SettingsInvalid as error:
-        print(error, file=sys.stderr)
+        remark(*error.lines)
         return 2
     except (ObserveFailed, OSError) as error:
-        print(f"make observe: {error}", file=sys.stderr)
+        remark(f"make observe: {error}")
         return 1
     return 0
 
@@ -85,7 +86,7 @@ def _found() -> Way:
     if _has_compose():
         return "docker"
     if shutil.which("prometheus"):
-        print("no Docker with compose that answers, so Prometheus alone: no Grafana, no traces, no logs")
+        answer("no Docker with compose that answers, so Prometheus alone: no Grafana, no traces, no logs")
         return "prometheus"
     raise ObserveFailed(
         "neither Docker with compose nor Prometheus is here. Install Docker "
@@ -117,13 +118,13 @@ def _observe_with_docker(folder: Path, ports: Mapping[str, str]) -> None:
                 "docker compose could not start it, for the reason above. Where a port is taken, name others "
                 f"by {', '.join(ports)}. `make observe ARGS='--with prometheus'` does without Docker."
             )
-        print(f"Grafana     http://127.0.0.1:{ports['GRAFANA_PORT']}")
-        print(f"Prometheus  http://127.0.0.1:{ports['PROMETHEUS_PORT']}")
-        print(f"Jaeger      http://127.0.0.1:{ports['JAEGER_PORT']}")
+        answer(f"Grafana     http://127.0.0.1:{ports['GRAFANA_PORT']}")
+        answer(f"Prometheus  http://127.0.0.1:{ports['PROMETHEUS_PORT']}")
+        answer(f"Jaeger      http://127.0.0.1:{ports['JAEGER_PORT']}")
         endpoint = f"http://127.0.0.1:{ports['OTLP_HTTP_PORT']}"
-        print("Beside it, with traces and logs:")
-        print(f"  OTEL_EXPORTER_OTLP_ENDPOINT={endpoint} OTEL_LOGS_EXPORTER=otlp make run")
-        print("Ctrl-C ends it", flush=True)
+        answer("Beside it, with traces and logs:")
+        answer(f"  OTEL_EXPORTER_OTLP_ENDPOINT={endpoint} OTEL_LOGS_EXPORTER=otlp make run")
+        answer("Ctrl-C ends it", flush=True)
         while True:
             time.sleep(_LOOK_S)
     finally:
@@ -156,8 +157,8 @@ def _observe_with_prometheus(folder: Path, port: str) -> None:
     try:
         address = f"http://127.0.0.1:{port}"
         _wait_until(lambda: _is_ready(address), process, log)
-        print(f"Prometheus  {address}/targets, {address}/alerts, {address}/graph")
-        print("Beside it: make run. Ctrl-C ends it", flush=True)
+        answer(f"Prometheus  {address}/targets, {address}/alerts, {address}/graph")
+        answer("Beside it: make run. Ctrl-C ends it", flush=True)
         _wait_until(lambda: False, process, log, for_ever=True)
     finally:
         process.terminate()

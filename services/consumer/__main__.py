@@ -38,6 +38,7 @@ from services.runtime.health import Health, HealthServer
 from services.runtime.logs import Logs, refuse
 from services.runtime.metrics import Metrics
 from services.runtime.otel_switch import open_log_sender, open_metric_sender, open_spans
+from services.runtime.screen import answer, prepare, remark
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
 from services.runtime.spans import Spans
 
@@ -256,12 +257,13 @@ def make_traces(settings: ConsumerSettings, spans: Spans | None, clock: SystemCl
 
 
 def _main() -> int:
+    prepare()
     if len(sys.argv) > 1:
         is_asked = sys.argv[1] in {"-h", "--help"}
-        print(
+        tell = answer if is_asked else remark
+        tell(
             "python -m services.consumer takes no arguments: settings come from the environment "
-            "(telemetry settings lists them)",
-            file=sys.stdout if is_asked else sys.stderr,
+            "(telemetry settings lists them)"
         )
         return 0 if is_asked else 2
     return main()

@@ -8,7 +8,6 @@ Exit code: the service's, 128 + n where signal n ended it. A service that fails 
 not given up: the next change starts it again, since a container that restarts has its image's code.
 """
 
-import json
 import signal
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+
+from services.runtime.screen import answer_json, remark
 
 SOURCES: Final = Path(__file__).parents[1]
 """The folder whose .py files are watched, at any depth."""
@@ -91,15 +92,13 @@ class Reloader:
 def _log(event: str, **more: object) -> None:
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     line = {"asctime": now, "name": "telemetry", "levelname": "INFO", "message": event, **more}
-    # One write: the service's own lines are on the same stream.
-    sys.stdout.write(json.dumps({**line, "service": "reload"}) + "\n")
-    sys.stdout.flush()
+    answer_json({**line, "service": "reload"}, flush=True)
 
 
 def main() -> int:
     """Run the module that the command line names."""
     if len(sys.argv) < 2:
-        print("usage: python -m services.dev.reload MODULE [OPTION ...]", file=sys.stderr)
+        remark("usage: python -m services.dev.reload MODULE [OPTION ...]")
         return 2
     return Reloader([sys.executable, "-m", *sys.argv[1:]], SOURCES).run()
 

@@ -1,5 +1,7 @@
 """The commands by name, and what an error of theirs comes to."""
 
+import io
+import sys
 from typing import Annotated, Any, Final
 
 import typer
@@ -8,6 +10,7 @@ from typer.core import TyperGroup
 from services import __version__
 from services.ops.failures import failure_of
 from services.ops.lazy import bare_app, register
+from services.runtime.screen import answer, escaped, remark
 
 COMMANDS: Final = {
     "run": ("services.ops.run:run_command", "Run the whole pipeline here: producer, consumers, audit."),
@@ -26,6 +29,9 @@ COMMANDS: Final = {
 }
 """Where each command is, and the line it has in the list of commands."""
 
+_WrongUse: Final[type[Any]] = typer.BadParameter.__mro__[2]
+"""ClickException: the base of all that is wrong with a command line."""
+
 _EPILOG: Final = """\b
 Exit codes:
   0  all is well
@@ -36,6 +42,23 @@ Exit codes:
 class Commands(TyperGroup):
     """The commands; an expected error ends as one line on standard error, and never as a traceback."""
 
+    def main(self, *arguments: Any, **more: Any) -> Any:
+        """Run the command line; what is wrong with it is said by us, since it may hold anything."""
+        if not more.pop("standalone_mode", True):
+            return super().main(*arguments, **more | {"standalone_mode": False})
+        try:
+            code = super().main(*arguments, **more | {"standalone_mode": False})
+        except _WrongUse as error:
+            error.message = escaped(error.message)
+            text = io.StringIO()
+            error.show(text)
+            remark(*text.getvalue().rstrip("\n").split("\n"))
+            sys.exit(error.exit_code)
+        except typer.Abort:
+            remark("Aborted!")
+            sys.exit(1)
+        sys.exit(code if isinstance(code, int) else 0)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
@@ -44,14 +67,14 @@ class Commands(TyperGroup):
             failure = failure_of(error)
             if failure is None:
                 raise
-            typer.echo(failure.message, err=True)
+            remark(failure.message, *failure.details)
             raise typer.Exit(failure.exit_code) from None
 
 
 def _show_version(asked: bool) -> None:
     if not asked:
         return
-    typer.echo(f"telemetry {__version__}")
+    answer(f"telemetry {__version__}")
     raise typer.Exit
 
 
@@ -67,7 +90,7 @@ def telemetry(
 ) -> None:
     """Sensor events from a Redis Stream into SQLite, with a proof that none is missing."""
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        answer(*context.get_help().split("\n"))
 
 
 for _name, (_target, _line) in COMMANDS.items():

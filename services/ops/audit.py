@@ -35,7 +35,7 @@ from services.contract.ids import CANONICAL, id_pattern, numbered
 from services.contract.streams import StreamKeys
 from services.ops.doors import Server, open_server
 from services.ops.failures import CommandFailed
-from services.ops.output import AsJson, Column, Table, choose_style, number, show_document
+from services.ops.output import AsJson, Column, Table, answer, choose_style, number, show_document
 from services.runtime.backlog import id_parts, read_backlog
 from services.runtime.connection import connect
 from services.runtime.settings import ConsumerSettings, load, read_sources
@@ -498,10 +498,10 @@ def show_audit(result: Audit, *, as_json: bool) -> None:
         return
     unnamed = result.total.missing - len(missing)
     if unnamed > 0 and missing:
-        print(f"... and {unnamed} more missing: --show names more of them")
+        answer(f"... and {unnamed} more missing: --show names more of them")
     for note in result.notes:
-        print(f"note: {note}")
-    print(result.line())
+        answer(f"note: {note}")
+    answer(result.line())
 
 
 class _NoRows:

@@ -21,7 +21,16 @@ from services.ops.letter_options import (
     counted,
 )
 from services.ops.letters import Chosen, Letter, LetterFilter, choose, open_letters, reasons, select
-from services.ops.output import MOST_SHOWN, AsJson, Column, Facts, remark, show_document, show_records
+from services.ops.output import (
+    MOST_SHOWN,
+    AsJson,
+    Column,
+    Facts,
+    answer,
+    remark,
+    show_document,
+    show_records,
+)
 from services.ops.times import Since, Until, show_time
 from services.runtime.settings import ConsumerSettings, load, read_sources
 
@@ -118,7 +127,7 @@ def purge_letters(
         if not yes:
             ask("Purge", counts, _warning(chosen))
         store.purge(chosen.keys())
-    print(f"purged {counted(counts)}")
+    answer(f"purged {counted(counts)}")
 
 
 class _Counted:

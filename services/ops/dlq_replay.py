@@ -20,7 +20,7 @@ from services.ops.letter_options import (
     one_of,
 )
 from services.ops.letters import LetterFilter, choose, open_letters, reasons, select, told
-from services.ops.output import Column, remark, show_records
+from services.ops.output import Column, answer, remark, show_records
 from services.ops.replay import FIELDS, Mending, Report, prepare, replay
 from services.ops.replay_traces import open_traces
 from services.ops.times import Since, Until
@@ -126,7 +126,7 @@ def _refuse_one_id_for_many(number: int, mending: Mending) -> None:
 
 def _tell(report: Report) -> None:
     """Say what became of the letters; raises CommandFailed when some were left out."""
-    print(f"replayed {report.published:,}")
+    answer(f"replayed {report.published:,}")
     if report.objections:
         remark(f"still against a rule, so they come back as dead letters: {told(report.objections)}")
     if report.skipped:

@@ -5,6 +5,7 @@
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.consumer.errors import ConsumerError
@@ -12,11 +13,12 @@ from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, r
 
 
 class CommandFailed(Exception):
-    """A command can't go on; the message says why, and what to do."""
+    """A command can't go on; the message says why, and what to do, and `details` more of it by the line."""
 
-    def __init__(self, message: str, exit_code: int = 1) -> None:
+    def __init__(self, message: str, exit_code: int = 1, details: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+        self.details = tuple(details)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +27,16 @@ class Failure:
 
     message: str
     exit_code: int
+    details: tuple[str, ...] = ()
+    """Lines below it."""
 
 
 def failure_of(error: BaseException) -> Failure | None:
     """Say how an error ends the command; None for one that is a bug, or not an error at all."""
     if isinstance(error, CommandFailed):
-        return Failure(str(error), error.exit_code)
+        return Failure(str(error), error.exit_code, error.details)
     if isinstance(error, SettingsInvalid):
-        return Failure(str(error), 2)
+        return Failure(error.lines[0], 2, tuple(error.lines[1:]))
     if isinstance(error, ConsumerError):
         return Failure(str(error), 1)
     if isinstance(error, UnicodeEncodeError):

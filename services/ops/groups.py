@@ -17,7 +17,18 @@ from services.ops.doors import open_server
 from services.ops.failures import CommandFailed
 from services.ops.lazy import bare_app
 from services.ops.letter_options import Yes
-from services.ops.output import AsJson, Column, Part, Record, Table, number, printable, show_document
+from services.ops.output import (
+    AsJson,
+    Column,
+    Part,
+    Record,
+    Table,
+    answer,
+    confirmed,
+    number,
+    printable,
+    show_document,
+)
 from services.ops.times import show_span
 from services.runtime.backlog import age_s
 from services.runtime.groups import GroupState, read_groups
@@ -85,7 +96,7 @@ def remove_group(
             one = _choose(client, settings, name, force=force)  # somebody may have begun to read meanwhile
         if not client.xgroup_destroy(settings.stream_name, cast("Any", one.state.name)):
             raise CommandFailed(f"the group {printable(name)} is gone already")
-    print(f"removed the group {printable(one.state.shown)}, which held back {one.held_text}")
+    answer(f"removed the group {printable(one.state.shown)}, which held back {one.held_text}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,5 +197,5 @@ def _ask(one: _Group) -> None:
     question = f"Remove the group {name}? It has {one.held_text}, which it would then never read"
     if not sys.stdin.isatty():
         raise CommandFailed(f"{question}. Nobody can answer here: add --yes", exit_code=2)
-    if not typer.confirm(question, err=True):
+    if not confirmed(question):
         raise CommandFailed("nothing was done")

@@ -9,6 +9,7 @@ import typer
 from services.contract.event import Reason, Stage
 from services.ops.failures import CommandFailed
 from services.ops.letters import told
+from services.ops.output import confirmed
 
 
 def one_of(names: Sequence[str], what: str, given: Sequence[str]) -> None:
@@ -84,7 +85,7 @@ def ask(what: str, counts: Mapping[str, int], warning: str = "") -> None:
     question = f"{what} {counted(counts)}{warning}?"
     if not sys.stdin.isatty():
         raise CommandFailed(f"{question} Nobody can answer here: add --yes", exit_code=2)
-    if not typer.confirm(question, err=True):
+    if not confirmed(question):
         raise CommandFailed("nothing was done")
 
 

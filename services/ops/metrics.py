@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 import typer
 
-from services.ops.output import AsJson, Column, show_records
+from services.ops.output import AsJson, Column, answer, show_records
 from services.runtime.metrics import CATALOGUE, Metric
 
 _HEAD: Final = """# Metrics
@@ -44,7 +44,7 @@ def metrics_command(
 ) -> None:
     """Show every metric: name, kind, scope, service, labels, meaning."""
     if as_markdown:
-        typer.echo(markdown(), nl=False)
+        answer(*markdown().splitlines())
         return
     columns = [Column(name) for name in ("name", "kind", "scope", "service", "labels", "meaning")]
     show_records((_record(one) for one in CATALOGUE), columns, as_json=as_json)

@@ -8,15 +8,35 @@ Only answers go to standard output; remarks go to standard error, so a list with
 """
 
 import itertools
-import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Protocol
 
 import typer
 
-from services.runtime.log_text import escaped
+from services.runtime.screen import answer, answer_json, answers_on_terminal, remark, shown
+
+__all__ = [
+    "MOST_SHOWN",
+    "AsJson",
+    "Column",
+    "Facts",
+    "Part",
+    "Record",
+    "Screen",
+    "Style",
+    "Table",
+    "answer",
+    "choose_style",
+    "confirmed",
+    "counted",
+    "number",
+    "printable",
+    "remark",
+    "show_document",
+    "show_records",
+    "watch",
+]
 
 MOST_SHOWN: Final = 1_000_000_000
 """What `--limit` takes at most: SQLite's numbers end somewhere."""
@@ -31,12 +51,12 @@ _ROWS_A_TABLE: Final = 1000
 
 
 def printable(value: object) -> str:
-    """Write a value for a person. What isn't printable is escaped: a foreign name moves no cursor."""
+    """Write a value for a person, as one line; what isn't printable is escaped, and secrets are hidden."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return escaped(str(value))
+    return shown(str(value))
 
 
 def counted(value: int | None) -> str:
@@ -106,11 +126,16 @@ class Screen(Protocol):
         ...
 
 
+def confirmed(question: str) -> bool:
+    """Ask a person; whatever is no yes is a no."""
+    return typer.confirm(shown(question), err=True)  # noqa: TID251 - it reads the answer as well
+
+
 def choose_style(as_json: bool) -> Style:
     """Decide how to answer."""
     if as_json:
         return "json"
-    return "rich" if sys.stdout.isatty() else "plain"
+    return "rich" if answers_on_terminal() else "plain"
 
 
 def show_records(records: Iterable[Record], columns: Sequence[Column], *, as_json: bool) -> int:
@@ -118,7 +143,7 @@ def show_records(records: Iterable[Record], columns: Sequence[Column], *, as_jso
     style = choose_style(as_json)
     if style == "json":
         return sum(_json_line(record) for record in records)
-    shown = 0
+    count = 0
     widths = [len(column.heading) for column in columns]
     for page in _pages(records):
         if style == "rich":
@@ -126,16 +151,16 @@ def show_records(records: Iterable[Record], columns: Sequence[Column], *, as_jso
         else:
             cells = [[column.text(record) for column in columns] for record in page]
             widths = _wider(widths, cells)
-            _print_aligned(columns, cells, widths, with_heading=shown == 0)
-        shown += len(page)
-    return shown
+            _print_aligned(columns, cells, widths, with_heading=count == 0)
+        count += len(page)
+    return count
 
 
 def show_document(document: Record, parts: Sequence[Part], *, as_json: bool) -> None:
     """Show one answer: the document to programs, its parts to people."""
     style = choose_style(as_json)
     if style == "json":
-        print(json.dumps(document, indent=2))
+        answer_json(document, indent=2)
         return
     show = _screen().show if style == "rich" else _print_part
     for part in parts:
@@ -155,16 +180,14 @@ def watch(
         _screen().refresh(parts_of(document) for document in documents)
         return
     for document in documents:
-        print(json.dumps(document) if style == "json" else line_of(document), flush=True)
-
-
-def remark(text: str) -> None:
-    """Tell a person something that is no part of the answer."""
-    print(text, file=sys.stderr)
+        if style == "json":
+            answer_json(document, flush=True)
+        else:
+            answer(line_of(document), flush=True)
 
 
 def _json_line(record: Record) -> int:
-    print(json.dumps(record))
+    answer_json(record)
     return 1
 
 
@@ -177,18 +200,19 @@ def _pages(records: Iterable[Record]) -> Iterator[list[Record]]:
 def _print_part(part: Part) -> None:
     """Show a part as plain lines: its title, then its rows, then an empty line."""
     if part.title:
-        print(part.title)
+        answer(part.title)
     if isinstance(part, Facts):
-        width = max((len(name) for name, _ in part.pairs), default=0)
-        for name, text in part.pairs:
-            print(f"  {name:<{width}}  {printable(text)}".rstrip())
+        pairs = [(printable(name), printable(text)) for name, text in part.pairs]
+        width = max((len(name) for name, _ in pairs), default=0)
+        for name, text in pairs:
+            answer(f"  {name:<{width}}  {text}".rstrip())
     elif part.records:
         cells = [[column.text(record) for column in part.columns] for record in part.records]
         widths = _wider([len(column.heading) for column in part.columns], cells)
         _print_aligned(part.columns, cells, widths, with_heading=True, indent="  ")
     else:
-        print(f"  {part.empty}")
-    print()
+        answer(f"  {part.empty}")
+    answer("")
 
 
 def _wider(widths: Sequence[int], cells: Iterable[Sequence[str]]) -> list[int]:
@@ -212,7 +236,7 @@ def _print_aligned(
             f"{text:>{width}}" if column.right else f"{text:<{width}}"
             for column, text, width in zip(columns, row, widths, strict=True)
         )
-        print((indent + "  ".join(aligned)).rstrip())
+        answer((indent + "  ".join(aligned)).rstrip())
 
 
 def _screen() -> Screen:

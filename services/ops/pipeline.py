@@ -25,6 +25,7 @@ from services.consumer.sinks.sqlite_rows import SinkAbsent, SQLiteRows
 from services.ops.processes import Processes
 from services.runtime.backlog import Backlog, read_backlog
 from services.runtime.log_text import text_line, wants_colour
+from services.runtime.screen import shown
 from services.runtime.settings import ConsumerSettings
 
 _TICK_S: Final = 0.1
@@ -63,7 +64,7 @@ class Pipeline:
 
     def run(self) -> None:
         """See everything to its end. Raises RunFailed when it can't work at all."""
-        with _StatusLine(sys.stderr) as status:
+        with _StatusLine(sys.stderr) as status:  # noqa: TID251 - numbers, and lines that are shown()
             try:
                 while not self._is_done():
                     self._echo_logs(status)
@@ -186,18 +187,25 @@ class _StatusLine:
     def write_log(self, name: str, lines: str) -> None:
         """Write log lines above the status; on a terminal as text, behind the name of the process."""
         if lines and self._is_terminal:
-            shown = "".join(f"{name:<12} {_text(line, colour=self._colour)}\n" for line in lines.splitlines())
-            self._out.write(f"\r\x1b[K{shown}")
+            above = "".join(
+                f"{name:<12} {_text(line, colour=self._colour)}\n" for line in lines.split("\n")[:-1]
+            )
+            self._out.write(f"\r\x1b[K{above}")
         elif lines:
-            self._out.write(lines)
+            self._out.write("".join(f"{_json(line)}\n" for line in lines.split("\n")[:-1]))
 
 
 def _text(line: str, *, colour: bool) -> str:
-    """Write a log line for a person; one that is none stays as it is."""
+    """Write a log line for a person; what is none may be anything."""
     try:
         return text_line(json.loads(line), colour=colour)
-    except (ValueError, AttributeError):
-        return line
+    except (ValueError, AttributeError, RecursionError):
+        return shown(line)
+
+
+def _json(line: str) -> str:
+    """Write a log line for a program; a line of ours is ASCII, and without secrets."""
+    return line if line.startswith("{") and line.isascii() and line.isprintable() else shown(line)
 
 
 def _published(client: redis.Redis, settings: ConsumerSettings) -> int:

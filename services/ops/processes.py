@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,11 +32,15 @@ _LOOK_S: Final = 0.02
 
 
 class RunFailed(Exception):
-    """The pipeline can't run; the message says why, and `exit_code` is that of the process at fault."""
+    """The pipeline can't run; the message says why, and `exit_code` is that of the process at fault.
 
-    def __init__(self, message: str, exit_code: int) -> None:
+    `details` are the last words of that process.
+    """
+
+    def __init__(self, message: str, exit_code: int, details: Sequence[str]) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+        self.details = details
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +98,8 @@ class Child:
     def failure(self) -> RunFailed:
         """Say why it ended, by its last words."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
-        words = [text for line in lines if (text := _words(line))]
-        return RunFailed("\n".join([f"the {self.name} ended:", *words]), self.process.returncode)
+        words = [word for line in lines for word in _words(line)]
+        return RunFailed(f"the {self.name} ended:", self.process.returncode, words)
 
 
 class Processes:
@@ -212,11 +215,12 @@ def _free_port(wanted: int) -> int:
     return 0
 
 
-def _words(line: str) -> str:
-    """Give the error in a JSON log line, empty where it tells none; other lines as they are."""
+def _words(line: str) -> Sequence[str]:
+    """Give the error in a JSON log line, none where it tells none; other lines as they are."""
     try:
-        return textwrap.indent(json.loads(line)["error"], "  ")
+        words = json.loads(line)["error"].split("\n")
     except KeyError:
-        return ""
+        return ()
     except (ValueError, TypeError, AttributeError):
-        return f"  {line}" if line.strip() else ""
+        words = [line] if line.strip() else []
+    return [f"  {word}" for word in words]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from services.ops.failures import CommandFailed
-from services.ops.output import AsJson
+from services.ops.output import AsJson, remark
 from services.ops.processes import Plan, Processes
 from services.ops.server import ServerUnavailable, reachable
 from services.ops.settings import load_both
@@ -103,7 +102,7 @@ def run_command(
             is_complete = watch_and_prove(processes, settings, show_logs=logs, as_json=as_json)
     tell_unreadable(settings.data_dir / "logs" / "producer.jsonl")
     if not as_json:
-        print("look closer: telemetry summary, telemetry events, telemetry dlq list", file=sys.stderr)
+        remark("look closer: telemetry summary, telemetry events, telemetry dlq list")
     if not is_complete:
         raise typer.Exit(1)
 
@@ -123,11 +122,9 @@ def tell_unreadable(log: Path) -> None:
         if line["message"] == "line_unreadable":
             named.append(line)
     if named:
-        print(
-            f"{max(number, len(named))} lines were passed over, that can't be read ({log}):", file=sys.stderr
-        )
+        remark(f"{max(number, len(named))} lines were passed over, that can't be read ({log}):")
     for line in named[:_MOST_TOLD]:
-        print(f"  {line['file']} line {line['line_number']}: {line['reason']}", file=sys.stderr)
+        remark(f"  {line['file']} line {line['line_number']}: {line['reason']}")
 
 
 def _check_settings(sources: Sources, options: list[str]) -> None:
@@ -201,4 +198,4 @@ def _say_where(settings: ConsumerSettings, replicas: int) -> None:
         ("dead letters", settings.dead_letter_file),
         ("logs", f"{settings.data_dir / 'logs'}, of a producer and {replicas} consumer(s)"),
     ):
-        print(f"{name:<13} {place}", file=sys.stderr)
+        remark(f"{name:<13} {place}")

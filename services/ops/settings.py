@@ -10,7 +10,7 @@ import typer
 
 from services.contract.kpis import Kpi, Kpis, parse_kpis, shipped
 from services.ops.marked import put_into
-from services.ops.output import AsJson, Column, show_records
+from services.ops.output import AsJson, Column, answer, show_records
 from services.runtime.settings import (
     THRESHOLD_PREFIX,
     ConsumerSettings,
@@ -94,9 +94,9 @@ def settings_command(
     if into is not None:
         put_into(into, markdown(), BEGIN, END)
     elif as_markdown:
-        print(markdown(), end="")
+        answer(*markdown().splitlines())
     elif as_env_example:
-        print(env_example(), end="")
+        answer(*env_example().splitlines())
     else:
         rows = [row.record() for row in current_settings(read_sources()) if _is_asked(row, service)]
         show_records(rows, _COLUMNS, as_json=as_json)

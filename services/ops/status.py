@@ -103,7 +103,7 @@ def status_command(
         document = Looks(settings).look()
     show_document(document, status_parts(document), as_json=as_json)
     if errors := _errors(document):
-        raise CommandFailed("\n".join(errors))
+        raise CommandFailed(errors[0], details=errors[1:])
 
 
 class Looks:

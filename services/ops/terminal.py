@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, RenderableType  # noqa: TID251 - each text of it is printable()
 from rich.live import Live
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -32,9 +32,9 @@ class Terminal:
         if isinstance(part, Facts):
             return _facts(part)
         if not part.records:
-            return Text.assemble((part.title, "bold"), f"  {part.empty}\n")
+            return Text.assemble((printable(part.title), "bold"), f"  {printable(part.empty)}\n")
         table = self._table(part)
-        return Group(Text(part.title, style="bold"), table) if part.title else table
+        return Group(Text(printable(part.title), style="bold"), table) if part.title else table
 
     def _table(self, part: Table) -> RichTable:
         """Draw a table, without its optional columns where it would be too wide."""
@@ -64,5 +64,5 @@ def _width(column: Column, texts: Sequence[str]) -> int:
 def _facts(part: Facts) -> RenderableType:
     grid = RichTable.grid(padding=(0, 2))
     for name, text in part.pairs:
-        grid.add_row(Text(name, style="cyan"), Text(printable(text)))
-    return Group(Text(part.title, style="bold"), grid, Text()) if part.title else grid
+        grid.add_row(Text(printable(name), style="cyan"), Text(printable(text)))
+    return Group(Text(printable(part.title), style="bold"), grid, Text()) if part.title else grid

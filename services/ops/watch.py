@@ -23,7 +23,7 @@ def watch_and_prove(
             Pipeline(processes, settings, client, show_logs=show_logs).run()
         result = prove(settings)
     except RunFailed as error:
-        raise CommandFailed(str(error), error.exit_code) from None
+        raise CommandFailed(str(error), error.exit_code, error.details) from None
     except redis.RedisError as error:
         raise CommandFailed(explain(error, settings)) from error
     show_audit(result, as_json=as_json)

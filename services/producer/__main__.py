@@ -38,6 +38,7 @@ from services.runtime.health import Health, HealthServer
 from services.runtime.logs import Logs, refuse
 from services.runtime.metrics import Metrics
 from services.runtime.otel_switch import open_log_sender, open_metric_sender, open_spans
+from services.runtime.screen import prepare
 from services.runtime.settings import SettingsInvalid, read_sources
 from services.runtime.spans import Spans
 
@@ -218,4 +219,5 @@ def _finish(parts: _Parts, run: str, totals: Totals, feed: Feed | None) -> None:
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(main())

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, TextIO
 
+from services.runtime.screen import escaped
+
 _COLOURS: Final = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;37;41"}
 _QUIET: Final = {
     "asctime",
@@ -31,9 +33,9 @@ def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
 
 def text_line(fields: Mapping[str, Any], *, colour: bool) -> str:
     """Write the fields of a line. A traceback follows below it, indented; the rest is one line."""
-    level = str(fields.get("levelname", ""))
+    level = escaped(str(fields.get("levelname", "")))
     parts = [
-        _painted(str(fields.get("asctime", ""))[11:-1], "2", colour),
+        _painted(escaped(str(fields.get("asctime", ""))[11:-1]), "2", colour),
         "",
         _painted(f"{level:<8}", _COLOURS.get(level, "0"), colour),
         _painted(escaped(str(fields.get("message", ""))), "1", colour),
@@ -46,8 +48,9 @@ def text_line(fields: Mapping[str, Any], *, colour: bool) -> str:
     if not str(fields.get("name", "")).startswith("telemetry"):
         details.append(f"{_painted('logger', '36', colour)}={_value(fields.get('name'))}")
     if "trace_id" in fields:
-        details.append(_painted(f"trace={str(fields['trace_id'])[:_TRACE_DIGITS]}", "35", colour))
-    below = [f"    {escaped(line)}" for line in str(fields.get("exc_info", "")).splitlines()]
+        details.append(_painted(f"trace={escaped(str(fields['trace_id'])[:_TRACE_DIGITS])}", "35", colour))
+    trace = str(fields.get("exc_info", "")).rstrip("\n")
+    below = [f"    {escaped(line)}" for line in trace.split("\n")] if trace else []
     return "\n".join([" ".join([*parts, *(["", *details] if details else [])]), *below])
 
 
@@ -59,12 +62,5 @@ def _value(value: object) -> str:
     """Write a value; in quotes where a reader could not tell its end."""
     if not isinstance(value, str):
         return escaped(json.dumps(value, ensure_ascii=False))
-    plain = value.isprintable() and value and not any(one in value for one in " =\"'\\")
+    plain = value == escaped(value) and value and not any(one in value for one in " =\"'\\")
     return value if plain else escaped(json.dumps(value, ensure_ascii=False))
-
-
-def escaped(text: str) -> str:
-    """Escape what isn't printable: a foreign name moves no cursor, and turns no text around."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, Protocol, Self, TextIO, cast
 from services.runtime.log_fields import Fields, Formatter, note_span
 from services.runtime.log_limit import Repeats
 from services.runtime.log_text import text_line, wants_colour
+from services.runtime.screen import lines_of, remark, remarks_on_terminal
 
 LOGGER: Final = "telemetry"
 
@@ -284,10 +285,10 @@ def build_logger(service: str, level: str, stream: TextIO | None = None) -> logg
 
 
 def refuse(service: str, message: str, error: Exception) -> None:
-    """Say on standard error why nothing is started: to a person as it is, else as a line of the log."""
+    """Say on standard error why nothing is started: to a person line by line, else as a line of the log."""
     form = os.environ.get("LOG_FORMAT", "").strip().lower()
-    if form == "text" or (form != "json" and sys.stderr.isatty()):
-        print(error, file=sys.stderr)
+    if form == "text" or (form != "json" and remarks_on_terminal()):
+        remark(*lines_of(error))
         return
     Logs(service, "INFO", "json", sys.stderr).logger.critical(message, extra={"error": str(error)})
 

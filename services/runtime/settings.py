@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, Self, TypeVar, cast
 from services.contract import kpis as kpi_files
 from services.contract.kpis import Kpi, KpisInvalid
 from services.contract.streams import DEFAULT_GROUP, DEFAULT_STREAM, StreamKeys
+from services.runtime.screen import escaped
 
 T = TypeVar("T", bound="Settings")
 
@@ -31,7 +32,8 @@ class SettingsInvalid(Exception):
 
     def __init__(self, errors: list[str]) -> None:
         self.errors = errors
-        super().__init__("\n".join(f"settings: {error}" for error in errors))
+        self.lines = [f"settings: {escaped(error)}" for error in errors]
+        super().__init__("\n".join(self.lines))
 
 
 def setting(

@@ -128,7 +128,10 @@ def test_a_line_that_cant_be_made_is_told_and_raises_nothing() -> None:
 
 def test_the_reason_why_nothing_starts_is_a_line_too() -> None:
     """Of standard error; for a person on a terminal, or with LOG_FORMAT=text, it is the text alone."""
-    script = "refuse('consumer', 'settings_unusable', ValueError('settings: a\\nsettings: b'))"
+    script = (
+        "from services.runtime.settings import SettingsInvalid\n"
+        "refuse('consumer', 'settings_unusable', SettingsInvalid(['a', 'b']))"
+    )
     _, (line,) = run(script)
     assert (line["message"], line["error"]) == ("settings_unusable", "settings: a\nsettings: b")
     done = subprocess.run(
