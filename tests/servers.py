@@ -26,6 +26,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from services.contract.streams import SLOTS
+
 START_TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.01
 
@@ -106,8 +108,10 @@ class LocalServer:
         self.name = name
         self.port = free_port()
         self.folder = folder
+        self.cluster_port = free_port() if "--cluster-enabled" in options else 0
         self._binary = binary
-        self._options = options
+        # Without it the port of the cluster is 10,000 above the other, which may be none.
+        self._options = (*options, "--cluster-port", str(self.cluster_port)) if self.cluster_port else options
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -163,6 +167,32 @@ class LocalServer:
 
     def _ended(self) -> bool:
         return self._process is not None and self._process.poll() is not None
+
+
+def form_cluster(*nodes: LocalServer) -> None:
+    """Deal the slots of a cluster to these nodes, in their order, and wait until all know it.
+
+    Each must run with `--cluster-enabled yes`.
+    """
+    clients = [node.client() for node in nodes]
+    count = len(nodes)
+    for number, client in enumerate(clients):
+        first, last = SLOTS * number // count, SLOTS * (number + 1) // count - 1
+        client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+        if number:
+            port, bus = nodes[number].port, nodes[number].cluster_port
+            clients[0].execute_command("CLUSTER MEET", nodes[number].host, port, bus)
+
+    def is_formed() -> bool:
+        return all(
+            one.execute_command("CLUSTER INFO")["cluster_state"] == "ok"
+            and len(one.execute_command("CLUSTER NODES")) == count
+            for one in clients
+        )
+
+    eventually(is_formed, START_TIMEOUT_S, "the cluster is formed")
+    for client in clients:
+        client.close()
 
 
 def free_port() -> int:

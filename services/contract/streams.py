@@ -2,7 +2,9 @@
 
     telemetry_stream                  stream  the events; authoritative until they are acknowledged
       group telemetry_consumers               who has read what; authoritative for delivery
-    telemetry_stream:dlq              stream  dead letters, where no volume is shared
+    {telemetry_stream}:dlq            stream  dead letters, where no volume is shared
+    {telemetry_stream}:dlq:replayed   hash    which of them were replayed, and when
+    {telemetry_stream}:dlq:purged     hash    which of them were purged
     {telemetry_stream}:runs           set     the ids of all producer runs
     {telemetry_stream}:run:RUN        hash    what a run has published; authoritative for the audit
     {telemetry_stream}:run:RUN:ids    string  16 bytes for each published id that was not ours
@@ -11,36 +13,65 @@
     {telemetry_stream}:observer       string  which replica observes the group; expires
     {telemetry_stream}:audit          hash    what `telemetry audit --record` found last
 
-The braces are a hash tag: in a cluster these keys live in the slot of the stream itself, so one
-script may write an event and the record of it in one step.
+The braces are a hash tag: in a cluster all of these keys live in the slot of the stream itself, so one
+server has them all, and one script may write an event and the record of it in one step. A stream whose
+name has braces of its own keeps its slot: see `prefix_of`.
+
+Names of earlier versions are still read, and nothing is written there any more (docs/decisions/0022):
+
+    telemetry_stream:dlq              the dead letters, with :replayed and :purged
+    {NAME}:runs, {NAME}:run:RUN ...   where a stream's NAME has a brace, and so another slot
 """
 
-from dataclasses import dataclass
+from binascii import crc_hqx
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
 
 DEFAULT_STREAM = "telemetry_stream"
 DEFAULT_GROUP = "telemetry_consumers"
 
+SLOTS: Final = 16384
+
 
 @dataclass(frozen=True, slots=True)
 class StreamKeys:
-    """The names that belong to one stream."""
+    """The names that belong to one stream. `prefix`: what they begin with, but for the stream's own."""
 
     stream: str = DEFAULT_STREAM
     group: str = DEFAULT_GROUP
+    prefix: str = ""
+    """Empty: the one that keeps them in the slot of the stream."""
+
+    def __post_init__(self) -> None:
+        if not self.prefix:
+            object.__setattr__(self, "prefix", prefix_of(self.stream))
+
+    @property
+    def former(self) -> "StreamKeys | None":
+        """The keys as earlier versions named them, dead letters aside; None where they are the same."""
+        wrapped = f"{{{self.stream}}}"
+        return None if self.prefix == wrapped else replace(self, prefix=wrapped)
 
     @property
     def dead_letters(self) -> str:
         """Where dead letters go when they go to Redis."""
-        return f"{self.stream}:dlq"
+        return f"{self.prefix}:dlq"
+
+    @property
+    def former_dead_letters(self) -> str | None:
+        """Where earlier versions wrote them; None where that is the same."""
+        former = f"{self.stream}:dlq"
+        return None if former == self.dead_letters else former
 
     @property
     def runs(self) -> str:
         """The set of all producer runs."""
-        return f"{{{self.stream}}}:runs"
+        return f"{self.prefix}:runs"
 
     def run(self, run: str) -> str:
         """Where `run` keeps what it has published."""
-        return f"{{{self.stream}}}:run:{run}"
+        return f"{self.prefix}:run:{run}"
 
     def run_ids(self, run: str) -> str:
         """Where `run` keeps the ids it published that are not numbered by it."""
@@ -48,19 +79,47 @@ class StreamKeys:
 
     def replay(self, source: str) -> str:
         """Where a replayed `source` keeps the run that replays it."""
-        return f"{{{self.stream}}}:replay:{source}"
+        return f"{self.prefix}:replay:{source}"
 
     @property
     def limit(self) -> str:
         """Where producers say at how many entries they stop."""
-        return f"{{{self.stream}}}:limit"
+        return f"{self.prefix}:limit"
 
     @property
     def observer(self) -> str:
         """The lease on the figures of the whole group."""
-        return f"{{{self.stream}}}:observer"
+        return f"{self.prefix}:observer"
 
     @property
     def audit(self) -> str:
         """Where the last recorded audit is kept."""
-        return f"{{{self.stream}}}:audit"
+        return f"{self.prefix}:audit"
+
+
+def slot_of(key: str) -> int:
+    """Tell in which slot of a cluster a key lives, as CLUSTER KEYSLOT does.
+
+    https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags
+    """
+    return crc_hqx((_tag(key) or key).encode(), 0) % SLOTS
+
+
+@lru_cache(maxsize=64)
+def prefix_of(stream: str) -> str:
+    """Give what a key has to begin with to live in the slot of this stream."""
+    if _tag(stream):
+        return stream  # the first tag of a key counts, and that is the stream's own
+    if "}" not in stream:
+        return f"{{{stream}}}"
+    # The whole name decides on the slot, and a tag can't hold its brace: another one with this slot can.
+    wanted = slot_of(stream)
+    number = next(one for one in range(100 * SLOTS) if slot_of(str(one)) == wanted)
+    return f"{{{number}}}:{stream}"
+
+
+def _tag(key: str) -> str:
+    """Give what stands between the first `{` and the next `}`; empty where that is no tag."""
+    _, opened, rest = key.partition("{")
+    tag, closed, _ = rest.partition("}")
+    return tag if opened and closed else ""

@@ -20,7 +20,7 @@ Memory: one byte for each numbered event; ids that aren't numbered go to a tempo
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Annotated, Any, Final, Protocol, Self, cast
@@ -38,6 +38,7 @@ from services.ops.failures import CommandFailed
 from services.ops.output import AsJson, Column, Table, answer, choose_style, number, show_document
 from services.runtime.backlog import id_parts, read_backlog
 from services.runtime.connection import connect
+from services.runtime.records import read_runs
 from services.runtime.settings import ConsumerSettings, load, read_sources
 
 MISSING: Final = 0
@@ -151,7 +152,8 @@ def audit(client: redis.Redis, keys: StreamKeys, rows: Rows, letters: Letters, s
     """
     result = Audit()
     # The records first: what is published after this moment is not asked for.
-    records = _read_records(client, keys)
+    found = read_runs(client, keys)
+    records = _read_records(client, found)
     books = {run: _Book(int(record.get("last", 0))) for run, record in records.items()}
     with _Unnumbered() as unnumbered:
         for place, event_id, entry_id in _waiting(client, keys, result.notes):
@@ -163,12 +165,12 @@ def audit(client: redis.Redis, keys: StreamKeys, rows: Rows, letters: Letters, s
         for entry_id, event_id in letters.purged():
             _place(books, unnumbered, PURGED, event_id, entry_id, unless_met=True)
         result.unknown_rows = _read_sink(books, rows)
-        latest = _read_records(client, keys)
+        latest = _read_records(client, found)
         for run, record in sorted(records.items(), key=lambda item: item[1].get("started_at", "")):
             # A record that went away meanwhile (FLUSHALL) stands as it was.
             recorded = int(latest.get(run, record).get("last", 0))
             one = books[run].settle(run, record.get("source", ""), recorded, show)
-            foreign = unnumbered.settle(client, keys.run_ids(run), rows, one, show)
+            foreign = unnumbered.settle(client, found[run].run_ids(run), rows, one, show)
             result.unknown_rows -= foreign
             _settle_unreadable(one, int(record.get("unnumbered", 0)), unnumbered)
             result.runs.append(one)
@@ -275,11 +277,11 @@ class _Unnumbered:
         )
 
 
-def _read_records(client: redis.Redis, keys: StreamKeys) -> dict[str, dict[str, str]]:
-    runs = sorted(run.decode() for run in cast("set[bytes]", client.smembers(keys.runs)))
+def _read_records(client: redis.Redis, found: Mapping[str, StreamKeys]) -> dict[str, dict[str, str]]:
+    runs = sorted(found)
     pipeline = client.pipeline(transaction=False)
     for run in runs:
-        pipeline.hgetall(keys.run(run))
+        pipeline.hgetall(found[run].run(run))
     return {
         run: {name.decode(): value.decode(errors="replace") for name, value in record.items()}
         for run, record in zip(runs, pipeline.execute(), strict=True)

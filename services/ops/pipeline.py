@@ -20,11 +20,13 @@ from typing import Any, Final, Self, TextIO
 
 import redis
 
+from services.consumer.dead_letters.stream import DeadLetterStream
 from services.consumer.errors import SinkUnavailable
 from services.consumer.sinks.sqlite_rows import SinkAbsent, SQLiteRows
 from services.ops.processes import Processes
 from services.runtime.backlog import Backlog, read_backlog
 from services.runtime.log_text import text_line, wants_colour
+from services.runtime.records import read_runs
 from services.runtime.screen import shown
 from services.runtime.settings import ConsumerSettings
 
@@ -135,7 +137,7 @@ class _Counting:
             progress.dead = _count_lines(self._settings.dead_letter_file)
         else:
             with contextlib.suppress(redis.RedisError):
-                progress.dead = self._client.xlen(self._settings.keys.dead_letters)
+                progress.dead = DeadLetterStream(self._client, self._settings.keys, time.time).count()
         self._count_rows(progress)
         return progress
 
@@ -210,10 +212,8 @@ def _json(line: str) -> str:
 
 def _published(client: redis.Redis, settings: ConsumerSettings) -> int:
     """Count what all runs have published: numbered events, those without an id, and foreign ids."""
-    keys = settings.keys
-    runs: Any = client.smembers(keys.runs)
     pipeline = client.pipeline(transaction=False)
-    for run in (name.decode() for name in runs):
+    for run, keys in read_runs(client, settings.keys).items():
         pipeline.hmget(keys.run(run), "published", "unnumbered")
         pipeline.strlen(keys.run_ids(run))
     answers = pipeline.execute()

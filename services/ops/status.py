@@ -35,6 +35,7 @@ from services.ops.server import ServerUnavailable, reachable
 from services.ops.times import show_ago, show_span, show_time
 from services.runtime.backlog import Backlog, age_s, read_backlog
 from services.runtime.connection import address, connect, explain
+from services.runtime.records import read_runs
 from services.runtime.settings import ConsumerSettings, Sources, load, read_sources
 
 _RUNS_SHOWN: Final = 10
@@ -300,11 +301,12 @@ def _last_audit(client: redis.Redis, keys: StreamKeys) -> dict[str, Any] | None:
 
 def _runs(client: redis.Redis, keys: StreamKeys) -> list[dict[str, Any]]:
     """Read what each producer run says about itself, the newest last."""
-    names = sorted(run.decode() for run in cast("set[bytes]", client.smembers(keys.runs)))
+    found = read_runs(client, keys)
+    names = sorted(found)
     pipeline = client.pipeline(transaction=False)
     for name in names:
-        pipeline.hgetall(keys.run(name))
-        pipeline.strlen(keys.run_ids(name))
+        pipeline.hgetall(found[name].run(name))
+        pipeline.strlen(found[name].run_ids(name))
     answers = pipeline.execute()
     runs = [_run(*one) for one in zip(names, answers[::2], answers[1::2], strict=True)]
     return sorted(runs, key=lambda run: run["started_at"] or 0.0)

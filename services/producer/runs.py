@@ -19,7 +19,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 import redis
@@ -118,9 +118,41 @@ def take_over(
 ) -> Replayed | None:
     """Go on with the run that replayed a file, from now on as its only writer; None without one.
 
-    `check` may raise before anything is written.
+    `check` may raise before anything is written. A run among the keys of an earlier version is gone on with
+    in a new one, from where it stopped.
     """
-    name = patience.ask(lambda: cast("bytes | None", client.get(keys.replay(replay))))
+    found = _fence(client, keys, patience, replay, check)
+    if found is not None or keys.former is None:
+        return found
+    found = _fence(client, keys.former, patience, replay, check, is_former=True)
+    if found is None or found.is_done:
+        return found
+    run, position = found.run, Position(found.offset, found.line)
+    opened = open_run(client, keys, patience, run.source, replay, run.fingerprint, position)
+    return replace(found, run=opened)
+
+
+def _fence(
+    client: redis.Redis,
+    keys: StreamKeys,
+    patience: Patience,
+    replay: str,
+    check: Callable[[Replayed], None],
+    *,
+    is_former: bool = False,
+) -> Replayed | None:
+    """Take a run from whoever writes it; None where no run replayed the file under these names."""
+
+    def find() -> bytes | None:
+        try:
+            return cast("bytes | None", client.get(keys.replay(replay)))
+        except redis.exceptions.AskError:
+            # Where another node of a cluster has the former names, no earlier version could write them.
+            if is_former:
+                return None
+            raise
+
+    name = patience.ask(find)
     if name is None:
         return None
     key, writer = keys.run(name.decode()), secrets.token_hex(8)

@@ -213,7 +213,7 @@ class ConsumerSettings(Settings):
         5000, "How long a write waits for another replica's lock, in milliseconds", least=0
     )
     dead_letters: str = setting(
-        "file", "Where dead letters go: dlq.jsonl in DATA_DIR, or the stream STREAM_NAME:dlq",
+        "file", "Where dead letters go: dlq.jsonl in DATA_DIR, or the stream {STREAM_NAME}:dlq",
         choices=("file", "stream"),
     )  # fmt: skip
     dlq_breaker_ratio: float = setting(

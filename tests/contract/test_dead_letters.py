@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 from fakes import FakeDeadLetters
@@ -189,3 +189,31 @@ def test_a_purge_leaves_a_note_for_the_audit(reopen: Open) -> None:
         assert [letter.entry_id for letter in box.read()] == ["1700000000000-3"]
         box.put([dead(4)])
         assert [letter.entry_id for letter in box.read()] == ["1700000000000-3", "1700000000000-4"]
+
+
+@pytest.mark.parametrize("kind", [kind.name for kind in KINDS])
+def test_letters_under_the_former_name_are_read_in_order_and_purged(servers: Servers, kind: str) -> None:
+    """A version before wrote them to `telemetry_stream:dlq`; a rolling upgrade writes to both."""
+    server = shared_server(servers, kind)
+    keys = StreamKeys()
+    former = keys.former_dead_letters
+    assert former is not None
+    with closing(server.client()) as client:
+        box = DeadLetterStream(client, keys, lambda: FAILED_AT)
+        for number in (1, 2, 3, 4):  # the versions take turns
+            box.put([dead(number)])
+            if number % 2:
+                newest: Any = client.xrevrange(keys.dead_letters, count=1)
+                ((key, fields),) = newest
+                client.xadd(former, fields, id=key)
+                client.xdel(keys.dead_letters, key)
+        names = [letter.entry_id for letter in box.read()]
+        assert len(names) == box.count() == 4
+        assert names == sorted(names)
+        client.hset(f"{former}:replayed", names[0], "1.5")
+        client.hset(f"{former}:purged", "9-9", "gone")
+        box.mark_replayed([(names[1], "7-7")])
+        assert box.replayed() == {names[0]: 1.5, names[1]: FAILED_AT}
+        assert box.purge(names[:2]) == 2
+        assert [letter.entry_id for letter in box.read()] == names[2:]
+        assert dict(box.purged()).keys() == {"9-9", *names[:2]}

@@ -1,15 +1,18 @@
 """Dead letters in a Redis Stream, where the replicas share no volume.
 
-    telemetry_stream:dlq            stream  field `letter`: the same JSON as a line of dlq.jsonl
-    telemetry_stream:dlq:replayed   hash    entry id of a replayed letter -> Unix seconds
-    telemetry_stream:dlq:purged     hash    entry id of a purged letter -> its event id
+    {telemetry_stream}:dlq            stream  field `letter`: the same JSON as a line of dlq.jsonl
+    {telemetry_stream}:dlq:replayed   hash    entry id of a replayed letter -> Unix seconds
+    {telemetry_stream}:dlq:purged     hash    entry id of a purged letter -> its event id
+    telemetry_stream:dlq, ...         the same of earlier versions: read, and purged from
 
 Durable as far as the server is: with AOF and `appendfsync always` as a file is, with `everysec` up to
 a second less.
 """
 
+import heapq
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, Final, cast
+from contextlib import suppress
+from typing import Any, Final, NamedTuple, cast
 
 import redis
 
@@ -17,10 +20,22 @@ from services.consumer.dead_letters.letter import DeadLetter, dead_letter, parse
 from services.consumer.entry import Dead
 from services.consumer.errors import DeadLettersUnavailable
 from services.contract.streams import StreamKeys
+from services.runtime.backlog import id_parts
 from services.runtime.connection import error_kind
 from services.runtime.spans import current
 
 _PAGE: Final = 1000
+_LAST_ID: Final = b"18446744073709551615-18446744073709551615"
+
+
+class _Kept(NamedTuple):
+    """A letter, and where it lies."""
+
+    place: tuple[int, int]
+    """Of its own entry, in order of time."""
+    stream: str
+    key: bytes
+    letter: DeadLetter
 
 
 class DeadLetterStream:
@@ -31,8 +46,7 @@ class DeadLetterStream:
     ) -> None:
         self._client = client
         self._stream = keys.dead_letters
-        self._replayed = f"{keys.dead_letters}:replayed"
-        self._purged = f"{keys.dead_letters}:purged"
+        self._streams = [one for one in (keys.former_dead_letters, keys.dead_letters) if one is not None]
         self._now = now
         self._consumer = consumer
 
@@ -49,49 +63,86 @@ class DeadLetterStream:
         except redis.RedisError as error:
             raise DeadLettersUnavailable(f"{self._stream}: {error}", error_kind(error)) from error
 
+    def count(self) -> int:
+        """Count the letters, those of one entry each by itself. Raises redis.RedisError."""
+        number = 0
+        for stream in self._streams:
+            with _unless_elsewhere():
+                number += self._client.xlen(stream)
+        return number
+
     def read(self) -> Iterator[DeadLetter]:
         """Give what was kept, the oldest first."""
-        for _, letter in self._letters():
-            yield letter
+        for one in self._letters():
+            yield one.letter
 
     def replayed(self) -> dict[str, float]:
         """Tell when each replayed letter was replayed (Unix seconds), by entry id."""
-        marks = cast("dict[bytes, bytes]", self._client.hgetall(self._replayed))
+        marks: dict[bytes, bytes] = {}
+        for stream in self._streams:
+            with _unless_elsewhere():
+                marks |= cast("dict[bytes, bytes]", self._client.hgetall(f"{stream}:replayed"))
         return {entry_id.decode(): float(at) for entry_id, at in marks.items()}
 
     def purged(self) -> Iterator[tuple[str, str | None]]:
         """Give entry id and event id of each purged letter."""
-        for entry_id, event_id in self._client.hscan_iter(self._purged):
-            yield entry_id.decode(), event_id.decode() or None
+        for stream in self._streams:
+            with _unless_elsewhere():
+                for entry_id, event_id in self._client.hscan_iter(f"{stream}:purged"):
+                    yield entry_id.decode(), event_id.decode() or None
 
     def mark_replayed(self, replayed: Sequence[tuple[str, str]]) -> None:
         """Note that letters were published again: entry id of the letter, and of the new entry."""
         if replayed:
             now = self._now()
-            self._client.hset(self._replayed, mapping={old: now for old, _ in replayed})
+            self._client.hset(f"{self._stream}:replayed", mapping={old: now for old, _ in replayed})
 
     def purge(self, entry_ids: Collection[str]) -> int:
         """Remove the letters of these entries and note it, at once; gives how many letters went."""
         pipeline = self._client.pipeline(transaction=True)
+        former: list[tuple[str, bytes]] = []
         gone = 0
-        for key, letter in self._letters():
-            if letter.entry_id in entry_ids:
-                pipeline.hset(self._purged, letter.entry_id, letter.text("event_id") or "")
-                pipeline.xdel(self._stream, key)
+        for one in self._letters():
+            if one.letter.entry_id in entry_ids:
+                pipeline.hset(
+                    f"{self._stream}:purged", one.letter.entry_id, one.letter.text("event_id") or ""
+                )
+                if one.stream == self._stream:
+                    pipeline.xdel(one.stream, one.key)
+                else:
+                    former.append((one.stream, one.key))
                 gone += 1
         pipeline.execute()
+        # Of another slot, so in no transaction with the note; the note is there first.
+        for stream, key in former:
+            self._client.xdel(stream, key)
         return gone
 
     def close(self) -> None:
         """Let go of the connection."""
         self._client.close()
 
-    def _letters(self) -> Iterator[tuple[bytes, DeadLetter]]:
+    def _letters(self) -> Iterator[_Kept]:
+        return heapq.merge(*map(self._letters_of, self._streams), key=lambda one: one.place)
+
+    def _letters_of(self, stream: str) -> Iterator[_Kept]:
         start = b"-"
-        while page := cast("list[Any]", self._client.xrange(self._stream, start, "+", count=_PAGE)):
-            for key, fields in page:
-                try:
-                    yield key, parse_letter(fields[b"letter"])
-                except (KeyError, ValueError):  # put there by somebody else
-                    continue
-            start = b"(" + page[-1][0]
+        with _unless_elsewhere():
+            while page := cast("list[Any]", self._client.xrange(stream, start, "+", count=_PAGE)):
+                for key, fields in page:
+                    try:
+                        letter = parse_letter(fields[b"letter"])
+                    except (KeyError, ValueError):  # put there by somebody else
+                        continue
+                    yield _Kept(id_parts(key.decode()), stream, key, letter)
+                if page[-1][0] == _LAST_ID:  # the server takes nothing after it for a range
+                    return
+                start = b"(" + page[-1][0]
+
+
+def _unless_elsewhere() -> suppress:
+    """Pass over a key of an earlier version that another node of a cluster has: it never wrote there.
+
+    That version could not work on a cluster of several nodes. The keys of today are where the stream is.
+    """
+    return suppress(redis.exceptions.AskError)

@@ -143,7 +143,7 @@ def test_dead_letters_in_redis_are_counted(server: Server) -> None:
     """DEAD_LETTERS says which place is meant."""
     document = json.loads(telemetry("status", "--json", **_at(server), DEAD_LETTERS="stream").stdout)
     assert document["dead_letters"] == {
-        "place": "telemetry_stream:dlq", "letters": 0, "replayed": 0, "purged": 0, "reasons": [],
+        "place": "{telemetry_stream}:dlq", "letters": 0, "replayed": 0, "purged": 0, "reasons": [],
     }  # fmt: skip
 
 

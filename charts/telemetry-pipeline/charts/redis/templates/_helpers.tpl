@@ -62,19 +62,34 @@ tcp-keepalive 60
 {{- end -}}
 
 {{/*
+What the keys of the stream begin with, so that they are in one slot of a cluster (services/contract/streams.py). Names that
+have a brace and no hash tag are refused: theirs is found by a search.
+*/}}
+{{- define "redis.prefix" -}}
+{{- if regexMatch "^[^{]*[{][^}]+[}]" . -}}
+{{- . -}}
+{{- else if contains "}" . -}}
+{{- fail (printf "redis.auth.stream=%s: leave } out of the name, or write a hash tag: {tag}" .) -}}
+{{- else -}}
+{{ "{" }}{{ . }}{{ "}" }}
+{{- end -}}
+{{- end -}}
+
+{{/*
 What each user may do, and on which keys (services/contract/streams.py). A script's own commands count as well.
 `%R~` is read only.
 */}}
 {{- define "redis.acl" -}}
 {{- $stream := .Values.auth.stream -}}
+{{- $prefix := include "redis.prefix" $stream -}}
 {{- $connect := "+ping +hello +auth +select +client|setname" -}}
 {{- $script := "+eval +evalsha +script|load +multi +exec +exists" -}}
 {{- $publish := "+xadd +xlen +hget +hmget +hgetall +hset +hincrby +scard +sadd +strlen +append +get +set" -}}
 {{- $drop := "+xinfo|stream +xinfo|groups +xpending +xrange +xtrim" -}}
 {{- $consume := "+xreadgroup +xack +xautoclaim +xpending +xgroup|create +xgroup|delconsumer +xinfo +xlen +xrange +xtrim +info" -}}
 {{- $audit := "+smembers +scard +hget +hmget +hgetall +hscan +strlen +getrange +get +exists" -}}
-producer resetkeys ~{{ $stream }} ~{{ "{" }}{{ $stream }}}:* -@all {{ $connect }} {{ $script }} {{ $publish }} {{ $drop }}
-consumer resetkeys ~{{ $stream }} -@all {{ $connect }} {{ $script }} {{ $consume }} (~{{ $stream }}:dlq* +xadd +xlen +xrange) (%R~{{ "{" }}{{ $stream }}}:* {{ $audit }}) (~{{ "{" }}{{ $stream }}}:observer +eval +evalsha +get +set) (~{{ "{" }}{{ $stream }}}:audit +hset)
-operator resetkeys ~{{ $stream }} ~{{ $stream }}:dlq* ~{{ "{" }}{{ $stream }}}:* -@all {{ $connect }} {{ $script }} {{ $publish }} {{ $consume }} {{ $audit }} +xdel
+producer resetkeys ~{{ $stream }} ~{{ $prefix }}:* -@all {{ $connect }} {{ $script }} {{ $publish }} {{ $drop }}
+consumer resetkeys ~{{ $stream }} -@all {{ $connect }} {{ $script }} {{ $consume }} (~{{ $prefix }}:dlq +xadd +xlen +xrange) (%R~{{ $prefix }}:* %R~{{ $stream }}:dlq* {{ $audit }} +xlen +xrange) (~{{ $prefix }}:observer +eval +evalsha +get +set) (~{{ $prefix }}:audit +hset)
+operator resetkeys ~{{ $stream }} ~{{ $stream }}:dlq* ~{{ $prefix }}:* -@all {{ $connect }} {{ $script }} {{ $publish }} {{ $consume }} {{ $audit }} +xdel
 observer resetkeys %R~{{ $stream }} -@all {{ $connect }} +info +xinfo +xpending +xlen +exists +type
 {{- end -}}
