@@ -147,7 +147,11 @@ def env_example() -> str:
     """Write `.env.example`: every setting with its meaning, all of them commented out."""
     lines = [
         "# Copy this file to .env, and take the # from what you change. An environment variable of the",
-        "# same name stands above it. `telemetry settings` shows what came from where.",
+        "# same name replaces it. `telemetry settings` shows what came from where.",
+        "#",
+        "# NAME=value, one a line. A # at the beginning, or behind a blank, begins a comment. Put a value",
+        '# with blanks or # into quotes: as it is in \'...\', with escapes such as \\n and \\" in "...".',
+        "# ${OTHER} is not replaced.",
         "# Made by: telemetry settings --env-example",
     ]
     by_name: dict[str, list[SettingRow]] = {}

@@ -9,7 +9,7 @@ import difflib
 import math
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeVar, cast
@@ -17,7 +17,10 @@ from typing import Any, Final, Literal, Self, TypeVar, cast
 from services.contract import kpis as kpi_files
 from services.contract.kpis import Kpi, KpisInvalid
 from services.contract.streams import DEFAULT_GROUP, DEFAULT_STREAM, StreamKeys
+from services.runtime.env_file import read_env_file
+from services.runtime.redact import is_secret, know
 from services.runtime.screen import escaped
+from services.runtime.small_files import FileUnreadable, read_small
 
 T = TypeVar("T", bound="Settings")
 
@@ -287,6 +290,8 @@ class Sources:
     options: Mapping[str, str]
     environment: Mapping[str, str]
     file: Mapping[str, str]
+    errors: Sequence[str] = ()
+    """What is wrong with the file; `load` tells it with all the rest."""
 
     def find(self, name: str) -> tuple[str, Origin] | None:
         """Find a variable's text and where it came from. An empty text counts as not set."""
@@ -299,11 +304,9 @@ class Sources:
 
 
 def read_sources(options: Mapping[str, str] | None = None, env_file: Path = Path(".env")) -> Sources:
-    """Gather the environment, and `.env` from the working folder.
-
-    Raises SettingsInvalid when the file can't be read.
-    """
-    return Sources(options or {}, dict(os.environ), _read_env_file(env_file))
+    """Gather the environment, and `.env` from the working folder (env_file.py)."""
+    values, errors = read_env_file(env_file, _names())
+    return Sources(options or {}, dict(os.environ), values, errors)
 
 
 def load(cls: type[T], sources: Sources) -> T:
@@ -311,16 +314,18 @@ def load(cls: type[T], sources: Sources) -> T:
 
     Raises SettingsInvalid with every error in them.
     """
-    errors = _unknown(sources)
+    errors = [*sources.errors, *_unknown(sources)]
     values: dict[str, Any] = {}
     for one in declared(cls):
         found = sources.find(variable(one))
         if found is None:
             continue
+        if is_secret(variable(one)):
+            know(found[0])  # wherever it turns up in what is said of the others
         try:
             values[one.name] = _parse(one, found[0])
         except ValueError as error:
-            shown = "(hidden)" if one.metadata["secret"] else repr(found[0])
+            shown = "(hidden)" if one.metadata["secret"] else _quoted(found[0])
             errors.append(f"{variable(one)}={shown}: {error} (from {found[1]})")
     settings = cls(**values)
     try:
@@ -353,7 +358,7 @@ def _thresholds(sources: Sources, errors: list[str]) -> dict[str, float]:
         try:
             thresholds[name.removeprefix(THRESHOLD_PREFIX).lower()] = _number(text)
         except ValueError as error:
-            errors.append(f"{name}={text!r}: {error} (from {origin})")
+            errors.append(f"{name}={_quoted(text)}: {error} (from {origin})")
     return thresholds
 
 
@@ -361,11 +366,12 @@ def _read_kpis(path: str) -> dict[str, Kpi]:
     if not path:
         return kpi_files.parse_kpis(kpi_files.shipped())
     try:
-        return kpi_files.parse_kpis(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise KpisInvalid(f"can't be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise KpisInvalid("can't be read: it is not UTF-8") from None
+        text = read_small(Path(path))
+    except FileUnreadable as error:
+        raise KpisInvalid(str(error)) from None
+    if text is None:
+        raise KpisInvalid("can't be read: there is no such file")
+    return kpi_files.parse_kpis(text)
 
 
 def _parse(one: Any, text: str) -> Any:
@@ -373,6 +379,8 @@ def _parse(one: Any, text: str) -> Any:
     parse = _PARSERS[one.type]
     if not is_utf8(text):
         raise ValueError("it is not UTF-8")
+    if "\0" in text:
+        raise ValueError("there is a NUL in it")
     value = parse(text.strip())
     least, most, choices = one.metadata["least"], one.metadata["most"], one.metadata["choices"]
     if most is None and one.type is float:
@@ -386,6 +394,11 @@ def _parse(one: Any, text: str) -> Any:
         if value not in choices:
             raise ValueError(f"one of {', '.join(choices)}")
     return value
+
+
+def _quoted(text: str) -> str:
+    """Write a value that is refused: its beginning, where it is long."""
+    return repr(text) if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]!r}…"
 
 
 def is_utf8(text: str) -> bool:
@@ -454,36 +467,10 @@ def _unknown(sources: Sources) -> list[str]:
     return errors
 
 
+_LONGEST_SHOWN: Final = 100
+"""Characters of a value that is refused."""
+
 # Read by Python, by libraries and by docker compose, beside ours in the same file.
 _LONGEST: Final = 1e9
 """Seconds, where a setting has no limit of its own: thirty years, and no more than a socket takes."""
 _OTHERS: Final = ("OTEL_", "PYTHON", "TZ", "COMPOSE_", "IMAGE_TAG")
-
-
-def _read_env_file(path: Path) -> dict[str, str]:
-    """Read `NAME=value` lines; `#` starts a comment line, quotes around a value are taken off."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsInvalid([f"{path}: can't be read: {error}"]) from None
-    values: dict[str, str] = {}
-    errors = []
-    for number, line in enumerate(lines, start=1):
-        text = line.strip().removeprefix("export ")
-        if not text or text.startswith("#"):
-            continue
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip().isidentifier():
-            errors.append(f"{path}:{number}: write NAME=value, got {line.strip()!r}")
-            continue
-        values[name.strip()] = _unquoted(value.strip())
-    if errors:
-        raise SettingsInvalid(errors)
-    return values
-
-
-def _unquoted(value: str) -> str:
-    quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'"
-    return value[1:-1] if quoted else value

@@ -40,6 +40,17 @@ def test_a_file_of_ones_own_is_read() -> None:
         (GOOD.replace("min = 0", "min = -5"), "not negative"),
         (GOOD.replace("min = 0", "min = 140"), "min is below max"),
         (GOOD.replace("min = 0\n", ""), "[noise] min: write a finite number"),
+        (GOOD.replace("140", f"1{'0' * 400}"), "[noise] max: write a finite number"),
+        (GOOD.replace("85", f"-1{'0' * 400}"), "[noise] threshold: write a finite number"),
+        (GOOD.replace("140", "1e400"), "[noise] max: write a finite number"),
+        (GOOD.replace("140", f"0x{'f' * 5000}"), "[noise] max: write a finite number"),
+        (GOOD.replace("140", f"1{'0' * 5000}"), "line 4: write a shorter number"),
+        (f"{GOOD}a = {'[' * 5000}", "line 6: brackets stand too deep"),
+        (f"{GOOD}a = {'{a=' * 2000}", "line 6: brackets stand too deep"),
+        (f"{GOOD}a = {'[' * 100_000}", "line 6 is longer than 8,192 characters"),
+        (f"{'.'.join('a' * 50_000)} = 1", "line 1 is longer than 8,192 characters"),
+        (f'["{"x" * 5000}"]\na = 1', f"[{'x' * 64}…]: a name is"),
+        ("[n]\n" + "".join(f"k{number} = 1\n" for number in range(100)), "k15: unknown key"),
     ],
 )
 def test_an_error_says_what_to_write(text: str, told: str) -> None:
@@ -47,6 +58,7 @@ def test_an_error_says_what_to_write(text: str, told: str) -> None:
     with pytest.raises(KpisInvalid) as caught:
         parse_kpis(text)
     assert told in str(caught.value)
+    assert len(str(caught.value)) < 2500
 
 
 def test_all_errors_come_in_one_message() -> None:

@@ -14,7 +14,6 @@ from services.runtime.settings import (
     Sources,
     declared,
     load,
-    read_sources,
     thresholds_set,
     variable,
 )
@@ -165,38 +164,6 @@ def test_an_address_is_shown_without_its_password() -> None:
         assert SECRET not in address(consumer(REDIS_URL=url))
         assert "host:1/2" in address(consumer(REDIS_URL=url))
     assert address(consumer(REDIS_HOST="h", REDIS_PASSWORD=SECRET)) == "h:6379"
-
-
-def test_the_file_is_read_as_people_write_it(tmp_path: Path) -> None:
-    """Comments, blank lines, `export` and quotes are understood."""
-    env = tmp_path / ".env"
-    env.write_text(
-        "# comment\n\nBATCH_SIZE=7\nexport REDIS_HOST = 'redis host'\n"
-        'DATA_DIR="a=b # c"\nREDIS_PASSWORD=\n',
-        encoding="utf-8",
-    )
-    sources = read_sources({"MAX_RETRIES": "1"}, env)
-    assert sources.file == {
-        "BATCH_SIZE": "7",
-        "REDIS_HOST": "redis host",
-        "DATA_DIR": "a=b # c",
-        "REDIS_PASSWORD": "",
-    }
-    assert sources.options == {"MAX_RETRIES": "1"}
-
-
-@pytest.mark.parametrize("content", [b"BATCH_SIZE\n", b"=5\n", b"MY-NAME=5\n", b"\xff=1\n"])
-def test_a_line_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
-    """A file that can't be read as settings says where."""
-    env = tmp_path / ".env"
-    env.write_bytes(content)
-    with pytest.raises(SettingsInvalid, match=str(env)):
-        read_sources(env_file=env)
-
-
-def test_no_file_is_no_mistake(tmp_path: Path) -> None:
-    """Settings come from the environment alone where there is no file."""
-    assert read_sources(env_file=tmp_path / ".env").file == {}
 
 
 def test_a_kpi_file_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
