@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import pytest
 import redis
@@ -287,7 +287,7 @@ class Servers:
 
     def _start(self, kind: Kind) -> Server:
         if kind.image is not None:
-            server, stop = _start_container(kind.name, kind.image)
+            server, stop = start_container(kind)
         else:
             assert kind.binary is not None
             local = LocalServer(kind.binary(), self._folder / kind.name, name=kind.name)
@@ -321,7 +321,12 @@ def _ask_docker() -> str:
     return ""
 
 
-def _start_container(name: str, image: str) -> tuple[Server, Stop]:
+def start_container(kind: Kind, folder: Path | None = None, *options: str) -> tuple[Server, Stop]:
+    """Start a container of this kind. `folder` is its /etc/redis, `options` go to the server.
+
+    Raises Absent.
+    """
+    assert kind.image is not None
     # Its helper container removes leftovers after a crash, and needs an image of its own.
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
     with warnings.catch_warnings():
@@ -335,9 +340,14 @@ def _start_container(name: str, image: str) -> tuple[Server, Stop]:
         # testcontainers moves its modules about and says so at each import.
         warnings.simplefilter("ignore", DeprecationWarning)
         from testcontainers.core.container import DockerContainer
-    container = DockerContainer(image).with_exposed_ports(6379)
+    container = DockerContainer(kind.image).with_exposed_ports(6379)
+    if folder is not None:
+        container.with_volume_mapping(str(folder), "/etc/redis", "ro")
+    if options:
+        program = "valkey-server" if "valkey" in kind.image else "redis-server"
+        container.with_command([program, "--protected-mode", "no", *options])
     container.start()
-    server = Server(name, container.get_container_host_ip(), int(container.get_exposed_port(6379)))
+    server = Server(kind.name, container.get_container_host_ip(), int(container.get_exposed_port(6379)))
     return server, container.stop
 
 
@@ -346,6 +356,11 @@ def shared_server(servers: Servers, name: str) -> Server:
     try:
         return servers.get(name)
     except Absent as why:
-        if "container" in name and os.environ.get("TELEMETRY_TESTS_REQUIRE_DOCKER") == "1":
-            pytest.fail(f"{name}: {why}")
-        pytest.skip(f"{name}: {why}")
+        do_without(name, why)
+
+
+def do_without(name: str, why: Absent) -> NoReturn:
+    """Skip for want of a server, unless CI has to have it."""
+    if "container" in name and os.environ.get("TELEMETRY_TESTS_REQUIRE_DOCKER") == "1":
+        pytest.fail(f"{name}: {why}")
+    pytest.skip(f"{name}: {why}")

@@ -16,6 +16,10 @@ REFUSED: Final[dict[str, tuple[Values, tuple[str, ...]]]] = {
         ("externalRedis.host", "externalRedis.port"),
     ),
     "no Redis": ({"redis": {"enabled": False}}, ("redis.enabled", "externalRedis.host")),
+    "a producer that drops the oldest, and may not": (
+        nested("producer.settings.streamFull", "drop_oldest"),
+        ("redis.auth.streamFull", "producer.settings.streamFull", "drop_oldest"),
+    ),
     "two autoscalers": (
         {"consumer": {"autoscaling": {"enabled": True}, "keda": {"enabled": True}}},
         ("consumer.autoscaling", "consumer.keda"),

