@@ -51,13 +51,14 @@ bench: $(VENV)/ready ## Measure, and write docs/benchmarks.md (half an hour)
 bench-smoke: $(VENV)/ready ## See that every benchmark still runs (a minute)
 	@PYTHONPATH=tests $(BIN)/python -m bench --smoke $(ARGS)
 
-docs: $(VENV)/ready ## Write what is made from the code: settings, metrics, log messages, alerts, .env.example
+docs: $(VENV)/ready ## Write what is made from the code: settings, metrics, log messages, alerts, users, .env.example
 	@$(BIN)/python -m services.ops settings --into docs/settings.md
 	@$(BIN)/python -m services.ops settings --into README.md
 	@$(BIN)/python -m services.ops settings --env-example > .env.example
 	@$(BIN)/python -m services.ops metrics --markdown > docs/metrics.md
 	@$(BIN)/python -m services.ops messages --into docs/logs.md
 	@$(BIN)/python -m charts.alerts > docs/alerts.md
+	@$(BIN)/python -m charts.users > docs/redis-users.md
 
 # No index address and no machine's path gets into a lock: it installs from wherever pip is set up to.
 COMPILE = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -146,7 +146,7 @@ def is_passing(error: redis.RedisError) -> bool:
 
 def lacks_right(error: BaseException) -> bool:
     """Tell whether an ACL keeps this user from a command or a key."""
-    # Inside a script the server words it as an error of the script, with no code of its own. The last is Redis 7.0's.
+    # Inside a script the server words it as an error of the script, without a code: the last is Redis 7.0's.
     return isinstance(error, redis.exceptions.NoPermissionError) or (
         isinstance(error, redis.ResponseError)
         and str(error).startswith(("NOPERM", "ACL failure", "The user executing the script"))

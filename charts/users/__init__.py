@@ -1,18 +1,12 @@
-"""The users of Redis, with their rules, as the chart's own Redis has them.
-
-`python -m charts.users` writes docs/redis-users.md; `make docs` runs it. It runs in the repository: the rules
-are a file of the chart.
-"""
+"""The users of Redis, with their rules, as the chart's own Redis has them: a file of the chart."""
 
 import re
-import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from services.contract.streams import StreamKeys
 
-_RULES: Final = Path(__file__).parent / "telemetry-pipeline/charts/redis/files/users"
+_RULES: Final = Path(__file__).parents[1] / "telemetry-pipeline/charts/redis/files/users"
 
 
 def rules(stream: str, *, drops_oldest: bool = False) -> dict[str, str]:

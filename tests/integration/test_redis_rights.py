@@ -410,7 +410,7 @@ def _granted(server: Guarded, user: str) -> set[str]:
 
 
 def _commands(table: list[Any]) -> Iterator[tuple[str, int]]:
-    """Give each command with the number of arguments that it needs at least; containers by what they contain."""
+    """Give each command, or what a container has, with the number of arguments that it needs at least."""
     for name, arity, *_, inside in table:
         if inside:
             yield from _commands(inside)
@@ -489,9 +489,11 @@ def test_the_observer_sees_no_content_of_an_entry(guarded: Guarded) -> None:
 
 def test_nobody_gets_in_without_a_password(guarded: Guarded) -> None:
     """The default user is off, and no user is let in by another's password."""
-    for credentials in ({}, {"password": "admin"}, {"username": "producer", "password": "operator"}):
-        with (
-            closing(new_client(guarded.server, **credentials)) as client,
-            pytest.raises(redis.AuthenticationError),
-        ):
+    credentials: tuple[dict[str, Any], ...] = (
+        {},
+        {"password": "admin"},
+        {"username": "producer", "password": "operator"},
+    )
+    for one in credentials:
+        with closing(new_client(guarded.server, **one)) as client, pytest.raises(redis.AuthenticationError):
             client.ping()
