@@ -22,6 +22,7 @@ IDS: Final = KEYS.run_ids("AAA")
 LETTERS: Final = KEYS.dead_letters
 FORMER: Final = str(KEYS.former_dead_letters)
 """Where earlier versions wrote letters."""
+LARGE: Final = f"{KEYS.prefix}:large"
 REPLAYED: Final = f"{LETTERS}:replayed"
 PURGED: Final = f"{LETTERS}:purged"
 LAST_ID: Final = "18446744073709551615-18446744073709551615"
@@ -51,6 +52,8 @@ _LOOK: Final[list[Command]] = [
     ("XRANGE", LETTERS, "-", "+"),
     ("HGETALL", REPLAYED),
     ("HSCAN", PURGED, 0),
+    ("XLEN", LARGE),
+    ("XRANGE", LARGE, "-", "+"),
     ("XLEN", FORMER),
     ("XRANGE", FORMER, "-", "+"),
     ("HGETALL", f"{FORMER}:replayed"),
@@ -97,6 +100,9 @@ ALLOWED: Final[dict[str, list[Command]]] = {
         ("XTRIM", S, "MINID", "=", "0-1"),
         ("SET", KEYS.observer, "me", "PX", 1),
         ("XADD", LETTERS, "*", "letter", "{}"),
+        ("EVAL", "return 1", 2, S, LARGE),
+        ("XADD", LARGE, "*", "entry", "1-1"),
+        ("XTRIM", LARGE, "MAXLEN", 0),
     ],
     "operator": [
         *_LOOK,
@@ -176,6 +182,8 @@ REFUSED: Final[dict[str, list[Command]]] = {
         ("GET", KEYS.observer),
         ("XADD", LETTERS, "*", "letter", "{}"),
         ("XADD", FORMER, "*", "letter", "{}"),
+        ("XRANGE", LARGE, "-", "+"),
+        ("XADD", LARGE, "*", "a", "b"),
         ("HSET", REPLAYED, "1-1", 1),
         ("HSET", PURGED, "1-1", "id"),
         _inside("HSET", KEYS.audit, "missing", 0),
