@@ -34,7 +34,8 @@ from services.consumer.upkeep import Upkeep
 from services.consumer.worker import Worker
 from services.runtime.clock import SystemClock
 from services.runtime.connection import connect, explain
-from services.runtime.health import Health, HealthServer
+from services.runtime.endpoint import HealthServer
+from services.runtime.health import Health
 from services.runtime.logs import Logs, refuse
 from services.runtime.metrics import Metrics
 from services.runtime.otel_switch import open_log_sender, open_metric_sender, open_spans
@@ -81,7 +82,9 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
     rules = Rules(settings.kpis, settings.max_future_s, settings.max_deliveries, steps)
     with ExitStack() as stack:
         stack.enter_context(logs)  # closed last of all: those who close have something to say
-        server = stack.enter_context(HealthServer(settings.metrics_port, health, metrics, logger))
+        server = stack.enter_context(
+            HealthServer(settings.metrics_port, health, metrics, logger, settings.metrics_host)
+        )
         for one in (spans, metric_sender):
             if one is not None:  # closed behind the doors: what they do at last is settled by then
                 stack.enter_context(closing(one))

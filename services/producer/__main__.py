@@ -34,7 +34,8 @@ from services.producer.server import Patience, ServerRefuses, Stopped
 from services.producer.traces import NO_TRACES, SendTraces, Traces
 from services.runtime.clock import SystemClock
 from services.runtime.connection import connect, explain
-from services.runtime.health import Health, HealthServer
+from services.runtime.endpoint import HealthServer
+from services.runtime.health import Health
 from services.runtime.logs import Logs, refuse
 from services.runtime.metrics import Metrics
 from services.runtime.otel_switch import open_log_sender, open_metric_sender, open_spans
@@ -90,7 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = _Parts(told, client, clock, patience, logs, logger)
     with ExitStack() as stack:
         stack.enter_context(logs)  # closed last of all: those who close have something to say
-        stack.enter_context(HealthServer(told.settings.metrics_port, health, metrics, logger))
+        stack.enter_context(
+            HealthServer(told.settings.metrics_port, health, metrics, logger, told.settings.metrics_host)
+        )
         for one in (spans, metric_sender):
             if one is not None:
                 stack.enter_context(closing(one))

@@ -283,6 +283,14 @@ CATALOGUE: Final = (
         "Who asked went away before the answer: a scraper's timeout, a policy",
     ),
     Message(
+        "health_crowded",
+        "WARNING",
+        "both",
+        ("connections", "error"),
+        "More are open at the port of /metrics than are served: the oldest are closed. With an error, none "
+        "is taken for a second",
+    ),
+    Message(
         "health_request_failed", "ERROR", "both", ("client", "exc_info"), "An answer could not be made: a bug"
     ),
     Message("spans_not_sent", "WARNING", "both", ("error",), "The exporter's own words about traces"),

@@ -96,6 +96,11 @@ class Settings:
     log_format: str = setting(
         "auto", "json, or text for a person; auto: text on a terminal", choices=("auto", "json", "text")
     )
+    metrics_host: str = setting(
+        "",
+        "Address on which /metrics, /livez and /readyz are served; empty: every address of the machine. "
+        "`telemetry run` takes 127.0.0.1 where it is empty",
+    )
     trace_sample_ratio: float = setting(
         0.01,
         "Share of batches that are traced, 0 to 1, where OTEL_ variables switch traces on; "

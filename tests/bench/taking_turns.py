@@ -36,7 +36,8 @@ from services.consumer.traces import NO_TRACES, Traces
 from services.consumer.worker import Worker
 from services.runtime.clock import SystemClock
 from services.runtime.connection import connect
-from services.runtime.health import Health, HealthServer
+from services.runtime.endpoint import HealthServer
+from services.runtime.health import Health
 from services.runtime.logs import Logs
 from services.runtime.metrics import Metrics
 from services.runtime.otel_switch import open_spans

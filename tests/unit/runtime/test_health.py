@@ -3,37 +3,47 @@
 import http.client
 import io
 import json
+import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes import FakeClock
+from hostile import HOSTILE, faults
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from servers import eventually, free_port
 
-from services.runtime.health import Health, HealthServer
+from services.runtime.endpoint import HealthServer, _encoder
+from services.runtime.health import Health
 from services.runtime.logs import build_logger
 from services.runtime.metrics import Metrics
+
+OPENMETRICS = "application/openmetrics-text"
 
 
 class Endpoint:
     """A served Health, its clock, and a way to ask."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "") -> None:
         self.clock = FakeClock()
         self.health = Health(60.0, self.clock.monotonic)
         self.metrics = Metrics("consumer")
         self.port = free_port()
         self.log = io.StringIO()
         logger = build_logger("consumer", "INFO", self.log)
-        self.server = HealthServer(self.port, self.health, self.metrics, logger)
+        self.server = HealthServer(self.port, self.health, self.metrics, logger, host)
 
     def get(self, path: str, method: str = "GET", accept: str = "*/*") -> tuple[int, str]:
         """Ask, and give status and body."""
@@ -41,6 +51,12 @@ class Endpoint:
             connection.request(method, path, headers={"Accept": accept})
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
+
+    def raw(self, request: bytes) -> bytes:
+        """Send bytes, and give all that comes back until the connection is closed."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=15) as connection:
+            connection.sendall(request)
+            return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 @pytest.fixture
@@ -205,3 +221,260 @@ def test_a_closed_server_lets_go_of_its_port() -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", one.port))
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        f"{OPENMETRICS}; version=x.y",
+        f"{OPENMETRICS}; version=",
+        f"{OPENMETRICS}; version=1;;==",
+        f"{OPENMETRICS}; version=99999999999999999999.0.0",
+        f"{OPENMETRICS}; version=\x1b[31m",
+        f"{OPENMETRICS}; version=1.0.0\xff",
+        f"{OPENMETRICS}; version=1.0.0; escaping=nonsense",
+        f"text/plain; version=1.0.0,{OPENMETRICS}; version=0.0.1; q=",
+        "text/plain;version=1..0",
+        "text/plain; version=1.0.0; escaping",
+        "*/*;q=x",
+        ";,;",
+        "=" * 5000,
+    ],
+)
+def test_an_odd_wish_for_a_form_gets_an_answer(endpoint: Endpoint, accept: str) -> None:
+    """What can't be understood of it counts for nothing."""
+    answer = endpoint.raw(
+        f"GET /metrics HTTP/1.1\r\nAccept: {accept}\r\nConnection: close\r\n\r\n".encode("latin-1")
+    )
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"telemetry_build_info" in body
+    assert head.isascii()
+    assert b"\x1b" not in head
+    assert "health_request_failed" not in endpoint.log.getvalue()
+
+
+@given(accept=st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=80))
+@settings(max_examples=200, deadline=None)
+def test_any_wish_for_a_form_is_one(accept: str) -> None:
+    """No text in its place raises anything."""
+    for kind in (f"{OPENMETRICS};", "text/plain;version=", ""):
+        encode, told = _encoder(kind + accept)
+        assert callable(encode)
+        assert told.isascii()
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"\r\n\r\n", 400),
+        (b"GET /livez\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\n\n", 400),
+        (b"get /livez HTTP/1.1\r\n\r\n", 400),
+        (b"GET /livez HTTP/2.0\r\n\r\n", 505),
+        (b"HEAD /livez HTTP/1.1\r\n\r\n", 501),
+        (b"CONNECT h:1 HTTP/1.1\r\n\r\n", 501),
+        (b"POST /livez HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", 501),
+        (b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET /livez HTTP/1.1\r\nX: " + b"a" * 1_000_000 + b"\r\n\r\n", 431),
+        (b"GET /livez HTTP/1.1\r\n" + b"X: a\r\n" * 5000 + b"\r\n", 431),
+        (b"GET /../livez HTTP/1.0\r\n\r\n", 404),
+        (b"GET /livez%00 HTTP/1.0\r\n\r\n", 404),
+        (b"GET http://h/livez HTTP/1.0\r\n\r\n", 404),
+        (b"GET //livez HTTP/1.0\r\n\r\n", 200),
+        (b"GET /livez?x=1 HTTP/1.1\r\nConnection: close\r\n\r\n", 200),
+        (b"GET /livez HTTP/1.1\nconnection:CLOSE\n\n", 200),
+        (b"GET /livez HTTP/1.1\r\nContent-Length: 19\r\n\r\nGET /metrics HTTP/1", 200),
+    ],
+)
+def test_what_is_no_request_of_ours_is_refused_at_once(
+    endpoint: Endpoint, request_: bytes, status: int
+) -> None:
+    """With a status, in one answer, and without a line in the log."""
+    answer = endpoint.raw(request_)
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert answer.count(b"HTTP/1.1") == 1
+    assert len(endpoint.log.getvalue().splitlines()) == 1  # health_serving
+
+
+def test_an_answer_names_no_version(endpoint: Endpoint) -> None:
+    """Of Python or of the server: whoever looks for old ones finds none."""
+    answer = endpoint.raw(b"GET /livez HTTP/1.0\r\n\r\n")
+    (server,) = [line for line in answer.splitlines() if line.startswith(b"Server:")]
+    assert server == b"Server: telemetry-pipeline"
+    assert b"python" not in answer.lower()
+
+
+def test_many_requests_come_over_one_connection(endpoint: Endpoint) -> None:
+    """As Prometheus asks."""
+    with closing(http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=5)) as connection:
+        for _ in range(3):
+            connection.request("GET", "/livez")
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (200, b"ok\n")
+            assert answer.getheader("Connection") == "keep-alive"
+
+
+def test_what_a_server_says_is_shown_on_no_terminal_raw(endpoint: Endpoint) -> None:
+    """The reason of an unready process may be a text of somebody else."""
+    endpoint.health.started()
+    endpoint.health.fail("redis", HOSTILE)
+    status, body = endpoint.get("/readyz")
+    assert status == 503
+    assert faults(body) == []
+    assert body.count("\n") == 1
+
+
+def test_a_host_is_listened_on_alone() -> None:
+    """With METRICS_HOST=127.0.0.1 nobody asks from outside; without it at every address, IPv6 too."""
+    inside, outside = Endpoint("127.0.0.1"), Endpoint()
+    with inside.server, outside.server:
+        assert inside.get("/livez")[0] == 200
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection((OTHER_LOOPBACK, inside.port), timeout=5)
+        socket.create_connection((OTHER_LOOPBACK, outside.port), timeout=5).close()
+        if socket.has_dualstack_ipv6():
+            socket.create_connection(("::1", outside.port), timeout=5).close()
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "a..b", "192.0.2.1"])
+def test_a_host_that_is_none_costs_the_endpoint_alone(host: str) -> None:
+    """It is named in the log, and the process goes on."""
+    one = Endpoint(host)
+    assert not one.server.is_serving
+    assert "health_port_taken" in one.log.getvalue()
+
+
+OTHER_LOOPBACK = "127.0.0.2"
+
+
+def _slow(port: int, number: int, begin: bytes = b"GET /metrics HTTP/1.1\r\nX: ") -> list[socket.socket]:
+    slow = []
+    for _ in range(number):
+        one = socket.create_connection(("127.0.0.1", port), timeout=5)
+        one.sendall(begin)
+        slow.append(one)
+    return slow
+
+
+def _is_closed(one: socket.socket) -> bool:
+    one.settimeout(0)
+    try:
+        return one.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def test_slow_ones_by_the_hundred_cost_neither_threads_nor_probes(endpoint: Endpoint) -> None:
+    """The oldest are closed; who asks at once has an answer at once."""
+    before = threading.active_count()
+    slow: list[socket.socket] = []
+    try:
+        for _ in range(4):
+            slow += _slow(endpoint.port, 100)
+            assert endpoint.get("/livez")[0] == 200
+            assert endpoint.get("/metrics")[0] == 200
+        assert threading.active_count() <= before + 1
+        still = eventually(lambda: [one for one in slow if not _is_closed(one)], 10, "some are left")
+        assert len(still) <= 128
+        assert "health_crowded" in endpoint.log.getvalue()
+    finally:
+        for one in slow:
+            one.close()
+
+
+def test_a_request_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However steadily its bytes drip in, or however little is read of the answer."""
+    monkeypatch.setattr("services.runtime.endpoint._DEADLINE_S", 0.5)
+    one = Endpoint()
+    one.metrics.registry.collect = lambda: [Metric("x", "y" * 20_000_000, "gauge")]  # type: ignore[method-assign]
+    with one.server:
+        (idle,) = _slow(one.port, 1, b"")
+        (dripping,) = _slow(one.port, 1)
+        (unread,) = _slow(one.port, 1, b"GET /metrics HTTP/1.1\r\n\r\n")
+        started = time.monotonic()
+        while not _is_closed(dripping):
+            with suppress(OSError):
+                dripping.send(b"x")
+            time.sleep(0.02)
+            assert time.monotonic() - started < 10
+        eventually(lambda: _is_closed(idle), 10, "the idle one is closed")
+        unread.settimeout(10)
+        read = 0
+        with suppress(ConnectionError):
+            while piece := unread.recv(1 << 20):
+                time.sleep(0.2)
+                read += len(piece)
+        assert read < 20_000_000
+        lines = [json.loads(line) for line in one.log.getvalue().splitlines()]
+        assert [line["message"] for line in lines[1:2]] == ["health_client_gone"]
+        for slow in (idle, dripping, unread):
+            slow.close()
+
+
+def test_a_disk_that_hangs_keeps_no_probe_waiting(endpoint: Endpoint) -> None:
+    """A scrape asks it; eight of them that hang hold up one another, and neither /livez nor the end."""
+    release = threading.Event()
+
+    def hang() -> Iterable[Metric]:
+        release.wait(30)
+        return []
+
+    endpoint.metrics.registry.collect = hang  # type: ignore[method-assign]
+    before = threading.active_count()
+    asked = _slow(endpoint.port, 8, b"GET /metrics HTTP/1.1\r\n\r\n")
+    eventually(lambda: threading.active_count() > before, 10, "a scrape hangs")
+    assert endpoint.get("/livez")[0] == 200
+    assert threading.active_count() <= before + 4
+    endpoint.server.__exit__()
+    release.set()
+    for one in asked:
+        one.close()
+
+
+DESCRIPTORS = """
+import logging, resource, socket, sys, time
+from services.runtime.endpoint import HealthServer, _encoder
+from services.runtime.health import Health
+from services.runtime.logs import Logs
+from services.runtime.metrics import Metrics
+logs = Logs("consumer", "INFO", "json", sys.stdout)
+with HealthServer(int(sys.argv[1]), Health(60, time.monotonic), Metrics("consumer"), logs.logger):
+    limit = 3 + sum(1 for _ in __import__("pathlib").Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    print("go", flush=True)
+    sys.stdin.read()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+logs.close()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is of Linux")
+def test_without_descriptors_it_says_so_and_goes_on() -> None:
+    """They are the process's own; the next connection is taken a second later."""
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, "-c", DESCRIPTORS, str(port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        while process.stdout.readline() != "go\n":
+            pass
+        for one in _slow(port, 8):
+            one.close()
+        told = ""
+        while "health_crowded" not in told:
+            told = process.stdout.readline()
+            assert told
+        assert "Too many open files" in told
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+            connection.request("GET", "/livez")
+            assert connection.getresponse().status == 200
+        process.stdin.close()
+        assert process.wait(20) == 0
