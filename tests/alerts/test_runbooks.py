@@ -40,4 +40,4 @@ def test_a_command_of_a_runbook_works(pipeline: Pipeline, command: list[str]) ->
 
 def test_there_are_such_commands() -> None:
     """The pages are read as they are written."""
-    assert {command[0] for command in COMMANDS} == {"audit", "dlq", "settings", "status"}
+    assert {command[0] for command in COMMANDS} == {"audit", "dlq", "groups", "settings", "status"}
