@@ -135,7 +135,8 @@ pictures: $(VENV)/ready ## Draw the dashboards from what a Prometheus answers, i
 
 HELM_DOCS = $(or $(shell command -v helm-docs),$(error make chart-docs needs helm-docs: go install github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2))
 
-chart-docs: ## Write the chart's README from its values (needs helm-docs)
+chart-docs: $(VENV)/ready ## Write the chart's README from its values (needs helm-docs), and its files/defaults.yaml
+	@$(BIN)/python -m charts.defaults
 	@$(HELM_DOCS) --chart-search-root=$(CHART) --chart-to-generate=$(CHART) --sort-values-order=file --log-level=warning
 
 # Fixed where the result would follow the client's: the Kubernetes version is the oldest that is supported.

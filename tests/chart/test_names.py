@@ -7,10 +7,12 @@ import pytest
 from chart.rendering import (
     SETS,
     Manifest,
+    Pod,
     Rendered,
     annotations_of,
     labels_of,
     merged,
+    nested,
     render,
     template,
 )
@@ -39,7 +41,7 @@ def _selectors(rendered: Rendered) -> Iterator[tuple[str, dict[str, str]]]:
             yield name, _only_labels(spec["podSelector"])
     for pod in rendered.pods:
         for term in _terms(pod.spec.get("affinity") or {}):
-            yield f"affinity of {pod.name}", _only_labels(term["labelSelector"])
+            yield f"affinity of {pod.name}", _of_its_component(term["labelSelector"], pod)
         for constraint in pod.spec.get("topologySpreadConstraints") or []:
             yield f"spread of {pod.name}", _only_labels(constraint["labelSelector"])
 
@@ -47,6 +49,17 @@ def _selectors(rendered: Rendered) -> Iterator[tuple[str, dict[str, str]]]:
 def _only_labels(selector: Manifest) -> dict[str, str]:
     assert selector.keys() == {"matchLabels"}, selector
     return selector["matchLabels"]  # type: ignore[no-any-return]
+
+
+def _of_its_component(selector: Manifest, pod: Pod) -> dict[str, str]:
+    """Give the labels by which a pod looks for those beside it: of its own kind, and of the others named."""
+    component = pod.labels["app.kubernetes.io/component"]
+    labels = dict(selector["matchLabels"])
+    for one in selector.get("matchExpressions", ()):
+        assert (one["key"], one["operator"]) == ("app.kubernetes.io/component", "In")
+        assert {component, "consumer"} <= set(one["values"])
+        labels[one["key"]] = component
+    return labels
 
 
 def _terms(affinity: Any) -> Iterator[Manifest]:
@@ -182,8 +195,7 @@ def test_labels_and_annotations_of_ones_own_are_there_once_whatever_they_are() -
 
 def test_a_release_may_have_a_number_for_a_name() -> None:
     """What YAML would read as one is a text all the same; Services have names of their own then."""
-    names = {"fullnameOverride": "readings", "redis": {"fullnameOverride": "readings-redis"}}
-    rendered = render(merged(ALL, names), release="1234")
+    rendered = render(merged(ALL, {"fullnameOverride": "readings"}), release="1234")
     for one in rendered.all:
         assert labels_of(one)["app.kubernetes.io/instance"] == "1234", one["kind"]
     for what, selector in _selectors(rendered):
@@ -194,16 +206,22 @@ def test_a_release_may_have_a_number_for_a_name() -> None:
 def test_a_name_that_no_service_can_have_is_refused(release: str) -> None:
     """With the value that helps."""
     assert "fullnameOverride: the name" in template(release=release).stderr
-    named = template({"fullnameOverride": "readings"}, release=release).stderr
-    assert f"redis.fullnameOverride: the name {release}-redis" in named
+    assert template({"fullnameOverride": "readings"}, release=release).returncode == 0
+    named = {"fullnameOverride": "readings", "redis": {"fullnameOverride": "r.2"}}
+    assert "/fullnameOverride" in template(named, release=release).stderr
 
 
 def test_a_name_of_ones_own_stands_for_that_of_the_release() -> None:
-    """It is the beginning of every name but those of Redis."""
+    """It is the beginning of every name; Redis may have one of its own."""
     rendered = render(SETS["rolling"])
     for one in rendered.all:
-        if labels_of(one).get("app.kubernetes.io/component") != "redis":
-            assert one["metadata"]["name"].startswith("readings"), one["metadata"]["name"]
+        assert one["metadata"]["name"].startswith("readings"), one["metadata"]["name"]
+    assert rendered.one("StatefulSet")["metadata"]["name"] == "readings-redis"
+    assert rendered.environment("consumer")["REDIS_HOST"] == "readings-redis"
+    for own, name in (("nameOverride", "readings-store"), ("fullnameOverride", "store")):
+        named = render(merged(SETS["rolling"], nested(f"redis.{own}", "store")))
+        assert named.one("StatefulSet")["metadata"]["name"] == name
+        assert named.environment("consumer")["REDIS_HOST"] == name
 
 
 def test_names_are_what_the_documentation_types() -> None:

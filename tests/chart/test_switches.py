@@ -66,7 +66,13 @@ def test_by_default_there_is_a_whole_pipeline() -> None:
 
 
 def test_helm_test_has_a_pod_and_leaves_nothing() -> None:
-    """As a hook, which is removed when it has passed."""
+    """As a hook, which is removed when it has passed. It publishes nothing, and has no password for that."""
+    (pod,) = (pod for pod in render().pods if pod.kind == "Pod")
+    assert [one["command"][:2] for one in pod.containers] == [["telemetry", "status"], ["telemetry", "audit"]]
+    assert all("telemetry-consumer" in one["image"] for one in pod.containers)
+    assert "producer-password" not in str(pod.spec)
+    (pod,) = (pod for pod in render(SETS["no-producer"]).pods if pod.kind == "Pod")
+    assert [one["command"][:2] for one in pod.containers] == [["telemetry", "status"]]
     hooks = [one for one in render().all if annotations_of(one).get("helm.sh/hook") == "test"]
     assert {one["kind"] for one in hooks} & {"Pod", "Job"}
     for one in hooks:
@@ -89,7 +95,11 @@ def test_a_replay_is_a_job_in_place_of_a_deployment() -> None:
     assert rendered.of("Deployment", "producer") == []
     job = rendered.one("Job", "producer")["spec"]
     assert (job["backoffLimit"], job["ttlSecondsAfterFinished"]) == (6, 600)
-    assert job["template"]["spec"]["restartPolicy"] in {"Never", "OnFailure"}
+    assert job["template"]["spec"]["restartPolicy"] == "Never"  # a failure policy asks for it
+    unusable, drained = job["podFailurePolicy"]["rules"]
+    assert (unusable["action"], unusable["onExitCodes"]["values"]) == ("FailJob", [2])
+    assert unusable["onExitCodes"]["containerName"] == rendered.pod("producer").main["name"]
+    assert (drained["action"], drained["onPodConditions"]) == ("Ignore", [{"type": "DisruptionTarget"}])
     assert "ttlSecondsAfterFinished" not in render(SETS["replay-volume"]).one("Job", "producer")["spec"]
     assert render(SETS["replay-volume"]).one("Job", "producer")["spec"]["backoffLimit"] == 0
     assert rendered.of("PodDisruptionBudget", "producer") == []
@@ -134,8 +144,17 @@ def test_a_password_is_made_for_each_user() -> None:
 @pytest.mark.parametrize("mode", ["hpa", "keda"])
 def test_replicas_are_left_to_an_autoscaler(mode: str) -> None:
     """An upgrade would otherwise set them back."""
-    assert render().one("Deployment", "consumer")["spec"]["replicas"] == 1
-    assert "replicas" not in render(SETS[mode]).one("Deployment", "consumer")["spec"]
+    number = merged(SETS[mode], {"consumer": {"replicas": 3}})
+    for values in (SETS[mode], number):
+        assert "replicas" not in render(values).one("Deployment", "consumer")["spec"]
+
+
+def test_replicas_are_left_to_kubectl_scale_unless_a_value_says_how_many() -> None:
+    """Helm 4 would refuse to change what `kubectl scale` has set, and Helm 3 would undo it."""
+    for component in ("producer", "consumer"):
+        assert "replicas" not in render().one("Deployment", component)["spec"]
+        three = render(nested(f"{component}.replicas", 3))
+        assert three.one("Deployment", component)["spec"]["replicas"] == 3
 
 
 def test_no_replicas_is_a_number_of_replicas() -> None:
@@ -213,6 +232,18 @@ def test_keda_asks_the_server_by_its_whole_name() -> None:
     metadata = render(SETS["keda"]).one("ScaledObject")["spec"]["triggers"][0]["metadata"]
     assert metadata["address"].startswith("demo-redis.telemetry")
     assert metadata["address"].endswith(":6379")
+
+
+@pytest.mark.parametrize("host", ["fd00::1", "[fd00::1]"])
+def test_an_address_of_version_6_is_written_as_each_wants_it(host: str) -> None:
+    """The services take it without brackets, and KEDA with them."""
+    rendered = render(
+        merged(EXTERNAL, {"externalRedis": {"host": host}}, nested("consumer.keda.enabled", True))
+    )
+    for component in ("producer", "consumer"):
+        assert rendered.environment(component)["REDIS_HOST"] == "fd00::1"
+    for trigger in rendered.one("ScaledObject")["spec"]["triggers"]:
+        assert trigger["metadata"]["address"] == "[fd00::1]:6379"
 
 
 def test_keda_speaks_tls_where_the_services_do() -> None:
@@ -310,11 +341,17 @@ def test_alerts_lead_to_the_runbooks_of_ones_own() -> None:
     assert all("labels" not in rule for rule in rules if "record" in rule)
 
 
-def test_the_audit_is_a_cronjob_where_it_is_asked_for() -> None:
-    """With its own network policy, and one at a time."""
-    added, gone = _difference(nested("audit.enabled", True))
-    assert (added, gone) == ({("CronJob", "audit"), ("NetworkPolicy", "audit")}, set())
+def test_the_audit_is_a_cronjob_that_is_suspended_unless_it_is_asked_for() -> None:
+    """With its own network policy, and one at a time; a person can start a Job from it in any case."""
+    assert _difference(nested("audit.enabled", True)) == (set(), set())
+    assert {kind for kind, component in _made(render()) if component == "audit"} == {
+        "CronJob",
+        "NetworkPolicy",
+    }
+    assert render().one("CronJob", "audit")["spec"]["suspend"] is True
     job = render(SETS["audit"]).one("CronJob", "audit")
+    assert job["spec"]["suspend"] is False
+    assert job["spec"]["startingDeadlineSeconds"] > 0
     assert job["spec"]["schedule"] == "7 * * * *"
     assert job["spec"]["concurrencyPolicy"] == "Forbid"
     assert (job["spec"]["successfulJobsHistoryLimit"], job["spec"]["failedJobsHistoryLimit"]) == (0, 3)
@@ -335,6 +372,11 @@ def test_the_audit_runs_where_the_database_is_as_a_consumer() -> None:
         (term,) = pod.spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
         assert term["topologyKey"] == "kubernetes.io/hostname"
         assert term["labelSelector"]["matchLabels"].items() <= consumer.labels.items()
+        # All that open the database look for each other: the first of them needs no consumer.
+        (others,) = term["labelSelector"]["matchExpressions"]
+        assert {"consumer", "audit", "test"} == set(others["values"])
+        (same,) = consumer.spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert same == term
         claims = [
             {
                 one["persistentVolumeClaim"]["claimName"]
@@ -355,9 +397,9 @@ def test_the_audit_runs_where_the_database_is_as_a_consumer() -> None:
         assert keys == (["consumer-password"] if user else [])
 
 
-def test_a_budget_for_producers_needs_two_of_them() -> None:
-    """With one, it would say nothing."""
-    assert render().of("PodDisruptionBudget", "producer") == []
+def test_a_budget_for_producers_is_there_however_many_there_are() -> None:
+    """`kubectl scale` makes more of them, and one may always be away."""
+    assert render().one("PodDisruptionBudget", "producer")["spec"]["maxUnavailable"] == 1
     budget = render(SETS["rolling"]).one("PodDisruptionBudget", "producer")
     assert budget["spec"]["maxUnavailable"] == 2
     off = {"producer": {"replicas": 3, "podDisruptionBudget": {"enabled": False}}}
@@ -596,7 +638,7 @@ def test_more_objects_are_maps_or_text_and_both_are_templates() -> None:
     """With the values of the release in them."""
     rendered = render(SETS["extras"])
     assert rendered.named("ConfigMap", "demo-extra")["data"] == {"stream": "telemetry_stream"}
-    assert rendered.named("ConfigMap", "demo-extra-text")["data"] == {"events": "100"}
+    assert rendered.named("ConfigMap", "demo-extra-text")["data"] == {"seconds": "60"}
 
 
 @pytest.mark.parametrize("component", ["producer", "consumer", "redis"])
@@ -620,4 +662,17 @@ def test_grace_periods_are_those_of_the_values() -> None:
 def test_no_service_has_an_account_for_the_operator_where_that_is_off() -> None:
     """The command then acts as the consumer."""
     assert "operator" in str(render().pod("consumer").spec)
-    assert "operator" not in str(render(SETS["no-producer"]).pod("consumer").spec)
+    spec = render(SETS["no-producer"]).pod("consumer").spec
+    assert "operator" not in str({key: value for key, value in spec.items() if key != "affinity"})
+
+
+def test_no_volume_keeps_a_cluster_autoscaler_from_emptying_a_node(rendered: Rendered) -> None:
+    """What is in an emptyDir need not be kept, and says so; one in memory needs no word."""
+    for pod in rendered.lasting_pods:
+        named = pod.annotations.get("cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes", "")
+        on_disk = {
+            one["name"]
+            for one in pod.spec["volumes"]
+            if "emptyDir" in one and one["emptyDir"].get("medium") != "Memory"
+        }
+        assert on_disk & {"tmp", "run"} <= set(named.split(",")), pod.name

@@ -29,7 +29,7 @@ RESTARTED: Final[dict[str, tuple[Values, set[str]]]] = {
     "monitoring": ({"serviceMonitor": {"enabled": True}, "dashboards": {"enabled": True}}, set()),
     "policies of the network": (nested("networkPolicy.enabled", False), set()),
     "a budget": (nested("consumer.podDisruptionBudget.enabled", False), set()),
-    "what helm test does": (nested("tests.events", 5), set()),
+    "what helm test does": (nested("tests.timeoutSeconds", 5), set()),
     "an image": (nested("consumer.image.tag", "2"), {"consumer"}),
 }
 

@@ -15,6 +15,10 @@ REFUSED: Final[dict[str, tuple[Values, tuple[str, ...]]]] = {
         {"redis": {"enabled": False}, "externalRedis": {"host": "redis.example.com:6380"}},
         ("externalRedis.host", "externalRedis.port"),
     ),
+    "a port behind an address": (
+        {"redis": {"enabled": False}, "externalRedis": {"host": "[fd00::1]:6380"}},
+        ("externalRedis.host", "externalRedis.port"),
+    ),
     "no Redis": ({"redis": {"enabled": False}}, ("redis.enabled", "externalRedis.host")),
     "a producer that drops the oldest, and may not": (
         nested("producer.settings.streamFull", "drop_oldest"),
@@ -152,6 +156,7 @@ ACCEPTED: Final[dict[str, Values]] = {
     "no consumer for now": {"consumer": {"replicas": 0}},
     "no producer for now": {"producer": {"replicas": 0}},
     "an external Redis": EXTERNAL,
+    "one by its address in brackets": merged(EXTERNAL, {"externalRedis": {"host": "[fd00::1]"}}),
     "one by its address": merged(EXTERNAL, {"externalRedis": {"host": "fd00::1"}}),
 }
 

@@ -13,6 +13,25 @@
 {{- printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
+{{/*
+Gives each key that has no value its default: a dict of `values` and `defaults`, both maps. Nothing is added within a map whose
+keys are Kubernetes' own, or within `settings`, where null leaves a setting to the service; and a probe or a fallback that is
+null is none.
+*/}}
+{{- define "telemetry.complete" -}}
+{{- $values := .values -}}
+{{- $whole := list "settings" "resources" "strategy" "podSecurityContext" "securityContext" "labels" -}}
+{{- range $key, $default := .defaults -}}
+{{- $value := index $values $key -}}
+{{- if and (kindIs "invalid" $value) (has $key (list "startupProbe" "livenessProbe" "readinessProbe" "fallback")) -}}
+{{- else if kindIs "invalid" $value -}}
+{{- $_ := set $values $key $default -}}
+{{- else if and (kindIs "map" $default) (kindIs "map" $value) (not (has $key $whole)) -}}
+{{- include "telemetry.complete" (dict "values" $value "defaults" $default) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Takes a dict of `root`, and `component` where there is one. These never change in a release. */}}
 {{- define "telemetry.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "telemetry.name" .root | quote }}
@@ -74,7 +93,7 @@ annotations:
 {{- define "telemetry.redis" -}}
 {{- $users := dict "producer" "producer" "consumer" "consumer" "operator" "operator" "observer" "observer" -}}
 {{- if .Values.redis.enabled -}}
-{{- $name := include "redis.fullname" (dict "Release" .Release "Chart" (dict "Name" "redis") "Values" .Values.redis) -}}
+{{- $name := include "telemetry.ownRedis" . -}}
 {{- dict "host" $name "port" (.Values.redis.port | default 6379) "database" 0 "tls" false "caSecret" ""
     "secret" (tpl .Values.redis.auth.existingSecret $ | default $name) "users" $users "keys" .Values.redis.auth.keys | toJson -}}
 {{- else -}}
@@ -85,10 +104,16 @@ annotations:
 {{- $keys := dict "producer" $external.keys.producer "consumer" $external.keys.consumer
     "operator" ($external.keys.operator | default $external.keys.consumer)
     "observer" ($external.keys.observer | default $external.keys.consumer) -}}
-{{- dict "host" (tpl $external.host $) "port" $external.port "database" $external.database "tls" $external.tls.enabled
+{{- dict "host" (tpl $external.host $ | trimPrefix "[" | trimSuffix "]") "port" $external.port "database" $external.database "tls" $external.tls.enabled
     "caSecret" $external.tls.caSecret "caKey" $external.tls.caKey
     "secret" (tpl $external.existingSecret $) "users" $users "keys" $keys | toJson -}}
 {{- end -}}
+{{- end -}}
+
+{{/* What the Redis of this release is called, or was. */}}
+{{- define "telemetry.ownRedis" -}}
+{{- $name := .Values.redis.nameOverride | default "redis" -}}
+{{- .Values.redis.fullnameOverride | default (printf "%s-%s" (.Release.Name | trunc 40 | trimSuffix "-") $name) | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 
 {{/* The longest time of a batch, in milliseconds: every retry waits for the lock, and the ack for the server. */}}
@@ -98,6 +123,30 @@ annotations:
 {{- $lock := mulf (addf $retries 1) ($settings.sqliteBusyTimeoutMs | float64) -}}
 {{- $pauses := mulf ($settings.retryBackoffS | float64) 1000 (divf (mulf $retries (addf $retries 1)) 2) -}}
 {{- addf $lock $pauses (mulf (.Values.settings.redisTimeoutS | float64) 1000) -}}
+{{- end -}}
+
+{{/*
+Where a pod may run that opens the database: beside all others that do. SQLite's locks work on one host, and a ReadWriteOnce
+volume is on one node. Audits are among them, so the first of them may be the only one: no consumer has to run.
+*/}}
+{{- define "telemetry.besideDatabase" -}}
+topologyKey: kubernetes.io/hostname
+labelSelector:
+  matchLabels:
+    {{- include "telemetry.selectorLabels" (dict "root" .) | nindent 4 }}
+  matchExpressions:
+    - {key: app.kubernetes.io/component, operator: In, values: [consumer, audit, test]}
+{{- end -}}
+
+{{/* A quantity of Kubernetes as a number, to compare two of them. The subchart uses it too. */}}
+{{- define "telemetry.quantity" -}}
+{{- $exponents := dict "" 0 "k" 1 "M" 2 "G" 3 "T" 4 "P" 5 "E" 6 "Ki" 1 "Mi" 2 "Gi" 3 "Ti" 4 "Pi" 5 "Ei" 6 -}}
+{{- $unit := regexFind "[a-zA-Z]*$" . -}}
+{{- $number := trimSuffix $unit . | float64 -}}
+{{- range until (int (get $exponents $unit)) -}}
+{{- $number = mulf $number (ternary 1024 1000 (hasSuffix "i" $unit)) -}}
+{{- end -}}
+{{- printf "%f" $number -}}
 {{- end -}}
 
 {{/* The claim with the database. */}}

@@ -119,6 +119,11 @@ THRESHOLD_{{ $kpi | upper }}: {{ include "telemetry.text" $threshold | quote }}
 {{- end }}
 {{- end -}}
 
+{{/* Nothing in /tmp outlives a process: it need not keep a cluster autoscaler from emptying a node. */}}
+{{- define "telemetry.evictable" -}}
+cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes: tmp
+{{- end -}}
+
 {{/* The metadata of a pod. A changed setting or KPI file is a changed pod; a rotated password is not, as it is read again. */}}
 {{- define "telemetry.podMetadata" -}}
 {{- /* Without the chart's version: a new one alone is no reason to replace pods. */}}
@@ -131,7 +136,7 @@ labels:
 {{- end }}
 {{- $default := dict "kubectl.kubernetes.io/default-container" .component }}
 annotations:
-  {{- merge (dict) $checksums .values.podAnnotations .root.Values.commonAnnotations $default | toYaml | nindent 2 }}
+  {{- merge (dict) $checksums .values.podAnnotations .root.Values.commonAnnotations $default (include "telemetry.evictable" . | fromYaml) | toYaml | nindent 2 }}
 {{- end -}}
 
 {{/* The container of a service. `args`, `env`, `mounts` and `volumes` add to what is shared, as YAML text. */}}

@@ -1,4 +1,4 @@
-{{/* The parent chart includes this one too, so that both know where Redis is. */}}
+{{/* As telemetry.ownRedis in the parent chart, which knows it also where there is no subchart. */}}
 {{- define "redis.fullname" -}}
 {{- .Values.fullnameOverride | default (printf "%s-%s" (.Release.Name | trunc 40 | trimSuffix "-") (default "redis" .Values.nameOverride)) | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
@@ -37,7 +37,7 @@ annotations:
 {{- define "redis.image" -}}
 {{- $registry := .Values.image.registry | default (.Values.global).imageRegistry | default "" -}}
 {{- $name := ternary (printf "%s/%s" $registry .Values.image.repository) .Values.image.repository (ne $registry "") -}}
-{{- ternary (printf "%s@%s" $name .Values.image.digest) (printf "%s:%s" $name .Values.image.tag) (ne .Values.image.digest "") -}}
+{{- ternary (printf "%s@%s" $name .Values.image.digest) (printf "%s:%s" $name (.Values.image.tag | default .Chart.AppVersion)) (ne .Values.image.digest "") -}}
 {{- end -}}
 
 {{/* redis.conf. */}}
