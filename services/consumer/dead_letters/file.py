@@ -125,15 +125,15 @@ def _append(path: Path, lines: Sequence[str]) -> None:
         try:
             _write_all(descriptor, data)
             os.fsync(descriptor)
+            if size == 0:  # new, or the first write into it failed: its name may not be durable yet
+                sync_folder(path.parent)
+                sync_name(path.parent)
         except OSError:
             # A full disk takes part of a line: take it back, so that no reader meets it.
             os.ftruncate(descriptor, size)
             raise
     finally:
         os.close(descriptor)
-    if size == 0:  # new, or the first write into it failed: its name may not be durable yet
-        sync_folder(path.parent)
-        sync_name(path.parent)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

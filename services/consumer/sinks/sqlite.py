@@ -37,7 +37,8 @@ APPLICATION_ID: Final = 0x54454C45
 
 _ROWS_A_STATEMENT: Final = 100
 _PASSING: Final = {
-    errno.ENOSPC: "SQLITE_FULL", errno.EDQUOT: "SQLITE_FULL", errno.EIO: "SQLITE_IOERR"
+    errno.ENOSPC: "SQLITE_FULL", errno.EDQUOT: "SQLITE_FULL", errno.EIO: "SQLITE_IOERR",
+    errno.EMFILE: "SQLITE_CANTOPEN", errno.ENFILE: "SQLITE_CANTOPEN",
 }  # fmt: skip
 """Errors that pass without anybody changing a setting, and SQLite's name for them."""
 _GLANCE_S: Final = 0.1
@@ -71,6 +72,8 @@ class SQLiteSink:
         self._now = now
         self._logger = logger
         self._opened: _Opened | None = None
+        # Whether the WAL may show what is not on the disk: whoever was here before may have died of that.
+        self._is_doubtful = True
         self._patience_ms = busy_timeout_ms
         with self._turn() as patience_ms:
             self._open(patience_ms, is_saved=False)
@@ -179,7 +182,22 @@ class SQLiteSink:
             opened.connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
             self._patience_ms = patience_ms
         opened.connection.execute("BEGIN IMMEDIATE")
+        if self._is_doubtful:
+            self._write_wal_anew(opened.connection)
         return opened
+
+    def _write_wal_anew(self, connection: sqlite3.Connection) -> None:
+        """Have the WAL on the disk as it is read. Raises SinkUnavailable, and ends the transaction then.
+
+        The rows of a batch that comes again may be in the WAL of one who could not sync it, or who died
+        before that. They would be duplicates, which are acknowledged without a write of their own.
+        """
+        try:
+            self._names.write_wal_anew()
+        except OSError as error:
+            connection.execute("ROLLBACK")
+            raise SinkUnavailable(f"{self._names.wal}: {error.strerror or error}", "SQLITE_IOERR") from error
+        self._is_doubtful = False
 
     def _undo(self, error: Exception) -> None:
         """Leave the transaction, and the connection too where it may be the cause."""
@@ -190,6 +208,7 @@ class SQLiteSink:
             # After a full disk or an I/O error SQLite has rolled back by itself.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+        self._is_doubtful |= getattr(error, "sqlite_errorname", "").startswith("SQLITE_IOERR")
         is_sound = isinstance(error, sqlite3.IntegrityError) or not isinstance(error, sqlite3.DatabaseError)
         if not self._is_replaced(self._opened) and (connection.in_transaction or not is_sound):
             self._close()

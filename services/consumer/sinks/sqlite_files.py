@@ -20,6 +20,7 @@ from services.consumer.errors import SinkUnavailable
 _Inode = tuple[int, int]
 _ABSENT: Final = (0, 0)
 _POLL_S: Final = 0.001
+_PIECE: Final = 1_000_000
 
 
 class Files(NamedTuple):
@@ -83,6 +84,21 @@ class FileNames(NamedTuple):
         if _size(self.wal) == 0:
             _put_aside(self.wal)
             _put_aside(self.shm)
+
+    def write_wal_anew(self) -> None:
+        """Write what is in the WAL once more, and sync it. Raises OSError.
+
+        Only in one's turn and one's transaction. After a sync that failed, the system shows what it could not
+        write as if it were on the disk, and writes it at no later sync; what comes behind is lost with it.
+        """
+        descriptor = os.open(self.wal, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            at = 0
+            while piece := os.pread(descriptor, _PIECE, at):
+                at += os.pwrite(descriptor, piece, at)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     @contextlib.contextmanager
     def wal_hidden(self) -> Iterator[None]:
