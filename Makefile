@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 ARGS ?=
+STORM_S ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run observe test check format lint types bench bench-smoke lock docs images cluster load deploy logs undeploy \
+.PHONY: help run observe test storm check format lint types bench bench-smoke lock docs images cluster load deploy logs undeploy \
 	dev chart-docs rendered dashboards pictures clean
 
 help: ## Print this help
@@ -30,6 +31,9 @@ test: $(VENV)/ready ## Run all tests, and print the coverage
 	@$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report $(if $(strip $(ARGS)),,--fail-under=90)
+
+storm: $(VENV)/ready ## Run the long storms and rare faults, STORM_S seconds each
+	@STORM_S=$(strip $(STORM_S)) $(BIN)/pytest -m storm $(ARGS)
 
 check: lint types test ## What CI checks: format, lint, layers, types, tests
 

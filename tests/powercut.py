@@ -4,6 +4,9 @@ strace writes down each call in its order, with its data. Replayed into a `Disk`
 file was synced, and a name (of a file or of a folder) once the folder that it stands in was. All else may be
 gone after a power cut, and part of it may be there: `Disk.restore` makes folders as either would be.
 
+A sync that failed is the end of what it was to write, as on Linux: the system takes those pages for clean,
+shows them to whoever reads, and writes them at no later sync. Only what is written anew comes to the disk.
+
 This is stricter than most file systems are, and as strict as POSIX allows them to be.
 """
 
@@ -28,22 +31,27 @@ _ENDED: Final = re.compile(r"\) += (-?\d+)[^=]*$")
 _TEXT: Final = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
 
 
-def under_strace(command: Sequence[str | Path], trace: Path) -> list[str | Path]:
-    """Write a command so that its calls go to a trace; skip where strace can't, unless in CI."""
+def strace_or_skip() -> str:
+    """Find strace; skip where there is none, unless in CI."""
     strace = shutil.which("strace")
     if strace is None:
-        why = "no strace here, so no order of writes and syncs is seen from outside (apt-get install strace)"
+        why = "no strace here, so system calls are neither seen nor made to fail (apt-get install strace)"
         if os.environ.get("CI") == "true":
             pytest.fail(why)
         pytest.skip(why)
-    calls = ",".join(_CALLS)
-    return [strace, "-f", "-qq", "-xx", "-s", "16777216", "-e", f"trace={calls}", "-e", "signal=none",
-            "-o", trace, *command]  # fmt: skip
+    return strace
+
+
+def under_strace(command: Sequence[str | Path], trace: Path, failing: str = "") -> list[str | Path]:
+    """Write a command so that its calls go to a trace. `failing`: which fail, as strace's `inject` has it."""
+    calls = ["-e", f"trace={','.join(_CALLS)}", "-e", "signal=none"]
+    inject = ["-e", f"inject={failing}"] if failing else []
+    return [strace_or_skip(), "-f", "-qq", "-xx", "-s", "16777216", *calls, *inject, "-o", trace, *command]
 
 
 @dataclass(frozen=True)
 class Call:
-    """One system call that went well."""
+    """One system call that went well, or a sync that did not."""
 
     name: str
     arguments: str
@@ -73,7 +81,7 @@ class Call:
 
 
 def calls(trace: Path) -> Iterator[Call]:
-    """Read the calls of a trace that went well, in the order in which they ended."""
+    """Read the calls of a trace that went well, and syncs that did not, in the order in which they ended."""
     begun: dict[str, str] = {}
     with trace.open(encoding="ascii", errors="replace") as lines:
         for line in lines:
@@ -86,7 +94,7 @@ def calls(trace: Path) -> Iterator[Call]:
                 begun[thread] = arguments.removesuffix("<unfinished ...>")
                 continue
             ended = _ENDED.search(arguments)
-            if ended and int(ended[1]) >= 0:
+            if ended and (int(ended[1]) >= 0 or name in {"fsync", "fdatasync"}):
                 yield Call(name, arguments[: ended.start()], int(ended[1]))
 
 
@@ -95,25 +103,46 @@ class _File:
     """A file: what was written to it, and what of that was synced."""
 
     content: bytearray = field(default_factory=bytearray)
-    synced: bytes = b""
+    synced: bytearray = field(default_factory=bytearray)
     writes: list[tuple[int, bytes]] = field(default_factory=list)
     """What was written since: position, data. A negative position is a cut to the length of -1 - position."""
+    given_up: list[tuple[int, bytes]] = field(default_factory=list)
+    """What a sync has failed to write."""
 
     def write(self, at: int, data: bytes) -> None:
         self.writes.append((at, data))
         _put(self.content, at, data)
+        self.given_up = [part for one in self.given_up for part in _without(one, at, len(data))]
 
     def sync(self) -> None:
-        self.synced = bytes(self.content)
+        for at, data in self.writes:
+            _put(self.synced, at, data)
+        self.writes.clear()
+
+    def fail_sync(self) -> None:
+        self.given_up += self.writes
         self.writes.clear()
 
     def after_cut(self, chance: random.Random | None) -> bytes:
         """Give what a power cut leaves: what was synced, and by chance some of the rest."""
         content = bytearray(self.synced)
-        for at, data in self.writes:
-            if chance is not None and chance.random() < 0.5:
-                _put(content, at, data)
+        if chance is not None:
+            for at, data in (*self.given_up, *self.writes):
+                if chance.random() < 0.5:
+                    _put(content, at, data)
         return bytes(content)
+
+
+def _without(write: tuple[int, bytes], at: int, length: int) -> Iterator[tuple[int, bytes]]:
+    """Give what is left of a write that another one goes over, or a cut."""
+    start, data = write
+    if start < 0:
+        return
+    first, last = (-1 - at, start + len(data)) if at < 0 else (at, at + length)
+    if start < first:
+        yield start, data[: first - start]
+    if last < start + len(data):
+        yield max(start, last), data[max(0, last - start) :]
 
 
 def _put(content: bytearray, at: int, data: bytes) -> None:
@@ -207,7 +236,10 @@ class Disk:
             one.position = call.result
             return False
         if isinstance(one.node, _Folder):
-            one.node.synced = dict(one.node.names)
+            if call.result >= 0:
+                one.node.synced = dict(one.node.names)
+        elif call.result < 0:
+            one.node.fail_sync()
         elif call.name in {"fsync", "fdatasync"}:
             one.node.sync()
         elif call.name == "ftruncate":
@@ -257,7 +289,7 @@ def _read(path: Path) -> _Folder:
             names[one.name] = _read(one)
         else:
             content = one.read_bytes()
-            names[one.name] = _File(bytearray(content), content)
+            names[one.name] = _File(bytearray(content), bytearray(content))
     return _Folder(names, dict(names))
 
 
@@ -284,5 +316,7 @@ def _unsynced(folder: _Folder, path: str) -> Iterator[str]:
             yield f"the name {path}{name}"
         if isinstance(node, _Folder):
             yield from _unsynced(node, f"{path}{name}/")
-        elif node is not None and node.writes and not name.endswith("-shm"):  # made anew from the WAL
+        elif (
+            node is not None and (node.writes or node.given_up) and not name.endswith("-shm")
+        ):  # made anew from the WAL
             yield f"the content of {path}{name}"

@@ -109,7 +109,7 @@ class LocalServer:
         self.port = free_port()
         self.folder = folder
         self.cluster_port = free_port() if "--cluster-enabled" in options else 0
-        self._binary = binary
+        self.binary = binary
         # Without it the port of the cluster is 10,000 above the other, which may be none.
         self._options = (*options, "--cluster-port", str(self.cluster_port)) if self.cluster_port else options
         self._process: subprocess.Popen[bytes] | None = None
@@ -121,11 +121,16 @@ class LocalServer:
         assert self._process is not None, "the server is not running"
         return self._process.pid
 
-    def start(self, *, wait: bool = True) -> None:
+    def slow_start(self, key_us: int) -> None:
+        """Start the process, which loads its keys that slowly, and don't wait for it."""
+        self.start("--key-load-delay", str(key_us), wait=False)
+
+    def start(self, *more: str, wait: bool = True) -> None:
         """Start the process, and wait until it serves."""
         command = [
-            str(self._binary), "--port", str(self.port), "--bind", self.host, "--dir", str(self.folder),
-            "--save", "", "--daemonize", "no", "--logfile", str(self.folder / "server.log"), *self._options,
+            str(self.binary), "--port", str(self.port), "--bind", self.host, "--dir", str(self.folder),
+            "--save", "", "--daemonize", "no", "--logfile", str(self.folder / "server.log"),
+            *self._options, *more,
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if wait:
@@ -134,7 +139,7 @@ class LocalServer:
     def wait(self) -> None:
         """Wait until it serves."""
         eventually(lambda: self._ended() or answers(self), START_TIMEOUT_S, f"{self.name} serves")
-        assert not self._ended(), f"{self._binary} ended: see {self.folder / 'server.log'}"
+        assert not self._ended(), f"{self.binary} ended: see {self.folder / 'server.log'}"
 
     def kill(self) -> None:
         """Kill it as a power cut would: no goodbye."""

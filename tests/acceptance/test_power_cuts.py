@@ -35,9 +35,9 @@ def disk(rig: Rig) -> Disk:
     return Disk(folder)
 
 
-def traced_consumer(rig: Rig, trace: Path, **environment: str) -> Process:
+def traced_consumer(rig: Rig, trace: Path, failing: str = "", **environment: str) -> Process:
     """Start a consumer that strace watches."""
-    command = under_strace([sys.executable, "-m", "services.consumer"], trace)
+    command = under_strace([sys.executable, "-m", "services.consumer"], trace, failing)
     return rig.start("traced", command, {"CONSUMER_NAME": "consumer-1", **environment})
 
 
@@ -87,6 +87,23 @@ def test_nothing_is_acknowledged_before_the_disk_has_it(rig: Rig, disk: Disk) ->
     rig.assert_complete()
     assert rig.letters()
     assert assert_nothing_is_lost(rig, disk, trace, every=20) >= 10
+    rig.use_data(data)
+
+
+@pytest.mark.parametrize("failing", ["fdatasync:error=EIO:when=14..25", "fsync:error=EIO:when=5..6"])
+def test_what_a_failed_sync_left_in_memory_is_not_taken_for_stored(
+    rig: Rig, disk: Disk, failing: str
+) -> None:
+    """A WAL, letters or folders that can't be synced for a while are written anew, not believed."""
+    rig.publisher().mix(200).send()
+    trace = rig.folder / "trace"
+    consumer = traced_consumer(rig, trace, failing)
+    data = rig.data
+    rig.drain(consumer)
+    stop(consumer)
+    assert "(INJECTED)" in trace.read_text(encoding="ascii", errors="replace"), "nothing failed"
+    rig.assert_complete()
+    assert_nothing_is_lost(rig, disk, trace, every=50)
     rig.use_data(data)
 
 

@@ -3,8 +3,10 @@
 From outside, with all calls of a process: tests/acceptance/test_power_cuts.py.
 """
 
+import errno
 import os
 import sqlite3
+import stat
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from samples import dead, row
 
 from services.consumer.dead_letters.file import DeadLetterFile
+from services.consumer.errors import DeadLettersUnavailable
 from services.consumer.folders import make_folder
 from services.consumer.sinks.sqlite import SQLiteSink
 
@@ -75,6 +78,29 @@ def test_letters_are_synced_with_their_name_and_their_folders(tmp_path: Path, re
     assert recorder.take() == [("sync", "data/dlq.jsonl", size("dlq.jsonl"))]
 
 
+def test_a_letter_whose_folder_cant_be_synced_is_not_kept(
+    tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next one would find a file that is there, and sync no folder any more."""
+    letters, size = open_letters(tmp_path)
+    with monkeypatch.context() as broken:
+        sync = os.fsync
+
+        def fail_at_folders(descriptor: int) -> None:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EIO, "Input/output error")
+            sync(descriptor)
+
+        (tmp_path / "data").mkdir()
+        broken.setattr("os.fsync", fail_at_folders)
+        with pytest.raises(DeadLettersUnavailable, match="Input/output"):
+            letters.put([dead(1)])
+    assert size("dlq.jsonl") == 0
+    recorder.take()
+    letters.put([dead(1)])
+    assert recorder.take()[-2:] == [("sync", "data", 0), ("sync", ".", 0)]
+
+
 def test_a_purge_syncs_its_notes_then_the_replacement_then_its_name(
     tmp_path: Path, recorder: Recorder
 ) -> None:
@@ -124,7 +150,22 @@ def test_a_folder_that_another_has_made_is_synced_by_the_sink(tmp_path: Path, re
     """Whoever made it may not have come to that yet."""
     (tmp_path / "data").mkdir()
     with closing(SQLiteSink(tmp_path / "data" / "telemetry.db", 50, lambda: 1.0)):
-        assert recorder.take() == [("sync", ".", 0)]
+        assert recorder.take()[0] == ("sync", ".", 0)
+
+
+def test_a_wal_that_somebody_left_is_written_anew_once(tmp_path: Path, recorder: Recorder) -> None:
+    """He may have died before it was on the disk, and its rows would be duplicates to us."""
+    path = tmp_path / "telemetry.db"
+    with closing(SQLiteSink(path, 50, lambda: 1.0)) as first:
+        first.write([row(1)])
+        wal = path.with_name("telemetry.db-wal")
+        before = wal.read_bytes()
+        recorder.take()
+        with closing(SQLiteSink(path, 50, lambda: 1.0)) as second:
+            assert ("sync", "telemetry.db-wal", len(before)) in recorder.take()
+            assert wal.read_bytes().startswith(before)
+            assert second.write([row(1)]).inserted == 0
+            assert recorder.take() == []
 
 
 class Watched(SQLiteSink):

@@ -70,26 +70,39 @@ def test_a_replica_is_waited_for(own_server: OwnServer) -> None:
 
 def test_a_server_that_loads_its_data_is_waited_for(own_server: OwnServer) -> None:
     """While it loads, the line says so and doesn't send anybody to look for the address."""
-    server = own_server("--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024")
+    server = own_server("--loading-process-events-interval-bytes", "1024")
     with closing(server.client()) as client:
-        for start in range(1, 3000, 1000):
-            publish(client, 1000, first=start)
+        published = publish(client, 100)
+        pipeline = client.pipeline(transaction=False)
+        for number in range(2000):
+            pipeline.set(f"key-{number}", "x" * 100)
+        pipeline.execute()
+        client.bgrewriteaof()  # what is loaded key by key can be loaded slowly
+
+        def is_written() -> bool:
+            told = client.info("persistence")
+            return not told["aof_rewrite_in_progress"] and not told["aof_rewrite_scheduled"]
+
+        eventually(is_written, 10, "the file is rewritten")
     server.kill()
-    server.start(wait=False)
+    server.slow_start(key_us=1000)
     seen: list[SourceUnavailable] = []
-    with closing(Consumer(server)) as source:
+    taken: list[bytes] = []
+    with closing(Consumer(server, batch_size=100)) as source:
 
         def is_back() -> bool:
             try:
-                return bool(source.read())
+                taken.extend(ids(source.read()))
             except SourceUnavailable as error:
                 seen.append(error)
-                return False
+            return bool(taken)
 
         eventually(is_back, 30, "the server has loaded its data")
+    assert taken == published
     assert answers(server)
-    loading = [one for one in seen if "loading" in str(one).lower()]
-    for one in loading[:1]:
+    loading = [one for one in seen if "loading the dataset" in str(one)]
+    assert loading, f"it was not met while it loaded: {seen}"
+    for one in loading:
         assert "says: " in line_of(one, server)
         assert "REDIS_HOST" not in line_of(one, server)
 
