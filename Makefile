@@ -62,7 +62,7 @@ docs: $(VENV)/ready ## Write what is made from the code: settings, metrics, log 
 	@$(BIN)/python -m services.ops metrics --markdown > docs/metrics.md
 	@$(BIN)/python -m services.ops messages --into docs/logs.md
 	@$(BIN)/python -m charts.alerts > docs/alerts.md
-	@$(BIN)/python -m charts.users > docs/redis-users.md
+	@$(BIN)/python -m charts.users
 
 # No index address and no machine's path gets into a lock: it installs from wherever pip is set up to.
 COMPILE = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -11,6 +11,7 @@ from servers import Address, new_client
 
 from services.consumer.entry import Entry
 from services.consumer.source import RedisSource
+from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.contract.streams import StreamKeys
 from services.runtime.metrics import Metrics
 
@@ -33,6 +34,8 @@ class Consumer(RedisSource):
         timeout_s: float = 10.0,
         client: redis.Redis | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        max_entry_bytes: int = DEFAULT_ENTRY_BYTES,
+        max_deliveries: int = 5,
     ) -> None:
         self.metrics = Metrics("consumer")
         super().__init__(
@@ -46,6 +49,8 @@ class Consumer(RedisSource):
             monotonic=monotonic,
             metrics=self.metrics,
             logger=LOGGER,
+            max_entry_bytes=max_entry_bytes,
+            max_deliveries=max_deliveries,
         )
 
     def settle_all(self) -> list[Entry]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from services.consumer.dead_letters.letter import DeadLetter, dead_letter, parse_letter
 from services.consumer.entry import Dead, DeadLetters, Entry, Sink, Source, Written
 from services.consumer.errors import DeadLettersUnavailable, RowsRefused, SinkUnavailable, SourceUnavailable
+from services.consumer.large import cut, size_of
 from services.consumer.upkeep import Upkeep
-from services.contract.event import Event
+from services.contract.event import DEFAULT_ENTRY_BYTES, Event
 from services.runtime.clock import Clock
 from services.runtime.spans import Span, Spans, current
 
@@ -71,9 +72,15 @@ class FakeSource:
     `ack` fails before the acknowledgement, `settle` after it: the answer was lost.
     """
 
-    def __init__(self, stream: FakeStream, batch_size: int = 10) -> None:
+    def __init__(
+        self, stream: FakeStream, batch_size: int = 10, max_entry_bytes: int = DEFAULT_ENTRY_BYTES
+    ) -> None:
         self.stream = stream
         self.batch_size = batch_size
+        self.max_entry_bytes = max_entry_bytes
+        self.aside: list[bytes] = []
+        """Entries that are kept aside, as they were too large."""
+        self.expected_large = 0
         self.failures: list[str] = []
         self.on_ack: Callable[[Sequence[Entry]], None] = lambda _: None
         self.on_empty: Callable[[], None] = lambda: None
@@ -100,7 +107,11 @@ class FakeSource:
     def ack(self, entries: Sequence[Entry]) -> None:
         self.on_ack(entries)
         self._settled += [entry.entry_id for entry in entries]
+        self.aside += [entry.entry_id for entry in entries if entry.is_cut]
         self._settle()
+
+    def expect_large(self) -> None:
+        self.expected_large += 1
 
     def close(self) -> None:
         self._settled = []
@@ -113,9 +124,13 @@ class FakeSource:
         trusted = [one for one in waiting[: self.batch_size] if self.stream.pending[one] < 2]
         page = trusted if trusted[:1] == waiting[:1] else waiting[:1]
         contents = dict(self.stream.entries)
+        large = [one for one in page if size_of(contents[one]) > self.max_entry_bytes]
+        if large:  # nor is a large one read, except for its beginning, or what lies behind it
+            page = page[: page.index(large[0])] or large[:1]
         for entry_id in page:
             self.stream.pending[entry_id] += 1
-        return [Entry(one, list(contents[one]), self.stream.pending[one]) for one in page]
+        found = [Entry(one, list(contents[one]), self.stream.pending[one]) for one in page]
+        return [cut(entry, self.max_entry_bytes) for entry in found]
 
     def _settle(self) -> None:
         if not self._settled:

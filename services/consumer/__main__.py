@@ -79,7 +79,9 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     health = Health(settings.liveness_timeout_s, clock.monotonic)
-    rules = Rules(settings.kpis, settings.max_future_s, settings.max_deliveries, steps)
+    rules = Rules(
+        settings.kpis, settings.max_future_s, settings.max_deliveries, steps, settings.max_entry_bytes
+    )
     with ExitStack() as stack:
         stack.enter_context(logs)  # closed last of all: those who close have something to say
         server = stack.enter_context(
@@ -173,6 +175,8 @@ def make_doors(
         monotonic=clock.monotonic,
         metrics=metrics,
         logger=logger,
+        max_entry_bytes=settings.max_entry_bytes,
+        max_deliveries=settings.max_deliveries,
     )
     return source, sink, dead_letters
 

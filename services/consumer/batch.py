@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 from services.consumer.breaker import Breaker
 from services.consumer.entry import Dead, Decoded, Entry, Source
+from services.consumer.large import is_heavy, limit_size, size_of
 from services.consumer.persist import Persist
 from services.consumer.process import Step, process
 from services.consumer.recognise import recognise
 from services.consumer.stages import NOBODY, Stages
 from services.consumer.validate import validate
 from services.contract.codec import decode as decode_fields
-from services.contract.event import Event, Rejection
+from services.contract.event import DEFAULT_ENTRY_BYTES, Event, Rejection
 from services.contract.kpis import Kpis
 
 
@@ -30,6 +31,7 @@ class Rules:
     max_future_s: float
     max_deliveries: int
     steps: Sequence[Step] = ()
+    max_entry_bytes: int = DEFAULT_ENTRY_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +74,19 @@ def run_batch(
     ordinary, odd, is_untraced = recognise(fresh, rules.kpis, latest_ts)
     if is_untraced and not exhausted:
         stages.untraced()
+    odd, large = limit_size(odd, rules.max_entry_bytes)
+    if large or is_heavy(size_of(entry.fields) for entry in odd):
+        source.expect_large()
     decoded, undecodable = decode(odd)
     stages.done("decode")
     checked, invalid = validate(decoded, rules.kpis, latest_ts)
     stages.done("validate")
     rows, rejected = process([*ordinary, *checked], rules.kpis, rules.steps)
-    breaker.check(len(entries), len(undecodable) + len(invalid) + len(rejected))
+    breaker.check(len(entries), len(large) + len(undecodable) + len(invalid) + len(rejected))
     stages.done("process")
     stored = persist.store(rows)
     stages.done("store")
-    dead = [*exhausted, *undecodable, *invalid, *rejected, *stored.dead]
+    dead = [*exhausted, *large, *undecodable, *invalid, *rejected, *stored.dead]
     persist.bury(dead)
     stages.done("dead-letter")
     source.ack([*stored.entries, *(one.entry for one in dead)])
@@ -90,11 +95,14 @@ def run_batch(
 
 
 def limit_deliveries(entries: Sequence[Entry], max_deliveries: int) -> tuple[Sequence[Entry], list[Dead]]:
-    """Set apart what was delivered too often: whoever worked on it died before it could say so."""
-    exhausted = [entry for entry in entries if entry.deliveries > max_deliveries]
+    """Set apart what was delivered too often: whoever worked on it died before it could say so.
+
+    Of what is too large the size says more; it is not worked on either.
+    """
+    exhausted = [entry for entry in entries if entry.deliveries > max_deliveries and not entry.is_cut]
     if not exhausted:
         return entries, []
-    fresh = [entry for entry in entries if entry.deliveries <= max_deliveries]
+    fresh = [entry for entry in entries if entry.deliveries <= max_deliveries or entry.is_cut]
     return fresh, [_exhausted(entry, max_deliveries) for entry in exhausted]
 
 

@@ -14,6 +14,14 @@ class Entry(NamedTuple):
     """Names and values in turn, as received."""
     deliveries: int = 1
     """How often the server has delivered it, this time included."""
+    full_size: int = 0
+    """Bytes of an entry that is too large: `fields` are its beginning then. 0: they are the whole entry;
+    UNKNOWN_BYTES of large.py where nobody could look."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Tell whether `fields` are the beginning alone."""
+        return self.full_size != 0
 
 
 class Dead(NamedTuple):
@@ -54,10 +62,14 @@ class Source(Protocol):
         ...
 
     def ack(self, entries: Sequence[Entry]) -> None:
-        """Acknowledge entries whose outcome is durable.
+        """Acknowledge entries whose outcome is durable; what is too large is kept aside by the server.
 
         Raises SourceUnavailable; the acknowledgement is then made good before the next read.
         """
+        ...
+
+    def expect_large(self) -> None:
+        """Hear that large entries came unforeseen: others may follow."""
         ...
 
     def close(self) -> None:

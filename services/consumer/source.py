@@ -13,13 +13,17 @@ What this module sees to:
 - An entry that kills its consumer runs no `except`, so only the server's count of deliveries tells.
   What was delivered twice and never settled is read one by one: the culprit alone goes on to
   MAX_DELIVERIES, and not the batch that it was in.
+- An entry too large for our memory kills us by being read. So what was delivered before is looked at by
+  its size first, on the server (sizes.py), and of a large one only the beginning is read. Once such
+  entries were met, new ones are looked at too for a while.
 - While a batch is worked on, the next one is asked for: the server then fills the socket meanwhile.
   That only happens after a full batch, so no read ever waits behind our back.
 """
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
 import redis
@@ -27,6 +31,9 @@ from redis.connection import Connection
 
 from services.consumer.entry import Entry
 from services.consumer.errors import SourceUnavailable
+from services.consumer.large import BATCH_WEIGHT, UNKNOWN_BYTES, cut, is_heavy, size_of, weight_of
+from services.consumer.sizes import Look, ScriptsNotAllowed, Sizes
+from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.contract.scripts import read_script
 from services.contract.streams import StreamKeys
 from services.runtime.connection import error_kind
@@ -35,6 +42,22 @@ from services.runtime.metrics import Metrics
 _LEAVE: Final = read_script("services.consumer", "leave.lua")
 _SUSPECT_DELIVERIES: Final = 2
 """Delivered this often without being settled: read one by one from now on."""
+_LAST_DELIVERIES: Final = 3
+"""Beyond MAX_DELIVERIES: so often its dead letter was tried with all of its content, and then no more."""
+_SUSPECT_BYTES: Final = 1 << 16
+"""A smaller entry is never what kills its consumer, or what the server can't send."""
+_SUSPECT_READS: Final = 2
+"""A larger one that was read alone so often, and each time the connection was closed, is not sent."""
+_CAREFUL_S: Final = 600.0
+"""How long new entries are looked at, too, after a large one was met."""
+_POLL_S: Final = 0.05
+"""How long nothing is asked then where there is nothing: a script can't wait for entries."""
+_CLAIM_PAGES: Final = 100
+"""Pages of others' pending entries that are gone through in one turn."""
+
+_UNSEEN: Final = Look(0, 0)
+_KEPT: Final = "`telemetry dlq show --raw` gives all of it"
+_NOT_KEPT: Final = "the server had no room for it, or no right: its beginning is all that is kept"
 
 
 class RedisSource:
@@ -53,6 +76,8 @@ class RedisSource:
         monotonic: Callable[[], float],
         metrics: Metrics,
         logger: logging.Logger,
+        max_entry_bytes: int = DEFAULT_ENTRY_BYTES,
+        max_deliveries: int = 5,
     ) -> None:
         self._client = client
         self._keys = keys
@@ -64,6 +89,9 @@ class RedisSource:
         self._monotonic = monotonic
         self._metrics = metrics
         self._logger = logger
+        self._max_entry_bytes = max_entry_bytes
+        self._last_deliveries = max_deliveries + _LAST_DELIVERIES
+        self._sizes = Sizes(self._command, keys, name, max_entry_bytes)
         # Two connections: an acknowledgement must not queue behind a read that waits.
         self._reader: Connection | None = None
         self._commands: Connection | None = None
@@ -72,7 +100,19 @@ class RedisSource:
         self._group_known = False
         self._settled: list[bytes] = []
         self._acking = 0
+        self._aside: list[Entry] = []
+        """Entries that are too large, whose letters are durable."""
         self._next_claim = 0.0
+        self._claim_from: Any = b"0-0"
+        self._is_first = True
+        self._careful_until = monotonic()
+        self._count = 1
+        """How many pending entries are read next, where large or not looked at: twice as many each time."""
+        self._most_weight = BATCH_WEIGHT
+        self._reading: Sequence[tuple[bytes, Look]] = ()
+        """The pending entries whose content is on its way."""
+        self._not_sent: tuple[bytes, int] = (b"", 0)
+        """The entry that was read alone in vain, and how often."""
 
     def read(self) -> list[Entry]:
         """Give the next entries, at most a batch; empty when none came in the waiting time.
@@ -95,14 +135,22 @@ class RedisSource:
     def ack(self, entries: Sequence[Entry]) -> None:
         """Acknowledge entries whose outcome is durable. The server's answer is read later.
 
+        What is too large is kept aside by the server meanwhile, where it has the room.
+
         Raises SourceUnavailable; the acknowledgement is then made good before the next read.
         """
-        self._settled += [entry.entry_id for entry in entries]
+        self._settled += [entry.entry_id for entry in entries if not entry.full_size]
+        self._aside += [entry for entry in entries if entry.full_size]
         try:
             self._confirm()
+            self._set_aside()
             self._send_ack()
         except redis.RedisError as error:
             raise self._failed(error) from error
+
+    def expect_large(self) -> None:
+        """Hear that large entries came unforeseen: look at new ones, too, for the next ten minutes."""
+        self._careful_until = self._monotonic() + _CAREFUL_S
 
     def close(self) -> None:
         """Close the connections; unacknowledged entries stay pending.
@@ -127,6 +175,11 @@ class RedisSource:
             if entries := self._own_pending():
                 return entries
             self._recovering = False
+        if self._is_first or self._monotonic() < self._careful_until:
+            if (taken := self._take()) is not None:
+                return taken
+        else:
+            self._most_weight = BATCH_WEIGHT
         self._ask(block_ms=self._block_ms)
         entries = self._receive()
         self._ask_ahead(entries)
@@ -135,9 +188,30 @@ class RedisSource:
     def _settle(self) -> None:
         """Have the server confirm what is acknowledged, what an earlier error left over included."""
         self._confirm()
+        self._set_aside()
         if self._settled:
             self._send_ack()
             self._confirm()
+
+    def _set_aside(self) -> None:
+        """Have the server acknowledge entries that are too large, and keep them where it can."""
+        while self._aside:
+            entry = self._aside[0]
+            pieces = self._sizes.move(entry)
+            self._metrics.count(
+                "telemetry_ack_events_total", 1, result="acked" if pieces >= 0 else "already_acked"
+            )
+            if pieces >= 0:
+                self._logger.warning(
+                    "large_entry_ended",
+                    extra={
+                        "entry_id": entry.entry_id.decode(),
+                        "bytes": max(0, entry.full_size),
+                        "is_kept": bool(pieces),
+                        "hint": _KEPT if pieces else _NOT_KEPT,
+                    },
+                )
+            del self._aside[0]
 
     def _send_ack(self) -> None:
         if self._settled:
@@ -156,8 +230,8 @@ class RedisSource:
 
     def _ask_ahead(self, entries: Sequence[Entry]) -> None:
         """Ask for the next batch where there is one, unless something else has its turn."""
-        claim_is_due = self._monotonic() >= self._next_claim
-        if len(entries) == self._batch_size and not claim_is_due:
+        now = self._monotonic()
+        if len(entries) == self._batch_size and self._careful_until <= now < self._next_claim:
             self._ask(block_ms=None)
 
     def _ask(self, block_ms: int | None) -> None:
@@ -177,43 +251,120 @@ class RedisSource:
         return [Entry(entry_id, fields) for entry_id, fields in reply[0][1]] if reply else []
 
     def _own_pending(self) -> list[Entry]:
-        """Read our own pending entries, the oldest first, with their deliveries."""
-        pending = self._command(
+        """Give our own pending entries, the oldest first, with their deliveries; empty: there are none."""
+        while pending := self._command(
             "XPENDING", self._keys.stream, self._keys.group, "-", "+", self._batch_size, self._name
-        )
-        if not pending:
+        ):
+            # Where all of a page were trimmed, the next one may hold what is there.
+            if entries := self._again({entry_id: int(count) + 1 for entry_id, _, _, count in pending}):
+                return entries
+        return []
+
+    def _again(self, deliveries: Mapping[bytes, int]) -> list[Entry]:
+        """Read pending entries again, as many as are safe together; or the beginning of one that isn't.
+
+        `deliveries`: of the oldest of them, this one included. Empty where all of them are gone.
+        """
+        try:
+            looks = self._sizes.look(list(deliveries), self._most_weight)
+        except ScriptsNotAllowed:
+            return self._again_unseen(deliveries)
+        seen = list(zip(deliveries, looks, strict=False))
+        self._report_lost([entry_id for entry_id, look in seen if look.is_gone])
+        there = [(entry_id, look) for entry_id, look in seen if not look.is_gone]
+        if not there:
             return []
-        deliveries = {entry_id: int(count) + 1 for entry_id, _, _, count in pending}
-        trusted = 0
-        while trusted < len(pending) and int(pending[trusted][3]) < _SUSPECT_DELIVERIES:
-            trusted += 1
+        is_light = not is_heavy(look.size for _, look in there)
+        if not is_light:
+            self.expect_large()
+        first, look = there[0]
+        if self._is_beyond_us(first, look, deliveries[first]):
+            return [Entry(first, self._sizes.beginning(first), deliveries[first], look.size)]
+        most = self._batch_size if is_light else self._count
+        return self._read_again(self._safe_together(there[:most], deliveries), deliveries)
+
+    def _again_unseen(self, deliveries: Mapping[bytes, int]) -> list[Entry]:
+        """Read pending entries again where their sizes can't be looked at: so many as went well before."""
+        waiting = [(entry_id, _UNSEEN) for entry_id in deliveries]
+        first, _ = waiting[0]
+        if deliveries[first] > self._last_deliveries:
+            return [Entry(first, [], deliveries[first], UNKNOWN_BYTES)]
+        entries = self._read_again(self._safe_together(waiting[: self._count], deliveries), deliveries)
+        if weight_of(entries) > BATCH_WEIGHT // 2:
+            self._count = 1
+        return [cut(entry, self._max_entry_bytes) for entry in entries]
+
+    def _is_beyond_us(self, entry_id: bytes, look: Look, deliveries: int) -> bool:
+        """Tell whether an entry is not to be read: too large, not sent, or deadly as a letter."""
+        if look.size > self._max_entry_bytes:
+            return True
+        is_not_sent = self._not_sent[0] == entry_id and self._not_sent[1] >= _SUSPECT_READS
+        return look.size > _SUSPECT_BYTES and (is_not_sent or deliveries > self._last_deliveries)
+
+    def _safe_together(
+        self, waiting: Sequence[tuple[bytes, Look]], deliveries: Mapping[bytes, int]
+    ) -> Sequence[tuple[bytes, Look]]:
+        """Give the first entries as far as they may be read together; one at least."""
+        weight = 0
+        for count, (entry_id, look) in enumerate(waiting):
+            weight += look.weight
+            is_suspect = deliveries[entry_id] > _SUSPECT_DELIVERIES
+            if count and (is_suspect or look.size > self._max_entry_bytes or weight > self._most_weight):
+                return waiting[:count]
+            if is_suspect:
+                return waiting[:1]
+        return waiting
+
+    def _read_again(
+        self, first: Sequence[tuple[bytes, Look]], deliveries: Mapping[bytes, int]
+    ) -> list[Entry]:
+        """Read the first of our pending entries; empty where all of them are gone."""
+        self._reading = first
         reply = self._command(
             "XREADGROUP", "GROUP", self._keys.group, self._name,
-            "COUNT", max(trusted, 1), "STREAMS", self._keys.stream, "0",
+            "COUNT", len(first), "STREAMS", self._keys.stream, "0",
         )  # fmt: skip
+        self._reading = ()
+        self._count = min(2 * self._count, self._batch_size)
         entries = reply[0][1]
         self._report_lost([entry_id for entry_id, fields in entries if not fields])
-        kept = [
+        return [
             Entry(entry_id, fields, deliveries.get(entry_id, 1)) for entry_id, fields in entries if fields
         ]
-        # Only lost ones in this page: go on with the next, or the caller takes it for the end.
-        return kept or self._own_pending()
+
+    def _take(self) -> list[Entry] | None:
+        """Give new entries that were looked at before they were sent. None: read them as they are."""
+        is_first, self._is_first = self._is_first, False
+        try:
+            entries, is_heavy_next = self._sizes.take(self._batch_size, self._most_weight)
+        except ScriptsNotAllowed:
+            self._careful_until = self._monotonic()
+            return None
+        if is_heavy_next or is_heavy(map(size_of, (entry.fields for entry in entries))):
+            self.expect_large()
+        elif is_first and not entries:
+            return None
+        if not entries:
+            time.sleep(min(_POLL_S, self._block_ms / 1000))
+        self._ask_ahead(entries)
+        return entries
 
     def _claim(self) -> None:
         """Make entries ours that lay idle with others for too long; they are then recovered."""
-        start: Any = b"0-0"
         claimed = 0
-        while True:
-            start, ids, *gone = self._command(
-                "XAUTOCLAIM", self._keys.stream, self._keys.group, self._name, self._claim_idle_ms, start,
-                "COUNT", self._batch_size, "JUSTID",
+        for _ in range(_CLAIM_PAGES):
+            self._claim_from, ids, *gone = self._command(
+                "XAUTOCLAIM", self._keys.stream, self._keys.group, self._name, self._claim_idle_ms,
+                self._claim_from, "COUNT", self._batch_size, "JUSTID",
             )  # fmt: skip
             claimed += len(ids)
             if gone and gone[0]:
                 self._report_lost(gone[0])
-            if start == b"0-0" or claimed >= self._batch_size:
+            if self._claim_from == b"0-0" or claimed >= self._batch_size:
                 break
-        self._next_claim = self._monotonic() + (0.0 if claimed else self._claim_interval_s)
+        # Where it is not through, or found some, it goes on from there at the next turn.
+        is_through = self._claim_from == b"0-0" and not claimed
+        self._next_claim = self._monotonic() + (self._claim_interval_s if is_through else 0.0)
         if claimed:
             self._recovering = True
             self._metrics.count("telemetry_claimed_events_total", claimed)
@@ -267,10 +418,29 @@ class RedisSource:
 
     def _failed(self, error: redis.RedisError) -> SourceUnavailable:
         """Forget what we believed about the server; all of it is asked again."""
+        if isinstance(error, redis.ConnectionError):
+            self._note_not_sent()
         self._hang_up()
         self._recovering = True
         self._group_known = False
+        self._reading = ()
+        self._count = 1
+        self._claim_from = b"0-0"
         return SourceUnavailable(str(error), error_kind(error))
+
+    def _note_not_sent(self) -> None:
+        """Note which pending entries were asked for when the server closed the connection.
+
+        A server limits what waits to be sent (client-output-buffer-limit), and closes a connection
+        above that. Smaller entries were none of the reason.
+        """
+        if len(self._reading) == 1:
+            ((entry_id, _),) = self._reading
+            times = self._not_sent[1] if self._not_sent[0] == entry_id else 0
+            self._not_sent = (entry_id, times + 1)
+        elif is_heavy(look.size for _, look in self._reading):
+            self._most_weight = max(_SUSPECT_BYTES, sum(look.weight for _, look in self._reading) // 2)
+            self.expect_large()
 
     def _hang_up(self) -> None:
         self._asked_ahead = False

@@ -5,8 +5,8 @@ refuses that one entry and never the batch. Unknown fields are refused, not drop
 nobody stores would be a loss in silence.
 """
 
-from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 from services.contract.event import Event, Fields, Rejection
@@ -42,15 +42,17 @@ def decode(raw: RawFields) -> Fields | Rejection:
     names = raw[::2]
     fields = dict(zip(names, raw[1::2], strict=False))
     if len(fields) != len(names):
-        twice = next((name for name, count in Counter(names).items() if count > 1), b"")
-        return Rejection("decode", "duplicate_field", f"field {_shown(twice)} is given more than once")
+        return Rejection(
+            "decode", "duplicate_field", f"field {_shown(_twice(names))} is given more than once"
+        )
     missing = [name.decode() for name in REQUIRED if name not in fields]
-    unknown = [_shown(name) for name in names if name not in _KNOWN]
+    # The first eight alone: there may be hundreds of thousands.
+    unknown = ", ".join(islice((_shown(name) for name in names if name not in _KNOWN), 8))
     if missing:
-        also = f"; it has {', '.join(unknown[:8])}" if unknown else ""
+        also = f"; it has {unknown}" if unknown else ""
         return Rejection("decode", "missing_field", f"no field {', '.join(missing)}{also}")
     if unknown:
-        return Rejection("decode", "unknown_field", f"unknown field {', '.join(unknown[:8])}")
+        return Rejection("decode", "unknown_field", f"unknown field {unknown}")
     texts: dict[str, str] = {}
     for name, value in fields.items():
         try:
@@ -58,6 +60,16 @@ def decode(raw: RawFields) -> Fields | Rejection:
         except UnicodeDecodeError as error:
             return Rejection("decode", "not_utf8", f"field {_shown(name)} is not UTF-8: {error.reason}")
     return Fields(**texts)
+
+
+def _twice(names: Sequence[bytes]) -> bytes:
+    """Find the first name that is given again."""
+    met: set[bytes] = set()
+    for name in names:
+        if name in met:
+            return name
+        met.add(name)
+    return b""
 
 
 def _shown(name: bytes) -> str:

@@ -6,6 +6,13 @@ from typing import Final, Literal, NamedTuple
 MAX_LABEL_CHARS: Final = 128
 """How long `device_id` and `zone` may be."""
 
+DEFAULT_ENTRY_BYTES: Final = 1 << 20
+"""How large an entry may be, names and values together, where MAX_ENTRY_BYTES says nothing."""
+LEAST_ENTRY_BYTES: Final = 4096
+"""The least that MAX_ENTRY_BYTES may be: more than any valid event has."""
+MOST_ENTRY_BYTES: Final = 512 << 20
+"""The most that it may be: what the server takes at most as one text."""
+
 Stage = Literal["receive", "decode", "validate", "process", "sink"]
 
 Reason = Literal[
@@ -28,6 +35,7 @@ Reason = Literal[
     "refused_by_sink",
     "retries_exhausted",
     "deliveries_exhausted",
+    "entry_too_large",
 ]
 """Why an event can end as a dead letter. A closed list: it is a metric's label."""
 

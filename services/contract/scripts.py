@@ -1,13 +1,15 @@
-"""The scripts that run on the server, and the piece that two of them share."""
+"""The scripts that run on the server, and the pieces that they share."""
 
+import re
 from importlib import resources
+from typing import Final
+
+_INCLUDE: Final = re.compile(r"^-- include: (.*)\n", re.MULTILINE)
 
 
 def read_script(package: str, name: str) -> str:
-    """Read a script; its line `-- include: acknowledged.lua` becomes what stands in that file."""
-    return _read(package, name).replace(
-        "-- include: acknowledged.lua\n", _read("services.contract", "acknowledged.lua")
-    )
+    """Read a script; its lines `-- include: NAME.lua` become what stands in that file of the contract."""
+    return _INCLUDE.sub(lambda found: _read("services.contract", found[1]), _read(package, name))
 
 
 def _read(package: str, name: str) -> str:

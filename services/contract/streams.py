@@ -9,6 +9,7 @@
     {telemetry_stream}:run:RUN        hash    what a run has published; authoritative for the audit
     {telemetry_stream}:run:RUN:ids    string  16 bytes for each published id that was not ours
     {telemetry_stream}:replay:SOURCE  string  the run that replays this file, for `--resume`
+    {telemetry_stream}:large          stream  what was too large to be read, in pieces; bounded, the oldest go
     {telemetry_stream}:limit          string  STREAM_MAX_LENGTH of the producer that started last; 0: none
     {telemetry_stream}:observer       string  which replica observes the group; expires
     {telemetry_stream}:audit          hash    what `telemetry audit --record` found last
@@ -80,6 +81,11 @@ class StreamKeys:
     def replay(self, source: str) -> str:
         """Where a replayed `source` keeps the run that replays it."""
         return f"{self.prefix}:replay:{source}"
+
+    @property
+    def large(self) -> str:
+        """Where the server keeps entries that are too large to be read."""
+        return f"{self.prefix}:large"
 
     @property
     def limit(self) -> str:

@@ -20,7 +20,16 @@ from services.ops.letter_options import (
     ask,
     counted,
 )
-from services.ops.letters import Chosen, Letter, LetterFilter, choose, open_letters, reasons, select
+from services.ops.letters import (
+    Chosen,
+    Letter,
+    LetterFilter,
+    choose,
+    newest_of,
+    open_letters,
+    reasons,
+    select,
+)
 from services.ops.output import (
     MOST_SHOWN,
     AsJson,
@@ -32,7 +41,8 @@ from services.ops.output import (
     show_records,
 )
 from services.ops.times import Since, Until, show_time
-from services.runtime.settings import ConsumerSettings, load, read_sources
+from services.runtime.screen import answer_parts
+from services.runtime.settings import ConsumerSettings, Sources, load, read_sources
 
 dlq: Final = bare_app(help="List, show, replay and purge dead letters.", no_args_is_help=True)
 
@@ -74,7 +84,7 @@ def list_letters(
     sources = read_sources()
     with open_letters(load(ConsumerSettings, sources), sources) as store:
         found = _Counted(select(store, asked))
-        shown = show_records(_records(_newest(found, limit)), _COLUMNS, as_json=as_json)
+        shown = show_records(_records(_newest(found, limit), whole=as_json), _COLUMNS, as_json=as_json)
     if shown == 0:
         remark("no dead letter" if asked.is_all else "no dead letter is of that kind")
     elif shown < found.number:
@@ -85,11 +95,21 @@ def list_letters(
 def show_letter(
     entry_id: Annotated[str, typer.Argument(metavar="ENTRY", help="Id of the stream entry.")],
     as_json: AsJson = False,
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw", help="The entry alone, as JSON with base64; all of it where the letter is truncated."
+        ),
+    ] = False,
 ) -> None:
     """Show a dead letter whole: the entry as it was received, and why it was refused."""
     sources = read_sources()
-    with open_letters(load(ConsumerSettings, sources), sources) as store:
-        one = next(select(store, LetterFilter(entries=[entry_id])), None)
+    settings = load(ConsumerSettings, sources)
+    if raw:
+        _write_raw(settings, sources, entry_id)
+        return
+    with open_letters(settings, sources) as store:
+        one = newest_of(store, entry_id)
     if one is None:
         raise CommandFailed(f"no dead letter of entry {entry_id!r}")
     show_document(one.record(), _letter_parts(one), as_json=as_json)
@@ -130,6 +150,15 @@ def purge_letters(
     answer(f"purged {counted(counts)}")
 
 
+def _write_raw(settings: ConsumerSettings, sources: Sources, entry_id: str) -> None:
+    # A letter in a file needs no client library.
+    from services.ops.dlq_raw import raw_json  # noqa: PLC0415
+    from services.ops.doors import open_server  # noqa: PLC0415
+
+    with open_server(settings, sources) as server:
+        answer_parts(raw_json(server.client, server.settings.keys.large, server.letters, entry_id))
+
+
 class _Counted:
     """Letters that are counted as they pass."""
 
@@ -148,9 +177,11 @@ def _newest(letters: Iterable[Letter], limit: int) -> Iterable[Letter]:
     return letters if limit == 0 else deque(letters, maxlen=limit)
 
 
-def _records(letters: Iterable[Letter]) -> Iterator[dict[str, Any]]:
+def _records(letters: Iterable[Letter], *, whole: bool) -> Iterator[dict[str, Any]]:
+    """Give letters as records; what no column shows only where it is wanted: an event may be a megabyte."""
     for one in letters:
-        yield one.record() | {"device_id": one.letter.text("device_id")}
+        record = one.record() | {"device_id": one.letter.text("device_id")}
+        yield record if whole else {column.name: record[column.name] for column in _COLUMNS}
 
 
 def _letter_parts(one: Letter) -> list[Facts]:
@@ -169,7 +200,11 @@ def _letter_parts(one: Letter) -> list[Facts]:
         ("replayed", show_time(one.replayed_at) or "no"),
     ]
     event = [(_shown(name), _shown(value)) for name, value in pairs]
-    return [Facts("Dead letter", about), Facts("Event as it was received", event)]
+    if not letter.truncated:
+        return [Facts("Dead letter", about), Facts("Event as it was received", event)]
+    size = "unknown" if letter.size_bytes is None else f"{letter.size_bytes:,} bytes"
+    about.append(("size", f"{size}; below is its beginning, and --raw gives all of it while Redis keeps it"))
+    return [Facts("Dead letter", about), Facts("Beginning of the entry", event)]
 
 
 def _shown(part: Any) -> str:

@@ -90,7 +90,7 @@ def replay_command(
     """Publish dead letters again, with the same event ids, so nothing can be stored twice.
 
     What still breaks a rule comes back as another letter. Exit code 1 if a letter was left out because it
-    has no readable event id.
+    has no readable event id, or is truncated.
     """
     asked = LetterFilter(reason, stage, device, entry, consumer, since, until, replayed)
     mending = Mending(dict(pair.split("=", 1) for pair in values), dropped)
@@ -103,7 +103,8 @@ def replay_command(
         _refuse_one_id_for_many(len(chosen), mending)
         if dry_run:
             found = select(store, LetterFilter(entries=chosen)) if chosen else ()
-            ready = (prepare(one, mending, settings.kpis, latest_ts).record() for one in found)
+            rules = (settings.kpis, latest_ts, settings.max_entry_bytes)
+            ready = (prepare(one, mending, *rules).record() for one in found)
             show_records(ready, _COLUMNS, as_json=as_json)
     if not chosen:
         remark("no dead letter to replay")
@@ -129,6 +130,10 @@ def _tell(report: Report) -> None:
     answer(f"replayed {report.published:,}")
     if report.objections:
         remark(f"still against a rule, so they come back as dead letters: {told(report.objections)}")
+    for entry_id, why in report.refused.items():
+        remark(f"refused {entry_id}: {why}")
+    if report.refused and not report.skipped:
+        raise CommandFailed(f"{len(report.refused):,} refused: there is no whole event to publish")
     if report.skipped:
         names = ", ".join(report.skipped[:10]) + (", ..." if len(report.skipped) > 10 else "")
         raise CommandFailed(

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
 from services.consumer.dead_letters.file import DeadLetterFile
@@ -47,7 +47,7 @@ class Letter(NamedTuple):
 
     def record(self) -> dict[str, Any]:
         """Give all that is known of it."""
-        return asdict(self.letter) | {"replayed_at": self.replayed_at}
+        return self.letter.record() | {"replayed_at": self.replayed_at}
 
 
 class Chosen(NamedTuple):
@@ -126,6 +126,11 @@ def select(store: LetterStore, asked: LetterFilter = EVERY_LETTER) -> Iterator[L
         one = Letter(letter, replayed.get(letter.entry_id))
         if asked.takes(one):
             yield one
+
+
+def newest_of(store: LetterStore, entry_id: str) -> Letter | None:
+    """Give the newest letter of an entry; None without one."""
+    return next(select(store, LetterFilter(entries=[entry_id])), None)
 
 
 def choose(letters: Iterable[Letter]) -> dict[str, Chosen]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from services.consumer.dead_letters.letter import DeadLetter
+from services.consumer.large import size_of
 from services.consumer.validate import check
 from services.contract.codec import OPTIONAL, REQUIRED, decode
-from services.contract.event import Rejection
+from services.contract.event import DEFAULT_ENTRY_BYTES, Rejection
 from services.contract.kpis import Kpis
 from services.ops.doors import Server
 from services.ops.letters import Letter, LetterFilter, select
@@ -24,6 +25,8 @@ FIELDS: Final = tuple(name.decode() for name in REQUIRED + OPTIONAL)
 """What an event may have."""
 
 _CHUNK: Final = 500
+_CHUNK_BYTES: Final = 1 << 20
+"""Published in one step at most, but for one larger event."""
 
 UNTRACED: Final = ReplayTraces(None, "")
 
@@ -63,6 +66,8 @@ class Replayable:
     """None where there is no readable one; such a letter is not published."""
     objection: Rejection | None
     """What the rules say against it as it would be published; it would come back as a letter."""
+    refusal: str = ""
+    """Why there is no way to publish it; empty where there is one."""
 
     def record(self) -> dict[str, Any]:
         """Give what a person wants to know before it is published."""
@@ -74,6 +79,8 @@ class Replayable:
         }
 
     def _outcome(self) -> str:
+        if self.refusal:
+            return f"refused: {self.refusal}"
         if self.event_id is None:
             return "skipped: no readable event_id; give one by --entry and --set event_id="
         return "published" if self.objection is None else f"comes back: {self.objection.error}"
@@ -86,14 +93,33 @@ class Report:
     published: int = 0
     skipped: list[str] = field(default_factory=list)
     """Entry ids of letters that have no readable event id."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Why letters can't be published at all, by entry id."""
     objections: Counter[str] = field(default_factory=Counter)
     """Of the published: those that still break a rule, by reason."""
 
 
-def prepare(one: Letter, mending: Mending, kpis: Kpis, latest_ts: float) -> Replayable:
+def prepare(
+    one: Letter, mending: Mending, kpis: Kpis, latest_ts: float, max_entry_bytes: int = DEFAULT_ENTRY_BYTES
+) -> Replayable:
     """Work out what would be published for a letter. `latest_ts` in Unix seconds, as for validation."""
     fields = mending.fields(one.letter)
-    return Replayable(one.letter, fields, readable_event_id(fields), _objection(fields, kpis, latest_ts))
+    objection = _objection(fields, kpis, latest_ts)
+    refusal = _refusal(one.letter, fields, max_entry_bytes)
+    return Replayable(one.letter, fields, readable_event_id(fields), objection, refusal)
+
+
+def _refusal(letter: DeadLetter, fields: list[bytes], max_entry_bytes: int) -> str:
+    """Say why a letter can't be published whatever is mended; empty where it can."""
+    if letter.truncated:
+        size = "too large to be read" if letter.size_bytes is None else f"{letter.size_bytes} bytes large"
+        return (
+            f"truncated: the entry was {size}, and the letter has its beginning alone; "
+            f"telemetry dlq show --raw {letter.entry_id} gives all of it while Redis keeps it"
+        )
+    if (size_bytes := size_of(fields)) > max_entry_bytes:
+        return f"{size_bytes} bytes, more than MAX_ENTRY_BYTES {max_entry_bytes}"
+    return ""
 
 
 def readable_event_id(fields: list[bytes]) -> str | None:
@@ -121,10 +147,13 @@ def replay(
     report = Report()
     # By the ids chosen before: a letter that comes back at once has another, and isn't met again.
     meant = select(server.letters, LetterFilter(entries=chosen))
-    ready = (prepare(one, mending, server.settings.kpis, latest_ts) for one in meant)
+    settings = server.settings
+    ready = (prepare(one, mending, settings.kpis, latest_ts, settings.max_entry_bytes) for one in meant)
     for chunk in _chunks(ready):
-        good = [one for one in chunk if one.event_id is not None]
-        report.skipped += [one.letter.entry_id for one in chunk if one.event_id is None]
+        report.refused |= {one.letter.entry_id: one.refusal for one in chunk if one.refusal}
+        able = [one for one in chunk if not one.refusal]
+        good = [one for one in able if one.event_id is not None]
+        report.skipped += [one.letter.entry_id for one in able if one.event_id is None]
         report.objections.update(one.objection.reason for one in good if one.objection)
         with traces.batch([one.letter for one in good]) as traceparent:
             published = _publish(server, good, traceparent)
@@ -157,5 +186,13 @@ def _objection(fields: list[bytes], kpis: Kpis, latest_ts: float) -> Rejection |
 
 
 def _chunks(ready: Iterator[Replayable]) -> Iterator[list[Replayable]]:
-    while chunk := list(itertools.islice(ready, _CHUNK)):
+    chunk: list[Replayable] = []
+    size = 0
+    for one in ready:
+        chunk.append(one)
+        size += size_of(one.fields)
+        if len(chunk) == _CHUNK or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
         yield chunk

@@ -129,6 +129,14 @@ CATALOGUE: Final = (
         "So many `events` of a batch died of it; the first is named. `telemetry dlq list` has all",
     ),
     Message(
+        "large_entry_ended",
+        "WARNING",
+        "consumer",
+        ("entry_id", "bytes", "is_kept", "hint"),
+        "An entry above MAX_ENTRY_BYTES, or one that the server does not send, has its letter; `is_kept` "
+        "says whether the server keeps all of it aside",
+    ),
+    Message(
         "entries_claimed",
         "INFO",
         "consumer",

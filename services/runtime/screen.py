@@ -1,7 +1,7 @@
 """The one place from which text goes to a terminal.
 
-    answer, answer_json    what was asked for, to standard output
-    remark                 all else, to standard error
+    answer, answer_json, answer_parts    what was asked for, to standard output
+    remark                               all else, to standard error
 
 Much of a text is somebody else's: a name of a field, a header, a file, an error of a server, an argument.
 So each line loses its secrets here, and all that isn't printable: whatever it holds, it stays one line,
@@ -17,7 +17,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, TextIO
 
@@ -72,6 +72,18 @@ def answer_json(document: Any, *, indent: int | None = None, flush: bool = False
     except ValueError:
         text = json.dumps(_finite(told), indent=indent)
     print(text, file=sys.stdout, flush=flush)
+
+
+def answer_parts(parts: Iterable[str]) -> None:
+    """Write one line of an answer part by part, as it is made: it may be too large for memory.
+
+    Parts are data for programs, written as they are. Raises ValueError for one that isn't printable ASCII.
+    """
+    for part in parts:
+        if not (part.isascii() and part.isprintable()):
+            raise ValueError("a part of an answer that isn't printable ASCII")
+        print(part, end="", file=sys.stdout)
+    print(file=sys.stdout)
 
 
 def answers_on_terminal() -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeVar, cast
 
 from services.contract import kpis as kpi_files
+from services.contract.event import DEFAULT_ENTRY_BYTES, LEAST_ENTRY_BYTES, MOST_ENTRY_BYTES
 from services.contract.kpis import Kpi, KpisInvalid
 from services.contract.streams import DEFAULT_GROUP, DEFAULT_STREAM, StreamKeys
 from services.runtime.env_file import read_env_file
@@ -86,6 +87,13 @@ class Settings:
     redis_timeout_s: float = setting(5.0, "How long to wait for the server's answer, in seconds", least=0.1)
     stream_name: str = setting(DEFAULT_STREAM, "The Redis Stream with the events")
     group_name: str = setting(DEFAULT_GROUP, "The consumer group on it")
+    max_entry_bytes: int = setting(
+        DEFAULT_ENTRY_BYTES,
+        "How large an entry of the stream may be, in bytes: its names and values together. Producers refuse "
+        "a larger event; of a larger entry only the beginning becomes a dead letter",
+        least=LEAST_ENTRY_BYTES,
+        most=MOST_ENTRY_BYTES,
+    )
     data_dir: Path = setting(  # noqa: RUF009 - a path can't be changed either
         Path("data"), "Folder of the database, the dead letters and the logs"
     )

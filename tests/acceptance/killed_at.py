@@ -91,6 +91,9 @@ class DyingSource:
         entries: list[Entry] = self._inner.drain()
         return entries
 
+    def expect_large(self) -> None:
+        self._inner.expect_large()
+
     def ack(self, entries: Sequence[Entry]) -> None:
         if self._inner._asked_ahead:
             self._trap.reach("with_batch_asked_ahead")

@@ -13,7 +13,7 @@ crash left half written is ended before the next one, so it spoils no other.
 import fcntl
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from services.consumer.errors import DeadLettersUnavailable
 from services.consumer.folders import make_folder, sync_folder, sync_name
 from services.runtime.spans import current
 
+_CHUNK_BYTES: Final = 1 << 20
 _APPEND: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
 
@@ -42,7 +43,7 @@ class DeadLetterFile:
         """Keep dead letters, durable on return. Raises DeadLettersUnavailable."""
         failed_at = self._now()
         batch = current()
-        lines = [dead_letter(one, failed_at, self._consumer, batch).to_json() for one in dead]
+        lines = (dead_letter(one, failed_at, self._consumer, batch).to_json() for one in dead)
         try:
             with self._locked():
                 _append(self._path, lines)
@@ -72,6 +73,8 @@ class DeadLetterFile:
 
     def mark_replayed(self, replayed: Sequence[tuple[str, str]]) -> None:
         """Note that letters were published again: entry id of the letter, and of the new entry."""
+        if not replayed:
+            return
         now = self._now()
         marks = [{"entry_id": old, "replayed_at": now, "replayed_as": new} for old, new in replayed]
         with self._locked():
@@ -80,24 +83,23 @@ class DeadLetterFile:
     def purge(self, entry_ids: Collection[str]) -> int:
         """Remove the letters of these entries, and note it first; gives how many letters went."""
         now = self._now()
+        notes: dict[str, str] = {}
+        gone = 0
         with self._locked():
-            kept, gone = [], []
             for line in _lines(self._path):
                 letter = _letter_or_none(line)
-                if letter is None or letter.entry_id not in entry_ids:
-                    kept.append(line)
-                else:
-                    gone.append(letter)
-            # The note comes first: whatever happens in between, the audit can tell a letter that
-            # was purged from one that is missing.
-            notes = {
-                one.entry_id: {"entry_id": one.entry_id, "event_id": one.text("event_id"),
-                               "reason": one.reason, "purged_at": now}
-                for one in gone
-            }  # fmt: skip
-            _append(self._purged, [json.dumps(note) for note in notes.values()])
-            _replace(self._path, kept)
-        return len(gone)
+                if letter is not None and letter.entry_id in entry_ids:
+                    gone += 1
+                    notes[letter.entry_id] = json.dumps(
+                        {"entry_id": letter.entry_id, "event_id": letter.text("event_id"),
+                         "reason": letter.reason, "purged_at": now}
+                    )  # fmt: skip
+            if gone:
+                # The note comes first: whatever happens in between, the audit can tell a letter that
+                # was purged from one that is missing.
+                _append(self._purged, notes.values())
+                _replace(self._path, (line for line in _lines(self._path) if not _is_of(line, notes)))
+        return gone
 
     def close(self) -> None:
         """Let go; nothing is kept open."""
@@ -113,17 +115,15 @@ class DeadLetterFile:
             os.close(descriptor)  # ends the lock too, as does the end of the process
 
 
-def _append(path: Path, lines: Sequence[str]) -> None:
-    """Append lines, durably and all or none; raises OSError."""
-    if not lines:
-        return
+def _append(path: Path, lines: Iterable[str]) -> None:
+    """Append lines as they come, durably and all or none; raises OSError."""
     descriptor = os.open(path, _APPEND, 0o644)
     try:
         size = os.fstat(descriptor).st_size
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        data = ("\n" if torn else "").encode() + "".join(f"{line}\n" for line in lines).encode()
         try:
-            _write_all(descriptor, data)
+            for data in _chunks(lines, b"\n" if torn else b""):
+                _write_all(descriptor, data)
             os.fsync(descriptor)
             if size == 0:  # new, or the first write into it failed: its name may not be durable yet
                 sync_folder(path.parent)
@@ -136,13 +136,26 @@ def _append(path: Path, lines: Sequence[str]) -> None:
         os.close(descriptor)
 
 
+def _chunks(lines: Iterable[str], start: bytes) -> Iterator[bytes]:
+    """Give lines as bytes, small ones together: a letter may be six times as large as its entry."""
+    chunk = bytearray(start)
+    for line in lines:
+        chunk += line.encode()
+        chunk += b"\n"
+        if len(chunk) >= _CHUNK_BYTES:
+            yield bytes(chunk)
+            chunk.clear()
+    if chunk:
+        yield bytes(chunk)
+
+
 def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
-def _replace(path: Path, lines: Sequence[bytes]) -> None:
+def _replace(path: Path, lines: Iterable[bytes]) -> None:
     """Put another content in a file's place, at once and durably."""
     fresh = path.with_suffix(".new")
     with fresh.open("wb") as file:
@@ -168,6 +181,11 @@ def _letter_or_none(line: bytes) -> DeadLetter | None:
         return parse_letter(line)
     except ValueError:
         return None
+
+
+def _is_of(line: bytes, entry_ids: Collection[str]) -> bool:
+    letter = _letter_or_none(line)
+    return letter is not None and letter.entry_id in entry_ids
 
 
 def _marks(path: Path) -> Iterator[dict[str, Any]]:

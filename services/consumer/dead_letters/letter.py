@@ -3,13 +3,17 @@
 `event` is an object of names and values in the ordinary case. Bytes that aren't UTF-8 stand as
 `{"base64": ...}`; where a name is given twice or isn't text, `event` is a list of pairs. So what was
 received can always be told from the letter, byte by byte.
+
+An entry that was too large to be read is `truncated`: `event` is its beginning, and `size_bytes` tells how
+large it was.
 """
 
 import base64
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from types import UnionType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from services.consumer.entry import Dead
 from services.contract.trace_context import TraceContext, context_of, parse
@@ -36,10 +40,20 @@ class DeadLetter:
     """From the event's traceparent, else of the batch that it died in, 32 hex digits; None without either."""
     span_id: str | None = None
     """The span of that trace that `trace_id` was taken from, 16 hex digits."""
+    truncated: bool = False
+    """`event` is the beginning of the entry alone."""
+    size_bytes: int | None = None
+    """Of the whole entry, where it is truncated; None where nobody could look at it."""
+
+    def record(self) -> dict[str, Any]:
+        """Give all of it by name; that it is whole goes without saying."""
+        # Not by asdict(): a copy of the event may be a hundred megabytes.
+        left_out = () if self.truncated else ("truncated", "size_bytes")
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in left_out}
 
     def to_json(self) -> str:
         """Write it as one line."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return json.dumps(self.record(), separators=(",", ":"))
 
     @property
     def fields(self) -> list[bytes]:
@@ -62,14 +76,9 @@ def dead_letter(dead: Dead, failed_at: float, consumer: str, batch: TraceContext
     """Write the letter of a dead entry. `batch`: the span that stands for a trace of its own."""
     entry, rejection, attempts = dead
     context = context_of(entry.fields) or batch
-    names, values = entry.fields[::2], entry.fields[1::2]
-    texts = [_json(name) for name in names]
-    plain = [name for name in texts if isinstance(name, str)]
-    readable = len(set(plain)) == len(names)
-    pairs = list(zip(texts, map(_json, values), strict=False))
     return DeadLetter(
         entry_id=entry.entry_id.decode(),
-        event=dict(zip(plain, map(_json, values), strict=False)) if readable else pairs,
+        event=_event(entry.fields),
         error=rejection.error,
         failed_at=failed_at,
         stage=rejection.stage,
@@ -79,6 +88,8 @@ def dead_letter(dead: Dead, failed_at: float, consumer: str, batch: TraceContext
         consumer=consumer,
         trace_id=None if context is None else context.trace_id,
         span_id=None if context is None else context.span_id,
+        truncated=entry.is_cut,
+        size_bytes=entry.full_size if entry.full_size > 0 else None,
     )
 
 
@@ -94,6 +105,8 @@ _KINDS: Final[dict[str, type | UnionType]] = {
     "consumer": str,
     "trace_id": str | None,
     "span_id": str | None,
+    "truncated": bool,
+    "size_bytes": int | None,
 }
 
 
@@ -110,6 +123,16 @@ def parse_letter(line: bytes | str) -> DeadLetter:
     if wrong := [name for name, kind in _KINDS.items() if not isinstance(getattr(letter, name), kind)]:
         raise ValueError(f"no dead letter: {', '.join(wrong)} of the wrong type")
     return letter
+
+
+def _event(received: Sequence[bytes]) -> dict[str, Json] | list[tuple[Json, Json]]:
+    """Write names and values: as an object where that loses none of them, else as pairs."""
+    names, values = [_json(name) for name in received[::2]], map(_json, received[1::2])
+    if all(isinstance(name, str) for name in names):
+        texts = cast("list[str]", names)
+        if len(set(texts)) == len(texts):
+            return dict(zip(texts, values, strict=False))
+    return list(zip(names, values, strict=False))
 
 
 def _json(raw: bytes) -> Json:

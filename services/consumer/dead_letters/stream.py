@@ -10,7 +10,7 @@ a second less.
 """
 
 import heapq
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, cast
 
@@ -25,6 +25,8 @@ from services.runtime.connection import error_kind
 from services.runtime.spans import current
 
 _PAGE: Final = 1000
+_PORTION_CHARS: Final = 4 << 20
+"""Letters sent or read together; one of an entry of zeros is six times as large as the entry."""
 _LAST_ID: Final = b"18446744073709551615-18446744073709551615"
 
 
@@ -53,13 +55,14 @@ class DeadLetterStream:
     def put(self, dead: Sequence[Dead]) -> None:
         """Keep dead letters, durable on return. Raises DeadLettersUnavailable."""
         failed_at = self._now()
-        pipeline = self._client.pipeline(transaction=True)
         batch = current()
-        for one in dead:
-            letter = dead_letter(one, failed_at, self._consumer, batch)
-            pipeline.xadd(self._stream, {"letter": letter.to_json()})
+        lines = (dead_letter(one, failed_at, self._consumer, batch).to_json() for one in dead)
         try:
-            pipeline.execute()
+            for some in _portions(lines):
+                pipeline = self._client.pipeline(transaction=True)
+                for line in some:
+                    pipeline.xadd(self._stream, {"letter": line})
+                pipeline.execute()
         except redis.RedisError as error:
             raise DeadLettersUnavailable(f"{self._stream}: {error}", error_kind(error)) from error
 
@@ -127,8 +130,11 @@ class DeadLetterStream:
 
     def _letters_of(self, stream: str) -> Iterator[_Kept]:
         start = b"-"
+        count = 1
         with _unless_elsewhere():
-            while page := cast("list[Any]", self._client.xrange(stream, start, "+", count=_PAGE)):
+            while page := cast("list[Any]", self._client.xrange(stream, start, "+", count=count)):
+                size = sum(len(fields.get(b"letter", b"")) for _, fields in page)
+                count = min(_PAGE, 2 * count) if size < _PORTION_CHARS else max(1, count // 2)
                 for key, fields in page:
                     try:
                         letter = parse_letter(fields[b"letter"])
@@ -146,3 +152,17 @@ def _unless_elsewhere() -> suppress:
     That version could not work on a cluster of several nodes. The keys of today are where the stream is.
     """
     return suppress(redis.exceptions.AskError)
+
+
+def _portions(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Give letters in portions that fit into memory more than once."""
+    portion: list[str] = []
+    size = 0
+    for line in lines:
+        portion.append(line)
+        size += len(line)
+        if size >= _PORTION_CHARS:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion

@@ -34,12 +34,15 @@ from services.runtime.spans import Spans
 from services.runtime.tracing import OTelSpans
 
 LOGGER = logging.getLogger("test.law")
+MAX_ENTRY_BYTES = 4096
 GUILTY = {
     "missing_field": [b"event_id", b"x"],
     "not_utf8": event_fields(1, zone=b"\xff"),
     "value_negative": event_fields(1, value="-1"),
     "event_id_invalid": event_fields(1, event_id="1"),
+    "entry_too_large": [*event_fields(1), b"blob", b"\n" * MAX_ENTRY_BYTES],
 }
+LARGE_BYTES = sum(map(len, GUILTY["entry_too_large"]))
 POISON = "poison"
 
 
@@ -142,7 +145,7 @@ class World:
         """Run one consumer until it is stopped, or has nothing more to read."""
         clock = FakeClock(stop_after=stop_after)
         health = Health(60.0, clock.monotonic)
-        source = FakeSource(self.stream, self.plan.batch_size)
+        source = FakeSource(self.stream, self.plan.batch_size, MAX_ENTRY_BYTES)
         source.failures = list(failures)
         source.on_ack = self.check_durable
         source.on_empty = clock.stop
@@ -155,7 +158,7 @@ class World:
         settle = functools.partial(
             run_batch,
             source=source,
-            rules=Rules(KPIS, 300.0, 1000),
+            rules=Rules(KPIS, 300.0, 1000, max_entry_bytes=MAX_ENTRY_BYTES),
             persist=persist,
             breaker=Breaker(breaker),
             now=clock.now,
@@ -228,6 +231,13 @@ def test_the_law_holds_whatever_fails(plan: Plan) -> None:
 
     buried = {letter.entry_id.encode(): letter.reason for letter in world.dead_letters.read()}
     assert buried == world.guilty
+    # Whether it was read by luck or looked at: a letter of it has its beginning and its size.
+    large = {entry_id for entry_id, reason in world.guilty.items() if reason == "entry_too_large"}
+    for letter in world.dead_letters.read():
+        assert letter.truncated == (letter.entry_id.encode() in large)
+        if letter.truncated:
+            assert (letter.text("event_id"), letter.size_bytes) == (id_of(1), LARGE_BYTES)
+            assert len(letter.text("blob") or "") == 1024
     innocent = {number for kind, number in plan.entries if kind in {"event", "other"}}
     assert set(world.sink.rows) == {id_of(number) for number in innocent}
     assert len(world.sink.inserts) == len(set(world.sink.inserts))

@@ -1,0 +1,19 @@
+-- How large an entry is, and how it begins. services/consumer/large.py has the same rules.
+
+local function size_of(fields)
+  local size = 0
+  for i = 1, #fields do size = size + #fields[i] end
+  -- Many empty names and values are large as well.
+  return math.max(size, #fields)
+end
+
+local function weight_of(fields) return size_of(fields) + 64 * #fields end
+
+local function beginning(fields)
+  local parts, room = {}, 16384
+  for i = 1, math.min(#fields, 64) do
+    parts[i] = string.sub(fields[i], 1, math.min(1024, room))
+    room = room - #parts[i]
+  end
+  return parts
+end
