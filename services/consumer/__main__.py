@@ -36,6 +36,7 @@ from services.runtime.clock import SystemClock
 from services.runtime.connection import connect, explain
 from services.runtime.endpoint import HealthServer
 from services.runtime.health import Health
+from services.runtime.links import Attention
 from services.runtime.logs import Logs, refuse
 from services.runtime.metrics import Metrics
 from services.runtime.otel_switch import open_log_sender, open_metric_sender, open_spans
@@ -48,8 +49,8 @@ Doors = tuple[Source, Sink, DeadLetters]
 _SINK_PAUSE_S: Final = 0.5
 """Between two tries to open a database that is locked, or on a full disk."""
 _OBSERVER_TIMEOUT_S: Final = 2.0
-_LONGEST_WAIT_S: Final = 2.0
-"""How long one read may wait: a longer one would see neither SIGTERM nor the liveness timeout coming."""
+_LONGEST_WAIT_S: Final = 1.0
+"""How long one read may wait: asked to stop, it is waited for no longer than a little more than that."""
 
 
 def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
@@ -72,6 +73,7 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
         return 2
     logs.take_over()
     clock = SystemClock(settings.consumer_run_duration)
+    attention = Attention(clock.is_stopping)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: clock.stop())
     # Nothing that is made while starting is garbage. And a batch is thousands of objects that all die
@@ -91,9 +93,9 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
             if one is not None:  # closed behind the doors: what they do at last is settled by then
                 stack.enter_context(closing(one))
         try:
-            client = connect(settings, block_s=_wait_s(settings))
+            client = connect(settings, block_s=_wait_s(settings), attention=attention)
             sink = _open_sink(settings, clock, health, metrics, logger)
-            doors = dress(make_doors(settings, sink, client, clock, metrics, logger))
+            doors = dress(make_doors(settings, sink, client, clock, metrics, logger, attention))
         except SettingsInvalid as error:
             refuse("consumer", "settings_unusable", error)
             return 2
@@ -108,7 +110,7 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
         for door in (source, dead_letters, sink):
             stack.enter_context(closing(door))
         if server.is_serving or metric_sender is not None:
-            stack.enter_context(closing(make_observer(settings, clock, metrics, logger)))
+            stack.enter_context(closing(make_observer(settings, clock, metrics, logger, attention)))
         times = Times(metrics, clock, make_traces(settings, spans, clock))
         worker = make_worker(settings, doors, rules, client, clock, health, metrics, logger, times)
         logger.info("consumer_started", extra={"consumer": settings.name, "steps": len(steps)})
@@ -157,12 +159,13 @@ def make_doors(
     clock: SystemClock,
     metrics: Metrics,
     logger: logging.Logger,
+    attention: Attention,
 ) -> Doors:
     """Make what entries come in by, and what they leave by."""
     dead_letters: DeadLetters = (
         DeadLetterFile(settings.dead_letter_file, clock.now, settings.name)
         if settings.dead_letters == "file"
-        else DeadLetterStream(connect(settings), settings.keys, clock.now, settings.name)
+        else DeadLetterStream(connect(settings, attention=attention), settings.keys, clock.now, settings.name)
     )
     source = RedisSource(
         client,
@@ -237,11 +240,16 @@ def make_worker(
 
 
 def make_observer(
-    settings: ConsumerSettings, clock: SystemClock, metrics: Metrics, logger: logging.Logger
+    settings: ConsumerSettings,
+    clock: SystemClock,
+    metrics: Metrics,
+    logger: logging.Logger,
+    attention: Attention,
 ) -> Observer:
     """Observe the group, if nobody else does. Only for who can tell: it keeps others from it."""
     # The end of the process waits for it, so it waits for no server that does not answer.
-    client = connect(replace(settings, redis_timeout_s=min(settings.redis_timeout_s, _OBSERVER_TIMEOUT_S)))
+    timeout_s = min(settings.redis_timeout_s, _OBSERVER_TIMEOUT_S)
+    client = connect(replace(settings, redis_timeout_s=timeout_s), attention=attention)
     observer = Observer(client, settings.keys, settings.name, clock, logger)
     metrics.ask(observer.figures)
     observer.start()

@@ -22,11 +22,12 @@ import redis
 
 from services.contract.scripts import read_script
 from services.contract.streams import StreamKeys
-from services.runtime.backlog import Backlog, age_s, read_backlog
+from services.runtime.backlog import Backlog, age_s, ahead_s, read_backlog
 from services.runtime.clock import Clock
-from services.runtime.connection import lacks_right
+from services.runtime.connection import describe, lacks_command, lacks_right
 from services.runtime.foreign import number_of, whole_of
 from services.runtime.metrics import Figures
+from services.runtime.script import Script
 
 _AUDITED: Final = (
     "published", "stored", "dead", "conflicts", "purged", "pending", "undelivered", "missing"
@@ -36,6 +37,7 @@ _UNREADABLE: Final = (
     ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
 )  # fmt: skip
 """What an answer raises that is not of the form that it should have, and what a bug of ours may."""
+_LEASE: Final = Script(read_script("services.consumer", "lease.lua"))
 LEASE_S: Final = 15.0
 LOOK_S: Final = 5.0
 """Two renewals may fail before the lease is another's."""
@@ -75,9 +77,6 @@ class Observer:
         self._clock = clock
         self._logger = logger
         self._lease_s = lease_s
-        self._lease: Callable[..., int] = client.register_script(
-            read_script("services.consumer", "lease.lua")
-        )
         self._seen = _NOTHING
         self._lacking: set[str] = set()
         self._unreadable: set[tuple[str, str]] = set()
@@ -126,12 +125,12 @@ class Observer:
             self._ended.wait(LOOK_S)
 
     def _hold(self, seconds: float) -> bool:
-        return bool(self._lease(keys=[self._keys.observer], args=[self._token, int(seconds * 1000)]))
+        return bool(_LEASE.run(self._client, [self._keys.observer], self._token, int(seconds * 1000)))
 
     def _read(self) -> Figures:
         figures: dict[str, float] = {"telemetry_group_observer": 1}
         figures |= self._may(
-            "group", self._of_the_group, f"MULTI, EXEC, XINFO, XPENDING and XRANGE on {self._keys.stream}"
+            "group", self._of_the_group, f"XINFO, XPENDING and XRANGE on {self._keys.stream}"
         )
         figures |= self._may("memory", self._of_the_memory, "INFO")
         figures |= self._may("limit", self._of_the_limit, f"GET on {self._keys.limit}")
@@ -149,6 +148,7 @@ class Observer:
         }
         return {
             "telemetry_stream_length_entries": backlog.length,
+            "telemetry_stream_id_ahead_seconds": ahead_s(backlog.last_generated_id, now),
             "telemetry_stream_trimmed_unread": backlog.is_trimmed_unread,
             "telemetry_group_lag_entries": backlog.lag,
             "telemetry_group_lag_known": backlog.lag_known,
@@ -189,7 +189,7 @@ class Observer:
         try:
             return read()
         except redis.RedisError as error:
-            if lacks_right(error):
+            if lacks_right(error) or lacks_command(error):
                 self._say_lacking(part, right, error, "the figures that need it are left out of /metrics")
             elif part != "group" and str(error).startswith("WRONGTYPE"):
                 self._say_unreadable(part, error)
@@ -200,12 +200,12 @@ class Observer:
         return {}
 
     def _failed(self, error: redis.RedisError) -> None:
-        if lacks_right(error):
+        if lacks_right(error) or lacks_command(error):
             hint = "this replica can't observe the group; it consumes all the same"
-            right = f"EVALSHA, EVAL, SCRIPT LOAD, GET and SET on {self._keys.observer}"
+            right = f"EVALSHA, EVAL, GET and SET on {self._keys.observer}"
             self._say_lacking("lease", right, error, hint)
         else:
-            self._logger.warning("group_not_observed", extra={"error": str(error)})
+            self._logger.warning("group_not_observed", extra={"error": describe(error)})
 
     def _say_lacking(self, part: str, right: str, error: redis.RedisError, hint: str) -> None:
         if part not in self._lacking:

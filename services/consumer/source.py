@@ -36,7 +36,7 @@ from services.consumer.sizes import Look, ScriptsNotAllowed, Sizes
 from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.contract.scripts import read_script
 from services.contract.streams import StreamKeys
-from services.runtime.connection import error_kind
+from services.runtime.connection import error_kind, is_dropped
 from services.runtime.metrics import Metrics
 
 _LEAVE: Final = read_script("services.consumer", "leave.lua")
@@ -235,8 +235,7 @@ class RedisSource:
             self._ask(block_ms=None)
 
     def _ask(self, block_ms: int | None) -> None:
-        if self._reader is None:
-            self._reader = self._client.connection_pool.get_connection()
+        self._reader = self._ready(self._reader)
         block = () if block_ms is None else ("BLOCK", block_ms)
         self._reader.send_command(
             "XREADGROUP", "GROUP", self._keys.group, self._name,
@@ -458,9 +457,23 @@ class RedisSource:
         return self._answer()
 
     def _send(self, *command: Any) -> None:
-        if self._commands is None:
-            self._commands = self._client.connection_pool.get_connection()
+        self._commands = self._ready(self._commands)
         self._commands.send_command(*command)
+
+    def _ready(self, connection: Connection | None) -> Connection:
+        """Give a connection that can be used, where no answer is under way on this one.
+
+        A server closes what was idle for its `timeout`, and that is no outage. After a failover another part
+        of the process may have heard that this server is not the one.
+        """
+        if connection is not None and not is_dropped(connection):
+            return connection
+        if connection is not None:
+            connection.disconnect()
+            self._client.connection_pool.release(connection)
+            # What the other server has of ours is not known.
+            self._recovering = True
+        return self._client.connection_pool.get_connection()
 
     def _answer(self) -> Any:
         return cast("Connection", self._commands).read_response()

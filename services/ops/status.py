@@ -33,8 +33,8 @@ from services.ops.output import (
 from services.ops.scrapes import scrape_all
 from services.ops.server import ServerUnavailable, reachable
 from services.ops.times import show_ago, show_span, show_time
-from services.runtime.backlog import Backlog, age_s, read_backlog
-from services.runtime.connection import address, connect, explain
+from services.runtime.backlog import AHEAD_S, LAST_ID, Backlog, age_s, ahead_s, id_parts, read_backlog
+from services.runtime.connection import address, connect, explain, lacks_command, lacks_right
 from services.runtime.records import read_runs
 from services.runtime.settings import ConsumerSettings, Sources, load, read_sources
 
@@ -176,7 +176,7 @@ def status_line(document: Record) -> str:
 def status_parts(document: Record) -> list[Part]:
     """Lay it out for a person, part by part."""
     server, database = document["server"], document["database"]
-    told = server.get("error") or f"{server['name']} {server['version']} at {server['address']}"
+    told = server.get("error") or _told_server(server)
     rows = database.get("error") or database.get("note") or f"{database['rows']:,} rows in {database['path']}"
     facts = [("server", told), ("sink", rows)]
     letters = _letters_part(document["dead_letters"])
@@ -185,6 +185,8 @@ def status_parts(document: Record) -> list[Part]:
     stream = document["stream"]
     length = "no stream yet" if stream is None else f"{stream['length']:,} entries"
     facts.insert(1, ("stream", f"{document['stream_name']}: {length}"))
+    if stream is not None and stream["id_ahead_s"] >= AHEAD_S:
+        facts.insert(2, ("ids", _told_ahead(stream)))
     return [
         _main_figures(document),
         Facts("Pipeline", facts),
@@ -193,6 +195,23 @@ def status_parts(document: Record) -> list[Part]:
         letters,
         _runs_part(document["runs"]),
     ]
+
+
+def _told_ahead(stream: Record) -> str:
+    """Say that an id was set by hand, or by a clock that is wrong: each new one follows it."""
+    newest = stream["last_generated_id"]
+    if id_parts(newest)[0] == id_parts(LAST_ID)[0]:
+        how = "with the last possible time: soon no entry can follow"
+    else:
+        how = f"{show_span(stream['id_ahead_s'])} ahead of our clock: ages and latencies are not true"
+    return f"the newest is {newest}, {how} (docs/runbooks/TelemetryStreamIdAhead.md)"
+
+
+def _told_server(server: Record) -> str:
+    version = (
+        "of an unknown version (it gives us no INFO)" if server["version"] is None else server["version"]
+    )
+    return f"{server['name']} {version} at {server['address']}"
 
 
 def _main_figures(document: Record) -> Part:
@@ -234,15 +253,25 @@ def _server_parts(server: Server) -> dict[str, Any]:
         "audit": None,
     }
     try:
-        about = server.client.info("server")
+        about = _about(server.client)
         parts |= _stream(server.client, settings.keys, time.time())
         parts["runs"] = _runs(server.client, settings.keys)
         parts["audit"] = _last_audit(server.client, settings.keys)
     except redis.RedisError as error:
         return parts | {"server": {"address": address(settings), "error": explain(error, settings)}}
+    return parts | {"server": {"address": address(settings), **about}}
+
+
+def _about(client: redis.Redis) -> dict[str, Any]:
+    """Tell what the server is; a user may lack INFO, and a server may have none."""
+    try:
+        about = cast("Mapping[str, Any]", client.info("server"))
+    except redis.ResponseError as error:
+        if not (lacks_right(error) or lacks_command(error)):
+            raise
+        return {"name": "redis", "version": None}
     name = str(about.get("server_name", "redis"))
-    version = about.get(f"{name}_version", about["redis_version"])
-    return parts | {"server": {"address": address(settings), "name": name, "version": version}}
+    return {"name": name, "version": about.get(f"{name}_version", about.get("redis_version"))}
 
 
 def _stream(client: redis.Redis, keys: StreamKeys, now: float) -> dict[str, Any]:
@@ -273,7 +302,13 @@ def _stream(client: redis.Redis, keys: StreamKeys, now: float) -> dict[str, Any]
             for one in backlog.consumers
         )
     about = cast("Mapping[str, Any]", client.xinfo_stream(keys.stream))
-    stream = {"length": int(about["length"]), "added": about.get("entries-added")}
+    newest = about["last-generated-id"].decode()
+    stream = {
+        "length": int(about["length"]),
+        "added": about.get("entries-added"),
+        "last_generated_id": newest,
+        "id_ahead_s": ahead_s(newest, now),
+    }
     return {"stream": stream, "groups": groups, "consumers": consumers}
 
 

@@ -36,6 +36,7 @@ from services.runtime.clock import SystemClock
 from services.runtime.connection import connect, explain
 from services.runtime.endpoint import HealthServer
 from services.runtime.health import Health
+from services.runtime.links import Attention
 from services.runtime.logs import Logs, refuse
 from services.runtime.metrics import Metrics
 from services.runtime.otel_switch import open_log_sender, open_metric_sender, open_spans
@@ -62,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a producer until it is told to stop, or everything is published; gives the exit code."""
     try:
         told = read_options(sys.argv[1:] if arguments is None else arguments)
-        client = connect(told.settings)
+        clock = SystemClock()
+        client = connect(told.settings, attention=Attention(clock.is_stopping))
         logs = Logs("producer", told.settings.log_level, told.settings.log_format)
         logger = logs.logger
         instance = f"{socket.gethostname()}-{os.getpid()}"
@@ -77,7 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refuse("producer", "settings_unusable", error)
         return 2
     logs.take_over()
-    clock = SystemClock()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: clock.stop())
     # A batch is thousands of objects that die together: looking for cycles among them costs for nothing.

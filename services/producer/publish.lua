@@ -14,6 +14,7 @@
 --          n > 0: one event of another form follows, n names and values in turn
 -- answer  {what happened, entries dropped that somebody still needed, batches of the run, its last number}
 --       applied, or already (the answer to it was lost); full: nothing is written;
+--       exhausted: so near the last possible id that not all of it can follow; nothing is written;
 --       gone: there is no such run; taken: another process writes it; behind: writes were lost
 --
 -- The count of batches makes it safe to send a batch again. The server refuses a script before it
@@ -50,6 +51,20 @@ for _, write in ipairs({
     return redis.error_reply('NOPERM this user may not ' .. write[1] .. ' ' .. write[2])
   end
 end
+
+-- Ids end at 2^64 - 1, and somebody can set them there by hand: the server would take a part of the batch.
+-- Without the right to look, or a stream, nothing is known of it.
+local about = redis.pcall('XINFO', 'STREAM', stream)
+for i = 1, #about, 2 do
+  if about[i] == 'last-generated-id' then
+    local ms, seq = string.match(about[i + 1], '(%d+)-(%d+)')
+    -- Lua's numbers are exact to 2048 there.
+    if ms == '18446744073709551615' and tonumber(seq) + events > 18446744073709547520 then
+      return {'exhausted', 0, batches, last}
+    end
+  end
+end
+
 if is_full then
   trim_acknowledged(stream)
   if call('XLEN', stream) + events > most then

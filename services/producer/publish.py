@@ -10,13 +10,12 @@ the values travel, all in one text, which is cut apart there.
 """
 
 import contextlib
-import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import attrgetter
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import redis
 
@@ -27,15 +26,17 @@ from services.producer.outgoing import Batch, Outgoing, Position
 from services.producer.runs import Run, write_run
 from services.producer.server import Backoff, Patience, ServerRefuses, Stopped
 from services.runtime.groups import read_groups, slowest
+from services.runtime.script import Script
 from services.runtime.spans import current
 
-_SCRIPT: Final = read_script("services.producer", "publish.lua")
-_SHA: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+_SCRIPT: Final = Script(read_script("services.producer", "publish.lua"))
 
 _is_plain = attrgetter("is_plain")
 _fields = attrgetter("fields")
 
 _Arguments = list[str | bytes | int]
+_Answer: TypeAlias = tuple[bytes, int, int, int]
+"""What the script says came of a batch; see publish.lua."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,17 +122,26 @@ class Publisher:
 
     def _apply(self, batch: Batch, tail: _Arguments, last: int, duplicates: int) -> int:
         """Send a batch until it is applied; gives how many entries were dropped for it."""
+
+        def send() -> _Answer:
+            return self._send(self._head(batch, last, duplicates), tail)
+
         while True:
-            head = self._head(batch, last, duplicates)
-            what, dropped, batches, known_last = self._patience.ask(lambda head=head: self._send(head, tail))  # type: ignore[misc]
+            answer = self._patience.ask(send)
+            if answer[0] == b"full":
+                answer = self._wait_for_room(send)
+            what, dropped, batches, known_last = answer
             if what in {b"applied", b"already"}:
                 return int(dropped)
-            if what == b"full":
-                self._wait_for_room(len(batch.events))
-            elif what == b"gone":
+            if what == b"gone":
                 self._reopen()
             elif what == b"behind":
                 self._lost(batches, known_last)
+            elif what == b"exhausted":
+                raise ServerRefuses(
+                    f"the stream {self._keys.stream} has had an entry with nearly the last possible id, "
+                    "so no other can follow: docs/runbooks/TelemetryStreamIdAhead.md has the way out"
+                )
             else:
                 raise ServerRefuses(
                     f"run {self.run.name} is written by another process since; this one has "
@@ -150,16 +160,14 @@ class Publisher:
             f"{self._patience.clock.now():.3f}", foreign, *_pack_position(batch.position),
         ]  # fmt: skip
 
-    def _send(self, head: _Arguments, tail: _Arguments) -> tuple[bytes, int, int, int]:
-        execute = cast("Any", self._client.execute_command)
-        try:
-            answer = execute("EVALSHA", _SHA, 4, *self._key_names, *head, *tail)
-        except redis.exceptions.NoScriptError:
-            answer = execute("EVAL", _SCRIPT, 4, *self._key_names, *head, *tail)
-        return cast("tuple[bytes, int, int, int]", tuple(answer))
+    def _send(self, head: _Arguments, tail: _Arguments) -> _Answer:
+        return cast("_Answer", tuple(_SCRIPT.run(self._client, self._key_names, *head, *tail)))
 
-    def _wait_for_room(self, events: int) -> None:
-        """Wait until the batch would fit; the next try tells. Logged at both ends."""
+    def _wait_for_room(self, send: Callable[[], _Answer]) -> _Answer:
+        """Send a batch until it is no more refused for want of room. Logged at both ends.
+
+        It is a write that asks: who was demoted to a replica meanwhile answers a look at the length.
+        """
         clock = self._patience.clock
         told = {"stream": self._keys.stream, "stream_max_length": self._limits.max_length}
         self._log.warning("stream_full", extra=told | self._patience.ask(self._who_holds))
@@ -175,10 +183,12 @@ class Publisher:
             paused_s = clock.monotonic() - paused_at
             blocked_s += paused_s
             self._metrics.count("telemetry_producer_blocked_seconds_total", paused_s)
-            length = self._patience.ask(lambda: self._client.xlen(self._keys.stream))
-            if length + events <= self._limits.max_length:
+            answer = self._patience.ask(send)
+            if answer[0] != b"full":
                 break
+        length = self._patience.ask(lambda: self._client.xlen(self._keys.stream))
         self._log.info("stream_has_room", extra={"blocked_s": round(blocked_s, 3), "length": length})
+        return answer
 
     def _who_holds(self) -> dict[str, Any]:
         """Tell which group keeps the stream from being trimmed, and what to do. Raises redis.RedisError."""

@@ -13,6 +13,9 @@ import redis
 from services.contract.streams import StreamKeys
 from services.runtime.foreign import name_of
 
+LAST_ID: Final = "18446744073709551615-18446744073709551615"
+AHEAD_S: Final = 300.0
+"""How far the newest id may lie ahead of our clock: beyond it, somebody set it, or a clock is wrong."""
 _PAGE: Final = 1000
 _COUNTED_AT_MOST: Final = 100_000
 
@@ -90,7 +93,9 @@ def read_backlog(client: redis.Redis, keys: StreamKeys, group_name: bytes | None
     `group_name`: another group than that of the keys, as the server names it.
     """
     name = keys.group.encode() if group_name is None else group_name
-    pipeline = client.pipeline(transaction=True)
+    # No transaction: at maxmemory Redis 7.0 refuses MULTI. In this order changes meanwhile do no harm: the
+    # group has delivered no less than it says, and what it had delivered is settled if it isn't pending.
+    pipeline = client.pipeline(transaction=False)
     pipeline.execute_command("XINFO STREAM", keys.stream)
     pipeline.execute_command("XINFO GROUPS", keys.stream)
     pipeline.execute_command("XPENDING", keys.stream, name)
@@ -101,7 +106,9 @@ def read_backlog(client: redis.Redis, keys: StreamKeys, group_name: bytes | None
             if str(answer).startswith(("NOGROUP", "no such key", "ERR no such key")):
                 return None
             raise answer
-    group = next(one for one in groups if one["name"] == name)
+    group = next((one for one in groups if one["name"] == name), None)
+    if group is None:  # removed, or made, between two of them
+        return None
     last_delivered = group["last-delivered-id"].decode()
     lag = _lag(stream, group, last_delivered)
     return Backlog(
@@ -121,6 +128,17 @@ def read_backlog(client: redis.Redis, keys: StreamKeys, group_name: bytes | None
         first_id=stream["first-entry"][0].decode() if stream["first-entry"] else None,
         max_deleted_id=stream.get("max-deleted-entry-id", b"0-0").decode(),
     )
+
+
+def after(entry_id: bytes | str) -> str | None:
+    """Give the start of a range behind an entry; None behind the last possible id, where none can be."""
+    text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
+    return None if text == LAST_ID else f"({text}"
+
+
+def ahead_s(entry_id: str, now: float) -> float:
+    """Tell how far an id lies ahead of `now` (Unix seconds), in seconds; 0 for one of the past."""
+    return max(0.0, id_parts(entry_id)[0] / 1000 - now)
 
 
 def id_parts(entry_id: str) -> tuple[int, int]:
@@ -147,11 +165,11 @@ def _int_or_none(value: Any) -> int | None:
 
 def _count_after(client: redis.Redis, stream: str, entry_id: str) -> int:
     counted = 0
-    start = f"({entry_id}"
-    while counted < _COUNTED_AT_MOST:
+    start = after(entry_id)
+    while start is not None and counted < _COUNTED_AT_MOST:
         page = cast("list[Any]", client.xrange(stream, start, "+", count=_PAGE))
         counted += len(page)
         if len(page) < _PAGE:
             break
-        start = f"({page[-1][0].decode()}"
+        start = after(page[-1][0])
     return counted

@@ -5,40 +5,33 @@ twice and an XREADGROUP can leave entries pending that nobody reads. We retry wh
 Replies stay bytes: one value that isn't UTF-8 must not strand a batch.
 """
 
+import functools
 import ssl
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 from redis.retry import Retry
 
+from services.runtime.address import Address, read_address
+from services.runtime.links import (
+    Attention,
+    AttentiveConnection,
+    TcpConnection,
+    TlsConnection,
+    UnixConnection,
+    code_of,
+    is_elsewhere,
+    load_into,
+    make_context,
+)
 from services.runtime.redact import know
 from services.runtime.settings import Settings, SettingsInvalid
 
-_URL_HINT: Final = (
-    "write redis://user:password@host:port/db, or rediss:// for TLS; "
-    "percent-encode other signs in a password, such as / (%2F) and @ (%40)"
-)
-
 # What a server that is there says while it can't serve: the words before the first space.
-_LATER: Final = (
-    "LOADING",
-    "READONLY",
-    "MASTERDOWN",
-    "CLUSTERDOWN",
-    "BUSY",
-    "TRYAGAIN",
-    "NOREPLICAS",
-    "MISCONF",
-    "OOM",
-)
-
-
-_TLS_HINT: Final = " (REDIS_TLS is on: does it speak TLS at this port?)"
+_LATER: Final = ("LOADING", "BUSY", "TRYAGAIN", "MISCONF", "OOM")
 
 
 class PasswordFile(CredentialProvider):
@@ -58,76 +51,82 @@ class PasswordFile(CredentialProvider):
         return (self._username, password) if self._username else (password,)
 
 
-def connect(settings: Settings, *, block_s: float = 0.0) -> redis.Redis:
+def connect(settings: Settings, *, block_s: float = 0.0, attention: Attention | None = None) -> redis.Redis:
     """Make a client; nothing is sent yet. `block_s` is how long its blocking reads may take.
 
-    Raises SettingsInvalid for an address that isn't one.
+    `attention` is what all clients of a process share. Raises SettingsInvalid for an address that isn't one.
     """
-    common: dict[str, Any] = {
+    where, errors = read_address(settings)
+    if errors:
+        raise SettingsInvalid(errors)
+    parameters = dict(where.parameters)
+    options: dict[str, Any] = {
+        "attention": attention or Attention(),
         # A blocking read answers after `block_s`; a shorter socket timeout would break it off.
         "socket_timeout": settings.redis_timeout_s + block_s,
         "socket_connect_timeout": settings.redis_timeout_s,
-        "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
         # Replies in one shape, lists, on every server we support.
         "protocol": 2,
         # CLIENT SETINFO is of Redis 7.2; on 7.0 it can't even be granted to an ACL user.
         "driver_info": None,
+        "db": where.db or 0,
+        **{name: parameters[name] for name in ("client_name", "max_connections") if name in parameters},
+        **_who(where, settings),
     }
-    if settings.redis_url:
-        try:
-            _refuse_fixed(settings.redis_url, common)
-            client = redis.Redis.from_url(settings.redis_url, **common)
-            client.connection_pool.make_connection()  # connects to nothing, and refuses unknown parameters
-        except (ValueError, TypeError):
-            # The parser's own message may hold a piece of the password.
-            raise SettingsInvalid([f"REDIS_URL=(hidden): {_URL_HINT}"]) from None
-        know(client.connection_pool.connection_kwargs.get("password") or "")
-        return client
-    credentials: dict[str, Any] = {}
+    if where.path:
+        options |= {"connection_class": UnixConnection, "path": where.path}
+    elif where.is_tls:
+        _check_files(where, settings)
+        options |= {
+            "connection_class": TlsConnection,
+            "context": functools.partial(make_context, parameters),
+            "has_certificate": "ssl_certfile" in parameters,
+        }
+    else:
+        options |= {"connection_class": TcpConnection}
+    if not where.path:
+        options |= {"host": where.host, "port": where.port, "socket_keepalive": True}
+    return redis.Redis.from_pool(redis.ConnectionPool(**options))
+
+
+def _who(where: Address, settings: Settings) -> dict[str, Any]:
+    """Say who we are there."""
+    for secret in (where.password, where.parameters.get("ssl_password")):
+        know(secret or "")
     if settings.redis_password_file:
-        credentials = {
-            "credential_provider": PasswordFile(Path(settings.redis_password_file), settings.redis_username)
-        }
-    elif settings.redis_password or settings.redis_username:
-        know(settings.redis_password)
-        credentials = {
-            "username": settings.redis_username or None,
-            "password": settings.redis_password or None,
-        }
-    tls: dict[str, Any] = {}
-    if settings.redis_tls:
-        _check_authorities(settings.redis_ca_file)
-        tls = {
-            "ssl": True,
-            "ssl_ca_certs": settings.redis_ca_file or None,
-            "ssl_cert_reqs": ssl.CERT_REQUIRED,
-        }
-    return redis.Redis(
-        host=settings.redis_host,
-        port=settings.redis_port,
-        db=settings.redis_db,
-        **common,
-        **credentials,
-        **tls,
-    )
+        provider = PasswordFile(Path(settings.redis_password_file), where.username or "")
+        return {"credential_provider": provider}
+    return {"username": where.username, "password": where.password}
 
 
-def _refuse_fixed(url: str, fixed: Iterable[str]) -> None:
-    """Refuse parameters that would change what the pipeline relies on. Raises SettingsInvalid."""
-    named = parse_qs(urlsplit(url).query)
-    if wrong := sorted(named.keys() & {*fixed, "decode_responses", "encoding", "encoding_errors"}):
-        raise SettingsInvalid([f"REDIS_URL=(hidden): leave {', '.join(wrong)} out of it; that is fixed"])
-
-
-def _check_authorities(path: str) -> None:
-    # The client's own error names the server, and not the file.
-    if path:
+def _check_files(where: Address, settings: Settings) -> None:
+    """Name the file that can't be used: the client's own error names the server. Raises SettingsInvalid."""
+    authorities = {name: text for name, text in where.parameters.items() if name.startswith("ssl_ca_")}
+    certificate = {
+        name: text
+        for name, text in where.parameters.items()
+        if name in {"ssl_certfile", "ssl_keyfile", "ssl_password"}
+    }
+    for parameters, setting, path in (
+        (authorities, "REDIS_CA_FILE", settings.redis_ca_file),
+        (certificate, "REDIS_CERT_FILE", settings.redis_cert_file),
+        ({"ssl_ciphers": where.parameters.get("ssl_ciphers")}, "", ""),
+    ):
         try:
-            ssl.create_default_context(cafile=path)
-        except (OSError, ssl.SSLError) as error:
-            raise SettingsInvalid([f"REDIS_CA_FILE={path}: {error}"]) from None
+            # Bare: to load the system's authorities takes a tenth of a second.
+            load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), parameters)
+        except (OSError, ValueError) as error:
+            key = f", REDIS_KEY_FILE={settings.redis_key_file}" if settings.redis_key_file else ""
+            what = f"{setting}={path}{key if parameters is certificate else ''}"
+            shown = what if path else f"BROKER_URL=(hidden): {', '.join(parameters)}"
+            raise SettingsInvalid([f"{shown}: {error}"]) from None
+
+
+def is_dropped(connection: Any) -> bool:
+    """Tell whether a connection that is kept is no more to be used, where no answer is under way."""
+    return isinstance(connection, AttentiveConnection) and connection.is_over()
 
 
 def address(settings: Settings) -> str:
@@ -136,12 +135,12 @@ def address(settings: Settings) -> str:
 
 
 def is_passing(error: redis.RedisError) -> bool:
-    """Tell whether an error is expected to pass by itself: the server is away, loading, or full."""
+    """Tell whether an error is expected to pass by itself: the server is away, loading, full, or another."""
     if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
         return False
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return True
-    return isinstance(error, redis.ResponseError) and _code(error) in _LATER
+    return isinstance(error, redis.ResponseError) and (code_of(error) in _LATER or is_elsewhere(error))
 
 
 def lacks_right(error: BaseException) -> bool:
@@ -153,10 +152,20 @@ def lacks_right(error: BaseException) -> bool:
     )
 
 
+def lacks_command(error: BaseException) -> bool:
+    """Tell whether the server has no such command: some that are run for others rename or remove a few."""
+    text = str(error).lower()
+    return isinstance(error, redis.ResponseError) and (
+        text.startswith(("unknown command", "unknown subcommand", "err unknown"))
+        or "unknown redis command called from" in text
+    )
+
+
 def explain(error: BaseException, settings: Settings) -> str:
     """Say in one line what is wrong with the server, and what to change."""
     where = f"Redis at {address(settings)}"
     text = str(error).strip() or type(error).__name__
+    named = "BROKER_URL" if settings.broker_url or settings.redis_url else "REDIS_HOST, REDIS_PORT"
     if isinstance(error, redis.AuthenticationError):
         return (
             f"{where} refuses the password or user: {text} "
@@ -165,29 +174,77 @@ def explain(error: BaseException, settings: Settings) -> str:
     if lacks_right(error):
         return f"{where} lacks a right for this user: {text}"
     if isinstance(error, redis.TimeoutError):
-        return f"{where} does not answer: {text}" + (_TLS_HINT if settings.redis_tls else "")
+        return f"{where} does not answer: {text}" + (_TLS_HINT if _is_tls(settings) else "")
     if text.startswith("WRONGTYPE"):
         return f"{where}: the key {settings.stream_name} is no stream (STREAM_NAME): {text}"
     if isinstance(error, redis.exceptions.BusyLoadingError):
         return f"{where} says: {text}"
-    if isinstance(error, redis.ConnectionError) and ("SSL" in text or "CERT" in text.upper()):
-        return f"{where} fails at TLS: {text} (REDIS_TLS, REDIS_CA_FILE)"
+    if isinstance(error, redis.ConnectionError) and ("SSL" in text or "TLS" in text or "CERT" in text):
+        return f"{where} fails at TLS: {text} ({_tls_hint(text, named)})"
     if isinstance(error, redis.ConnectionError):
-        hint = "; REDIS_TLS where it speaks TLS" if "closed" in text and not settings.redis_tls else ""
-        return f"{where} can't be reached: {text} (REDIS_HOST, REDIS_PORT or REDIS_URL{hint})"
-    return f"{where} says: {text}"
+        hint = "; REDIS_TLS where it speaks TLS" if "closed" in text and not _is_tls(settings) else ""
+        return f"{where} can't be reached: {text} ({named}{hint})"
+    if (told := _of_a_cluster(error, settings.stream_name, named)) is not None:
+        return f"{where} {told}"
+    return f"{where} says: {describe(error)}"
+
+
+def describe(error: BaseException) -> str:
+    """Say what a server has said, with what the client took off, and what we know of it."""
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, redis.exceptions.AskError):
+        return f"another node of the cluster, {error.host}:{error.port}, has slot {error.slot_id}"
+    if "exhausted the last possible ID" in text or "smaller than the target stream top item" in text:
+        return (
+            f"{text}: an entry has nearly the last possible id, so none can follow "
+            "(docs/runbooks/TelemetryStreamIdAhead.md)"
+        )
+    return text
+
+
+_TLS_HINT: Final = " (REDIS_TLS is on: does it speak TLS at this port?)"
+
+
+def _is_tls(settings: Settings) -> bool:
+    return read_address(settings)[0].is_tls
+
+
+def _tls_hint(text: str, named: str) -> str:
+    """Name the setting that an error of TLS is about."""
+    upper = text.upper()
+    if "CERTIFICATE_VERIFY_FAILED" in upper:
+        if "MISMATCH" in upper or "NOT VALID FOR" in upper:
+            return f"its certificate is of another name than that in {named}"
+        return "REDIS_CA_FILE: the authority that signed its certificate"
+    if "HUNG UP BEFORE" in upper or (
+        "ALERT" in upper
+        and any(one in upper for one in ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED"))
+    ):
+        return "where it asks for a certificate of ours: REDIS_CERT_FILE, REDIS_KEY_FILE"
+    if "TLS FILE" in upper:
+        return "REDIS_CA_FILE, REDIS_CERT_FILE, REDIS_KEY_FILE"
+    return f"does it speak TLS at this port? REDIS_TLS, {named}"
+
+
+def _of_a_cluster(error: BaseException, stream: str, named: str) -> str | None:
+    """Say what a node of a cluster means; None where it is none."""
+    if isinstance(error, redis.exceptions.AskError):
+        return (
+            f"is a node of a Redis cluster, and another one, {error.host}:{error.port}, has the stream "
+            f"{stream} (slot {error.slot_id}): name that node ({named}). Following a cluster is not "
+            "supported yet"
+        )
+    if isinstance(error, redis.exceptions.ClusterCrossSlotError):
+        return (
+            f"is a node of a Redis cluster, and keys of one step have different slots: {error}. "
+            f"Those of the stream {stream} share one"
+        )
+    return None
 
 
 def error_kind(error: Exception) -> str:
     """Name an error for a metric's label: the server's own code, or the class."""
-    code = _code(error)
+    code = code_of(error)
     if isinstance(error, redis.ResponseError) and code.isupper() and code.isalpha() and len(code) <= 16:
         return code.lower()
     return type(error).__name__
-
-
-def _code(error: Exception) -> str:
-    """Read the server's code: the client takes it off the message where it has a class for it."""
-    if isinstance(error, redis.ResponseError) and error.status_code not in {None, "ERR"}:
-        return str(error.status_code)
-    return str(error).partition(" ")[0]

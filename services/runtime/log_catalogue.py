@@ -151,6 +151,13 @@ CATALOGUE: Final = (
         "Consumers that are gone, with nothing pending",
     ),
     Message(
+        "upkeep_refused",
+        "ERROR",
+        "consumer",
+        ("stream", "error", "hint"),
+        "The server is there and refuses to trim, or to remove the long gone; all else goes on",
+    ),
+    Message(
         "pending_entries_trimmed",
         "ERROR",
         "consumer",

@@ -18,6 +18,7 @@ from services.contract import kpis as kpi_files
 from services.contract.event import DEFAULT_ENTRY_BYTES, LEAST_ENTRY_BYTES, MOST_ENTRY_BYTES
 from services.contract.kpis import Kpi, KpisInvalid
 from services.contract.streams import DEFAULT_GROUP, DEFAULT_STREAM, StreamKeys
+from services.runtime.address import host_and_port, read_address
 from services.runtime.env_file import read_env_file
 from services.runtime.redact import is_secret, know
 from services.runtime.screen import escaped
@@ -68,12 +69,14 @@ def setting(
 class Settings:
     """What every process is told."""
 
-    redis_url: str = setting(
+    broker_url: str = setting(
         "",
-        "The whole address, `redis://user:password@host:port/db`, or `rediss://` for TLS; "
-        "it stands for the other REDIS_ settings",
+        "The whole address of the Redis or Valkey server: `redis://user:password@host:port/db`, `rediss://` "
+        "for TLS (or `valkey://`, `valkeys://`), `unix://user:password@/path?db=0`. It replaces REDIS_HOST "
+        "and REDIS_PORT; what it doesn't say, the other REDIS_ settings say",
         secret=True,
     )
+    redis_url: str = setting("", "BROKER_URL by its old name", secret=True)
     redis_host: str = setting("localhost", "Host of the Redis or Valkey server")
     redis_port: int = setting(6379, "Its port", least=1, most=65535)
     redis_db: int = setting(0, "Its database number", least=0)
@@ -84,6 +87,10 @@ class Settings:
     )
     redis_tls: bool = setting(False, "Speak TLS to the server")
     redis_ca_file: str = setting("", "Certificate authority for TLS; empty: the system's")
+    redis_cert_file: str = setting(
+        "", "Certificate of ours, where the server asks for one (mutual TLS); read again at each connection"
+    )
+    redis_key_file: str = setting("", "Its private key; empty: it is in the same file")
     redis_timeout_s: float = setting(5.0, "How long to wait for the server's answer, in seconds", least=0.1)
     stream_name: str = setting(DEFAULT_STREAM, "The Redis Stream with the events")
     group_name: str = setting(DEFAULT_GROUP, "The consumer group on it")
@@ -123,15 +130,18 @@ class Settings:
         least=0,
     )
     kpis: Mapping[str, Kpi] = field(default_factory=dict, metadata={"derived": True})
+    uses_user_of_address: bool = field(default=True, metadata={"derived": True})
+    """False: who is named in BROKER_URL is not who we are."""
 
     @property
     def redis_address(self) -> str:
         """Where the server is, for a person: without its password."""
-        if not self.redis_url:
-            return f"{self.redis_host}:{self.redis_port}"
-        scheme, _, rest = self.redis_url.partition("://")
-        # A password may stand before the host, or among the parameters.
-        return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+        address, errors = read_address(self)
+        if errors:
+            return "an address that can't be used"
+        if self.broker_url or self.redis_url:
+            return address.place
+        return host_and_port(address.host, self.redis_port)
 
     @property
     def keys(self) -> StreamKeys:
@@ -150,11 +160,7 @@ class Settings:
 
     def check(self) -> list[str]:
         """List what is wrong between settings that are each right alone, and with addresses."""
-        try:
-            self.redis_host.encode("idna")
-        except UnicodeError:
-            return [f"REDIS_HOST={self.redis_host!r}: no name of a host, nor an address"]
-        return []
+        return read_address(self)[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +268,7 @@ class ConsumerSettings(Settings):
             redis_username=self.operator_redis_username,
             redis_password="",
             redis_password_file=self.operator_redis_password_file,
+            uses_user_of_address=False,
         )
 
     @property

@@ -38,6 +38,7 @@ from services.runtime.clock import SystemClock
 from services.runtime.connection import connect
 from services.runtime.endpoint import HealthServer
 from services.runtime.health import Health
+from services.runtime.links import Attention
 from services.runtime.logs import Logs
 from services.runtime.metrics import Metrics
 from services.runtime.otel_switch import open_spans
@@ -144,7 +145,7 @@ def _traced(shared: _Shared) -> Worker:
     assert spans is not None, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT says where to"
     stack.enter_context(closing(spans))
     own = _own(settings, "traced")
-    stack.enter_context(closing(make_observer(own, clock, metrics, logger)))
+    stack.enter_context(closing(make_observer(own, clock, metrics, logger, Attention(clock.is_stopping))))
     return _worker(shared, "traced", metrics, logger, Times(metrics, clock, make_traces(own, spans, clock)))
 
 
@@ -156,9 +157,10 @@ def _own(settings: ConsumerSettings, name: str) -> ConsumerSettings:
 
 def _worker(shared: _Shared, name: str, metrics: Metrics, logger: logging.Logger, traces: Traces) -> Worker:
     settings, clock = _own(shared.settings, name), shared.clock
-    client = connect(settings, block_s=settings.sleep_interval)
+    attention = Attention(clock.is_stopping)
+    client = connect(settings, block_s=settings.sleep_interval, attention=attention)
     sink = SQLiteSink(settings.database, settings.sqlite_busy_timeout_ms, clock.now)
-    doors = make_doors(settings, sink, client, clock, metrics, logger)
+    doors = make_doors(settings, sink, client, clock, metrics, logger, attention)
     for door in doors:
         shared.stack.enter_context(closing(door))
     health = Health(settings.liveness_timeout_s, clock.monotonic)

@@ -20,14 +20,13 @@ from services.consumer.dead_letters.letter import DeadLetter, dead_letter, parse
 from services.consumer.entry import Dead
 from services.consumer.errors import DeadLettersUnavailable
 from services.contract.streams import StreamKeys
-from services.runtime.backlog import id_parts
-from services.runtime.connection import error_kind
+from services.runtime.backlog import after, id_parts
+from services.runtime.connection import describe, error_kind
 from services.runtime.spans import current
 
 _PAGE: Final = 1000
 _PORTION_CHARS: Final = 4 << 20
 """Letters sent or read together; one of an entry of zeros is six times as large as the entry."""
-_LAST_ID: Final = b"18446744073709551615-18446744073709551615"
 
 
 class _Kept(NamedTuple):
@@ -64,7 +63,7 @@ class DeadLetterStream:
                     pipeline.xadd(self._stream, {"letter": line})
                 pipeline.execute()
         except redis.RedisError as error:
-            raise DeadLettersUnavailable(f"{self._stream}: {error}", error_kind(error)) from error
+            raise DeadLettersUnavailable(f"{self._stream}: {describe(error)}", error_kind(error)) from error
 
     def count(self) -> int:
         """Count the letters, those of one entry each by itself. Raises redis.RedisError."""
@@ -129,10 +128,11 @@ class DeadLetterStream:
         return heapq.merge(*map(self._letters_of, self._streams), key=lambda one: one.place)
 
     def _letters_of(self, stream: str) -> Iterator[_Kept]:
-        start = b"-"
+        start: str | None = "-"
         count = 1
         with _unless_elsewhere():
-            while page := cast("list[Any]", self._client.xrange(stream, start, "+", count=count)):
+            while start is not None:
+                page = cast("list[Any]", self._client.xrange(stream, start, "+", count=count))
                 size = sum(len(fields.get(b"letter", b"")) for _, fields in page)
                 count = min(_PAGE, 2 * count) if size < _PORTION_CHARS else max(1, count // 2)
                 for key, fields in page:
@@ -141,9 +141,7 @@ class DeadLetterStream:
                     except (KeyError, ValueError):  # put there by somebody else
                         continue
                     yield _Kept(id_parts(key.decode()), stream, key, letter)
-                if page[-1][0] == _LAST_ID:  # the server takes nothing after it for a range
-                    return
-                start = b"(" + page[-1][0]
+                start = after(page[-1][0]) if page else None
 
 
 def _unless_elsewhere() -> suppress:
