@@ -177,6 +177,20 @@ def test_ids_are_compared_as_numbers(server: Server) -> None:
         assert [entry_id.decode() for entry_id in entry_ids(client, "s")] == entries[1:]
 
 
+def test_milliseconds_count_before_the_sequence(server: Server) -> None:
+    """An id of an earlier millisecond is the smaller one, whatever stands behind the dash; in either order."""
+    with closing(server.client()) as client:
+        trim = script(client, "retention.lua")
+        for groups in (("a", "b"), ("b", "a")):
+            client.flushall()
+            for entry_id in ("100-8", "100-9", "200-1", "200-2"):
+                client.xadd("s", {"a": "b"}, id=entry_id)
+            for group, position in zip(groups, ("100-8", "200-1"), strict=True):
+                client.xgroup_create("s", group, position)
+            assert trim(keys=["s"]) == 1
+            assert entry_ids(client, "s") == [b"100-9", b"200-1", b"200-2"]
+
+
 def test_only_long_idle_consumers_with_nothing_pending_are_removed(server: Server) -> None:
     """A consumer that holds entries, one that was there a moment ago, and we ourselves stay."""
     with closing(server.client()) as client:

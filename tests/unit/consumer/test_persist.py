@@ -126,14 +126,27 @@ def test_a_letter_tells_how_often_its_write_was_tried() -> None:
     desk = Desk()
     desk.sink.refuses = one_of(1)
     assert desk.persist.store(processed(1, 2)).dead[0].attempts == 1
+    assert desk.metrics.value("telemetry_sink_errors_total", {"error": "other"}) == 1
     desk.sink.is_stuck = one_of(3)
-    assert desk.persist.store(processed(3, 4)).dead[0].attempts >= 4
+    # The first, three retries, and the one after the probe.
+    assert desk.persist.store(processed(3, 4)).dead[0].attempts == 5
+
+
+def test_a_write_is_measured() -> None:
+    """How long it takes, and nothing else."""
+    desk = Desk()
+    desk.clock.sleep(100.0)
+    desk.sink.refuses = lambda _: bool(desk.clock.sleep(0.25))
+    desk.persist.store(processed(1, 2))
+    assert desk.metrics.value("telemetry_sink_commit_duration_seconds_sum") == 0.5
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_a_sink_that_is_down_is_waited_for(size: int) -> None:
     """While the sink is away the process is unready and alive, and when it is back nothing is dead."""
     desk = Desk()
+    desk.persist.store(processed(100))
+    assert desk.metrics.value("telemetry_sink_up") == 1
     desk.sink.down = True
     unready: list[str] = []
 
@@ -202,7 +215,9 @@ def test_dead_letters_are_waited_for_too() -> None:
     desk.letters.failures = [True] * 20
     unready: list[str] = []
     desk.clock.on_sleep = lambda: unready.append(desk.health.readiness())
+    desk.metrics.set("telemetry_sink_up", 1)
     desk.persist.bury([dead(1)])
+    assert desk.metrics.value("telemetry_sink_up") == 1
     assert len(desk.letters.lines) == 1
     assert desk.metrics.value("telemetry_dlq_write_errors_total") == 20
     assert set(unready) == {"dead_letters: told to be away"}
