@@ -157,6 +157,19 @@ def test_trimmed_pending_entries_are_still_named_after_a_consumer_has_met_them(
     assert (result.total.pending, result.total.undelivered) == (0, 0)
 
 
+def test_entries_that_were_thrown_away_with_their_consumer_are_named(rig: Rig, settled: Publisher) -> None:
+    """XGROUP DELCONSUMER ends the waiting of all that it had in hand, and nobody is ever given it again."""
+    entries = settled.valid(60).send()
+    gone = set(_read_as(rig, "removed", 40))
+    assert rig.client.xgroup_delconsumer(KEYS.stream, KEYS.group, "removed") == 40
+    consumer = rig.consumer()
+    rig.drain(consumer)
+    consumer.stop()
+    result = rig.audit(show=100)
+    _assert_missing(result, settled, [one.event_id for one in entries if one.entry_id in gone])
+    assert (result.total.pending, result.total.undelivered) == (0, 0)
+
+
 def test_a_trimmed_head_and_a_trimmed_tail_are_named(rig: Rig, settled: Publisher) -> None:
     """Entries cut off at either end of what nobody has read yet are missing."""
     entries = settled.valid(20).send()

@@ -3,10 +3,12 @@
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from acceptance.killed_at import POINTS
-from acceptance.rig import CROWDED, Process, Rig
+from acceptance.rig import CROWDED, PATIENCE_S, Process, Rig
+from servers import eventually
 
 STORM_S = 12.0
 REPLICAS = 4
@@ -43,6 +45,55 @@ def test_a_consumer_killed_at_any_point_is_taken_over_by_another(rig: Rig, point
     other.stop()
     rig.assert_complete()
     assert other.lines("entries_claimed")
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "before_write",
+        *(
+            pytest.param(one, marks=pytest.mark.storm)
+            for one in ("after_read", "after_commit", "after_dead_letters", "with_batch_asked_ahead")
+        ),
+    ],
+)
+def test_a_consumer_frozen_past_its_claim_does_nothing_twice(rig: Rig, point: str) -> None:
+    """Stopped (SIGSTOP) with a batch in hand, and gone on when another has settled it: no row is doubled."""
+    rig.publisher(seed=4).mix(200).send()
+    frozen = rig.doomed_consumer(point, 2, "consumer-1", number="SIGSTOP")
+    eventually(lambda: _is_frozen(frozen), PATIENCE_S, "it is frozen")
+    held = rig.pending("consumer-1")
+    assert held
+    other = rig.consumer("consumer-2")
+    rig.drain(other)
+    assert other.lines("entries_claimed")
+    rows = rig.count()
+    frozen.signal(signal.SIGCONT)
+    frozen.stop()
+    other.stop()
+    assert rig.count() == rows
+    rig.assert_complete()
+
+
+def _is_frozen(one: Process) -> bool:
+    assert one.exit_code is None, one.text
+    return Path(f"/proc/{one.pid}/stat").read_text(encoding="ascii").rsplit(") ", 1)[1][0] == "T"
+
+
+def test_two_consumers_of_one_name_lose_nothing(rig: Rig) -> None:
+    """Each takes the other's entries for its own pending ones, and cuts make both look for those again."""
+    publisher = rig.publisher(seed=5)
+    twins = [rig.consumer("twin", **CROWDED, MAX_DELIVERIES="1000") for _ in range(2)]
+    for _ in range(10):
+        before = rig.count()
+        publisher.mix(200).send()
+        rig.wait_for_rows(before + 1)
+        rig.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        rig.assert_law()
+    rig.drain(*twins)
+    for one in twins:
+        one.stop()
+    rig.assert_complete()
 
 
 def test_each_replica_killed_at_another_point_loses_nothing(rig: Rig) -> None:

@@ -156,3 +156,17 @@ def test_a_traced_batch_can_be_found_from_its_latency(rig: Rig) -> None:
     assert eventually(examples, PATIENCE_S, "an exemplar") <= {
         line["trace_id"] for line in consumer.lines("batch_settled")
     }
+
+
+def test_a_taken_port_stops_no_pipeline(rig: Rig) -> None:
+    """Two consumers that are given one port: the second says so, has no endpoint, and works all the same."""
+    port = str(free_port())
+    first = rig.consumer("consumer-1", CONSUMER_METRICS_PORT=port)
+    assert first.is_ready()
+    second = rig.consumer("consumer-2", CONSUMER_METRICS_PORT=port)
+    second.says("health_port_taken")
+    first.stop()
+    rig.publisher().mix(100).send()
+    rig.drain(second)
+    second.stop()
+    rig.assert_complete()

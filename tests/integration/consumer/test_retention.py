@@ -178,7 +178,7 @@ def test_ids_are_compared_as_numbers(server: Server) -> None:
 
 
 def test_milliseconds_count_before_the_sequence(server: Server) -> None:
-    """An id of an earlier millisecond is the smaller one, whatever stands behind the dash; in either order."""
+    """An id of an earlier millisecond is the smaller one, whatever stands behind the dash."""
     with closing(server.client()) as client:
         trim = script(client, "retention.lua")
         for groups in (("a", "b"), ("b", "a")):

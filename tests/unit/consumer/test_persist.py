@@ -136,7 +136,12 @@ def test_a_write_is_measured() -> None:
     """How long it takes, and nothing else."""
     desk = Desk()
     desk.clock.sleep(100.0)
-    desk.sink.refuses = lambda _: bool(desk.clock.sleep(0.25))
+
+    def take_time(_: Event) -> bool:
+        desk.clock.sleep(0.25)
+        return False
+
+    desk.sink.refuses = take_time
     desk.persist.store(processed(1, 2))
     assert desk.metrics.value("telemetry_sink_commit_duration_seconds_sum") == 0.5
 
