@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from services.consumer.dead_letters.letter import DeadLetter, dead_letter, parse_letter
+from services.consumer.dead_letters.damage import Damages
+from services.consumer.dead_letters.letter import DeadLetter, Purged, dead_letter, parse_letter
 from services.consumer.entry import Dead, DeadLetters, Entry, Sink, Source, Written
 from services.consumer.errors import DeadLettersUnavailable, RowsRefused, SinkUnavailable, SourceUnavailable
 from services.consumer.large import cut, size_of
@@ -229,7 +230,8 @@ class FakeDeadLetters:
         self._now = now
         self._consumer = consumer
         self._replayed: dict[str, float] = {}
-        self._purged: dict[str, str | None] = {}
+        self._purged: dict[str, Purged] = {}
+        self.damages = Damages()
 
     def put(self, dead: Sequence[Dead]) -> None:
         if self.failures and self.failures.pop(0):
@@ -243,15 +245,18 @@ class FakeDeadLetters:
     def replayed(self) -> dict[str, float]:
         return self._replayed
 
-    def purged(self) -> Iterator[tuple[str, str | None]]:
-        return iter(self._purged.items())
+    def purged(self) -> Iterator[Purged]:
+        return iter(self._purged.values())
 
     def mark_replayed(self, replayed: Sequence[tuple[str, str]]) -> None:
         self._replayed |= dict.fromkeys((old for old, _ in replayed), self._now())
 
     def purge(self, entry_ids: Collection[str]) -> int:
         gone = [letter for letter in self.read() if letter.entry_id in entry_ids]
-        self._purged |= {letter.entry_id: letter.text("event_id") for letter in gone}
+        self._purged |= {
+            one.entry_id: Purged(one.entry_id, one.text("event_id"), one.content if one.is_conflict else None)
+            for one in gone
+        }
         self.lines = [line for line in self.lines if parse_letter(line).entry_id not in entry_ids]
         return len(gone)
 

@@ -23,7 +23,7 @@ _LABEL: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f]{{1,{MAX_LABEL_CHARS}}}")
 _DECIMAL: Final = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?")
 
 _is_canonical_id = CANONICAL.fullmatch
-_is_label = _LABEL.fullmatch
+is_label = _LABEL.fullmatch
 _is_decimal = _DECIMAL.fullmatch
 
 
@@ -45,9 +45,9 @@ def check(fields: Fields, kpis: Kpis, latest_ts: float) -> Event | Rejection:
     event_id, device_id, zone, ts_text, kpi_name, value_text, _, _ = fields
     if not _is_canonical_id(event_id):
         return _reject("event_id_invalid", f"event_id {_shown(event_id)} is not a canonical lower-case UUID")
-    if not _is_label(device_id):
+    if not is_label(device_id):
         return _reject("device_id_invalid", _label_rule("device_id", device_id))
-    if not _is_label(zone):
+    if not is_label(zone):
         return _reject("zone_invalid", _label_rule("zone", zone))
     if not _is_decimal(ts_text):
         return _reject("ts_invalid", f"ts {_shown(ts_text)} is not Unix seconds in decimal text")

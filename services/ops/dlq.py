@@ -19,11 +19,13 @@ from services.ops.letter_options import (
     Yes,
     ask,
     counted,
+    entry_id_of,
 )
 from services.ops.letters import (
     Chosen,
     Letter,
     LetterFilter,
+    LetterStore,
     choose,
     newest_of,
     open_letters,
@@ -40,7 +42,7 @@ from services.ops.output import (
     show_document,
     show_records,
 )
-from services.ops.times import Since, Until, show_time
+from services.ops.times import Since, Until, refuse_empty, show_time
 from services.runtime.screen import answer_parts
 from services.runtime.settings import ConsumerSettings, Sources, load, read_sources
 
@@ -80,20 +82,23 @@ def list_letters(
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, the newest last. Times that are asked for are those of the failure."""
+    refuse_empty(since, until)
     asked = LetterFilter(reason, stage, device, entry, consumer, since, until, replayed)
     sources = read_sources()
     with open_letters(load(ConsumerSettings, sources), sources) as store:
         found = _Counted(select(store, asked))
         shown = show_records(_records(_newest(found, limit), whole=as_json), _COLUMNS, as_json=as_json)
-    if shown == 0:
-        remark("no dead letter" if asked.is_all else "no dead letter is of that kind")
-    elif shown < found.number:
-        remark(f"the newest {shown:,} of {found.number:,}; --limit 0 shows all")
+        if shown == 0:
+            remark(_none(store))
+        elif shown < found.number:
+            remark(f"the newest {shown:,} of {found.number:,}; --limit 0 shows all")
 
 
 @dlq.command("show")
 def show_letter(
-    entry_id: Annotated[str, typer.Argument(metavar="ENTRY", help="Id of the stream entry.")],
+    entry_id: Annotated[
+        str, typer.Argument(metavar="ENTRY", callback=entry_id_of, help="Id of the stream entry.")
+    ],
     as_json: AsJson = False,
     raw: Annotated[
         bool,
@@ -110,9 +115,9 @@ def show_letter(
         return
     with open_letters(settings, sources) as store:
         one = newest_of(store, entry_id)
-    if one is None:
-        raise CommandFailed(f"no dead letter of entry {entry_id!r}")
-    show_document(one.record(), _letter_parts(one), as_json=as_json)
+        if one is None:
+            raise CommandFailed(f"no dead letter of entry {entry_id!r}")
+        show_document(one.record(), _letter_parts(one), as_json=as_json)
 
 
 register(
@@ -134,20 +139,29 @@ def purge_letters(
     yes: Yes = False,
 ) -> None:
     """Remove dead letters for good. The audit counts their events as purged, not as missing."""
+    refuse_empty(since, until)
     asked = LetterFilter(reason, stage, device, entry, consumer, since, until, replayed)
     if asked.is_all and not every:
         raise CommandFailed("purge takes a filter such as --reason, or --all", exit_code=2)
     sources = read_sources()
-    with open_letters(load(ConsumerSettings, sources), sources) as store:
+    with open_letters(load(ConsumerSettings, sources), sources, may_start=True) as store:
         chosen = choose(select(store, asked))
         if not chosen:
             remark("no dead letter to purge")
-            return
-        counts = reasons(chosen)
-        if not yes:
-            ask("Purge", counts, _warning(chosen))
-        store.purge(chosen.keys())
-    answer(f"purged {counted(counts)}")
+        else:
+            counts = reasons(chosen)
+            if not yes:
+                ask("Purge", counts, _warning(chosen))
+            store.purge(chosen.keys())
+            answer(f"purged {counted(counts)}")
+
+
+def _none(store: LetterStore) -> str:
+    """Say why nothing is listed: there is nothing, or nothing of that kind among what there is."""
+    total = len({letter.entry_id for letter in store.read()})
+    if not total:
+        return "no dead letter"
+    return f"no dead letter matches; there {'is 1' if total == 1 else f'are {total:,}'} of other kinds"
 
 
 def _write_raw(settings: ConsumerSettings, sources: Sources, entry_id: str) -> None:

@@ -23,7 +23,7 @@ from services.ops.letters import LetterFilter, choose, open_letters, reasons, se
 from services.ops.output import Column, answer, remark, show_records
 from services.ops.replay import FIELDS, Mending, Report, prepare, replay
 from services.ops.replay_traces import open_traces
-from services.ops.times import Since, Until
+from services.ops.times import Since, Until, refuse_empty
 from services.runtime.settings import ConsumerSettings, load, read_sources
 
 _COLUMNS: Final = (
@@ -92,12 +92,13 @@ def replay_command(
     What still breaks a rule comes back as another letter. Exit code 1 if a letter was left out because it
     has no readable event id, or is truncated.
     """
+    refuse_empty(since, until)
     asked = LetterFilter(reason, stage, device, entry, consumer, since, until, replayed)
     mending = Mending(dict(pair.split("=", 1) for pair in values), dropped)
     sources = read_sources()
     settings = load(ConsumerSettings, sources)
     latest_ts = time.time() + settings.max_future_s
-    with open_letters(settings, sources) as store:
+    with open_letters(settings, sources, may_start=not dry_run) as store:
         meant = (one for one in select(store, asked) if again or one.replayed_at is None)
         chosen = choose(meant)
         _refuse_one_id_for_many(len(chosen), mending)
@@ -106,14 +107,16 @@ def replay_command(
             rules = (settings.kpis, latest_ts, settings.max_entry_bytes)
             ready = (prepare(one, mending, *rules).record() for one in found)
             show_records(ready, _COLUMNS, as_json=as_json)
-    if not chosen:
-        remark("no dead letter to replay")
-    if dry_run or not chosen:
-        return
-    if not yes:
-        ask("Replay", reasons(chosen))
-    with open_traces(settings, sources) as traces, open_server(settings, sources) as server:
-        _tell(replay(server, chosen.keys(), mending, latest_ts, traces))
+        if not chosen:
+            remark("no dead letter to replay")
+        elif not dry_run:
+            if not yes:
+                ask("Replay", reasons(chosen))
+            with (
+                open_traces(settings, sources) as traces,
+                open_server(settings, sources, may_start=True) as server,
+            ):
+                _tell(replay(server, chosen.keys(), mending, latest_ts, traces))
 
 
 def _refuse_one_id_for_many(number: int, mending: Mending) -> None:

@@ -3,17 +3,24 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import redis
+import typer
 
-from services.consumer.dead_letters.file import DeadLetterFile
 from services.consumer.dead_letters.stream import DeadLetterStream
 from services.ops.failures import CommandFailed
-from services.ops.letters import LetterStore
+from services.ops.letters import LetterStore, open_store
 from services.ops.server import ServerUnavailable, reachable
 from services.runtime.connection import connect, explain
 from services.runtime.settings import ConsumerSettings, Sources
+
+StartServer = Annotated[
+    bool,
+    typer.Option(
+        "--start-server", help="Where no server runs in DATA_DIR: have ours run for as long as this takes."
+    ),
+]
 
 
 class Server(NamedTuple):
@@ -26,18 +33,19 @@ class Server(NamedTuple):
     def letters(self) -> LetterStore:
         """The dead letters of the settings, in the file or on this server."""
         if self.settings.dead_letters == "file":
-            return DeadLetterFile(self.settings.dead_letter_file, time.time)
+            return open_store(self.settings)
         return DeadLetterStream(self.client, self.settings.keys, time.time)
 
 
 @contextmanager
-def open_server(settings: ConsumerSettings, sources: Sources) -> Iterator[Server]:
-    """Open the server of the settings; one of our own is started where they name none.
+def open_server(settings: ConsumerSettings, sources: Sources, *, may_start: bool = False) -> Iterator[Server]:
+    """Open the server of the settings, or the one that runs here.
 
+    `may_start`: where none does, our own is started for the time being; what only reads does not.
     Raises CommandFailed when it can't be reached, or breaks off.
     """
     try:
-        with reachable(settings, sources) as found, connect(found) as client:
+        with reachable(settings, sources, may_start=may_start) as found, connect(found) as client:
             try:
                 client.ping()
                 yield Server(client, found)

@@ -1,8 +1,10 @@
 """The options by which dead letters are chosen. Each may be repeated, and takes any of its values then."""
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, get_args
+from difflib import get_close_matches
+from typing import Annotated, Final, get_args
 
 import typer
 
@@ -11,12 +13,28 @@ from services.ops.failures import CommandFailed
 from services.ops.letters import told
 from services.ops.output import confirmed
 
+_ENTRY_ID: Final = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
+
 
 def one_of(names: Sequence[str], what: str, given: Sequence[str]) -> None:
-    """Raise typer.BadParameter for a name that isn't one of these."""
+    """Raise typer.BadParameter for a name that isn't one of these, with the one that is nearest."""
     for name in given:
         if name not in names:
-            raise typer.BadParameter(f"no such {what}: {name!r}; there are {', '.join(names)}")
+            near = get_close_matches(name, names, n=1)
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise typer.BadParameter(f"no such {what}: {name!r}; {meant}there are {', '.join(names)}")
+
+
+def entry_id_of(given: str) -> str:
+    """Give the id of a stream entry. Raises typer.BadParameter for what can't be one."""
+    text = given.strip()
+    if not _ENTRY_ID.fullmatch(text):
+        raise typer.BadParameter(f"{given!r} is no entry id; one looks like 1700000000000-0")
+    return text
+
+
+def _entry_ids(given: list[str]) -> list[str]:
+    return [entry_id_of(one) for one in given]
 
 
 def _known_reasons(given: list[str]) -> list[str]:
@@ -58,7 +76,12 @@ Devices = Annotated[
 Entries = Annotated[
     list[str],
     typer.Option(
-        "--entry", metavar="ID", default_factory=list, show_default=False, help="Of this stream entry."
+        "--entry",
+        metavar="ID",
+        default_factory=list,
+        show_default=False,
+        callback=_entry_ids,
+        help="Of this stream entry.",
     ),
 ]
 Consumers = Annotated[

@@ -10,13 +10,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
+from services.consumer.dead_letters.damage import Damages
 from services.consumer.dead_letters.file import DeadLetterFile
-from services.consumer.dead_letters.letter import DeadLetter
+from services.consumer.dead_letters.letter import DeadLetter, Purged
+from services.ops.failures import CommandFailed
+from services.ops.output import remark
 from services.runtime.settings import ConsumerSettings, Sources
 
 
 class LetterStore(Protocol):
     """What the commands need of a place for dead letters."""
+
+    @property
+    def damages(self) -> Damages:
+        """What could not be read so far."""
+        ...
 
     def read(self) -> Iterator[DeadLetter]:
         """Give every letter, the oldest first."""
@@ -26,8 +34,8 @@ class LetterStore(Protocol):
         """Tell when each replayed letter was replayed (Unix seconds), by entry id."""
         ...
 
-    def purged(self) -> Iterator[tuple[str, str | None]]:
-        """Give entry id and event id of each purged letter."""
+    def purged(self) -> Iterator[Purged]:
+        """Give what is known of each purged letter."""
         ...
 
     def mark_replayed(self, replayed: Sequence[tuple[str, str]]) -> None:
@@ -97,19 +105,58 @@ class LetterFilter:
 EVERY_LETTER: Final = LetterFilter()
 
 
+def open_store(settings: ConsumerSettings) -> LetterStore:
+    """Give the dead letters of the file."""
+    return DeadLetterFile(settings.dead_letter_file, time.time, max_entry_bytes=settings.max_entry_bytes)
+
+
 @contextmanager
-def open_letters(settings: ConsumerSettings, sources: Sources) -> Iterator[LetterStore]:
+def open_letters(
+    settings: ConsumerSettings, sources: Sources, *, may_start: bool = False
+) -> Iterator[LetterStore]:
     """Give the dead letters that the settings name, in the file or in the stream.
 
-    Raises CommandFailed when the server with the stream can't be reached.
+    `may_start`: as for `open_server`. What can't be read of them is told at the end. Raises CommandFailed
+    then, and when the server with the stream can't be reached.
     """
     if settings.dead_letters == "file":
-        yield DeadLetterFile(settings.dead_letter_file, time.time)
+        with _told_damages(open_store(settings)) as store:
+            yield store
         return
     from services.ops.doors import open_server  # noqa: PLC0415 - a file needs no client library
 
-    with open_server(settings, sources) as server:
-        yield server.letters
+    with (
+        open_server(settings, sources, may_start=may_start) as server,
+        _told_damages(server.letters) as store,
+    ):
+        yield store
+
+
+@contextmanager
+def _told_damages(store: LetterStore) -> Iterator[LetterStore]:
+    """Tell at the end what could not be read, beside what else is wrong. Raises CommandFailed then."""
+    complaints: list[str] = []
+    exit_code = 1
+    try:
+        yield store
+    except CommandFailed as error:
+        complaints, exit_code = [str(error), *error.details], error.exit_code
+    for one in store.damages.torn:
+        remark(f"{one.place}: {one.why}")
+    complaints += show_damages(store.damages)
+    if complaints:
+        raise CommandFailed(complaints[0], exit_code, complaints[1:])
+
+
+def show_damages(damages: Damages) -> list[str]:
+    """Say what could not be read, a line for each place; none where all could."""
+    if not damages.number:
+        return []
+    places = "1 place" if damages.number == 1 else f"{damages.number:,} places"
+    lines = [f"{places} of the dead letters can't be read, and are left as they are:"]
+    lines += [f"  {one.place}: {one.why}" for one in damages.named]
+    unnamed = damages.number - len(damages.named)
+    return [*lines, *([f"  and {unnamed:,} more"] if unnamed else [])]
 
 
 def select(store: LetterStore, asked: LetterFilter = EVERY_LETTER) -> Iterator[Letter]:

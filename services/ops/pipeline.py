@@ -15,33 +15,39 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Self, TextIO
 
 import redis
 
-from services.consumer.dead_letters.stream import DeadLetterStream
 from services.consumer.errors import SinkUnavailable
 from services.consumer.sinks.sqlite_rows import SinkAbsent, SQLiteRows
+from services.ops.doors import Server
+from services.ops.live import ForeignIds, count_dead, recorded
 from services.ops.processes import Processes
+from services.ops.records import read_records
 from services.runtime.backlog import Backlog, read_backlog
 from services.runtime.log_text import text_line, wants_colour
-from services.runtime.records import read_runs
 from services.runtime.screen import shown
 from services.runtime.settings import ConsumerSettings
 
 _TICK_S: Final = 0.1
+_A_LOOK_S: Final = 0.2
+"""How long one look at the ids of a file may take; what is left of them is looked at the next time."""
 _STATUS_INTERVAL_S: Final = 0.5
 _PLAIN_STATUS_INTERVAL_S: Final = 5.0
 
 
 @dataclass(slots=True)
 class Progress:
-    """The numbers of the status line. `rate` in events stored a second."""
+    """The numbers of the status line: events as the audit counts them, and `rate` of them stored a second.
+
+    `pending` and `lag` are entries, as the server counts them; an event may have two.
+    """
 
     published: int = 0
     stored: int = 0
     dead: int = 0
+    conflicts: int = 0
     pending: int = 0
     lag: int = 0
     rate: float = 0.0
@@ -49,7 +55,7 @@ class Progress:
     def line(self) -> str:
         """Say it in one line."""
         return (
-            f"published={self.published} stored={self.stored} dead={self.dead} "
+            f"published={self.published} stored={self.stored} dead={self.dead} conflicts={self.conflicts} "
             f"pending={self.pending} lag={self.lag} {self.rate:.0f} events/s"
         )
 
@@ -75,7 +81,7 @@ class Pipeline:
             finally:
                 self._processes.stop()
                 self._echo_logs(status)
-                status.show(self._counting.progress(), at_last=True)
+                status.show(self._counting.at_last(), at_last=True)
 
     def _is_done(self) -> bool:
         """Done when all is published and nothing waits; or when asked a second time to stop.
@@ -114,7 +120,10 @@ class _Counting:
 
     def __init__(self, settings: ConsumerSettings, client: redis.Redis) -> None:
         self._settings = settings
+        self._letters = Server(client, settings).letters
         self._client = client
+        self._foreign = ForeignIds()
+        self._recorded = 0
         self._progress = Progress()
         self._next_count = 0.0
         self._counted_at: float | None = None
@@ -128,35 +137,43 @@ class _Counting:
 
     def progress(self) -> Progress:
         """Count again."""
+        self._ask_server(_A_LOOK_S)
+        now = time.monotonic()
+        if now >= self._next_count:
+            self._count_events()
+            # Counting takes longer the more there is; it may take a twentieth of the time.
+            self._next_count = now + 20 * (time.monotonic() - now)
+        return self._progress
+
+    def at_last(self) -> Progress:
+        """Count all of it, however long it takes."""
+        self._ask_server(float("inf"))
+        self._count_events()
+        self._foreign.close()
+        return self._progress
+
+    def _ask_server(self, budget_s: float) -> None:
         progress = self._progress
         if (backlog := self.backlog()) is not None:
             progress.pending, progress.lag = backlog.pending, backlog.lag
         with contextlib.suppress(redis.RedisError):
-            progress.published = _published(self._client, self._settings)
-        if self._settings.dead_letters == "file":
-            progress.dead = _count_lines(self._settings.dead_letter_file)
-        else:
-            with contextlib.suppress(redis.RedisError):
-                progress.dead = DeadLetterStream(self._client, self._settings.keys, time.time).count()
-        self._count_rows(progress)
-        return progress
+            runs = read_records(self._client, self._settings.keys).runs
+            self._recorded = recorded(runs) + self._foreign.count(self._client, runs, budget_s)
+        progress.published = self._recorded + progress.conflicts
 
-    def _count_rows(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if now < self._next_count:
-            return
-        # A database that can't be read for a moment costs the line a number, and not the run its life.
-        with (
-            contextlib.suppress(SinkAbsent, SinkUnavailable),
-            SQLiteRows(self._settings.database) as rows,
-        ):
-            stored = rows.count()
+    def _count_events(self) -> None:
+        progress, now = self._progress, time.monotonic()
+        # What can't be read for a moment costs the line a number, and not the run its life.
+        with contextlib.suppress(SinkAbsent, SinkUnavailable, redis.RedisError, OSError):
+            with SQLiteRows(self._settings.database) as rows:
+                # The letters first: an event that is replayed meanwhile is stored later than it was dead.
+                found = count_dead(self._letters.read(), rows.missing_of)
+                stored = rows.count()
             if self._counted_at is not None:
                 progress.rate = max(0.0, (stored - progress.stored) / max(now - self._counted_at, 1e-3))
-            progress.stored = stored
+            progress.stored, progress.dead, progress.conflicts = stored, found.dead, found.conflicts
+            progress.published = self._recorded + found.conflicts
         self._counted_at = now
-        # Counting takes longer the more rows there are; it may take a twentieth of the time.
-        self._next_count = now + 20 * (time.monotonic() - now)
 
 
 class _StatusLine:
@@ -208,22 +225,3 @@ def _text(line: str, *, colour: bool) -> str:
 def _json(line: str) -> str:
     """Write a log line for a program; a line of ours is ASCII, and without secrets."""
     return line if line.startswith("{") and line.isascii() and line.isprintable() else shown(line)
-
-
-def _published(client: redis.Redis, settings: ConsumerSettings) -> int:
-    """Count what all runs have published: numbered events, those without an id, and foreign ids."""
-    pipeline = client.pipeline(transaction=False)
-    for run, keys in read_runs(client, settings.keys).items():
-        pipeline.hmget(keys.run(run), "published", "unnumbered")
-        pipeline.strlen(keys.run_ids(run))
-    answers = pipeline.execute()
-    counts = (int(count or 0) for answer in answers[::2] for count in answer)
-    return sum(counts) + sum(int(size) for size in answers[1::2]) // 16
-
-
-def _count_lines(path: Path) -> int:
-    try:
-        with path.open("rb") as file:
-            return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
-    except FileNotFoundError:
-        return 0

@@ -164,7 +164,7 @@ def _check_readable(source: str | None) -> None:
 @contextmanager
 def _reached(settings: ConsumerSettings, sources: Sources) -> Iterator[ConsumerSettings]:
     try:
-        with reachable(settings, sources) as found:
+        with reachable(settings, sources, may_start=True) as found:
             yield found
     except ServerUnavailable as error:
         raise CommandFailed(str(error)) from error

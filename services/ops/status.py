@@ -1,8 +1,9 @@
 """`telemetry status`: what is where, at this moment. What isn't there yet is said to be so."""
 
+import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Annotated, Any, Final, cast
 
@@ -12,11 +13,12 @@ import typer
 from services.consumer.errors import ConsumerError
 from services.consumer.sinks.sqlite_rows import SinkAbsent, SQLiteRows
 from services.contract.streams import StreamKeys
-from services.ops.doors import Server
+from services.ops.doors import Server, StartServer
 from services.ops.failures import CommandFailed
 from services.ops.figures import Counts, figures
 from services.ops.figures_text import figures_line, figures_part
-from services.ops.letters import LetterStore, select
+from services.ops.letters import LetterStore, open_store, select, show_damages
+from services.ops.live import ForeignIds, count_dead, recorded
 from services.ops.output import (
     AsJson,
     Column,
@@ -30,19 +32,21 @@ from services.ops.output import (
     show_document,
     watch,
 )
+from services.ops.records import RunRecord, read_records
 from services.ops.scrapes import scrape_all
-from services.ops.server import ServerUnavailable, reachable
+from services.ops.server import ServerUnavailable, not_running, reachable, running
 from services.ops.times import show_ago, show_span, show_time
 from services.runtime.backlog import AHEAD_S, LAST_ID, Backlog, age_s, ahead_s, id_parts, read_backlog
 from services.runtime.connection import address, connect, explain, lacks_command, lacks_right
-from services.runtime.records import read_runs
-from services.runtime.settings import ConsumerSettings, Sources, load, read_sources
+from services.runtime.foreign import name_of, number_of
+from services.runtime.settings import ConsumerSettings, load, read_sources
 
 _RUNS_SHOWN: Final = 10
+_SILENT_S: Final = 15.0
+"""A consumer asks for entries every two seconds, unless it has a long batch in hand."""
+_FOREIGN_S: Final = 0.2
+"""How long one look at the ids of files may take; what is left of them is looked at the next time."""
 _NUMBERS: Final = ("pid", "published", "duplicates", "unnumbered", "last")
-_TIMES: Final = ("started_at", "updated_at")
-_ID_BYTES: Final = 16
-"""How an id is kept that a run published and did not number: a replayed file's own."""
 
 
 def _yes_or_counted(known: bool) -> str:
@@ -62,7 +66,8 @@ _CONSUMERS: Final = (
     Column("name", "consumer"),
     Column("group"),
     number("pending"),
-    number("idle_s", "idle", show_span),
+    number("idle_s", "idle", lambda idle_s: "not known" if idle_s is None else show_span(idle_s)),
+    Column("is_silent", "state", lambda is_silent: "silent" if is_silent else "active"),
 )
 _REASONS: Final = (Column("reason"), number("letters"), number("replayed"))
 _RUNS: Final = (
@@ -85,6 +90,7 @@ def status_command(
     interval: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="Time between two looks, with --watch.")
     ] = 2.0,
+    start_server: StartServer = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the main figures, the stream, groups, consumers, sink, dead letters and producer runs.
@@ -94,15 +100,24 @@ def status_command(
     error.
     """
     sources = read_sources()
+    settings = load(ConsumerSettings, sources)
     with ExitStack() as stack:
-        settings = _found(stack, load(ConsumerSettings, sources), sources)
+        if start_server:
+            try:
+                stack.enter_context(reachable(settings, sources, may_start=True))
+            except ServerUnavailable as error:
+                raise CommandFailed(str(error)) from error
+        # Looked for at each look: the next run's server has another address.
+        looks = Looks(settings, lambda: running(settings, sources))
+        stack.callback(looks.close)
         if watching:
             try:
-                watch(_looks(settings, interval), status_parts, status_line, as_json=as_json)
+                watch(_looks(looks, interval), status_parts, status_line, as_json=as_json)
             except KeyboardInterrupt:  # the way to end it, so no error
                 return
-        document = Looks(settings).look()
+        document = looks.look()
     show_document(document, status_parts(document), as_json=as_json)
+    remark(*document["dead_letters"].get("notes", ()))
     if errors := _errors(document):
         raise CommandFailed(errors[0], details=errors[1:])
 
@@ -110,19 +125,34 @@ def status_command(
 class Looks:
     """Looks at everything, again and again; two looks tell how fast it goes."""
 
-    def __init__(self, settings: ConsumerSettings) -> None:
+    def __init__(
+        self, settings: ConsumerSettings, find: Callable[[], ConsumerSettings | None] | None = None
+    ) -> None:
+        """`find` gives the settings that lead to the server, None where there is none; else they do."""
         self._settings = settings
+        self._find = find or (lambda: settings)
+        self._foreign = ForeignIds()
         self._before: Counts | None = None
+        self._address: str | None = None
+
+    def close(self) -> None:
+        """Let go of what was kept between two looks."""
+        self._foreign.close()
 
     def look(self) -> dict[str, Any]:
         """Look once; an `error` stands in a part that can't be read."""
         settings = self._settings
         document: dict[str, Any] = {"at": time.time()}
-        with connect(settings) as client:
-            server = Server(client, settings)
-            document |= _server_parts(server)
+        found = self._find()
+        with ExitStack() as stack:
+            server = None if found is None else Server(stack.enter_context(connect(found)), found)
+            document |= _no_server(settings) if server is None else _server_parts(server, self._foreign)
             document["database"] = _database(settings)
-            document["dead_letters"] = _dead_letters(server)
+            document["dead_letters"] = _dead_letters(settings, server)
+        if document["published"] is not None:
+            document["published"] += document["dead_letters"].get("conflicts", 0)
+        if document["server"]["address"] != self._address:  # what another server counted is no start
+            self._address, self._before = document["server"]["address"], None
         counts = Counts(
             time.monotonic(),
             _added(document),
@@ -137,7 +167,7 @@ class Looks:
 
 def _added(document: Record) -> int | None:
     """Tell how many entries the stream has ever had: 0 without a stream, None where it is not known."""
-    if "error" in document["server"]:
+    if not document["server"].get("name"):
         return None
     added: int | None = 0 if document["stream"] is None else document["stream"]["added"]
     return added
@@ -153,12 +183,11 @@ def status_line(document: Record) -> str:
     """Say the most important of it in one line; `-` for what isn't known."""
     ours: Record = next((one for one in document["groups"] if one["is_ours"]), {})
     stream = document["stream"] or {}
-    runs = document["runs"]
-    published = sum(run[kind] for run in runs for kind in ("published", "unnumbered", "foreign"))
     numbers = {
-        "published": published if runs else None,
+        "published": document["published"] if document["runs"] else None,
         "stored": document["database"].get("rows"),
-        "dead": document["dead_letters"].get("letters"),
+        "dead": document["dead_letters"].get("events"),
+        "conflicts": document["dead_letters"].get("conflicts"),
         "length": stream.get("length"),
         "lag": ours.get("lag"),
         "pending": ours.get("pending"),
@@ -176,15 +205,17 @@ def status_line(document: Record) -> str:
 def status_parts(document: Record) -> list[Part]:
     """Lay it out for a person, part by part."""
     server, database = document["server"], document["database"]
-    told = server.get("error") or _told_server(server)
+    told = server.get("error") or server.get("note") or _told_server(server)
     rows = database.get("error") or database.get("note") or f"{database['rows']:,} rows in {database['path']}"
     facts = [("server", told), ("sink", rows)]
     letters = _letters_part(document["dead_letters"])
-    if "error" in server:  # nothing is known of what is in it
+    if "name" not in server:  # nothing is known of what is in it
         return [_main_figures(document), Facts("Pipeline", facts), letters]
     stream = document["stream"]
     length = "no stream yet" if stream is None else f"{stream['length']:,} entries"
     facts.insert(1, ("stream", f"{document['stream_name']}: {length}"))
+    if document["runs"]:
+        facts.insert(2, ("published", f"{document['published']:,} events"))
     if stream is not None and stream["id_ahead_s"] >= AHEAD_S:
         facts.insert(2, ("ids", _told_ahead(stream)))
     return [
@@ -225,38 +256,39 @@ def _runs_part(runs: Sequence[Record]) -> Part:
     return Table(title, _RUNS, runs[-_RUNS_SHOWN:], "none has published here")
 
 
-def _found(stack: ExitStack, settings: ConsumerSettings, sources: Sources) -> ConsumerSettings:
-    """Find the server, for as long as the stack is open; without any the rest is still shown."""
-    try:
-        return stack.enter_context(reachable(settings, sources))
-    except ServerUnavailable as error:
-        remark(str(error))
-        return settings
-
-
-def _looks(settings: ConsumerSettings, interval_s: float) -> Iterator[Record]:
-    looks = Looks(settings)
+def _looks(looks: "Looks", interval_s: float) -> Iterator[Record]:
     while True:
         yield looks.look()
         time.sleep(interval_s)
 
 
-def _server_parts(server: Server) -> dict[str, Any]:
-    """Ask the server for its share; the error alone when it can't be asked."""
-    settings = server.settings
-    parts: dict[str, Any] = {
+def _no_server(settings: ConsumerSettings) -> dict[str, Any]:
+    """Give the parts of a server that isn't there, or can't be asked."""
+    return {
+        "server": {"address": None, "note": not_running(settings)},
         "stream_name": settings.stream_name,
         "stream": None,
         "groups": [],
         "consumers": [],
         "runs": [],
+        "unreadable": [],
+        "published": None,
         "audit": None,
     }
+
+
+def _server_parts(server: Server, foreign: ForeignIds) -> dict[str, Any]:
+    """Ask the server for its share; the error alone when it can't be asked."""
+    settings = server.settings
+    parts = _no_server(settings)
     try:
         about = _about(server.client)
-        parts |= _stream(server.client, settings.keys, time.time())
-        parts["runs"] = _runs(server.client, settings.keys)
-        parts["audit"] = _last_audit(server.client, settings.keys)
+        parts |= _stream(server.client, settings.keys, time.time(), about.pop("uptime_s"))
+        records = read_records(server.client, settings.keys)
+        parts["runs"] = [_run(record) for record in records.runs]
+        parts["published"] = recorded(records.runs) + foreign.count(server.client, records.runs, _FOREIGN_S)
+        parts["unreadable"] = records.unreadable
+        parts["audit"] = _last_audit(server.client, settings.keys, records.unreadable)
     except redis.RedisError as error:
         return parts | {"server": {"address": address(settings), "error": explain(error, settings)}}
     return parts | {"server": {"address": address(settings), **about}}
@@ -269,26 +301,27 @@ def _about(client: redis.Redis) -> dict[str, Any]:
     except redis.ResponseError as error:
         if not (lacks_right(error) or lacks_command(error)):
             raise
-        return {"name": "redis", "version": None}
+        return {"name": "redis", "version": None, "uptime_s": math.inf}
     name = str(about.get("server_name", "redis"))
-    return {"name": name, "version": about.get(f"{name}_version", about.get("redis_version"))}
+    version = about.get(f"{name}_version", about.get("redis_version"))
+    return {"name": name, "version": version, "uptime_s": float(about.get("uptime_in_seconds", math.inf))}
 
 
-def _stream(client: redis.Redis, keys: StreamKeys, now: float) -> dict[str, Any]:
+def _stream(client: redis.Redis, keys: StreamKeys, now: float, uptime_s: float) -> dict[str, Any]:
     """Look at the stream, its groups and their consumers; empty when there is none."""
     if not client.exists(keys.stream):
         return {}
     groups: list[Record] = []
     consumers: list[Record] = []
     for info in client.xinfo_groups(keys.stream):
-        name = info["name"].decode()
-        backlog = read_backlog(client, StreamKeys(keys.stream, name))
+        backlog = read_backlog(client, keys, info["name"])
         if backlog is None:  # removed meanwhile
             continue
+        name = name_of(info["name"])
         groups.append(
             {
                 "name": name,
-                "is_ours": name == keys.group,
+                "is_ours": info["name"] == keys.group.encode(),
                 "lag": backlog.lag,
                 "lag_known": backlog.lag_known,
                 "pending": backlog.pending,
@@ -298,7 +331,7 @@ def _stream(client: redis.Redis, keys: StreamKeys, now: float) -> dict[str, Any]
             }
         )
         consumers += (
-            {"name": one.name, "group": name, "pending": one.pending, "idle_s": one.idle_ms / 1000}
+            {"name": one.name, "group": name, "pending": one.pending, **_heard(one.idle_ms / 1000, uptime_s)}
             for one in backlog.consumers
         )
     about = cast("Mapping[str, Any]", client.xinfo_stream(keys.stream))
@@ -312,6 +345,15 @@ def _stream(client: redis.Redis, keys: StreamKeys, now: float) -> dict[str, Any]
     return {"stream": stream, "groups": groups, "consumers": consumers}
 
 
+def _heard(idle_s: float, uptime_s: float) -> dict[str, Any]:
+    """Tell how long a consumer has asked for nothing, and whether it may still be there.
+
+    A server that has just read its file says of each that it was there a moment ago: it does not know.
+    """
+    is_known = idle_s < uptime_s
+    return {"idle_s": idle_s if is_known else None, "is_silent": not is_known or idle_s > _SILENT_S}
+
+
 def _oldest_unread(client: redis.Redis, stream: str, backlog: Backlog) -> str | None:
     if backlog.lag == 0:
         return None
@@ -319,54 +361,47 @@ def _oldest_unread(client: redis.Redis, stream: str, backlog: Backlog) -> str | 
     return page[0][0].decode() if page else None
 
 
-def _last_audit(client: redis.Redis, keys: StreamKeys) -> dict[str, Any] | None:
+def _last_audit(client: redis.Redis, keys: StreamKeys, unreadable: list[str]) -> dict[str, Any] | None:
     """Read what `telemetry audit --record` found last; None where there was none, or we may not read it."""
     try:
         found = cast("Mapping[bytes, bytes]", client.hgetall(keys.audit))
     except redis.exceptions.NoPermissionError:
         return None
-    missing, published, ended_at = (
-        _number(found.get(name, b"").decode(errors="replace"))
-        for name in (b"missing", b"published", b"ended_at")
+    except redis.ResponseError as error:
+        if not str(error).startswith("WRONGTYPE"):
+            raise
+        unreadable.append(f"{keys.audit}: this key is not a hash, so somebody else has written it")
+        return None
+    unreadable += [
+        f"{keys.audit}: {name_of(name)} can't be {name_of(value[:40])!r}"
+        for name, value in found.items()
+        if (amount := number_of(value)) is None or amount < 0
+    ]
+    missing, published, conflicts, ended_at = (
+        number_of(found.get(name)) for name in (b"missing", b"published", b"conflicts", b"ended_at")
     )
     if missing is None or ended_at is None:
         return None
-    return {"missing": int(missing), "published": int(published or 0), "ended_at": ended_at}
-
-
-def _runs(client: redis.Redis, keys: StreamKeys) -> list[dict[str, Any]]:
-    """Read what each producer run says about itself, the newest last."""
-    found = read_runs(client, keys)
-    names = sorted(found)
-    pipeline = client.pipeline(transaction=False)
-    for name in names:
-        pipeline.hgetall(found[name].run(name))
-        pipeline.strlen(found[name].run_ids(name))
-    answers = pipeline.execute()
-    runs = [_run(*one) for one in zip(names, answers[::2], answers[1::2], strict=True)]
-    return sorted(runs, key=lambda run: run["started_at"] or 0.0)
-
-
-def _run(name: str, record: Mapping[bytes, bytes], ids_bytes: int) -> dict[str, Any]:
-    texts = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in record.items()}
     return {
-        "run": name,
-        "source": texts.get("source"),
-        "host": texts.get("host"),
-        **{key: int(_number(texts.get(key)) or 0) for key in _NUMBERS},
-        "foreign": ids_bytes // _ID_BYTES,
-        **{key: _number(texts.get(key)) for key in _TIMES},
-        "line": int(_number(texts.get("line")) or 0) if "line" in texts else None,
-        "done": texts["done"] == "1" if "done" in texts else None,
+        "missing": int(missing),
+        "published": int(published or 0),
+        "conflicts": int(conflicts or 0),
+        "ended_at": ended_at,
     }
 
 
-def _number(text: str | None) -> float | None:
-    """Read a number that a producer has written; None where there is none."""
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None
+def _run(record: RunRecord) -> dict[str, Any]:
+    """Lay out what a producer run says about itself."""
+    return {
+        "run": record.run,
+        "source": record.texts["source"],
+        "host": record.texts["host"],
+        **{name: record.number(name) for name in _NUMBERS},
+        "foreign": record.foreign,
+        **record.times,
+        "line": record.numbers["line"],
+        "done": record.is_done,
+    }
 
 
 def _database(settings: ConsumerSettings) -> dict[str, Any]:
@@ -380,28 +415,46 @@ def _database(settings: ConsumerSettings) -> dict[str, Any]:
         return {"path": path, "rows": None, "error": str(error)}
 
 
-def _dead_letters(server: Server) -> dict[str, Any]:
-    settings = server.settings
+def _dead_letters(settings: ConsumerSettings, server: Server | None) -> dict[str, Any]:
     in_file = settings.dead_letters == "file"
     place = str(settings.dead_letter_file) if in_file else settings.keys.dead_letters
+    if server is None and not in_file:
+        return {"place": place, "note": "not known: no server runs here"}
     try:
-        return {"place": place, **_counted_letters(server.letters)}
+        store = open_store(settings) if server is None else server.letters
+        return {"place": place, **_with_rows(settings, store)}
     except redis.RedisError as error:
         return {"place": place, "error": explain(error, settings)}
     except OSError as error:
         return {"place": place, "error": f"{error.filename}: {error.strerror}"}
 
 
-def _counted_letters(store: LetterStore) -> dict[str, Any]:
+def _with_rows(settings: ConsumerSettings, store: LetterStore) -> dict[str, Any]:
+    """Count letters, and their events that are not stored; where the rows can't be read, all of them."""
+    try:
+        with SQLiteRows(settings.database) as rows:
+            return _counted_letters(store, rows)
+    except ConsumerError:
+        return _counted_letters(store, None)
+
+
+def _counted_letters(store: LetterStore, rows: SQLiteRows | None) -> dict[str, Any]:
     letters: Counter[str] = Counter()
     replayed: Counter[str] = Counter()
     for one in select(store):
         letters[one.letter.reason] += 1
         replayed[one.letter.reason] += one.replayed_at is not None
+    events = count_dead(store.read(), list if rows is None else rows.missing_of)
+    purged = sum(1 for _ in store.purged())
+    damages = store.damages
     return {
         "letters": letters.total(),
+        "events": events.dead,
+        "conflicts": events.conflicts,
         "replayed": replayed.total(),
-        "purged": sum(1 for _ in store.purged()),
+        "purged": purged,
+        "notes": [f"{one.place}: {one.why}" for one in damages.torn],
+        **({"error": "; ".join(show_damages(damages))} if damages.number else {}),
         "reasons": [
             {"reason": reason, "letters": count, "replayed": replayed[reason]}
             for reason, count in letters.most_common()
@@ -410,14 +463,18 @@ def _counted_letters(store: LetterStore) -> dict[str, Any]:
 
 
 def _letters_part(dead_letters: Record) -> Part:
-    if "error" in dead_letters:
-        return Facts("Dead letters", (("error", dead_letters["error"]),))
+    if "letters" not in dead_letters:
+        kind = "error" if "error" in dead_letters else "note"
+        return Facts("Dead letters", ((kind, dead_letters[kind]),))
     letters, purged = counted(dead_letters["letters"]), dead_letters["purged"]
     gone = f", {purged:,} purged" if purged else ""
-    title = f"Dead letters: {letters} in {dead_letters['place']}{gone}"
+    of = f" of {dead_letters['events']:,} dead events and {dead_letters['conflicts']:,} conflicts"
+    title = f"Dead letters: {letters} in {dead_letters['place']},{of}{gone}"
     return Table(title, _REASONS, dead_letters["reasons"])
 
 
 def _errors(document: Record) -> list[str]:
     parts = (document["server"], document["database"], document["dead_letters"])
-    return list(dict.fromkeys(part["error"] for part in parts if "error" in part))
+    errors = [part["error"] for part in parts if "error" in part]
+    unreadable = [f"a record in Redis can't be read: {line}" for line in document["unreadable"]]
+    return list(dict.fromkeys([*errors, *unreadable]))

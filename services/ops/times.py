@@ -34,6 +34,16 @@ def parse_time(text: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
+def refuse_empty(since: float | None, until: float | None) -> None:
+    """Refuse an interval in which nothing can be. Raises typer.BadParameter."""
+    if since is not None and until is not None and since > until:
+        raise typer.BadParameter(
+            f"nothing can be in that time: it begins at {show_time(since)} and ends before that, at "
+            f"{show_time(until)} (--until)",
+            param_hint="--since",
+        )
+
+
 def show_time(unix_s: float | None) -> str:
     """Write a time for a person, to the millisecond; empty for None."""
     if unix_s is None:

@@ -4,6 +4,7 @@ import redis
 
 from services.ops.audit import prove, show_audit
 from services.ops.failures import CommandFailed
+from services.ops.output import remark
 from services.ops.pipeline import Pipeline
 from services.ops.processes import Processes, RunFailed
 from services.runtime.connection import connect, explain
@@ -13,7 +14,7 @@ from services.runtime.settings import ConsumerSettings
 def watch_and_prove(
     processes: Processes, settings: ConsumerSettings, *, show_logs: bool, as_json: bool
 ) -> bool:
-    """Show what flows until all is settled, then the audit; gives whether nothing is missing.
+    """Show what flows until all is settled, then the audit; tells whether it proves that nothing is missing.
 
     Raises CommandFailed when the pipeline can't run.
     """
@@ -27,4 +28,5 @@ def watch_and_prove(
     except redis.RedisError as error:
         raise CommandFailed(explain(error, settings)) from error
     show_audit(result, as_json=as_json)
-    return not result.total.missing
+    remark(*result.problems)
+    return result.is_proven

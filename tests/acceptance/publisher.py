@@ -163,7 +163,7 @@ class Publisher:
             "unnumbered": self.unnumbered,
             "sent": len(self.entries) + len(batch),
             "source": "acceptance",
-            "started_at": "2026-01-01T00:00:00Z",
+            "started_at": 1_767_225_600.0,
         }
         pipeline.sadd(KEYS.runs, self.run)
         pipeline.hset(KEYS.run(self.run), mapping=record)

@@ -21,7 +21,8 @@ from servers import LocalServer, eventually
 from services.consumer.dead_letters.file import DeadLetterFile
 from services.consumer.dead_letters.letter import DeadLetter
 from services.contract.event import Event
-from services.ops.audit import Audit, prove
+from services.ops.audit import prove
+from services.ops.proof import Audit
 from services.runtime.backlog import id_parts
 from services.runtime.settings import ConsumerSettings
 
@@ -349,7 +350,10 @@ class Rig:
         result = self.audit()
         total = result.total
         assert (total.missing, total.pending, total.undelivered) == (0, 0, 0), result
-        assert total.published == self._distinct(), result
+        assert total.published - total.conflicts == self._distinct(), result
+        assert total.conflicts == sum(len(one) - 1 for one in contents.values()), result
+        places = (total.stored, total.dead, total.conflicts, total.purged)
+        assert total.published == sum(places), result
         self.assert_integrity()
         return result
 

@@ -143,7 +143,7 @@ def test_a_power_cut_during_a_purge_loses_no_letter_without_a_note(rig: Rig, let
     moments = 0
     for store in cuts(rig, disk, trace):
         there = {one.entry_id for one in store.read()}
-        noted = {entry_id for entry_id, _ in store.purged()}
+        noted = {note.entry_id for note in store.purged()}
         assert kept <= there <= kept | gone
         assert gone - there <= noted <= gone
         moments += 1

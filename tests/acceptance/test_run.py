@@ -198,14 +198,20 @@ def test_ctrl_c_ends_a_run_with_its_summary_and_the_next_one_goes_on(laptop: Lap
     assert second["missing"] == 0
     assert second["stored"] == laptop.stored() > first["stored"]
 
-    audit = laptop.types("audit")
+    left = sorted(laptop.data.rglob("*"))
+    refused = laptop.types("audit")
+    assert refused.wait() == 1
+    assert "no server runs in" in refused.text
+    assert "--start-server" in refused.text
+    assert sorted(laptop.data.rglob("*")) == left
+    audit = laptop.types("audit", "--start-server")
     assert _must_have_ended(audit) == second
 
     gone = laptop.rows()[100].event_id
     with contextlib.closing(sqlite3.connect(laptop.data / "telemetry.db")) as connection:
         connection.execute("DELETE FROM telemetry_events WHERE event_id = ?", (gone,))
         connection.commit()
-    for command in (("audit",), ("run", "--rate", "500", "--duration", "1")):
+    for command in (("audit", "--start-server"), ("run", "--rate", "500", "--duration", "1")):
         process = laptop.types(*command)
         assert _must_have_ended(process, code=1)["missing"] == 1
         assert f"*-{gone[14:]}" in process.text
@@ -224,7 +230,8 @@ def test_a_csv_file_is_published_stored_and_proven(laptop: Laptop, tmp_path: Pat
     mapping = ("--map", "device_id=sensor", "--map", "ts=time", "--const", "zone=lab")
     numbers = _must_have_ended(laptop.types("run", "--replicas", "2", "--from", str(path), *mapping))
     assert numbers == {
-        "published": 2000, "stored": 1999, "dead": 1, "pending": 0, "undelivered": 0, "missing": 0
+        "published": 2000, "stored": 1999, "dead": 1, "conflicts": 0, "pending": 0, "undelivered": 0,
+        "missing": 0,
     }  # fmt: skip
     times = {row.ts: (row.device_id, row.zone) for row in laptop.rows()}
     assert len(times) == 1999
@@ -254,13 +261,42 @@ def test_dead_letters_in_a_stream_are_counted_there(laptop: Laptop) -> None:
         "--invalid-ratio",
         "0.2",
         "--duplicate-ratio",
-        "0",
+        "0.3",
         DEAD_LETTERS="stream",
     )
     numbers = _must_have_ended(run)
     assert numbers["dead"] > 100
-    told = re.findall(r"^published=\d+ stored=\d+ dead=(\d+)", run.text, re.MULTILINE)
-    assert int(told[-1]) == numbers["dead"]
+    _assert_live_figures_agree(run, numbers)
+
+
+def _assert_live_figures_agree(run: Process, numbers: dict[str, int]) -> None:
+    """See that the last line of the run says what the audit says."""
+    told = re.findall(r"^published=.*$", run.text, re.MULTILINE)[-1]
+    live = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", told)}
+    same = ("published", "stored", "dead", "conflicts", "pending")
+    assert {name: live[name] for name in same} == {name: numbers[name] for name in same}
+    assert live["lag"] == numbers["undelivered"]
+    places = ("stored", "dead", "conflicts", "pending", "undelivered", "missing")
+    assert numbers["published"] == sum(numbers[place] for place in places)
+
+
+def test_conflicts_and_repeats_of_a_file_have_their_own_count(laptop: Laptop, tmp_path: Path) -> None:
+    """Of 400 lines 100 are copies of others, and 100 have another content under an id of before."""
+    path = tmp_path / "again.jsonl"
+    lines = []
+    for number in range(200):
+        name = f"018f3c5e-8a10-4abc-8def-{number:012x}"
+        line = {"event_id": name, "device_id": "d", "zone": "z", "ts": 1_700_000_000 + number,
+                "kpi": "humidity", "value": 20}  # fmt: skip
+        lines += [line, line if number % 2 else {**line, "value": 21}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    run = laptop.types("run", "--from", str(path))
+    numbers = _must_have_ended(run)
+    assert numbers == {
+        "published": 300, "stored": 200, "dead": 0, "conflicts": 100, "pending": 0, "undelivered": 0,
+        "missing": 0,
+    }  # fmt: skip
+    _assert_live_figures_agree(run, numbers)
 
 
 def test_settings_that_are_wrong_are_listed_and_nothing_is_started(laptop: Laptop) -> None:

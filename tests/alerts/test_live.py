@@ -54,6 +54,8 @@ def _record(pipeline: Pipeline, exit_code: int) -> None:
 
 def healthy(pipeline: Pipeline) -> Steps:
     """Leave it alone, and audit it four times an hour."""
+    code, said = pipeline.run("audit", "--wait", "30")  # until a producer has a record
+    assert code == 0, said
 
     def audit(ending: threading.Event) -> None:
         while not ending.is_set():

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from samples import dead, entry, event_fields, flat, raw_fields
 from servers import KINDS, Servers, shared_server
 
+from services.consumer.dead_letters.damage import Damages
 from services.consumer.dead_letters.file import DeadLetterFile
-from services.consumer.dead_letters.letter import DeadLetter
+from services.consumer.dead_letters.letter import DeadLetter, Purged
 from services.consumer.dead_letters.stream import DeadLetterStream
 from services.consumer.entry import Dead
 from services.contract.event import Rejection
@@ -27,10 +28,12 @@ FAILED_AT = 1_800_000_000.25
 class Box(Protocol):
     """What the consumer and the `telemetry dlq` command ask of dead letters."""
 
+    damages: Damages
+
     def put(self, dead: Sequence[Dead]) -> None: ...
     def read(self) -> Iterator[DeadLetter]: ...
     def replayed(self) -> dict[str, float]: ...
-    def purged(self) -> Iterator[tuple[str, str | None]]: ...
+    def purged(self) -> Iterator[Purged]: ...
     def mark_replayed(self, replayed: Sequence[tuple[str, str]]) -> None: ...
     def purge(self, entry_ids: Collection[str]) -> int: ...
     def close(self) -> None: ...
@@ -185,7 +188,10 @@ def test_a_purge_leaves_a_note_for_the_audit(reopen: Open) -> None:
         assert box.purge({"1700000000000-1", "1700000000000-2", "1-1"}) == 2
     with closing(reopen()) as box:
         event_id = event_fields(1)[1].decode()
-        assert dict(box.purged()) == {"1700000000000-1": event_id, "1700000000000-2": None}
+        assert {one.entry_id: one.event_id for one in box.purged()} == {
+            "1700000000000-1": event_id,
+            "1700000000000-2": None,
+        }
         assert [letter.entry_id for letter in box.read()] == ["1700000000000-3"]
         box.put([dead(4)])
         assert [letter.entry_id for letter in box.read()] == ["1700000000000-3", "1700000000000-4"]
@@ -208,7 +214,7 @@ def test_letters_under_the_former_name_are_read_in_order_and_purged(servers: Ser
                 client.xadd(former, fields, id=key)
                 client.xdel(keys.dead_letters, key)
         names = [letter.entry_id for letter in box.read()]
-        assert len(names) == box.count() == 4
+        assert len(names) == 4
         assert names == sorted(names)
         client.hset(f"{former}:replayed", names[0], "1.5")
         client.hset(f"{former}:purged", "9-9", "gone")
@@ -216,4 +222,22 @@ def test_letters_under_the_former_name_are_read_in_order_and_purged(servers: Ser
         assert box.replayed() == {names[0]: 1.5, names[1]: FAILED_AT}
         assert box.purge(names[:2]) == 2
         assert [letter.entry_id for letter in box.read()] == names[2:]
-        assert dict(box.purged()).keys() == {"9-9", *names[:2]}
+        assert {note.entry_id for note in box.purged()} == {"9-9", *names[:2]}
+
+
+def test_the_note_of_a_conflict_names_its_content(box: Box) -> None:
+    """Two copies of one content are one conflict, whatever their trace; another content is another."""
+    reason = Rejection("sink", "conflict", "stored already, with another content")
+    contents = [("1", "a"), ("1", "b"), ("2", "a")]
+    for number, (value, trace) in enumerate(contents):
+        fields = event_fields(1, value=value, traceparent=f"00-{trace * 32}-{trace * 16}-01")
+        box.put([Dead(entry(number, fields), reason)])
+    box.put([dead(9)])
+    one, copy, other, invalid = (letter.content for letter in box.read())
+    assert one == copy != other
+    box.purge({f"1700000000000-{number}" for number in range(10)})
+    found = {note.entry_id[-1]: note.content for note in box.purged()}
+    assert found == {"0": one, "1": one, "2": other, "9": None}
+    assert {note.event_id for note in box.purged() if note.content} == {event_fields(1)[1].decode()}
+    assert box.damages.number == 0
+    assert invalid

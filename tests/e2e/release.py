@@ -211,7 +211,7 @@ class Release:
                 raise
             text = failed.output
         found: dict[str, Any] = json.loads(text)
-        places = ("stored", "dead", "purged", "pending", "undelivered")
+        places = ("stored", "dead", "conflicts", "purged", "pending", "undelivered")
         assert found["missing"] == 0, found
         assert found["published"] == sum(found[place] for place in places), found
         return found

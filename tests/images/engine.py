@@ -223,7 +223,7 @@ def audited(telemetry: Callable[..., str], least: int) -> dict[str, int]:
     """
 
     def enough() -> dict[str, int] | None:
-        line = telemetry("audit").strip().splitlines()[-1]
+        line = telemetry("audit", "--wait", "30").strip().splitlines()[-1]
         assert line.startswith("audit: "), line
         numbers = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", line)}
         return numbers if numbers["stored"] >= least else None

@@ -7,37 +7,87 @@
 
 A letter is durable (fsync) before its entry is acknowledged. The file is opened for each write: a
 purge puts another one in its place, and letters in a file that is gone would be lost. A line that a
-crash left half written is ended before the next one, so it spoils no other.
+crash left half written is ended before the next one, so it spoils no other. What can't be read is left
+where it is, and told by `damages`.
 """
 
+import errno
 import fcntl
 import json
 import os
+import re
+import stat
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final, NamedTuple
 
-from services.consumer.dead_letters.letter import DeadLetter, dead_letter, parse_letter
+from services.consumer.dead_letters.damage import Damages, why
+from services.consumer.dead_letters.letter import DeadLetter, Purged, dead_letter, parse_letter
 from services.consumer.entry import Dead
 from services.consumer.errors import DeadLettersUnavailable
 from services.consumer.folders import make_folder, sync_folder, sync_name
+from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.runtime.spans import current
 
+LONGEST_LINE: Final = 64 << 20
+"""Bytes of a line that is read, unless MAX_ENTRY_BYTES lets a letter have more: a longer one is no letter."""
+LONGER_THAN_ENTRY: Final = 6
+"""How many times as large as its entry a letter may be: JSON writes a byte of zeros as \\u0000."""
+
+_LATEST_S: Final = 1e15
+_AROUND_AN_EVENT: Final = 1 << 20
+_BEGUN: Final = 1024
 _CHUNK_BYTES: Final = 1 << 20
 _APPEND: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+_READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_GLANCES: Final = 10
+_GLANCE_S: Final = 0.01
+"""How often, and in between how long, a reader waits for the end of a line that a consumer is writing."""
+_BEGINNING: Final = b'{"entry_id":"'
+_TORN: Final = re.compile(rb'\{"entry_id":"([^"\\]{1,64})"')
+
+
+class _Line(NamedTuple):
+    """A line of a file: its number from 1, and the bytes from `start` up to `end`."""
+
+    path: Path
+    number: int
+    start: int
+    end: int
+    data: bytes
+    """With what ends it; of one that is too long the beginning."""
+    is_too_long: bool
+
+    @property
+    def place(self) -> str:
+        return f"{self.path} line {self.number}"
+
+    @property
+    def span(self) -> tuple[int, int]:
+        return self.start, self.end
 
 
 class DeadLetterFile:
     """The dead letters of a data folder. `now` in Unix seconds; `consumer` signs the letters."""
 
-    def __init__(self, path: Path, now: Callable[[], float], consumer: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        now: Callable[[], float],
+        consumer: str = "",
+        max_entry_bytes: int = DEFAULT_ENTRY_BYTES,
+    ) -> None:
         self._path = path
         self._replayed = path.with_suffix(".replayed.jsonl")
         self._purged = path.with_suffix(".purged.jsonl")
         self._lock = path.with_suffix(".lock")
         self._now = now
         self._consumer = consumer
+        self._longest = max(LONGEST_LINE, LONGER_THAN_ENTRY * max_entry_bytes + _AROUND_AN_EVENT)
+        self.damages = Damages()
+        """What could not be read so far."""
 
     def put(self, dead: Sequence[Dead]) -> None:
         """Keep dead letters, durable on return. Raises DeadLettersUnavailable."""
@@ -51,25 +101,33 @@ class DeadLetterFile:
             raise DeadLettersUnavailable(f"{self._path}: {error.strerror or error}", _kind(error)) from error
 
     def read(self) -> Iterator[DeadLetter]:
-        """Give what was kept, the oldest first; a torn line is passed over."""
-        for line in _lines(self._path):
+        """Give what was kept, the oldest first. Raises OSError for what is no ordinary file."""
+        torn: dict[str, str] = {}
+        for line in self._lines(self._path):
             try:
-                yield parse_letter(line)
-            except ValueError:
-                continue
-
-    def torn_lines(self) -> int:
-        """Count the lines that are no letters: what a crash left half written."""
-        return sum(1 for _ in _lines(self._path)) - sum(1 for _ in self.read())
+                yield self._letter(line)
+            except ValueError as error:
+                self._tell(line, error, torn)
+        if torn:  # its entry came again, unless it still waits for that
+            whole = {
+                letter.entry_id for line in self._lines(self._path) if (letter := self._letter_or_none(line))
+            }
+            for entry_id, place in torn.items():
+                if entry_id in whole:
+                    self.damages.tell_torn(place, f"another letter of entry {entry_id} is whole")
+                else:
+                    self.damages.tell(place, f"half written, and entry {entry_id} has no other letter")
 
     def replayed(self) -> dict[str, float]:
         """Tell when each replayed letter was replayed (Unix seconds), by entry id."""
-        return {mark["entry_id"]: mark["replayed_at"] for mark in _marks(self._replayed)}
+        return {
+            mark["entry_id"]: float(mark["replayed_at"]) for mark in self._marks(self._replayed, _is_replay)
+        }
 
-    def purged(self) -> Iterator[tuple[str, str | None]]:
-        """Give entry id and event id of each purged letter."""
-        for mark in _marks(self._purged):
-            yield mark["entry_id"], mark["event_id"]
+    def purged(self) -> Iterator[Purged]:
+        """Give what is known of each purged letter."""
+        for mark in self._marks(self._purged, _is_purge):
+            yield Purged(mark["entry_id"], mark["event_id"], mark.get("content"))
 
     def mark_replayed(self, replayed: Sequence[tuple[str, str]]) -> None:
         """Note that letters were published again: entry id of the letter, and of the new entry."""
@@ -84,25 +142,94 @@ class DeadLetterFile:
         """Remove the letters of these entries, and note it first; gives how many letters went."""
         now = self._now()
         notes: dict[str, str] = {}
-        gone = 0
         with self._locked():
-            for line in _lines(self._path):
-                letter = _letter_or_none(line)
+            gone = []
+            for line in self._lines(self._path):
+                letter = self._letter_or_none(line)
                 if letter is not None and letter.entry_id in entry_ids:
-                    gone += 1
+                    gone.append(line.span)
                     notes[letter.entry_id] = json.dumps(
                         {"entry_id": letter.entry_id, "event_id": letter.text("event_id"),
-                         "reason": letter.reason, "purged_at": now}
+                         "reason": letter.reason, "purged_at": now,
+                         **({"content": letter.content} if letter.is_conflict else {})}
                     )  # fmt: skip
             if gone:
                 # The note comes first: whatever happens in between, the audit can tell a letter that
                 # was purged from one that is missing.
                 _append(self._purged, notes.values())
-                _replace(self._path, (line for line in _lines(self._path) if not _is_of(line, notes)))
-        return gone
+                _replace(self._path, gone)
+        return len(gone)
 
     def close(self) -> None:
         """Let go; nothing is kept open."""
+
+    def _lines(self, path: Path) -> Iterator[_Line]:
+        """Give the lines that are not empty; none where there is no file. Raises OSError."""
+        file = _opened(path)
+        if file is None:
+            return
+        with file:
+            number = start = 0
+            while data := self._whole_line(file):
+                number += 1
+                end = start + len(data)
+                is_too_long = len(data) > self._longest
+                is_passed = is_too_long and not data.endswith(b"\n")
+                while is_passed and (rest := file.readline(_CHUNK_BYTES)):
+                    end += len(rest)
+                    is_passed = not rest.endswith(b"\n")
+                if not data.isspace():
+                    yield _Line(path, number, start, end, data[:_BEGUN] if is_too_long else data, is_too_long)
+                start = end
+
+    def _whole_line(self, file: IO[bytes]) -> bytes:
+        """Read a line, no further than is believed; waits a moment for the end of one being written."""
+        data = file.readline(self._longest + 1)
+        for _ in range(_GLANCES):
+            if not data or data.endswith(b"\n") or len(data) > self._longest:
+                break
+            time.sleep(_GLANCE_S)
+            data += file.readline(self._longest + 1 - len(data))
+        return data
+
+    @staticmethod
+    def _letter(line: _Line) -> DeadLetter:
+        if line.is_too_long:
+            raise ValueError("longer than a letter can be")
+        return parse_letter(line.data)
+
+    def _letter_or_none(self, line: _Line) -> DeadLetter | None:
+        try:
+            return self._letter(line)
+        except ValueError:
+            return None
+
+    def _tell(self, line: _Line, error: ValueError, torn: dict[str, str]) -> None:
+        """Note a line that is no letter, unless it may be the beginning of one that came again."""
+        found = _TORN.match(line.data)
+        if not line.is_too_long and not line.data.endswith(b"\n"):
+            self.damages.tell_torn(
+                line.place, "it is the last, and what is written there is not acknowledged"
+            )
+        elif isinstance(error, json.JSONDecodeError) and found:
+            torn[found[1].decode(errors="backslashreplace")] = line.place
+        elif _BEGINNING.startswith(line.data.strip()[:64]):
+            self.damages.tell_torn(line.place, "there is nothing of a letter in it")
+        else:
+            self.damages.tell(line.place, why(error))
+
+    def _marks(self, path: Path, fits: Callable[[dict[str, Any]], bool]) -> Iterator[dict[str, Any]]:
+        """Give the marks of a file; what is none is told."""
+        for line in self._lines(path):
+            try:
+                mark = None if line.is_too_long else json.loads(line.data.decode())
+            except (ValueError, RecursionError) as error:
+                self.damages.tell(line.place, why(error))
+                continue
+            if isinstance(mark, dict) and isinstance(mark.get("entry_id"), str) and fits(mark):
+                yield mark
+            else:
+                self.damages.tell(line.place, "no mark of ours")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -155,47 +282,54 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _replace(path: Path, lines: Iterable[bytes]) -> None:
-    """Put another content in a file's place, at once and durably."""
+def _replace(path: Path, gone: Sequence[tuple[int, int]]) -> None:
+    """Put a copy without these pieces of it in a file's place, at once and durably."""
     fresh = path.with_suffix(".new")
-    with fresh.open("wb") as file:
-        file.writelines(lines)
+    with path.open("rb") as old, fresh.open("wb") as file:
+        at = 0
+        for start, end in gone:
+            _copy(old, file, start - at)
+            at = old.seek(end)
+        _copy(old, file, None)
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
     sync_folder(path.parent)
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _copy(old: IO[bytes], new: IO[bytes], size: int | None) -> None:
+    """Copy so many bytes, or all that is left."""
+    while size is None or size > 0:
+        piece = old.read(_CHUNK_BYTES if size is None else min(size, _CHUNK_BYTES))
+        if not piece:
+            return
+        new.write(piece)
+        size = None if size is None else size - len(piece)
+
+
+def _opened(path: Path) -> IO[bytes] | None:
+    """Open an ordinary file; None where there is none. Raises OSError for a folder, a pipe or a device.
+
+    Waits for nobody: to open a pipe would last until somebody writes into it.
+    """
     try:
-        with path.open("rb") as file:
-            for line in file:
-                if line.strip():
-                    yield line if line.endswith(b"\n") else line + b"\n"
+        descriptor = os.open(path, _READ)
     except FileNotFoundError:
-        return
-
-
-def _letter_or_none(line: bytes) -> DeadLetter | None:
-    try:
-        return parse_letter(line)
-    except ValueError:
         return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no ordinary file; move it away", str(path))
+    return os.fdopen(descriptor, "rb", buffering=_CHUNK_BYTES)
 
 
-def _is_of(line: bytes, entry_ids: Collection[str]) -> bool:
-    letter = _letter_or_none(line)
-    return letter is not None and letter.entry_id in entry_ids
+def _is_replay(mark: dict[str, Any]) -> bool:
+    at = mark.get("replayed_at")
+    return isinstance(at, int | float) and not isinstance(at, bool) and abs(at) < _LATEST_S
 
 
-def _marks(path: Path) -> Iterator[dict[str, Any]]:
-    for line in _lines(path):
-        try:
-            mark = json.loads(line)
-        except ValueError:  # torn by a crash
-            continue
-        if isinstance(mark, dict) and isinstance(mark.get("entry_id"), str):
-            yield mark
+def _is_purge(mark: dict[str, Any]) -> bool:
+    texts = (mark.get("event_id", 0), mark.get("content"))
+    return all(text is None or isinstance(text, str) for text in texts)
 
 
 def _kind(error: OSError) -> str:

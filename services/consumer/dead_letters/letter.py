@@ -9,16 +9,22 @@ large it was.
 """
 
 import base64
+import hashlib
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from types import UnionType
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from services.consumer.entry import Dead
 from services.contract.trace_context import TraceContext, context_of, parse
 
 Json = str | dict[str, str]
+
+_NO_CONTENT: Final = {"traceparent", "tracestate"}
+"""Fields that differ between two publications of the same event."""
+_MOST_TIMES: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +72,32 @@ class DeadLetter:
         """The span that the letter names; None where it names none, or a letter of old none whole."""
         return parse(f"00-{self.trace_id}-{self.span_id}-01".encode())
 
+    @property
+    def is_conflict(self) -> bool:
+        """Tell whether it is of another content under the id of an event that is stored."""
+        return self.reason == "conflict"
+
+    @property
+    def content(self) -> str:
+        """Name the content of the event, in 32 hex digits: the same for a copy of it, whatever its trace."""
+        pairs = self.event.items() if isinstance(self.event, dict) else self.event
+        parts = sorted(json.dumps(pair) for pair in pairs if pair[0] not in _NO_CONTENT)
+        return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
     def text(self, name: str) -> str | None:
         """Read a field of the event, the first of that name; None where it is missing or no text."""
         pairs = self.event.items() if isinstance(self.event, dict) else self.event
         return next((value for key, value in pairs if key == name and isinstance(value, str)), None)
+
+
+class Purged(NamedTuple):
+    """What is kept of a letter that was purged."""
+
+    entry_id: str
+    event_id: str | None
+    """None where it could not be read."""
+    content: str | None = None
+    """Of a conflict: the name of its content. None for every other reason."""
 
 
 def dead_letter(dead: Dead, failed_at: float, consumer: str, batch: TraceContext | None = None) -> DeadLetter:
@@ -111,18 +139,63 @@ _KINDS: Final[dict[str, type | UnionType]] = {
 
 
 def parse_letter(line: bytes | str) -> DeadLetter:
-    """Read a letter. Raises ValueError for what isn't one."""
+    """Read a letter. Raises ValueError for what isn't one; the message says why, and quotes nothing of it."""
+    text = line if isinstance(line, str) else line.decode()
     try:
-        data: Any = json.loads(line)
-        event = data["event"]
-        if isinstance(event, list):
-            event = [(name, value) for name, value in event]
-        letter = DeadLetter(**{**data, "event": event})
-    except (TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"no dead letter: {error}") from None
-    if wrong := [name for name, kind in _KINDS.items() if not isinstance(getattr(letter, name), kind)]:
-        raise ValueError(f"no dead letter: {', '.join(wrong)} of the wrong type")
-    return letter
+        data: Any = json.loads(text)
+        # What is written as \ud800 is read without complaint, and can be written nowhere.
+        if "\\u" in text:
+            json.dumps(data, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    except UnicodeEncodeError:
+        raise ValueError("has half of a surrogate pair, which is no text") from None
+    if not isinstance(data, dict):
+        raise ValueError("no dead letter, but another JSON value")  # noqa: TRY004 - as for all that is none
+    if missing := sorted(_NEEDED - data.keys()):
+        raise ValueError(f"no dead letter: it has no {', '.join(missing)}")
+    if unknown := data.keys() - _KINDS.keys():
+        raise ValueError(f"no dead letter: {len(unknown)} fields are unknown")
+    if wrong := sorted(name for name, value in data.items() if not _fits(name, value)):
+        raise ValueError(f"no dead letter: {', '.join(wrong)} can't be")
+    if isinstance(data["event"], list):
+        data["event"] = [(name, value) for name, value in data["event"]]
+    return DeadLetter(**data)
+
+
+_NEEDED: Final = frozenset(one.name for one in fields(DeadLetter) if one.default is MISSING)
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Tell whether a value of a letter can be."""
+    if isinstance(value, bool) or not isinstance(value, _KINDS[name]):
+        return isinstance(value, bool) and _KINDS[name] is bool
+    if isinstance(value, dict | list):
+        return _is_event(value)
+    if isinstance(value, int | float):
+        return abs(value) < _MOST_TIMES if isinstance(value, int) else math.isfinite(value)
+    return True
+
+
+def _is_event(event: dict[str, Any] | list[Any]) -> bool:
+    pairs = event.items() if isinstance(event, dict) else event
+    return all(
+        isinstance(pair, list | tuple) and len(pair) == 2 and all(_is_part(part) for part in pair)
+        for pair in pairs
+    )
+
+
+def _is_part(part: Any) -> bool:
+    """Tell whether this is a name or a value as `_json` writes them."""
+    if isinstance(part, str):
+        return True
+    if not isinstance(part, dict) or part.keys() != {"base64"} or not isinstance(part["base64"], str):
+        return False
+    try:
+        base64.b64decode(part["base64"], validate=True)
+    except ValueError:
+        return False
+    return True
 
 
 def _event(received: Sequence[bytes]) -> dict[str, Json] | list[tuple[Json, Json]]:

@@ -2,7 +2,8 @@
 
     {telemetry_stream}:dlq            stream  field `letter`: the same JSON as a line of dlq.jsonl
     {telemetry_stream}:dlq:replayed   hash    entry id of a replayed letter -> Unix seconds
-    {telemetry_stream}:dlq:purged     hash    entry id of a purged letter -> its event id
+    {telemetry_stream}:dlq:purged     hash    entry id of a purged letter -> its event id; of a conflict
+                                              also ` conflict:` and the name of its content
     telemetry_stream:dlq, ...         the same of earlier versions: read, and purged from
 
 Durable as far as the server is: with AOF and `appendfsync always` as a file is, with `everysec` up to
@@ -16,17 +17,20 @@ from typing import Any, Final, NamedTuple, cast
 
 import redis
 
-from services.consumer.dead_letters.letter import DeadLetter, dead_letter, parse_letter
+from services.consumer.dead_letters.damage import Damages, why
+from services.consumer.dead_letters.letter import DeadLetter, Purged, dead_letter, parse_letter
 from services.consumer.entry import Dead
 from services.consumer.errors import DeadLettersUnavailable
 from services.contract.streams import StreamKeys
 from services.runtime.backlog import after, id_parts
 from services.runtime.connection import describe, error_kind
+from services.runtime.foreign import name_of, number_of
 from services.runtime.spans import current
 
 _PAGE: Final = 1000
 _PORTION_CHARS: Final = 4 << 20
 """Letters sent or read together; one of an entry of zeros is six times as large as the entry."""
+_CONFLICT: Final = " conflict:"
 
 
 class _Kept(NamedTuple):
@@ -50,6 +54,8 @@ class DeadLetterStream:
         self._streams = [one for one in (keys.former_dead_letters, keys.dead_letters) if one is not None]
         self._now = now
         self._consumer = consumer
+        self.damages = Damages()
+        """What could not be read so far."""
 
     def put(self, dead: Sequence[Dead]) -> None:
         """Keep dead letters, durable on return. Raises DeadLettersUnavailable."""
@@ -65,14 +71,6 @@ class DeadLetterStream:
         except redis.RedisError as error:
             raise DeadLettersUnavailable(f"{self._stream}: {describe(error)}", error_kind(error)) from error
 
-    def count(self) -> int:
-        """Count the letters, those of one entry each by itself. Raises redis.RedisError."""
-        number = 0
-        for stream in self._streams:
-            with _unless_elsewhere():
-                number += self._client.xlen(stream)
-        return number
-
     def read(self) -> Iterator[DeadLetter]:
         """Give what was kept, the oldest first."""
         for one in self._letters():
@@ -80,18 +78,26 @@ class DeadLetterStream:
 
     def replayed(self) -> dict[str, float]:
         """Tell when each replayed letter was replayed (Unix seconds), by entry id."""
-        marks: dict[bytes, bytes] = {}
+        found = {}
         for stream in self._streams:
             with _unless_elsewhere():
-                marks |= cast("dict[bytes, bytes]", self._client.hgetall(f"{stream}:replayed"))
-        return {entry_id.decode(): float(at) for entry_id, at in marks.items()}
+                for entry_id, at in self._client.hscan_iter(f"{stream}:replayed"):
+                    name, replayed_at = name_of(entry_id), number_of(at)
+                    if replayed_at is None:
+                        self.damages.tell(f"{stream}:replayed field {name}", "no Unix seconds")
+                    else:
+                        found[name] = replayed_at
+        return found
 
-    def purged(self) -> Iterator[tuple[str, str | None]]:
-        """Give entry id and event id of each purged letter."""
+    def purged(self) -> Iterator[Purged]:
+        """Give what is known of each purged letter."""
         for stream in self._streams:
             with _unless_elsewhere():
-                for entry_id, event_id in self._client.hscan_iter(f"{stream}:purged"):
-                    yield entry_id.decode(), event_id.decode() or None
+                for entry_id, note in self._client.hscan_iter(f"{stream}:purged"):
+                    try:
+                        yield _purged(name_of(entry_id), note.decode())
+                    except UnicodeDecodeError:
+                        self.damages.tell(f"{stream}:purged field {name_of(entry_id)}", "no UTF-8")
 
     def mark_replayed(self, replayed: Sequence[tuple[str, str]]) -> None:
         """Note that letters were published again: entry id of the letter, and of the new entry."""
@@ -106,9 +112,7 @@ class DeadLetterStream:
         gone = 0
         for one in self._letters():
             if one.letter.entry_id in entry_ids:
-                pipeline.hset(
-                    f"{self._stream}:purged", one.letter.entry_id, one.letter.text("event_id") or ""
-                )
+                pipeline.hset(f"{self._stream}:purged", one.letter.entry_id, _note(one.letter))
                 if one.stream == self._stream:
                     pipeline.xdel(one.stream, one.key)
                 else:
@@ -138,10 +142,24 @@ class DeadLetterStream:
                 for key, fields in page:
                     try:
                         letter = parse_letter(fields[b"letter"])
-                    except (KeyError, ValueError):  # put there by somebody else
-                        continue
-                    yield _Kept(id_parts(key.decode()), stream, key, letter)
+                    except KeyError:
+                        self.damages.tell(f"{stream} entry {key.decode()}", "it has no field `letter`")
+                    except ValueError as error:
+                        self.damages.tell(f"{stream} entry {key.decode()}", why(error))
+                    else:
+                        yield _Kept(id_parts(key.decode()), stream, key, letter)
                 start = after(page[-1][0]) if page else None
+
+
+def _note(letter: DeadLetter) -> str:
+    """Write what is kept of a letter that is purged."""
+    event_id = letter.text("event_id") or ""
+    return f"{event_id}{_CONFLICT}{letter.content}" if letter.is_conflict else event_id
+
+
+def _purged(entry_id: str, note: str) -> Purged:
+    event_id, is_conflict, content = note.rpartition(_CONFLICT)
+    return Purged(entry_id, event_id or None, content) if is_conflict else Purged(entry_id, note or None)
 
 
 def _unless_elsewhere() -> suppress:

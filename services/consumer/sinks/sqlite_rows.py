@@ -127,6 +127,16 @@ class SQLiteRows:
         with self._errors():
             return int(self._connection.execute("SELECT count(*) FROM telemetry_events").fetchone()[0])
 
+    def has_any(self, asked: RowFilter = EVERY_ROW) -> bool:
+        """Tell whether there is a row of that kind."""
+        condition, values = asked.where()
+        with self._errors():
+            found = self._connection.execute(
+                f"SELECT 1 FROM telemetry_events {condition} LIMIT 1",  # noqa: S608 - no data in it
+                values,
+            )
+            return found.fetchone() is not None
+
     def event_ids(self) -> Iterator[str]:
         """Give every event id, in ascending order.
 

@@ -26,7 +26,7 @@ def open_file(path: Path) -> DeadLetterFile:
 
 
 def test_a_torn_last_line_spoils_no_other(path: Path) -> None:
-    """What a crash left half written is ended before the next letter, passed over, and counted."""
+    """What a crash left half written is ended before the next letter, and told."""
     letters = open_file(path)
     letters.put([dead(1)])
     whole = path.read_bytes()
@@ -35,7 +35,8 @@ def test_a_torn_last_line_spoils_no_other(path: Path) -> None:
         letters.put([dead(2)])
         assert [one.entry_id[-2:] for one in letters.read()][0::1][:1] == ["-1"]
         assert [one.entry_id for one in letters.read()][-1] == "1700000000000-2"
-        assert letters.torn_lines() == (0 if cut == len(whole) - 1 else 1)
+        assert (len(letters.damages.torn), letters.damages.number) == (0 if cut == len(whole) - 1 else 1, 0)
+        letters = open_file(path)
 
 
 def test_every_line_is_one_json_object(path: Path) -> None:
@@ -84,7 +85,7 @@ letters.put([dead(99)])
     assert kind == "file_too_large"
     letters = open_file(path)
     assert len(list(letters.read())) == int(kept) + 1
-    assert letters.torn_lines() == 0
+    assert (letters.damages.torn, letters.damages.number) == ([], 0)
 
 
 def test_a_place_that_is_no_folder_is_told(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ for number in range(40):
     assert [one.wait(timeout=60) for one in running] == [0, 0, 0]
     letters = open_file(path)
     assert len(list(letters.read())) == 3 * 80
-    assert letters.torn_lines() == 0
+    assert (letters.damages.torn, letters.damages.number) == ([], 0)
 
 
 def test_foreign_lines_are_kept_by_a_purge(path: Path) -> None:
@@ -125,7 +126,7 @@ def test_foreign_lines_are_kept_by_a_purge(path: Path) -> None:
     assert path.read_bytes() == b'{"mine": 1}\n'
 
 
-def test_lines_of_the_wrong_shape_are_passed_over(path: Path) -> None:
+def test_lines_of_the_wrong_shape_are_told_by_their_number(path: Path) -> None:
     """JSON, but no letter and no mark: somebody else's, or edited by hand."""
     letters = open_file(path)
     letters.put([dead(1)])
@@ -133,8 +134,9 @@ def test_lines_of_the_wrong_shape_are_passed_over(path: Path) -> None:
     wrong = [{**whole, "entry_id": 5}, {**whole, "failed_at": "now"}, {**whole, "event": 1}, [], "text", 7]
     path.write_text("".join(json.dumps(one) + "\n" for one in [*wrong, whole]), encoding="ascii")
     assert [one.entry_id for one in letters.read()] == [whole["entry_id"]]
-    assert letters.torn_lines() == len(wrong)
+    assert [one.place for one in letters.damages.named] == [f"{path} line {n}" for n in range(1, 7)]
     letters.mark_replayed([(whole["entry_id"], "2-0")])
     (marks,) = path.parent.glob("*replayed*")
     marks.write_text(marks.read_text(encoding="ascii") + '[]\n7\n{"entry_id": 5}\n', encoding="ascii")
     assert list(letters.replayed()) == [whole["entry_id"]]
+    assert [one.place for one in letters.damages.named[6:]] == [f"{marks} line {n}" for n in (2, 3, 4)]

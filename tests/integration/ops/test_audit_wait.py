@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from samples import event_fields
+from samples import RUN, event_fields
 from servers import LocalServer, Server
 from telemetry_cli import telemetry
 
@@ -24,6 +24,8 @@ def _at(server: Server | LocalServer) -> dict[str, str]:
 
 
 def _deliver(client: Any, entries: int) -> list[bytes]:
+    client.sadd(KEYS.runs, RUN)
+    client.hset(KEYS.run(RUN), mapping={"last": 0, "source": "test"})
     for number in range(1, entries + 1):
         client.execute_command("XADD", KEYS.stream, "*", *event_fields(number))
     client.xgroup_create(KEYS.stream, KEYS.group, "0")

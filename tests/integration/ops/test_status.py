@@ -100,7 +100,9 @@ def test_the_last_audit_is_told(server: Server) -> None:
     with closing(server.client()) as client:
         client.hset(KEYS.audit, mapping={"missing": 3, "published": 1234, "ended_at": 1_700_000_000.5})
     document = json.loads(telemetry("status", "--json", **_at(server)).stdout)
-    assert document["figures"]["audit"] == {"missing": 3, "published": 1234, "ended_at": 1_700_000_000.5}
+    assert document["figures"]["audit"] == {
+        "missing": 3, "published": 1234, "conflicts": 0, "ended_at": 1_700_000_000.5,
+    }  # fmt: skip
     assert "3 MISSING of 1,234 published" in telemetry("status", **_at(server)).stdout
 
 
@@ -143,7 +145,8 @@ def test_dead_letters_in_redis_are_counted(server: Server) -> None:
     """DEAD_LETTERS says which place is meant."""
     document = json.loads(telemetry("status", "--json", **_at(server), DEAD_LETTERS="stream").stdout)
     assert document["dead_letters"] == {
-        "place": "{telemetry_stream}:dlq", "letters": 0, "replayed": 0, "purged": 0, "reasons": [],
+        "place": "{telemetry_stream}:dlq", "letters": 0, "events": 0, "conflicts": 0, "replayed": 0,
+        "purged": 0, "reasons": [], "notes": [],
     }  # fmt: skip
 
 
@@ -158,13 +161,17 @@ def test_a_server_that_is_away_is_told_and_the_rest_is_shown() -> None:
 
 
 def test_without_any_server_the_rest_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None is named by the settings, and this machine has no program of one."""
-    monkeypatch.setattr("services.ops.server.find_server", lambda: None)
+    """None is named by the settings, and none runs here: that is no error, and none is started."""
     store([row(1)])
     result = telemetry("status", REDIS_PORT="1")
-    assert result.exit_code == 1
-    assert "there is no Redis" in result.stderr
+    assert result.exit_code == 0, result.stderr
+    assert "there is no server: BROKER_URL and REDIS_HOST name none" in result.stdout
     assert "1 rows in data/telemetry.db" in result.stdout
+    assert not Path("data/redis").exists()
+    monkeypatch.setattr("services.ops.server.find_server", lambda: None)
+    result = telemetry("status", "--start-server")
+    assert is_refusal(result, 1)
+    assert "there is no Redis" in result.stderr
 
 
 def test_a_server_that_starts_nowhere_ends_a_replay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +188,7 @@ def test_dead_letters_that_can_t_be_read_are_told(server: Server) -> None:
     Path("data/dlq.jsonl").mkdir(parents=True)
     result = telemetry("status", **_at(server))
     assert result.exit_code == 1
-    assert result.stderr == "data/dlq.jsonl: Is a directory\n"
+    assert result.stderr == "data/dlq.jsonl: no ordinary file; move it away\n"
     assert "no stream yet" in result.stdout
 
 

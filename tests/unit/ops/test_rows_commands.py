@@ -67,7 +67,7 @@ def test_no_event_is_an_empty_answer(form: list[str]) -> None:
     result = telemetry("events", *form)
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no event is stored yet\n")
     store([row(1)])
-    assert telemetry("events", "--device", "x", *form).stderr == "no stored event is of that kind\n"
+    assert telemetry("events", "--device", "x", *form).stderr == "no stored event matches --device\n"
 
 
 def test_a_summary_counts_by_kpi_and_zone() -> None:

@@ -36,7 +36,7 @@ def test_a_person_sees_logs_as_text_above_the_status(monkeypatch: pytest.MonkeyP
         status.write_log("consumer-1", f"{LINE}\nbare text\n[1]\n")
         status.write_log("consumer-1", "")
     assert out.getvalue().split("\r\x1b[K")[1:] == [
-        "published=0 stored=0 dead=0 pending=0 lag=0 0 events/s",
+        "published=0 stored=0 dead=0 conflicts=0 pending=0 lag=0 0 events/s",
         (
             "consumer-1   09:04:11.157  INFO     batch_settled  received=100\n"
             "consumer-1   bare text\n"
