@@ -1,5 +1,6 @@
 """How a command starts a process of its own: apart from the terminal, and never longer-lived than itself."""
 
+import contextlib
 import ctypes
 import signal
 import subprocess
@@ -16,21 +17,26 @@ def start_child(
     output: IO[bytes] | int,
     environment: Mapping[str, str] | None = None,
     stdin: int | None = subprocess.DEVNULL,
+    told: bytes | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a process; its output and its errors go to `output`.
+    """Start a process; its output and its errors go to `output`. `told` is what its standard input holds.
 
     Ctrl-C at the terminal does not reach it: we end our children ourselves, in order. When we are
     killed before we can, Linux sends it SIGTERM.
     """
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command,
         env=None if environment is None else dict(environment),
-        stdin=stdin,
+        stdin=stdin if told is None else subprocess.PIPE,
         stdout=output,
         stderr=output,
         start_new_session=True,
         preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - no threads here
     )
+    if told is not None and process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # it has ended, and says why
+            pipe.write(told)
+    return process
 
 
 def _end_with_parent() -> None:

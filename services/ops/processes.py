@@ -7,7 +7,9 @@ Imports nothing heavy: the processes are started, and have loaded, before this o
 watch them.
 """
 
+import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -21,6 +23,7 @@ from typing import Any, Final, Self
 
 from services.ops.child import start_child
 from services.ops.targets import remove_targets, write_targets
+from services.runtime.own_files import open_own
 
 _GRACE_S: Final = 20.0
 """How long a process may take to end after SIGTERM."""
@@ -53,7 +56,7 @@ class Plan:
     batch_size: int
     """Of the consumers."""
     environment: Mapping[str, str]
-    """For all processes."""
+    """For all processes; METRICS_HOST is in it."""
 
 
 @dataclass(slots=True)
@@ -72,7 +75,7 @@ class Child:
 
     def start(self) -> None:
         """Start it; its log goes on where it was."""
-        with self.log.open("ab") as log:
+        with os.fdopen(open_own(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as log:
             reads_ours = "-" in self.command  # --from -
             self.process = start_child(
                 self.command, log, self.environment, None if reads_ours else subprocess.DEVNULL
@@ -144,7 +147,7 @@ class Processes:
     ) -> Child:
         """Make a process; `port` is the setting of its metrics' port, and the one it takes where it can."""
         setting, wanted = port
-        free = _free_port(wanted)
+        free = _free_port(environment["METRICS_HOST"], wanted)
         return Child(
             name,
             [sys.executable, *arguments],
@@ -157,10 +160,14 @@ class Processes:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._handlers[number] = signal.signal(number, self._ask)
         for child in self.all:
-            child.log.write_bytes(b"")
+            os.close(open_own(child.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
         for child in self.all:
             child.start()
-        write_targets(self._data_dir, {child.name: child.metrics_port for child in self.all})
+        write_targets(
+            self._data_dir,
+            {child.name: child.metrics_port for child in self.all},
+            self.producer.environment["METRICS_HOST"],
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -202,17 +209,14 @@ def _consumer_environment(plan: Plan, number: int) -> dict[str, str]:
     }
 
 
-def _free_port(wanted: int) -> int:
-    """Give the wanted port, or another one where it is taken."""
+def _free_port(host: str, wanted: int) -> int:
+    """Give the wanted port of a host, or another one where it is taken."""
     for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    return 0
+        with contextlib.suppress(OSError, UnicodeError):
+            family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.create_server(address[:2], family=family) as probe:
+                return int(probe.getsockname()[1])
+    return wanted  # the process says what is wrong with the host
 
 
 def _words(line: str) -> Sequence[str]:

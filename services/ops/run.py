@@ -13,14 +13,16 @@ import typer
 from services.ops.failures import CommandFailed
 from services.ops.output import AsJson, remark
 from services.ops.processes import Plan, Processes
-from services.ops.server import ServerUnavailable, reachable
+from services.ops.server import ServerUnavailable, is_external, reachable
 from services.ops.settings import load_both
+from services.runtime.own_files import private_files
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, Sources, load, read_sources
 
 _RATE = 100.0
 _INVALID_RATIO = 0.01
 _DUPLICATE_RATIO = 0.01
 _BATCH_SIZE = 500
+_LOOPBACK = "127.0.0.1"
 _MOST_TOLD = 5
 """Lines of a file that are named at the end; the log names more."""
 
@@ -86,12 +88,12 @@ def run_command(
         sources, options if source or mapping or constant or file_format or ts_unit or resume else []
     )
     _check_readable(source)
-    with _reached(load(ConsumerSettings, sources), sources) as settings:
+    with private_files(), _reached(load(ConsumerSettings, sources), sources) as settings:
         plan = Plan(
             replicas=replicas,
             producer_options=options,
             batch_size=int(_text(batch_size, sources, "BATCH_SIZE", _BATCH_SIZE) or _BATCH_SIZE),
-            environment=_environment(settings),
+            environment=_environment(settings, sources),
         )
         _say_where(settings, replicas)
         with Processes(plan, settings.data_dir) as processes:
@@ -180,11 +182,16 @@ def _text(given: float | None, sources: Sources, name: str, otherwise: float | N
     return None if otherwise is None else str(otherwise)
 
 
-def _environment(settings: ConsumerSettings) -> dict[str, str]:
+def _environment(settings: ConsumerSettings, sources: Sources) -> dict[str, str]:
     """Pass on our own environment, and the server that was found or started."""
     environment = {**os.environ, "DATA_DIR": str(settings.data_dir)}
     if not (settings.broker_url or settings.redis_url):
         environment |= {"REDIS_HOST": settings.redis_host, "REDIS_PORT": str(settings.redis_port)}
+    if not is_external(sources):  # our own, which has a password and one user
+        own = {"REDIS_PASSWORD": settings.redis_password, "REDIS_USERNAME": "default", "REDIS_TLS": "false"}
+        environment |= own
+        environment.pop("REDIS_PASSWORD_FILE", None)
+    environment["METRICS_HOST"] = settings.metrics_host or _LOOPBACK
     # The services are found wherever this command was started from.
     root = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))

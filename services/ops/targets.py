@@ -6,11 +6,15 @@ A process stands for what a pod is on a cluster, and has its name in the label `
 dashboards serve both.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from services.runtime.own_files import write_own
+
+_EVERYWHERE: Final = {"", "0.0.0.0", "::"}  # noqa: S104 - an address that is compared, and not bound
 FOLDER: Final = "observe"
 _FILE: Final = "targets.json"
 
@@ -20,22 +24,30 @@ def targets_folder(data_dir: Path) -> Path:
     return data_dir / FOLDER
 
 
-def write_targets(data_dir: Path, ports: Mapping[str, int]) -> None:
-    """Tell where each process serves its metrics: `producer`, `consumer-1`, ... with its port."""
+def make_targets_folder(data_dir: Path) -> Path:
+    """Make the folder that a Prometheus watches. One in a container is another user, who has to read it."""
     folder = targets_folder(data_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+        folder.chmod(0o755)
+    return folder
+
+
+def write_targets(data_dir: Path, ports: Mapping[str, int], host: str = "127.0.0.1") -> None:
+    """Tell where each process serves its metrics: `producer`, `consumer-1`, ... with its port."""
+    folder = make_targets_folder(data_dir)
+    at = "127.0.0.1" if host in _EVERYWHERE else f"[{host}]" if ":" in host else host
     targets = [
         {
-            "targets": [f"127.0.0.1:{port}"],
+            "targets": [f"{at}:{port}"],
             "labels": {"job": f"telemetry-{name.partition('-')[0]}", "pod": name},
         }
         for name, port in ports.items()
         if port != 0
     ]
     # It is watched: nobody may see half of it.
-    new = folder / f"{_FILE}.new"
-    new.write_text(json.dumps(targets, indent=2) + "\n", encoding="utf-8")
-    new.replace(folder / _FILE)
+    write_own(folder / _FILE, json.dumps(targets, indent=2) + "\n", 0o644)
 
 
 def remove_targets(data_dir: Path) -> None:
