@@ -196,6 +196,10 @@ class Disk:
             return False
         return self._on_open(call)
 
+    def close_all(self) -> None:
+        """Forget what is open: its process has ended."""
+        self._open.clear()
+
     def restore(self, folder: Path, chance: random.Random | None = None) -> Path:
         """Write what a power cut now would leave into a new folder.
 

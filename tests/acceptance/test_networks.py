@@ -82,7 +82,12 @@ def test_replies_that_are_lost_cost_nothing(rig: Rig, proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize(
-    "weather", [Weather(piece_bytes=7), Weather(pause_s=0.05), Weather(piece_bytes=500, pause_s=0.01)]
+    "weather",
+    [
+        Weather(piece_bytes=7),
+        pytest.param(Weather(pause_s=0.05), marks=pytest.mark.storm),
+        pytest.param(Weather(piece_bytes=500, pause_s=0.01), marks=pytest.mark.storm),
+    ],
 )
 def test_a_slow_network_costs_time_and_nothing_else(rig: Rig, proxy: Proxy, weather: Weather) -> None:
     """Seven bytes at a time, 50 ms each way, or 50 kB a second: all arrives, and nobody is called away."""

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,9 +55,14 @@ def lost(rig: Rig, disk: Disk, settled: set[str], chance: random.Random | None =
     return rig._unsettled(one for one in rig.published if one.entry_id in settled)
 
 
-def assert_nothing_is_lost(rig: Rig, disk: Disk, trace: Path, every: int = 1) -> int:
-    """Cut the power at each acknowledgement, and at every so-manyth call: what was acknowledged is there."""
-    settled: set[str] = set()
+def assert_nothing_is_lost(
+    rig: Rig, disk: Disk, trace: Path, every: int, settled: Iterable[str] = (), ack: int = 1
+) -> int:
+    """Cut the power at every so-manyth call and `ack`: all that was acknowledged is there.
+
+    Gives how many acknowledgements there were. `settled`: what was acknowledged before the trace begins.
+    """
+    settled = set(settled)
     steps = acks = 0
     for call in calls(trace):
         if names := acknowledged(call):
@@ -68,7 +73,8 @@ def assert_nothing_is_lost(rig: Rig, disk: Disk, trace: Path, every: int = 1) ->
         steps += 1
         if not settled:
             continue
-        if names or call.name in {"rename", "unlink", "ftruncate"} or steps % every == 0:
+        is_due = acks % ack == 0 if names else steps % every == 0
+        if is_due or call.name in {"rename", "unlink", "ftruncate"}:
             where = f"{acks}. acknowledgement, call {steps}: {call.name}, not synced: {disk.unsynced()}"
             assert lost(rig, disk, settled) == [], where
             assert lost(rig, disk, settled, random.Random(steps)) == [], where
@@ -104,6 +110,44 @@ def test_what_a_failed_sync_left_in_memory_is_not_taken_for_stored(
     assert "(INJECTED)" in trace.read_text(encoding="ascii", errors="replace"), "nothing failed"
     rig.assert_complete()
     assert_nothing_is_lost(rig, disk, trace, every=50)
+    rig.use_data(data)
+
+
+def test_what_one_who_was_killed_has_not_synced_is_synced_by_the_next(rig: Rig, disk: Disk) -> None:
+    """Killed between write and sync: its successor finds the rows in the WAL, where only memory has them."""
+    rig.publisher().mix(200).send()
+    first, second = rig.folder / "trace-1", rig.folder / "trace-2"
+    killed = traced_consumer(rig, first, "fdatasync:error=EIO:signal=SIGKILL:when=14")
+    assert killed.wait() != 0
+    assert not rig.is_drained()
+    data = rig.data
+    consumer = traced_consumer(rig, second)
+    rig.drain(consumer)
+    stop(consumer)
+    rig.assert_complete()
+    settled = {
+        entry_id for call in calls(first) if disk.apply(call) or True for entry_id in acknowledged(call)
+    }
+    disk.close_all()
+    assert_nothing_is_lost(rig, disk, second, every=50, settled=settled)
+    rig.use_data(data)
+
+
+@pytest.mark.storm
+def test_nothing_is_lost_while_the_wal_is_folded_into_the_database(rig: Rig, disk: Disk) -> None:
+    """More than a thousand pages of WAL, so that checkpoints come in between."""
+    publisher = rig.publisher()
+    for _ in range(6):
+        publisher.mix(1000).send()
+    trace = rig.folder / "trace"
+    consumer = traced_consumer(rig, trace)
+    data = rig.data
+    rig.drain(consumer, timeout_s=120)
+    stop(consumer)
+    rig.assert_complete()
+    database = [call for call in calls(trace) if call.name == "pwrite64" and len(call.texts[0]) == 4096]
+    assert len(database) > 1000, "there was no checkpoint"
+    assert_nothing_is_lost(rig, disk, trace, every=100, ack=20)
     rig.use_data(data)
 
 
