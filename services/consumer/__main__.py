@@ -6,10 +6,9 @@ Exit codes: 0 stopped as asked; 1 the sink can't be used; 2 the settings can't b
 import functools
 import gc
 import logging
-import signal
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import replace
 from typing import Final
 
@@ -40,9 +39,11 @@ from services.runtime.links import Attention
 from services.runtime.logs import Logs, refuse
 from services.runtime.metrics import Metrics
 from services.runtime.otel_switch import open_log_sender, open_metric_sender, open_spans
+from services.runtime.outlet import hold_standard
 from services.runtime.screen import answer, prepare, remark
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
 from services.runtime.spans import Spans
+from services.runtime.stopping import StopSignals, end_when_asked
 
 Doors = tuple[Source, Sink, DeadLetters]
 
@@ -55,6 +56,8 @@ _LONGEST_WAIT_S: Final = 1.0
 
 def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
     """Run a consumer until it is told to stop. `dress` wraps the doors, to observe or disturb them."""
+    hold_standard()
+    end_when_asked()
     try:
         sources = read_sources()
         settings = load(ConsumerSettings, sources)
@@ -66,6 +69,7 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
             logs.also_to(sender)
         metrics = Metrics("consumer", {"kpi": settings.kpis})
         metrics.ask_process()
+        metrics.ask(logs.figures)
         metrics.ask(Storage(settings, logger).figures)
         metric_sender = open_metric_sender("telemetry-consumer", settings.name, sources, metrics, logger)
     except (SettingsInvalid, StepsInvalid) as error:
@@ -74,8 +78,7 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
     logs.take_over()
     clock = SystemClock(settings.consumer_run_duration)
     attention = Attention(clock.is_stopping)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: clock.stop())
+    in_hand = StopSignals(clock, logger)
     # Nothing that is made while starting is garbage. And a batch is thousands of objects that all die
     # together: looking for cycles among them every 700 takes a tenth of the time for nothing.
     gc.freeze()
@@ -103,6 +106,7 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
             logger.critical("sink_unusable", extra={"error": str(error)})
             return 1
         except Stopping:
+            in_hand.ending()
             logs.tell_rest()
             logger.info("consumer_finished", extra={"consumer": settings.name, "stored": 0, "dead": 0})
             return 0
@@ -112,9 +116,10 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
         if server.is_serving or metric_sender is not None:
             stack.enter_context(closing(make_observer(settings, clock, metrics, logger, attention)))
         times = Times(metrics, clock, make_traces(settings, spans, clock))
-        worker = make_worker(settings, doors, rules, client, clock, health, metrics, logger, times)
+        worker = make_worker(settings, doors, rules, client, clock, health, metrics, logger, times, in_hand)
         logger.info("consumer_started", extra={"consumer": settings.name, "steps": len(steps)})
         worker.run()
+        in_hand.ending()
         logs.tell_rest()
         logger.info(
             "consumer_finished",
@@ -194,6 +199,7 @@ def make_worker(
     metrics: Metrics,
     logger: logging.Logger,
     traces: Traces,
+    in_hand: AbstractContextManager[None] | None = None,
 ) -> Worker:
     """Make the loop, and all that it works with."""
     source, sink, dead_letters = doors
@@ -236,6 +242,7 @@ def make_worker(
         logger,
         functools.partial(explain, settings=settings),
         traces,
+        in_hand or nullcontext(),
     )
 
 

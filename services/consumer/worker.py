@@ -7,6 +7,7 @@ unready.
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -42,6 +43,8 @@ class Worker:
     explain: Callable[[BaseException], str]
     """Says in one line what is wrong with the server."""
     traces: Traces = NO_TRACES
+    in_hand: AbstractContextManager[None] = field(default_factory=nullcontext)
+    """How long a batch is worked on."""
     _failures: int = field(init=False, default=0)
 
     def run(self) -> None:
@@ -83,7 +86,8 @@ class Worker:
         self.reporter.received(len(entries) - again, again)
         outcome: Outcome | None = None
         try:
-            outcome = self.run_batch(entries)
+            with self.in_hand:
+                outcome = self.run_batch(entries)
         finally:
             if outcome is None:
                 self.reporter.unsettled(len(entries))

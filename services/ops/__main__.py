@@ -2,6 +2,7 @@
 
 import sys
 
+from services.runtime.outlet import hold_standard
 from services.runtime.screen import prepare, remark
 
 _EXTRA = frozenset({"typer", "rich"})
@@ -18,6 +19,7 @@ def main() -> None:
             raise
         remark(f"telemetry needs {error.name}: pip install 'telemetry-pipeline[ops]'")
         sys.exit(2)
+    hold_standard()
     prepare()
     # Not by calling the application: it would have tracebacks its own way.
     typer.main.get_command(app)(prog_name="telemetry")

@@ -62,13 +62,15 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            answer(flush=True)  # the disk may be full
         except Exception as error:
             failure = failure_of(error)
             if failure is None:
                 raise
             remark(failure.message, *failure.details)
             raise typer.Exit(failure.exit_code) from None
+        return result
 
 
 def _show_version(asked: bool) -> None:

@@ -4,9 +4,11 @@
 2   something is wrong with what we were told: an argument, a setting
 """
 
+import errno
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from services.consumer.errors import ConsumerError
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
@@ -19,6 +21,10 @@ class CommandFailed(Exception):
         super().__init__(message)
         self.exit_code = exit_code
         self.details = tuple(details)
+
+
+_OUTPUT_FAILS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What a write to it comes to, where no file is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,8 @@ def failure_of(error: BaseException) -> Failure | None:
         return Failure("the producer is not installed here: an image of the consumer has none", 2)
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError) and error.filename:
         return Failure(f"{error.filename}: {error.strerror}", 1)
+    if isinstance(error, OSError) and error.errno in _OUTPUT_FAILS:
+        return Failure(f"standard output: {error.strerror}", 1)
     return _failure_of_server(error)
 
 

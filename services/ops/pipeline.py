@@ -97,8 +97,6 @@ class Pipeline:
         return backlog is not None and backlog.lag == 0 and backlog.pending == 0
 
     def _look_after(self) -> None:
-        if self._processes.asked_to_stop and not self._processes.producer.has_ended():
-            self._processes.producer.process.terminate()
         if self._processes.producer.has_ended() and self._processes.producer.process.returncode > 0:
             raise self._processes.producer.failure()
         for child in self._processes.consumers:

@@ -108,8 +108,8 @@ class Child:
 class Processes:
     """The producer and the consumers, from the start to the end of a `with`.
 
-    Meanwhile SIGINT, SIGTERM and SIGHUP end nothing by themselves: they are counted in `asked_to_stop`, the
-    first for «publish no more», the second for «stop at once».
+    Until they are stopped, SIGINT, SIGTERM and SIGHUP end nothing by themselves: they are counted in
+    `asked_to_stop`, the first for «publish no more», the second for «stop at once», the third for «kill».
     """
 
     def __init__(self, plan: Plan, data_dir: Path) -> None:
@@ -173,11 +173,13 @@ class Processes:
     def __exit__(self, *_: object) -> None:
         self.stop()
         remove_targets(self._data_dir)
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
 
     def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        # At once, and not when the loop comes round: it may wait for a server that does not answer.
         self.asked_to_stop += 1
+        for child in self.all if self.asked_to_stop > 1 else (self.producer,):
+            if hasattr(child, "process") and not child.has_ended():
+                child.process.send_signal(signal.SIGKILL if self.asked_to_stop > 2 else signal.SIGTERM)
 
     def let_load(self) -> None:
         """Wait until each process has logged something or has ended: until then they need the processors."""
@@ -186,7 +188,7 @@ class Processes:
             time.sleep(_LOOK_S)
 
     def stop(self) -> None:
-        """Stop the producer, then the consumers; each settles what it holds."""
+        """Stop the producer, then the consumers; each settles what it holds. A signal ends us again then."""
         for children in ([self.producer], self.consumers):
             running = [child for child in children if hasattr(child, "process") and not child.has_ended()]
             for child in running:
@@ -198,6 +200,9 @@ class Processes:
                 except subprocess.TimeoutExpired:
                     child.process.kill()  # what it held stays pending: the audit shows it
                     child.process.wait()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
 
 
 def _consumer_environment(plan: Plan, number: int) -> dict[str, str]:

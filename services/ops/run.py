@@ -16,6 +16,7 @@ from services.ops.processes import Plan, Processes
 from services.ops.server import ServerUnavailable, is_external, reachable
 from services.ops.settings import load_both
 from services.runtime.own_files import private_files
+from services.runtime.screen import wait_for_no_reader
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, Sources, load, read_sources
 
 _RATE = 100.0
@@ -66,6 +67,8 @@ def run_command(
     """
     if find_spec("services.producer") is None:
         raise CommandFailed("the producer is not installed here: an image of the consumer has none", 2)
+    # The pipeline goes on where nobody reads what is said about it, and hears Ctrl-C.
+    wait_for_no_reader()
     sources = read_sources()
     given = {
         "--rate": _text(rate, sources, "RATE", None if source else _RATE),

@@ -8,7 +8,6 @@ import functools
 import gc
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -40,9 +39,11 @@ from services.runtime.links import Attention
 from services.runtime.logs import Logs, refuse
 from services.runtime.metrics import Metrics
 from services.runtime.otel_switch import open_log_sender, open_metric_sender, open_spans
+from services.runtime.outlet import hold_standard
 from services.runtime.screen import prepare
 from services.runtime.settings import SettingsInvalid, read_sources
 from services.runtime.spans import Spans
+from services.runtime.stopping import StopSignals, end_when_asked
 
 _LIVENESS_TIMEOUT_S: Final = 60.0
 
@@ -57,10 +58,13 @@ class _Parts:
     patience: Patience
     logs: Logs
     logger: logging.Logger
+    in_hand: StopSignals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a producer until it is told to stop, or everything is published; gives the exit code."""
+    hold_standard()
+    end_when_asked()
     try:
         told = read_options(sys.argv[1:] if arguments is None else arguments)
         clock = SystemClock()
@@ -74,13 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             logs.also_to(sender)
         metrics = Metrics("producer")
         metrics.ask_process()
+        metrics.ask(logs.figures)
         metric_sender = open_metric_sender("telemetry-producer", instance, sources, metrics, logger)
     except SettingsInvalid as error:
         refuse("producer", "settings_unusable", error)
         return 2
     logs.take_over()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: clock.stop())
+    in_hand = StopSignals(clock, logger)
     # A batch is thousands of objects that die together: looking for cycles among them costs for nothing.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
@@ -89,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     patience = Patience(
         clock, health, metrics, logger, functools.partial(explain, settings=told.settings), traces
     )
-    parts = _Parts(told, client, clock, patience, logs, logger)
+    parts = _Parts(told, client, clock, patience, logs, logger, in_hand)
     with ExitStack() as stack:
         stack.enter_context(logs)  # closed last of all: those who close have something to say
         stack.enter_context(
@@ -140,7 +144,12 @@ def _generate(parts: _Parts) -> int:
 
 
 def _read(parts: _Parts, reading: Reading, stack: ExitStack) -> int:
-    opener = Opener(reading, parts.clock.is_stopping, parts.logger, parts.patience.metrics, stack)
+
+    def is_stopping() -> bool:
+        parts.patience.health.turn()  # whoever waits for the first line of a pipe is alive
+        return parts.clock.is_stopping()
+
+    opener = Opener(reading, is_stopping, parts.logger, parts.patience.metrics, stack)
     reader = opener.open()
     path = reading.path
     if path is not None and not path.is_file():
@@ -196,6 +205,7 @@ def _run(
         parts.logger,
         parts.told.duration_s,
         on_batch,
+        parts.in_hand,
     )
     parts.patience.health.started()
     parts.logger.info("producer_started", extra={"run": run.name, "source": run.source})
@@ -218,6 +228,7 @@ def _finish(parts: _Parts, run: str, totals: Totals, feed: Feed | None) -> None:
         summary["unreadable"] = feed.unreadable
         if feed.unreadable_lines:
             summary["unreadable_lines"] = feed.unreadable_lines
+    parts.in_hand.ending()
     parts.logs.tell_rest()
     parts.logger.info("producer_finished", extra={"unreadable": 0, **summary})
 

@@ -11,6 +11,8 @@ from typing import Final, NamedTuple, Protocol
 
 MAX_RECORD_BYTES: Final = 1 << 20
 _CHUNK_BYTES: Final = 1 << 16
+_TURN_BYTES: Final = 1 << 22
+"""Without a line feed in them: then whoever reads has something else to see to for once."""
 
 
 class Bytes(Protocol):
@@ -57,6 +59,8 @@ class Records:
     ) -> None:
         self.offset = offset
         self.line = line
+        self.is_too_long = False
+        """Whether the line that is being read is passed over already."""
         self._source = source
         self._quoted = quoted
         self._max_bytes = max_bytes
@@ -64,7 +68,7 @@ class Records:
         self._all = self._read()
 
     def __iter__(self) -> Iterator[Record | None]:
-        """Give each record; None each time that the source has nothing just now.
+        """Give each record; None each time that the source has nothing just now, or a line no end for long.
 
         Asked again, it goes on where it was.
         """
@@ -120,7 +124,7 @@ class Records:
     def _lines(self) -> Iterator[_Line | None]:
         """Give each line with its line feed; None when there is nothing just now."""
         pending = bytearray()
-        passed_over = 0
+        passed_over = unseen = 0
         while True:
             chunk = self._source.read(_CHUNK_BYTES)
             if chunk is None:
@@ -133,12 +137,18 @@ class Records:
                 pending += chunk[start:end]
                 yield self._line(bytes(pending), passed_over, is_terminated=True)
                 pending.clear()
-                passed_over = 0
+                passed_over = unseen = 0
+                self.is_too_long = False
                 start = end
             pending += chunk[start:]
+            unseen += len(chunk) - start
             if len(pending) > self._max_bytes:
                 passed_over += len(pending)
                 pending.clear()
+                self.is_too_long = True
+            if unseen >= _TURN_BYTES:
+                unseen = 0
+                yield None
         if pending or passed_over:
             yield self._line(bytes(pending), passed_over, is_terminated=False)
 

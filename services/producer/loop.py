@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -48,6 +49,8 @@ class Loop:
     logger: logging.Logger
     duration_s: float = 0.0
     on_batch: Callable[[], None] = lambda: None
+    in_hand: AbstractContextManager[None] = field(default_factory=nullcontext)
+    """How long a batch is under way to the server."""
     totals: Totals = field(default_factory=Totals)
     _numbering: Numbering = field(init=False)
     _summary: Limited = field(init=False)
@@ -85,7 +88,8 @@ class Loop:
         if batch is None:
             return False
         if batch.events or (batch.position is not None and batch.position.is_done):
-            sent = self.publisher.publish(batch)
+            with self.in_hand:
+                sent = self.publisher.publish(batch)
             self.totals.add(sent)
             self._tell(sent)
         self.pacer.sent(len(batch.events))

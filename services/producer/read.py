@@ -4,11 +4,12 @@ A record that can't be used is one line in the log and one more in the count; th
 the file is published stands in the run's hash (see runs.py), written in the same step as the events.
 """
 
+import errno
 import hashlib
-import io
 import logging
 import os
 import select
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,8 @@ STANDARD_INPUT: Final = "-"
 _FINGERPRINT_BYTES: Final = 1 << 16
 _BOM: Final = b"\xef\xbb\xbf"
 _IDLE_S: Final = 0.2
+_TURN_S: Final = 0.25
+"""How long a batch is read for; then it is as large as it is by then."""
 _MOST_NAMED: Final = 100
 _FORMATS_BY_SUFFIX: Final[Mapping[str, Format]] = {
     ".csv": "csv",
@@ -72,19 +75,39 @@ def check_same(path: Path, known: str, offset: int) -> None:
         )
 
 
-class StandardInput:
-    """Standard input, without waiting for it longer than a moment. Ends when asked to stop."""
+class Input:
+    """Bytes of a file, a pipe or a device. Nobody waits for them longer than a moment."""
 
-    def __init__(self, descriptor: int, is_stopping: Callable[[], bool]) -> None:
+    def __init__(self, descriptor: int, name: str, is_stopping: Callable[[], bool]) -> None:
         self._descriptor = descriptor
+        self._name = name
         self._is_stopping = is_stopping
 
     def read(self, size: int, /) -> bytes | None:
-        """Give what there is; None after a moment without anything."""
+        """Give what there is; None after a moment without anything, and when asked to stop.
+
+        Raises SourceUnusable.
+        """
         if self._is_stopping():
-            return b""
-        ready, _, _ = select.select([self._descriptor], [], [], _IDLE_S)
-        return os.read(self._descriptor, size) if ready else None
+            return None
+        try:
+            ready, _, _ = select.select([self._descriptor], [], [], _IDLE_S)
+            return os.read(self._descriptor, size) if ready else None
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise SourceUnusable(f"{self._name}: {error.strerror}") from None
+
+    def seek(self, offset: int) -> None:
+        """Go on from a byte of a file. Raises SourceUnusable."""
+        try:
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
+        except OSError as error:
+            raise SourceUnusable(f"{self._name}: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self._descriptor)
 
 
 class _Prefixed:
@@ -99,12 +122,12 @@ class _Prefixed:
         return start or self._rest.read(size)
 
 
-def sniff(source: Bytes) -> tuple[Format, Bytes]:
+def sniff(source: Bytes, is_stopping: Callable[[], bool] = lambda: False) -> tuple[Format, Bytes]:
     """Tell the format from the first character that isn't blank, and give the whole input back."""
     start = b""
     while not (seen := start.removeprefix(_BOM).lstrip()) and len(start) < _FINGERPRINT_BYTES:
         chunk = source.read(4096)
-        if chunk == b"":
+        if chunk == b"" or is_stopping():
             break
         start += chunk or b""
     return ("jsonl" if seen.startswith(b"{") else "csv"), _Prefixed(start, source)
@@ -128,6 +151,7 @@ class Reader:
     metrics: Metrics
     columns_known: bool
     """Whether the columns were told already; otherwise the first record tells them."""
+    monotonic: Callable[[], float] = time.monotonic
     read: int = 0
     unreadable: int = 0
     unreadable_lines: list[int] = field(default_factory=list)
@@ -144,10 +168,9 @@ class Reader:
         events: list[Outgoing] = []
         position = (self.records.offset, self.records.line)
         now_ms = int(now * 1000)
-        looked_at = 0
-        # Bounded by what is looked at too: a file full of nonsense must not hold the loop.
-        while len(events) < size and looked_at < 10 * size + 1000:
-            looked_at += 1
+        # Bounded by time too: a file full of nonsense, or a slow one, must not hold the loop.
+        ends = self.monotonic() + _TURN_S
+        while len(events) < size and self.monotonic() < ends:
             record = next(self._iterator, _END)
             if record is None:
                 break
@@ -240,6 +263,7 @@ def open_reader(
     *,
     start: tuple[int, int] = (0, 0),
     seek: Callable[[int], object] | None = None,
+    is_stopping: Callable[[], bool] = lambda: False,
 ) -> Reader:
     """Make a reader; `start` is the byte and the number of lines to pass over, by `seek`.
 
@@ -251,7 +275,7 @@ def open_reader(
         records = Records(source, quoted=False, offset=start[0], line=start[1])
         return Reader(name, records, parse_json, mapped, logger, metrics, columns_known=False)
     records = Records(source, quoted=True)
-    columns = _header(records, name, mapped)
+    columns = _header(records, name, mapped, is_stopping)
     tell_unused(name, mapped, columns, logger)
     if seek is not None and start[0] > records.offset:
         seek(start[0])
@@ -259,9 +283,13 @@ def open_reader(
     return Reader(name, records, csv_parser(columns), mapped, logger, metrics, columns_known=True)
 
 
-def _header(records: Records, name: str, mapped: Mapped) -> list[str]:
-    """Read the columns. An empty file has none, and no records either."""
+def _header(records: Records, name: str, mapped: Mapped, is_stopping: Callable[[], bool]) -> list[str]:
+    """Read the columns. An empty file has none, and no records either; nor has one that is not waited for."""
     for record in records:
+        if record is None and is_stopping():
+            break
+        if record is None and records.is_too_long:
+            raise SourceUnusable(f"{name}:{records.line + 1}: the header can't be read: it has no end")
         if record is None or (not record.problem and not record.data.removeprefix(_BOM).strip()):
             continue
         try:
@@ -280,9 +308,14 @@ def _header(records: Records, name: str, mapped: Mapped) -> list[str]:
     return []
 
 
-def open_file(path: Path) -> io.FileIO:
-    """Open a file for reading. Raises SourceUnusable."""
+def open_input(path: Path, is_stopping: Callable[[], bool]) -> Input:
+    """Open a file, or what has the name of one, for reading. Raises SourceUnusable."""
     try:
-        return path.open("rb", buffering=0)
+        # A named pipe that nobody writes to yet would not be opened before somebody does.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError as error:
         raise SourceUnusable(f"{path}: {error.strerror}") from None
+    if path.is_dir():
+        os.close(descriptor)
+        raise SourceUnusable(f"{path}: {os.strerror(errno.EISDIR)}")
+    return Input(descriptor, str(path), is_stopping)

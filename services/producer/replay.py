@@ -3,16 +3,16 @@
 import logging
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from services.producer.options import Reading
 from services.producer.read import (
+    Input,
     Reader,
     SourceUnusable,
-    StandardInput,
     format_of,
-    open_file,
+    open_input,
     open_reader,
     sniff,
 )
@@ -42,13 +42,23 @@ class Opener:
         if path is None:
             if sys.stdin is None:
                 raise SourceUnusable("standard input is closed: there is nothing to read")
-            source = StandardInput(sys.stdin.fileno(), self.is_stopping)
-            found, whole = sniff(source) if kind is None else (kind, source)
-            return open_reader(whole, self.name, found, mapped, self.logger, self.metrics)
+            source = Input(sys.stdin.fileno(), self.name, self.is_stopping)
+            found, whole = sniff(source, self.is_stopping) if kind is None else (kind, source)
+            return open_reader(
+                whole, self.name, found, mapped, self.logger, self.metrics, is_stopping=self.is_stopping
+            )
         kind = format_of(path) if kind is None else kind
         if kind is None:
             raise SourceUnusable(f"{path}: is it CSV or JSON lines? Say it: --format csv, --format jsonl")
-        file = self.stack.enter_context(open_file(path))
+        file = self.stack.enter_context(closing(open_input(path, self.is_stopping)))
         return open_reader(
-            file, self.name, kind, mapped, self.logger, self.metrics, start=start, seek=file.seek
+            file,
+            self.name,
+            kind,
+            mapped,
+            self.logger,
+            self.metrics,
+            start=start,
+            seek=file.seek,
+            is_stopping=self.is_stopping,
         )

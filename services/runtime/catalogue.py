@@ -553,6 +553,13 @@ CATALOGUE: Final = (
         (Label("error", _REDIS_ERRORS),),
     ),
     Metric(
+        "telemetry_log_lines_lost_total",
+        "counter",
+        "both",
+        "Lines of the log that could not be written: nobody read them, or the disk was full",
+        is_asked=True,
+    ),
+    Metric(
         "telemetry_build_info",
         "gauge",
         "both",

@@ -282,6 +282,20 @@ CATALOGUE: Final = (
         "Asked to stop in a wait: what it held is not settled",
     ),
     Message(
+        "stop_waits",
+        "WARNING",
+        "both",
+        ("where",),
+        "Asked to stop, it is still there, innermost call first, with a batch in hand; Ctrl-C ends that too",
+    ),
+    Message(
+        "stop_forced",
+        "WARNING",
+        "both",
+        ("where", "hint"),
+        "Asked to stop, it was in a call that does not return, and was ended from outside of it",
+    ),
+    Message(
         "settings_unusable",
         "CRITICAL",
         "both",
@@ -378,6 +392,13 @@ CATALOGUE: Final = (
         "both",
         ("error", "where"),
         "A line that could not be made: a bug at that place",
+    ),
+    Message(
+        "log_lines_lost",
+        "WARNING",
+        "both",
+        ("lines",),
+        "So many lines before it could not be written: nobody read them, or the disk was full",
     ),
     Message(
         "code_changed", "INFO", "reload", ("files",), "In a development container the service starts again"

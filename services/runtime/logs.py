@@ -5,10 +5,10 @@ JSON, or readable text on a terminal (log_text.py). What else Python would put o
 warnings and the tracebacks of what nobody caught, becomes a line as well.
 """
 
+import contextlib
 import logging
 import math
 import os
-import select
 import sys
 import threading
 import time
@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, Protocol, Self, TextIO, cast
 from services.runtime.log_fields import Fields, Formatter, note_span
 from services.runtime.log_limit import Repeats
 from services.runtime.log_text import text_line, wants_colour
+from services.runtime.outlet import Outlet, descriptor_of, unhurried
 from services.runtime.screen import lines_of, remark, remarks_on_terminal
 
 LOGGER: Final = "telemetry"
@@ -97,46 +98,56 @@ class Stream:
     """Writes each line to a stream, whole: by one call of the system where the stream is a file's.
 
     Lines of several processes on one file, or of up to 4096 bytes on one pipe, are never mixed up by that. A
-    line that can't be written is lost, and counted in the next one that can.
+    line that can't be written is lost: the disk is full, nobody reads, or the stream is closed. The first one
+    that can be written again is about those that were not.
     """
 
-    def __init__(self, formatter: Formatter, stream: TextIO, form: Form) -> None:
+    def __init__(self, formatter: Formatter, stream: TextIO | None, form: Form) -> None:
         self._formatter = formatter
         self._stream = stream
-        self._is_text = form == "text" or (form == "auto" and stream.isatty())
-        self._colour = self._is_text and wants_colour(stream, os.environ)
-        self._fd = _descriptor(stream)
-        self._lost = 0
+        self._is_text = form == "text" or (form == "auto" and stream is not None and stream.isatty())
+        self._colour = self._is_text and stream is not None and wants_colour(stream, os.environ)
+        self._encoding = getattr(stream, "encoding", None) or "utf-8"
+        descriptor = descriptor_of(stream)
+        self.outlet = None if descriptor is None else Outlet(descriptor)
+        self.lost = 0
+        """Since the start."""
+        self._told = 0
 
     def write(self, record: logging.LogRecord, fields: Fields) -> None:  # noqa: ARG002 - others need it
         """Write a line."""
-        if self._lost:
-            fields = {**fields, "lines_lost": self._lost}
         try:
+            self._tell_lost()
             self._put(self._line(fields))
-        except (OSError, ValueError):  # the disk is full, the reader is gone, or the stream is closed
-            self._lost += 1
-        else:
-            self._lost = 0
+        except (OSError, ValueError):
+            self.lost += 1
 
     def close(self) -> None:
-        """Nothing waits here."""
+        """Tell of lines that were lost; nothing else waits here."""
+        with contextlib.suppress(OSError, ValueError):
+            self._tell_lost()
+        if self.outlet is not None:
+            self.outlet.close()
+
+    def _tell_lost(self) -> None:
+        if self.lost == self._told:
+            return
+        lost = self.lost
+        line = _own_record(logging.WARNING, "log_lines_lost", lines=lost - self._told)
+        self._put(self._line(self._formatter.fields(line)))
+        self._told = lost
 
     def _line(self, fields: Fields) -> str:
         return text_line(fields, colour=self._colour) if self._is_text else self._formatter.line(fields)
 
     def _put(self, line: str) -> None:
-        if self._fd is None:
+        if self.outlet is not None:
+            self.outlet.write(f"{line}\n".encode(self._encoding, "backslashreplace"))
+        elif self._stream is None:
+            raise ValueError("the stream was closed before the start")
+        else:
             self._stream.write(f"{line}\n")
             self._stream.flush()
-            return
-        self._stream.flush()  # what a `print` left there comes before it
-        data = memoryview(f"{line}\n".encode(self._stream.encoding or "utf-8", "backslashreplace"))
-        while data:
-            try:
-                data = data[os.write(self._fd, data) :]
-            except BlockingIOError:  # somebody who shares it made it non-blocking
-                select.select([], [self._fd], [])
 
 
 class _Logger(logging.Logger):
@@ -185,9 +196,8 @@ class Logs:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         formatter = Formatter(service)
-        self._gate = Gate(
-            formatter, Repeats(monotonic), [Stream(formatter, stream or sys.stdout, cast("Form", form))]
-        )
+        self._lines = Stream(formatter, sys.stdout if stream is None else stream, cast("Form", form))
+        self._gate = Gate(formatter, Repeats(monotonic), [self._lines])
         self.logger = _own_logger()
         self.logger.setLevel(level)
         self.logger.propagate = False
@@ -209,8 +219,22 @@ class Logs:
         """Write every line there as well."""
         self._gate.writers.append(writer)
 
+    def figures(self) -> Mapping[str, float]:
+        """Give how many lines could not be written."""
+        return {"telemetry_log_lines_lost_total": self._lines.lost}
+
     def take_over(self) -> None:
-        """Have all others speak here: libraries from WARNING on, warnings, and what nobody caught."""
+        """Have all others speak here: libraries from WARNING on, warnings, and what nobody caught.
+
+        What is printed beside that, by a step for one, waits for no reader either.
+        """
+        # What is left there from before comes first.
+        for one in (sys.stdout, sys.stderr):
+            if one is not None:
+                with contextlib.suppress(OSError):
+                    one.flush()
+        sys.stdout = unhurried(sys.stdout, self._lines.outlet)
+        sys.stderr = unhurried(sys.stderr)
         # What no line of ours says needs no looking up for each of them.
         logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
         if sys.version_info >= (3, 12):
@@ -290,7 +314,8 @@ def refuse(service: str, message: str, error: Exception) -> None:
     if form == "text" or (form != "json" and remarks_on_terminal()):
         remark(*lines_of(error))
         return
-    Logs(service, "INFO", "json", sys.stderr).logger.critical(message, extra={"error": str(error)})
+    logs = Logs(service, "INFO", "json", sys.stderr)
+    logs.logger.critical(message, extra={"error": str(error)})
 
 
 def _own_record(level: int, message: str, **extra: Any) -> logging.LogRecord:
@@ -301,13 +326,6 @@ def _own_record(level: int, message: str, **extra: Any) -> logging.LogRecord:
 
 def _named(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".rstrip(": ")
-
-
-def _descriptor(stream: TextIO) -> int | None:
-    try:
-        return stream.fileno()
-    except (OSError, ValueError, AttributeError):  # a text in memory has none
-        return None
 
 
 class Limited:

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, TextIO
 
+from services.runtime.outlet import may_wait, unhurried
 from services.runtime.redact import redact
 
 # Printable by Python's word, and yet nothing is seen of them: Unicode's Default_Ignorable_Code_Point.
@@ -110,6 +111,16 @@ def prepare() -> None:
     threading.excepthook = _thread_crash
     warnings.showwarning = _warning
     logging.lastResort = _LastResort(logging.WARNING)
+
+
+def wait_for_no_reader() -> None:
+    """Drop from now on what nobody takes, on standard output and error, where that is a pipe or a terminal.
+
+    An answer goes into a file whole, or is an error; a remark is never worth one.
+    """
+    sys.stderr = unhurried(sys.stderr) or sys.stderr
+    if may_wait(sys.stdout):
+        sys.stdout = unhurried(sys.stdout) or sys.stdout
 
 
 def _write(stream: TextIO | None, lines: tuple[str, ...], *, flush: bool) -> None:

@@ -47,7 +47,8 @@ def _written() -> set[tuple[str, str]]:
             if called == "refuse":
                 written |= {(name, "CRITICAL") for name in _names(node.args[1])}
             elif called == "_own_record":
-                written |= {(name, "ERROR") for name in _names(node.args[1])}
+                level = ast.unparse(node.args[0]).removeprefix("logging.")
+                written |= {(name, level) for name in _names(node.args[1])}
             elif called == "_log" and node.args:
                 written |= {(name, "INFO") for name in _names(node.args[0])}
     return written

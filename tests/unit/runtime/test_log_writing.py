@@ -3,9 +3,14 @@
 import io
 import json
 import os
+import select
+import socket
 import subprocess
 import sys
 import threading
+import time
+import tty
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +221,7 @@ def test_a_line_stays_below_what_a_container_runtime_cuts() -> None:
 
 
 def test_a_stream_that_takes_nothing_for_a_while_ends_no_one() -> None:
-    """The next line that can be written tells how many could not."""
+    """The first line that can be written tells how many could not."""
 
     class Full(io.StringIO):
         is_full = True
@@ -227,15 +232,22 @@ def test_a_stream_that_takes_nothing_for_a_while_ends_no_one() -> None:
             return super().write(text)
 
     out = Full()
-    logger = Logs("consumer", "INFO", "json", out).logger
+    logs = Logs("consumer", "INFO", "json", out)
     for number in range(3):
-        logger.info("lost", extra={"number": number})
+        logs.logger.info("lost", extra={"number": number})
     out.is_full = False
-    logger.info("found")
-    logger.info("again")
-    found, again = map(json.loads, out.getvalue().splitlines())
-    assert (found["message"], found["lines_lost"]) == ("found", 3)
-    assert "lines_lost" not in again
+    logs.logger.info("found")
+    logs.logger.info("again")
+    told, *found = map(json.loads, out.getvalue().splitlines())
+    assert (told["message"], told["levelname"], told["lines"]) == ("log_lines_lost", "WARNING", 3)
+    assert [line["message"] for line in found] == ["found", "again"]
+    assert logs.figures() == {"telemetry_log_lines_lost_total": 3}
+    out.is_full = True
+    logs.logger.info("lost")
+    out.is_full = False
+    logs.close()
+    assert json.loads(out.getvalue().splitlines()[-1])["lines"] == 1
+    assert logs.figures() == {"telemetry_log_lines_lost_total": 4}
 
 
 def test_who_made_the_stream_non_blocking_loses_no_line() -> None:
@@ -243,11 +255,12 @@ def test_who_made_the_stream_non_blocking_loses_no_line() -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with os.fdopen(writing, "w") as stream, os.fdopen(reading, encoding="utf-8") as out:
-        logger = Logs("consumer", "INFO", "json", stream).logger
+        logs = Logs("consumer", "INFO", "json", stream)
 
         def say() -> None:
             for _ in range(100):
-                logger.info("line", extra={"pad": "x" * 3000})
+                logs.logger.info("line", extra={"pad": "x" * 3000})
+            logs.close()
             stream.close()
 
         saying = threading.Thread(target=say)
@@ -255,6 +268,155 @@ def test_who_made_the_stream_non_blocking_loses_no_line() -> None:
         lines = [json.loads(line) for line in out]
         saying.join()
     assert len(lines) == 100
+
+
+def _pipe() -> tuple[int, int]:
+    return os.pipe()
+
+
+def _terminal() -> tuple[int, int]:
+    reading, writing = os.openpty()
+    tty.setraw(writing)  # no line feed becomes two characters
+    return reading, writing
+
+
+def _socket() -> tuple[int, int]:
+    reading, writing = socket.socketpair()
+    return reading.detach(), writing.detach()
+
+
+@pytest.mark.parametrize("is_ours", [True, False], ids=["ours", "another's"])
+@pytest.mark.parametrize("make", [_pipe, _terminal, _socket])
+def test_nothing_waits_for_who_does_not_read(
+    make: Callable[[], tuple[int, int]], *, is_ours: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What doesn't fit is dropped and counted, lines stay whole, and it goes on once somebody reads.
+
+    Of another user's pipe or terminal, as a container's may be, there is no second descriptor to be had.
+    """
+    reading, writing = make()
+    if not is_ours:
+
+        def refuse_open(*_: object) -> int:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr("services.runtime.outlet.os.open", refuse_open)
+    with os.fdopen(writing, "w") as stream, os.fdopen(reading, "rb", buffering=0) as out:
+        logs = Logs("consumer", "INFO", "json", stream)
+        assert os.get_blocking(writing), "others who share it would no longer wait"
+        started = time.monotonic()
+        for number in range(500):
+            logs.logger.info("line", extra={"number": number, "pad": "x" * (number % 7 * 900)})
+        assert time.monotonic() - started < 5
+        lost = int(logs.figures()["telemetry_log_lines_lost_total"])
+        assert lost > 0
+        received = _drained(out)
+        logs.logger.info("again")
+        received += _drained(out)
+        lines = [json.loads(line) for line in received.splitlines()]
+        written = [line["number"] for line in lines if line["message"] == "line"]
+        assert len(written) == 500 - lost
+        assert written == sorted(written)
+        assert [line["message"] for line in lines[-2:]] == ["log_lines_lost", "again"]
+        assert sum(line["lines"] for line in lines if line["message"] == "log_lines_lost") == lost
+
+
+def _drained(out: io.FileIO) -> bytes:
+    """Read what is there."""
+    data = b""
+    while select.select([out], [], [], 0)[0]:
+        data += out.read(1 << 16) or b""
+    return data
+
+
+def test_a_slow_reader_costs_lines_and_not_time() -> None:
+    """One line a while: each is waited for, but all waits together are a small share of the time."""
+    reading, writing = os.pipe()
+    ended = threading.Event()
+
+    def read() -> None:
+        with os.fdopen(reading, "rb", buffering=0) as out:
+            while not ended.wait(0.05):
+                out.read(4096)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with os.fdopen(writing, "w") as stream:
+        logs = Logs("consumer", "INFO", "json", stream)
+        started = time.monotonic()
+        for _ in range(500):
+            logs.logger.info("line", extra={"pad": "x" * 3700})
+        assert time.monotonic() - started < 5  # all of them would take 20 s
+        ended.set()
+        reader.join()
+
+
+@pytest.mark.parametrize("how", [">&-", "> /dev/full", "| true"])
+def test_a_stream_that_takes_nothing_at_all_changes_nothing(how: str, tmp_path: Path) -> None:
+    """Closed before the start, a full disk, a reader that is gone: the exit code stays the same."""
+    done = tmp_path / "done"
+    script = (
+        f"{HEAD}time.sleep(0.3)\n"
+        "for _ in range(10): log.info('line'); print('of a step')\n"
+        f"logs.close(); open({str(done)!r}, 'w').write(str(logs.figures())); sys.exit(3)"
+    )
+    ran = subprocess.run(
+        ["bash", "-c", f'set -o pipefail; "$0" -c "$1" {how}', sys.executable, script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (3, "", "")
+    assert done.read_text(encoding="utf-8") == "{'telemetry_log_lines_lost_total': 10}"
+
+
+def test_a_terminal_that_is_gone_costs_only_lines() -> None:
+    """Each write to it fails from then on."""
+    reading, writing = os.openpty()
+    with os.fdopen(writing, "w") as stream:
+        logs = Logs("consumer", "INFO", "json", stream)
+        os.close(reading)
+        logs.logger.info("line")
+        assert logs.figures() == {"telemetry_log_lines_lost_total": 1}
+
+
+def test_what_a_step_prints_waits_for_no_reader_either() -> None:
+    """Nor does the reason why nothing is started."""
+    script = (
+        f"{HEAD}print('x' * 1_000_000, flush=True); print('y' * 1_000_000, file=sys.stderr)\n"
+        "refuse('consumer', 'settings_unusable', ValueError('wrong')); os.write(9, b'done')"
+    )
+    (reading, writing), (told, telling) = os.pipe(), os.pipe()
+    with subprocess.Popen(
+        ["bash", "-c", f'exec 9>&{telling}; exec "$0" -c "$1"', sys.executable, script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=writing,
+        stderr=writing,
+        pass_fds=[telling],
+    ) as process:
+        os.close(telling)
+        assert select.select([told], [], [], 60)[0]
+        assert os.read(told, 100) == b"done"
+        assert process.wait(60) == 0
+    for one in (reading, writing, told):
+        os.close(one)
+
+
+def test_a_closed_stream_is_no_number_for_another_file(tmp_path: Path) -> None:
+    """Else the next file that is opened would be what somebody writes his remarks to."""
+    script = (
+        "from services.runtime.outlet import hold_standard; hold_standard()\n"
+        f"import os; open({str(tmp_path / 'number')!r}, 'w').write(str(os.open('/dev/zero', os.O_RDONLY)))"
+    )
+    subprocess.run(
+        ["bash", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=60,
+        check=True,
+    )
+    assert int((tmp_path / "number").read_text(encoding="utf-8")) > 2
 
 
 @pytest.mark.parametrize("depth", [10, 2000])

@@ -1,0 +1,149 @@
+"""Files that are none, or have no end: the producer hears SIGTERM whatever it reads."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from servers import LocalServer, eventually, free_port
+
+Start = Callable[..., LocalServer]
+
+ROOT = Path(__file__).parents[3]
+GRACE_S = 5.0
+"""It takes two seconds at most, on a machine that has nothing else to do."""
+HEADER = "device_id,zone,ts,kpi,value\n"
+
+
+@contextmanager
+def producing(
+    server: LocalServer, folder: Path, *options: str | Path, stdin: int = subprocess.DEVNULL
+) -> Iterator[tuple[subprocess.Popen[bytes], Path, int]]:
+    """Run a producer; gives it, its log and the port of its health."""
+    port = free_port()
+    log = folder / "log"
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(
+            [sys.executable, "-m", "services.producer", *options],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "REDIS_HOST": server.host,
+                "REDIS_PORT": str(server.port),
+                "PRODUCER_METRICS_PORT": str(port),
+            },
+            stdin=stdin,
+            stdout=out,
+            stderr=out,
+            cwd=folder,
+        ) as process,
+    ):
+        try:
+            yield process, log, port
+        finally:
+            process.kill()
+
+
+def _stops(process: subprocess.Popen[bytes], log: Path, port: int) -> None:
+    """See that it is alive, and ends when it is told to."""
+    eventually(lambda: b"health_serving" in log.read_bytes() or process.poll() is not None, 30, "its start")
+    time.sleep(0.3)  # so that it is in the middle of it
+    assert process.poll() is None, log.read_text(encoding="utf-8")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=5) as answer:
+        assert answer.status == 200
+    asked_at = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    code = process.wait(30)
+    text = log.read_text(encoding="utf-8")
+    assert time.monotonic() - asked_at < GRACE_S, text
+    assert code == 0, text
+    assert '"stop_forced"' not in text
+    assert '"producer_finished"' in text
+
+
+def _endless(folder: Path) -> list[str]:
+    with (folder / "endless.jsonl").open("wb") as file:
+        file.truncate(64 << 30)
+    return ["endless.jsonl"]
+
+
+def _silent_pipe(folder: Path) -> list[str]:
+    os.mkfifo(folder / "pipe.csv")
+    return ["pipe.csv"]
+
+
+def _device(_: Path) -> list[str]:
+    return ["/dev/zero", "--format", "jsonl"]
+
+
+def _noise(_: Path) -> list[str]:
+    return ["/dev/urandom", "--format", "jsonl", "--batch-size", "10000"]
+
+
+def _open_quotes(folder: Path) -> list[str]:
+    row = f'"{"x" * 1000},z,1,humidity,1\n'
+    (folder / "quotes.csv").write_text(HEADER + row * 300_000, encoding="ascii")
+    return ["quotes.csv", "--batch-size", "10000"]
+
+
+@pytest.mark.parametrize("make", [_endless, _silent_pipe, _device, _noise, _open_quotes])
+def test_sigterm_ends_a_producer_whatever_it_reads(
+    own_server: Start, tmp_path: Path, make: Callable[[Path], list[str]]
+) -> None:
+    """A line without an end, a named pipe that nobody writes to, devices, quotes that are never closed."""
+    with producing(own_server(), tmp_path, "--from", *make(tmp_path)) as (process, log, port):
+        _stops(process, log, port)
+
+
+@pytest.mark.parametrize("is_named", [True, False], ids=["named", "standard input"])
+@pytest.mark.parametrize("sent", ["", "device_id,zo", HEADER + "a,z,1,humidity,1\nb,z,1,humidity,12"])
+def test_sigterm_ends_a_producer_that_waits_for_more(
+    own_server: Start, tmp_path: Path, sent: str, *, is_named: bool
+) -> None:
+    """And what has no end yet is no record: more of it may have been to come."""
+    server = own_server()
+    path = tmp_path / "pipe.csv"
+    os.mkfifo(path)
+    writing = os.open(path, os.O_RDWR)
+    os.write(writing, sent.encode())
+    source = ["--from", str(path)] if is_named else ["--from", "-"]
+    with (
+        producing(server, tmp_path, *source, stdin=writing) as (process, log, port),
+        closing(server.client()) as client,
+    ):
+        whole = max(0, sent.count("\n") - 1)
+        eventually(lambda: client.xlen("telemetry_stream") == whole, 30, "what is there is published")
+        _stops(process, log, port)
+        assert client.xlen("telemetry_stream") == whole
+    os.close(writing)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["/dev/zero", "--format", "csv"], "zero:1: the header can't be read: it has no end"),
+        (["folder.csv"], "folder.csv: Is a directory"),
+        (["/proc/self/mem", "--format", "jsonl"], "/proc/self/mem: Input/output error"),
+        (["socket.csv"], "socket.csv: No such device or address"),
+    ],
+)
+def test_what_cant_be_read_is_one_line(
+    own_server: Start, tmp_path: Path, options: list[str], why: str
+) -> None:
+    """And exit code 2, at once."""
+    (tmp_path / "folder.csv").mkdir()
+    with closing(socket.socket(socket.AF_UNIX)) as listening:
+        listening.bind(str(tmp_path / "socket.csv"))
+        with producing(own_server(), tmp_path, "--from", *options) as (process, log, _):
+            assert process.wait(30) == 2
+    refused = [line for line in log.read_text(encoding="utf-8").splitlines() if "source_unusable" in line]
+    assert [json.loads(line)["error"] for line in refused] == [why]
