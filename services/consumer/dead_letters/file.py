@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 from services.consumer.dead_letters.damage import Damages, why
-from services.consumer.dead_letters.letter import DeadLetter, Purged, dead_letter, parse_letter
+from services.consumer.dead_letters.letter import DeadLetter, Purged, letter_line, parse_letter
 from services.consumer.entry import Dead
 from services.consumer.errors import DeadLettersUnavailable
 from services.consumer.folders import make_folder, sync_folder, sync_name
@@ -33,8 +33,8 @@ from services.runtime.spans import current
 
 LONGEST_LINE: Final = 64 << 20
 """Bytes of a line that is read, unless MAX_ENTRY_BYTES lets a letter have more: a longer one is no letter."""
-LONGER_THAN_ENTRY: Final = 6
-"""How many times as large as its entry a letter may be: JSON writes a byte of zeros as \\u0000."""
+LONGER_THAN_ENTRY: Final = 20
+"""How many times as large as its entry a letter may be: a value of one byte of no text takes 18."""
 
 _LATEST_S: Final = 1e15
 _AROUND_AN_EVENT: Final = 1 << 20
@@ -93,7 +93,7 @@ class DeadLetterFile:
         """Keep dead letters, durable on return. Raises DeadLettersUnavailable."""
         failed_at = self._now()
         batch = current()
-        lines = (dead_letter(one, failed_at, self._consumer, batch).to_json() for one in dead)
+        lines = (letter_line(one, failed_at, self._consumer, batch) for one in dead)
         try:
             with self._locked():
                 _append(self._path, lines)

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, cast
 import redis
 
 from services.consumer.dead_letters.damage import Damages, why
-from services.consumer.dead_letters.letter import DeadLetter, Purged, dead_letter, parse_letter
+from services.consumer.dead_letters.letter import DeadLetter, Purged, letter_line, parse_letter
 from services.consumer.entry import Dead
 from services.consumer.errors import DeadLettersUnavailable
 from services.contract.streams import StreamKeys
@@ -61,7 +61,7 @@ class DeadLetterStream:
         """Keep dead letters, durable on return. Raises DeadLettersUnavailable."""
         failed_at = self._now()
         batch = current()
-        lines = (dead_letter(one, failed_at, self._consumer, batch).to_json() for one in dead)
+        lines = (letter_line(one, failed_at, self._consumer, batch) for one in dead)
         try:
             for some in _portions(lines):
                 pipeline = self._client.pipeline(transaction=True)

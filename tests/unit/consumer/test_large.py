@@ -5,16 +5,19 @@ import tracemalloc
 
 import pytest
 from fakes import FakeClock, FakeDeadLetters, FakeSink, FakeSource, FakeStream
-from samples import KPIS, NOW, entry, event_fields, id_of
+from hypothesis import given
+from hypothesis import strategies as st
+from samples import KPIS, NOW, entry, event_fields, id_of, raw_fields
 
 from services.consumer.batch import Outcome, Rules, run_batch
 from services.consumer.breaker import Breaker
-from services.consumer.dead_letters.letter import dead_letter, parse_letter
+from services.consumer.dead_letters.letter import dead_letter, letter_line, parse_letter
 from services.consumer.entry import Dead, Entry
 from services.consumer.large import UNKNOWN_BYTES, beginning, cut, is_heavy, limit_size, size_of
 from services.consumer.persist import Persist
 from services.consumer.recognise import recognise
 from services.contract.event import DEFAULT_ENTRY_BYTES, Rejection
+from services.contract.trace_context import TraceContext
 from services.runtime.health import Health
 from services.runtime.metrics import Metrics
 
@@ -117,3 +120,15 @@ def test_line_feeds_cost_no_memory() -> None:
     tracemalloc.stop()
     assert (recognised.valid, recognised.odd) == ([], entries)
     assert peak < 8 * MEGABYTE
+
+
+@given(raw_fields, st.sampled_from([0, UNKNOWN_BYTES, 5 * MEGABYTE]))
+def test_a_line_is_the_letter(fields: list[bytes], full_size: int) -> None:
+    """Written from the bytes, a line says what the letter says."""
+    rejection = Rejection("decode", "not_utf8", '"event":{} in it')
+    dead = Dead(Entry(b"17-1", fields, 2, full_size), rejection)
+    batch = TraceContext("12" * 16, "34" * 8, is_sampled=True)
+    letter = dead_letter(dead, NOW, "consumer-1", batch)
+    assert parse_letter(letter_line(dead, NOW, "consumer-1", batch)) == letter
+    assert parse_letter(letter.to_json()) == letter
+    assert letter.fields == fields
