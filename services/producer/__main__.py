@@ -149,7 +149,14 @@ def _read(parts: _Parts, reading: Reading, stack: ExitStack) -> int:
         parts.patience.health.turn()  # whoever waits for the first line of a pipe is alive
         return parts.clock.is_stopping()
 
-    opener = Opener(reading, is_stopping, parts.logger, parts.patience.metrics, stack)
+    opener = Opener(
+        reading,
+        is_stopping,
+        parts.logger,
+        parts.patience.metrics,
+        stack,
+        parts.told.settings.max_entry_bytes,
+    )
     reader = opener.open()
     path = reading.path
     if path is not None and not path.is_file():

@@ -5,6 +5,7 @@ the file is published stands in the run's hash (see runs.py), written in the sam
 """
 
 import errno
+import functools
 import hashlib
 import logging
 import os
@@ -15,8 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from services.producer.lines import Bytes, Record, Records
-from services.producer.outgoing import Batch, Numbering, Outgoing, Position, flat
+from services.contract.event import DEFAULT_ENTRY_BYTES
+from services.producer.lines import MAX_RECORD_BYTES, Bytes, Record, Records
+from services.producer.outgoing import (
+    FIELD_NAMES,
+    TRACE_NAMES,
+    Batch,
+    Numbering,
+    Outgoing,
+    Position,
+    flat,
+)
 from services.producer.texts import (
     Format,
     Mapped,
@@ -38,6 +48,10 @@ _IDLE_S: Final = 0.2
 _TURN_S: Final = 0.25
 """How long a batch is read for; then it is as large as it is by then."""
 _MOST_NAMED: Final = 100
+_BATCH_BYTES: Final = 2 << 20
+"""What a batch is made of at most, but for the last record."""
+_ENVELOPE_BYTES: Final = sum(map(len, (*FIELD_NAMES, *TRACE_NAMES))) + 36 + 55
+"""Of an event beside its own values: names, an id, and the trace context that it may be given."""
 _FORMATS_BY_SUFFIX: Final[Mapping[str, Format]] = {
     ".csv": "csv",
     ".jsonl": "jsonl",
@@ -152,6 +166,7 @@ class Reader:
     columns_known: bool
     """Whether the columns were told already; otherwise the first record tells them."""
     monotonic: Callable[[], float] = time.monotonic
+    max_entry_bytes: int = DEFAULT_ENTRY_BYTES
     read: int = 0
     unreadable: int = 0
     unreadable_lines: list[int] = field(default_factory=list)
@@ -168,15 +183,19 @@ class Reader:
         events: list[Outgoing] = []
         position = (self.records.offset, self.records.line)
         now_ms = int(now * 1000)
-        # Bounded by time too: a file full of nonsense, or a slow one, must not hold the loop.
+        seen_bytes = 0
+        constant_bytes = sum(map(len, self.mapped.constants.values()))
+        # Bounded by time too: a file full of nonsense, or a slow one, must not hold the loop. And in bytes:
+        # of long lines a whole batch fits into no memory.
         ends = self.monotonic() + _TURN_S
-        while len(events) < size and self.monotonic() < ends:
+        while len(events) < size and seen_bytes < _BATCH_BYTES and self.monotonic() < ends:
             record = next(self._iterator, _END)
             if record is None:
                 break
             if record is _END:
                 self._is_done = True
                 break
+            seen_bytes += len(record.data) + constant_bytes
             event = self._event(record, now_ms, numbering)
             if event is not None:
                 events.append(event)
@@ -196,7 +215,8 @@ class Reader:
             self._tell_unused(texts)
             values, own_id = pick(texts, self.mapped)
             trace = pick_trace(texts, self.mapped)
-            is_plain = b"\n" not in "".join([*values, *trace]).encode() and not trace
+            content = _small_enough("".join([*values, *trace]).encode(), self.max_entry_bytes)
+            is_plain = b"\n" not in content and not trace
         except Problem as problem:
             self._report(record.line, str(problem))
             return None
@@ -237,6 +257,14 @@ def _outgoing(
     return Outgoing(fields, sequence, foreign, is_plain=is_plain)
 
 
+def _small_enough(content: bytes, max_entry_bytes: int) -> bytes:
+    """Give the content of an event. Raises Problem where it would be too large with what comes around it."""
+    size = _ENVELOPE_BYTES + len(content)
+    if size > max_entry_bytes:
+        raise Problem(f"{size} bytes as an event, more than MAX_ENTRY_BYTES {max_entry_bytes}")
+    return content
+
+
 def _usable(record: Record, data: bytes) -> bytes:
     """Give a record's bytes. Raises Problem for one that could not be cut out."""
     if record.problem:
@@ -264,23 +292,38 @@ def open_reader(
     start: tuple[int, int] = (0, 0),
     seek: Callable[[int], object] | None = None,
     is_stopping: Callable[[], bool] = lambda: False,
+    max_entry_bytes: int = DEFAULT_ENTRY_BYTES,
 ) -> Reader:
     """Make a reader; `start` is the byte and the number of lines to pass over, by `seek`.
 
     Raises SourceUnusable when the header of a CSV file can't be used.
     """
+    cut = functools.partial(Records, source, max_bytes=max(MAX_RECORD_BYTES, max_entry_bytes))
+
+    def make(records: Records, parse: Callable[[bytes], Texts], *, columns_known: bool) -> Reader:
+        return Reader(
+            name,
+            records,
+            parse,
+            mapped,
+            logger,
+            metrics,
+            columns_known,
+            max_entry_bytes=max_entry_bytes,
+        )
+
     if kind == "jsonl":
         if seek is not None and start[0]:
             seek(start[0])
-        records = Records(source, quoted=False, offset=start[0], line=start[1])
-        return Reader(name, records, parse_json, mapped, logger, metrics, columns_known=False)
-    records = Records(source, quoted=True)
+        records = cut(quoted=False, offset=start[0], line=start[1])
+        return make(records, parse_json, columns_known=False)
+    records = cut(quoted=True)
     columns = _header(records, name, mapped, is_stopping)
     tell_unused(name, mapped, columns, logger)
     if seek is not None and start[0] > records.offset:
         seek(start[0])
-        records = Records(source, quoted=True, offset=start[0], line=start[1])
-    return Reader(name, records, csv_parser(columns), mapped, logger, metrics, columns_known=True)
+        records = cut(quoted=True, offset=start[0], line=start[1])
+    return make(records, csv_parser(columns), columns_known=True)
 
 
 def _header(records: Records, name: str, mapped: Mapped, is_stopping: Callable[[], bool]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
+from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.producer.options import Reading
 from services.producer.read import (
     Input,
@@ -29,6 +30,7 @@ class Opener:
     metrics: Metrics
     stack: ExitStack
     """Closes what is opened."""
+    max_entry_bytes: int = DEFAULT_ENTRY_BYTES
 
     @property
     def name(self) -> str:
@@ -45,7 +47,14 @@ class Opener:
             source = Input(sys.stdin.fileno(), self.name, self.is_stopping)
             found, whole = sniff(source, self.is_stopping) if kind is None else (kind, source)
             return open_reader(
-                whole, self.name, found, mapped, self.logger, self.metrics, is_stopping=self.is_stopping
+                whole,
+                self.name,
+                found,
+                mapped,
+                self.logger,
+                self.metrics,
+                is_stopping=self.is_stopping,
+                max_entry_bytes=self.max_entry_bytes,
             )
         kind = format_of(path) if kind is None else kind
         if kind is None:
@@ -61,4 +70,5 @@ class Opener:
             start=start,
             seek=file.seek,
             is_stopping=self.is_stopping,
+            max_entry_bytes=self.max_entry_bytes,
         )

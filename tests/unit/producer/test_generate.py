@@ -21,7 +21,7 @@ from services.producer.runs import draw_name
 
 LATER_REASONS = {
     "rejected_by_step", "step_failed", "conflict",
-    "refused_by_sink", "retries_exhausted", "deliveries_exhausted",
+    "refused_by_sink", "retries_exhausted", "deliveries_exhausted", "entry_too_large",
 }  # fmt: skip
 
 

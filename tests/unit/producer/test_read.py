@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.producer.lines import Record, Records
-from services.producer.outgoing import Batch, Numbering, Outgoing
+from services.producer.outgoing import Batch, Numbering, Outgoing, flat
 from services.producer.read import (
     Reader,
     SourceUnusable,
@@ -158,6 +158,62 @@ def test_a_long_line_is_passed_over() -> None:
     assert isinstance(found[0], Record)
     assert "longer than" in found[0].problem
     assert found[0].end == 200_001
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_an_event_that_is_too_large_is_refused_and_counted(kind: Format) -> None:
+    """By MAX_ENTRY_BYTES, before it takes a number; its neighbours are published, gap-free."""
+    sizes = (10, 5000, 4000, 4100, 10)
+    if kind == "csv":
+        data = HEADER + b"".join(b"%s,z,1,humidity,1\n" % (b"d" * size) for size in sizes)
+    else:
+        data = b"".join(json.dumps({"device_id": "d" * size}).encode() + b"\n" for size in sizes)
+    source = io.BytesIO(data)
+    mapped = CONSTANTS if kind == "jsonl" else Mapped()
+    metrics = Metrics("producer")
+    one = open_reader(source, "file", kind, mapped, LOGGER, metrics, max_entry_bytes=4096 + 100)
+    found = events(one)
+    assert [len(event.fields[1]) for event in found] == [10, 4000, 10]
+    assert [event.sequence for event in found] == [1, 2, 3]
+    assert one.unreadable == 2
+    assert metrics.value("telemetry_producer_events_total", {"outcome": "unreadable"}) == 2
+    for event in found:
+        whole = [*flat(event.fields), "traceparent", "0" * 55]
+        assert sum(map(len, whole)) <= 4096 + 100
+
+
+def test_what_is_too_large_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """With its line, its size, and the setting."""
+    LOGGER.addHandler(caplog.handler)
+    source = io.BytesIO(b'{"device_id":"' + b"d" * 5000 + b'"}\n')
+    events(open_reader(source, "f", "jsonl", CONSTANTS, LOGGER, Metrics("producer"), max_entry_bytes=4096))
+    LOGGER.removeHandler(caplog.handler)
+    (record,) = [one for one in caplog.records if one.getMessage() == "line_unreadable"]
+    assert record.__dict__["line_number"] == 1
+    assert "bytes as an event, more than MAX_ENTRY_BYTES 4096" in record.__dict__["reason"]
+
+
+def test_batches_are_bounded_in_bytes() -> None:
+    """Of long lines a batch has few, and nothing is left out; of short ones as many as were asked for."""
+    long = b"".join(
+        json.dumps({"device_id": f"{number:09d}" + "d" * 900_000}).encode() + b"\n" for number in range(20)
+    )
+    found = batches(reader(long, "jsonl", CONSTANTS), size=500)
+    assert max(len(batch.events) for batch in found) <= 3
+    assert [event.sequence for batch in found for event in batch.events] == list(range(1, 21))
+    assert found[-1].position is not None
+    assert found[-1].position.is_done
+    short = b'{"device_id":"d"}\n' * 1000
+    assert len(batches(reader(short, "jsonl", CONSTANTS), size=500)[0].events) == 500
+
+
+def test_a_longer_line_is_read_where_an_entry_may_be_larger() -> None:
+    """A line is as long as an event may be, at least."""
+    line = json.dumps({"device_id": "d" * 1_500_000}).encode()
+    assert events(reader(line, "jsonl", CONSTANTS)) == []
+    source = io.BytesIO(line)
+    one = open_reader(source, "f", "jsonl", CONSTANTS, LOGGER, Metrics("producer"), max_entry_bytes=1 << 21)
+    assert len(events(one)) == 1
 
 
 def test_foreign_ids_are_kept_and_recorded() -> None:
