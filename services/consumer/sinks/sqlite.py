@@ -29,6 +29,13 @@ from typing import Final, NamedTuple
 from services.consumer.entry import Written
 from services.consumer.errors import RowsRefused, SinkUnavailable, SinkUnusable
 from services.consumer.folders import make_folder, sync_name
+from services.consumer.sinks.sqlite_check import (
+    AT_A_WRITE_S,
+    AT_START_S,
+    damaged,
+    find_damage,
+    tells_damage,
+)
 from services.consumer.sinks.sqlite_files import FileNames, Files, turn_in
 from services.contract.event import Event
 
@@ -75,9 +82,12 @@ class SQLiteSink:
         # Whether the WAL may show what is not on the disk: whoever was here before may have died of that.
         self._is_doubtful = True
         self._patience_ms = busy_timeout_ms
+        # What a write has met. No other is acknowledged before it is gone.
+        self._damage: str | None = None
         with self._turn() as patience_ms:
-            self._open(patience_ms, is_saved=False)
+            opened = self._open(patience_ms, is_saved=False)
         try:
+            self._refuse_damaged(opened.connection)
             # A full disk opens well enough. Whoever finds out only with a batch in hand has it delivered
             # once more at each restart, until it counts as poison.
             self.probe()
@@ -96,16 +106,22 @@ class SQLiteSink:
             # Fewer inserted than given: some ids were there before. The same content is a
             # duplicate; another content must not be lost in silence.
             conflicts = [] if inserted == len(rows) else _conflicts(connection, rows)
+        self._damage = None
         return Written(inserted, conflicts)
 
     def probe(self) -> None:
-        """Write something that is no event. Raises SinkUnavailable."""
+        """Write something that is no event. Raises SinkUnavailable.
+
+        Also where a write has met damage, though this one works: it is no fault of the events then.
+        """
         with self._transaction() as connection:
             connection.execute(
                 "INSERT INTO sink_probe VALUES (1, ?) "
                 "ON CONFLICT (id) DO UPDATE SET probed_at = excluded.probed_at",
                 (self._now(),),
             )
+        if self._damage is not None:
+            raise SinkUnavailable(damaged(self._path, self._damage), "SQLITE_CORRUPT")
 
     def close(self) -> None:
         """Close the file; its WAL is folded into it when we are the last."""
@@ -163,6 +179,8 @@ class SQLiteSink:
                 raise self._replaced("during a write")
         except sqlite3.Error as error:
             self._undo(error)
+            if tells_damage(error):
+                self._damage = str(error)
             raise _ours(error) from error
         except (OverflowError, UnicodeEncodeError) as error:  # raised while a row is bound
             self._undo(error)
@@ -181,6 +199,11 @@ class SQLiteSink:
         if patience_ms != self._patience_ms:
             opened.connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
             self._patience_ms = patience_ms
+        if self._damage is not None:
+            found = find_damage(opened.connection, AT_A_WRITE_S)
+            if found is not None:
+                self._close()  # it remembers pages that may be mended meanwhile
+                raise SinkUnavailable(damaged(self._path, found), "SQLITE_CORRUPT")
         opened.connection.execute("BEGIN IMMEDIATE")
         if self._is_doubtful:
             self._write_wal_anew(opened.connection)
@@ -198,6 +221,15 @@ class SQLiteSink:
             connection.execute("ROLLBACK")
             raise SinkUnavailable(f"{self._names.wal}: {error.strerror or error}", "SQLITE_IOERR") from error
         self._is_doubtful = False
+
+    def _refuse_damaged(self, connection: sqlite3.Connection) -> None:
+        """Look for damaged pages before anything is written. Raises SinkUnusable and SinkUnavailable."""
+        try:
+            found = find_damage(connection, AT_START_S)
+        except sqlite3.Error as error:
+            raise _unopened(self._path, error) from error
+        if found is not None:
+            raise SinkUnusable(damaged(self._path, found), "SQLITE_CORRUPT")
 
     def _undo(self, error: Exception) -> None:
         """Leave the transaction, and the connection too where it may be the cause."""
@@ -424,7 +456,9 @@ def _conflicts(connection: sqlite3.Connection, rows: Sequence[Event]) -> list[in
     )
     stored = {content[0]: content for content in cursor}
     if unseen := [row.event_id for row in rows if row.event_id not in stored]:
-        raise sqlite3.DatabaseError(f"database is malformed: {unseen[0]} is neither inserted nor found")
+        error = sqlite3.DatabaseError(f"database is malformed: {unseen[0]} is neither inserted nor found")
+        error.sqlite_errorname = "SQLITE_CORRUPT"
+        raise error
     return [position for position, row in enumerate(rows) if stored[row.event_id] != row[:6]]
 
 
@@ -452,6 +486,8 @@ def _unopened(path: Path, error: sqlite3.Error) -> SinkUnusable | SinkUnavailabl
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_BUSY", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_LOCKED")):
         return SinkUnavailable(f"{path}: {error}", name)
+    if name.startswith("SQLITE_CORRUPT"):
+        return SinkUnusable(damaged(path, str(error)), name)
     if name.startswith("SQLITE_NOTADB"):
         return SinkUnusable(f"{path} is no SQLite database, and is left as it is; move it away", name)
     if path.is_dir():

@@ -1,12 +1,20 @@
 """Reading what SQLiteSink stores, beside the consumers and without ever being in their way.
 
-Opened with `mode=ro`: no statement from here can change the file, nor make one where there is none. The
-WAL is read along, so a committed row is seen at once, and no reader makes a writer wait. Every answer is
-streamed, in bounded memory; what is asked for goes in as a parameter, never into the text of a statement.
+No statement from here can change the file, nor make one where there is none, and none is left beside it.
+The WAL is read along, so a committed row is seen at once, and no reader makes a writer wait. Opened:
+
+    there is a WAL            mode=ro: somebody writes, or was killed
+    there is none             mode=rw, and queries alone: SQLite makes a WAL for a reader too, and who may
+                              write removes it at the end
+    and it can't be written   immutable=1: nobody else can write it either, so no WAL is needed
+
+Every answer is streamed, in bounded memory; what is asked for goes in as a parameter, never into the text of
+a statement.
 """
 
 import itertools
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +25,7 @@ from urllib.parse import quote
 
 from services.consumer.errors import ConsumerError, SinkUnavailable, SinkUnusable
 from services.consumer.sinks.sqlite import APPLICATION_ID, newest_schema
+from services.consumer.sinks.sqlite_files import FileNames
 
 BUSY_TIMEOUT_MS: Final = 2000
 """How long to wait while a file is recovered after a crash; writers alone never make a reader wait."""
@@ -100,11 +109,12 @@ class SQLiteRows:
             raise SinkAbsent(f"{path}: no database yet; a consumer makes it (DATA_DIR)", "absent")
         with self._errors():
             self._connection = sqlite3.connect(
-                f"file:{quote(str(path.absolute()))}?mode=ro",
+                f"file:{quote(str(path.absolute()))}?{_mode(path)}",
                 uri=True,
                 isolation_level=None,
                 timeout=busy_timeout_ms / 1000,
             )
+            self._connection.execute("PRAGMA query_only = ON")
         try:
             with self._errors():
                 self._check()
@@ -227,8 +237,35 @@ class SQLiteRows:
             name = getattr(error, "sqlite_errorname", None) or type(error).__name__
             if name.startswith("SQLITE_NOTADB"):
                 raise SinkUnusable(f"{self._path} is no SQLite database", name) from error
-            if name.startswith("SQLITE_CANTOPEN"):
+            if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
                 # A reader of a WAL makes the index beside it where there is none, so it writes too.
                 hint = "check the rights on the file and on its folder (DATA_DIR)"
+                if _size(self._path) and not _is_writable(self._path):
+                    hint = "its -wal can't be read on read-only media: copy it and the database elsewhere"
                 raise SinkUnavailable(f"{self._path} can't be opened: {error}; {hint}", name) from error
             raise SinkUnavailable(f"{self._path} can't be read: {error}", name) from error
+
+
+def _mode(path: Path) -> str:
+    """Decide how a database is opened."""
+    if _size(path):
+        return "mode=ro"
+    if _is_writable(path):
+        # An empty WAL is a reader's, who is there still or was killed.
+        return "mode=rw"
+    return "mode=ro&immutable=1"
+
+
+def _size(path: Path) -> int:
+    """Give the size of the WAL; 0 where there is none."""
+    try:
+        return Path(FileNames.of(path).wal).stat().st_size
+    except OSError:
+        return 0
+
+
+def _is_writable(path: Path) -> bool:
+    # As the user whose rights count: SQLite opens files with those.
+    by_those = os.access in os.supports_effective_ids
+    folder = Path(FileNames.of(path).wal).parent
+    return all(os.access(one, os.W_OK, effective_ids=by_those) for one in (path, folder))

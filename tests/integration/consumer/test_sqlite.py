@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from acceptance.disks import small_disk
 from consumers import LOGGER, Consumer, pending_of, publish
 from fakes import FakeClock, FakeDeadLetters
-from samples import KPIS, id_of, row
+from samples import KPIS, entry, id_of, row
 from servers import Server
 
 from services.consumer.batch import Rules, run_batch
@@ -25,6 +26,7 @@ from services.consumer.breaker import Breaker
 from services.consumer.errors import SinkUnavailable, SinkUnusable, Stopping
 from services.consumer.persist import Persist
 from services.consumer.sinks.sqlite import APPLICATION_ID, SQLiteSink, migrate
+from services.consumer.sinks.sqlite_check import find_damage
 from services.consumer.sinks.sqlite_files import turn_in
 from services.runtime.health import Health
 from services.runtime.metrics import Metrics
@@ -678,6 +680,93 @@ def test_a_damaged_file_takes_no_acknowledgement(path: Path) -> None:
         file.write(os.urandom(path.stat().st_size - 4096))
     with pytest.raises((SinkUnavailable, SinkUnusable)), closing(open_sink(path)) as sink:
         sink.write([row(5000)])
+
+
+def spoil(path: Path, *pages: int) -> None:
+    """Put rubbish into pages of a database, as a disk does."""
+    with path.open("r+b") as file:
+        for page in pages:
+            file.seek(4096 * page)
+            file.write(os.urandom(4096))
+
+
+def filled(path: Path, rows: int = 3000) -> None:
+    """Make a database of a few dozen pages, all of it in the file."""
+    with closing(open_sink(path)) as sink:
+        sink.write([row(number) for number in range(rows)])
+
+
+@pytest.mark.parametrize("page", [2, 3, 10, 40, 60])
+def test_damaged_pages_are_found_at_the_start(path: Path, page: int) -> None:
+    """Before anything is read from the stream: one line says what to do, and the file is left as it is."""
+    filled(path)
+    assert path.stat().st_size > 4096 * 61
+    spoil(path, page)
+    before = path.read_bytes()
+    with pytest.raises(SinkUnusable, match=r"is damaged \(.*move it away with its -wal and -shm"):
+        open_sink(path)
+    assert path.read_bytes() == before
+
+
+def test_a_large_database_delays_no_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check ends with its time, whatever it has not come to; what it broke off is no damage."""
+    filled(path, 60_000)
+    monkeypatch.setattr("services.consumer.sinks.sqlite.AT_START_S", 0.0)
+    with closing(open_sink(path)) as sink:
+        assert sink.write([row(100_000)]).inserted == 1
+    for at_most_s in (0.0, 0.0001, 0.001, 0.003, 0.01):
+        with closing(sqlite3.connect(path)) as connection:
+            started = time.monotonic()
+            assert find_damage(connection, at_most_s) is None
+            assert time.monotonic() - started < 5
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_damage_that_a_write_meets_stops_every_write_until_it_is_gone(path: Path) -> None:
+    """Also those whose own pages are sound; and the probe fails, so that no event is blamed for it."""
+    filled(path)
+    sound = path.read_bytes()
+    with closing(open_sink(path, 1000)) as sink:
+        assert sink.write([row(1)]) == (0, [])
+        with closing(sqlite3.connect(path)) as other:  # so that nothing is left of it in memory
+            other.execute("INSERT INTO telemetry_events VALUES ('x', 'd', 'z', 1, 'k', 1, 0, 1)")
+            other.commit()
+            assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+        spoil(path, *range(3, 60))
+        with pytest.raises(SinkUnavailable) as met:
+            sink.write([row(number) for number in range(1000)])
+        assert met.value.kind.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+        for _ in range(2):
+            with pytest.raises(SinkUnavailable, match="is damaged"):
+                sink.write([row(100_000)])
+            with pytest.raises(SinkUnavailable, match="is damaged"):
+                sink.probe()
+        path.write_bytes(sound)
+        assert sink.write([row(100_000)]).inserted == 1
+        sink.probe()
+
+
+def test_no_event_becomes_a_dead_letter_because_of_damage(path: Path) -> None:
+    """However often it is tried: the batch waits for the sink, and is stored in a database that is sound."""
+    filled(path)
+    letters = FakeDeadLetters()
+    with closing(open_sink(path, 1000)) as sink:
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("INSERT INTO telemetry_events VALUES ('x', 'd', 'z', 1, 'k', 1, 0, 1)")
+            other.commit()
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        spoil(path, *range(3, 60))
+        clock = FakeClock()
+
+        def mend() -> None:
+            if len(clock.sleeps) == 8:
+                path.unlink()
+
+        clock.on_sleep = mend
+        health = Health(60, clock.monotonic)
+        persist = Persist(sink, letters, 2, 0.0, clock, health, Metrics("consumer"), LOGGER)
+        stored = persist.store([(entry(number), row(number)) for number in range(1000)])
+    assert (stored.inserted, stored.dead, letters.lines) == (1000, [], [])
 
 
 def test_several_sinks_share_one_file(path: Path) -> None:

@@ -1,7 +1,12 @@
 """The reading side of the SQLite sink, on real files."""
 
+import shutil
 import socket
 import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -195,3 +200,85 @@ def test_what_can_t_be_opened_is_told_with_what_to_check() -> None:
         other.bind(str(DATABASE))
         with pytest.raises(SinkUnavailable, match="check the rights"):
             SQLiteRows(DATABASE)
+
+
+def _left() -> list[str]:
+    return sorted(one.name for one in DATABASE.parent.iterdir())
+
+
+def test_a_reader_leaves_no_file_behind() -> None:
+    """Of a database that was closed in order, and beside a consumer that comes meanwhile."""
+    store([row(1), row(2)])
+    assert _left() == ["telemetry.db"]
+    before = DATABASE.read_bytes()
+    with SQLiteRows(DATABASE) as rows:
+        assert rows.count() == 2
+    assert _left() == ["telemetry.db"]
+    assert DATABASE.read_bytes() == before
+    with SQLiteRows(DATABASE) as rows:
+        assert rows.count() == 2
+        with closing(SQLiteSink(DATABASE, 5000, lambda: 0.0)) as sink:
+            sink.write([row(3)])
+            assert rows.count() == 3
+        assert rows.count() == 3
+    assert _left() == ["telemetry.db"]
+
+
+READ_ONLY = """
+import sys
+from pathlib import Path
+from services.consumer.errors import ConsumerError
+from services.consumer.sinks.sqlite import newest_schema
+from services.consumer.sinks.sqlite_rows import SQLiteRows
+import os
+newest_schema()  # what it imports
+if os.geteuid() == 0:
+    os.seteuid(65534)
+try:
+    with SQLiteRows(Path(sys.argv[1])) as rows:
+        print(rows.count(), len(list(rows.event_ids())), len(list(rows.events())), len(list(rows.summary())))
+except ConsumerError as error:
+    print(error)
+"""
+
+
+@pytest.fixture
+def read_only() -> Iterator[Path]:
+    """Make a folder that may only be read, by others too: pytest's own are closed to them."""
+    folder = Path(tempfile.mkdtemp(prefix="telemetry-test-"))
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def _read(path: Path) -> str:
+    path.chmod(0o444)
+    path.parent.chmod(0o555)
+    done = subprocess.run(
+        [sys.executable, "-c", READ_ONLY, str(path)], capture_output=True, text=True, timeout=60, check=False,
+        env={"PYTHONPATH": str(Path(__file__).parents[3])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_database_on_read_only_media_is_read(read_only: Path) -> None:
+    """It was closed in order, so all of it is in the file."""
+    path = read_only / "telemetry.db"
+    with closing(SQLiteSink(path, 5000, lambda: 0.0)) as sink:
+        sink.write([row(1), row(2), row(3, kpi="pressure")])
+    assert _read(path) == "3 3 3 2"
+    assert [one.name for one in read_only.iterdir()] == ["telemetry.db"]
+
+
+def test_a_database_on_read_only_media_whose_wal_is_left_says_so(read_only: Path) -> None:
+    """What is in the WAL would be missing, so it is no answer."""
+    path = read_only / "telemetry.db"
+    with closing(SQLiteSink(path, 5000, lambda: 0.0)) as sink:
+        sink.write([row(1)])
+        copy = read_only / "copy.db"
+        for end in ("", "-wal"):
+            shutil.copy(f"{path}{end}", f"{copy}{end}")
+    told = _read(copy)
+    assert "its -wal can't be read on read-only media" in told
+    assert str(copy) in told
