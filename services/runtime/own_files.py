@@ -63,7 +63,7 @@ def check_link(path: Path) -> None:
     except FileNotFoundError:  # it is made at the end of the link
         is_target_ours = True
     if link.st_uid not in {us, 0} or not is_target_ours:
-        raise OSError(errno.EPERM, _FOREIGN_LINK, str(path))
+        raise OSError(errno.ELOOP, _FOREIGN_LINK, str(path))
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ crash left half written is ended before the next one, so it spoils no other. Wha
 where it is, and told by `damages`.
 """
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -29,6 +30,7 @@ from services.consumer.entry import Dead
 from services.consumer.errors import DeadLettersUnavailable
 from services.consumer.folders import make_folder, sync_folder, sync_name
 from services.contract.event import DEFAULT_ENTRY_BYTES
+from services.runtime.own_files import open_own
 from services.runtime.spans import current
 
 LONGEST_LINE: Final = 64 << 20
@@ -40,7 +42,8 @@ _LATEST_S: Final = 1e15
 _AROUND_AN_EVENT: Final = 1 << 20
 _BEGUN: Final = 1024
 _CHUNK_BYTES: Final = 1 << 20
-_APPEND: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+_NEW: Final = 0o644
+"""Mode of a new file, less the umask: a backup in a pod may be another user of the same group."""
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _GLANCES: Final = 10
 _GLANCE_S: Final = 0.01
@@ -136,7 +139,7 @@ class DeadLetterFile:
         now = self._now()
         marks = [{"entry_id": old, "replayed_at": now, "replayed_as": new} for old, new in replayed]
         with self._locked():
-            _append(self._replayed, [json.dumps(mark) for mark in marks])
+            _append(self._replayed, [json.dumps(mark) for mark in marks], _mode(self._path))
 
     def purge(self, entry_ids: Collection[str]) -> int:
         """Remove the letters of these entries, and note it first; gives how many letters went."""
@@ -156,8 +159,9 @@ class DeadLetterFile:
             if gone:
                 # The note comes first: whatever happens in between, the audit can tell a letter that
                 # was purged from one that is missing.
-                _append(self._purged, notes.values())
-                _replace(self._path, gone)
+                with os.fdopen(open_own(self._path, os.O_RDONLY), "rb") as old:
+                    _append(self._purged, notes.values(), _mode(self._path))
+                    _replace(self._path, old, gone)
         return len(gone)
 
     def close(self) -> None:
@@ -234,7 +238,7 @@ class DeadLetterFile:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         make_folder(self._path.parent)
-        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = open_own(self._lock, os.O_RDWR | os.O_CREAT, _NEW)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -242,9 +246,9 @@ class DeadLetterFile:
             os.close(descriptor)  # ends the lock too, as does the end of the process
 
 
-def _append(path: Path, lines: Iterable[str]) -> None:
-    """Append lines as they come, durably and all or none; raises OSError."""
-    descriptor = os.open(path, _APPEND, 0o644)
+def _append(path: Path, lines: Iterable[str], mode: int = _NEW) -> None:
+    """Append lines as they come, durably and all or none; raises OSError, also where a link stands there."""
+    descriptor = open_own(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, mode)
     try:
         size = os.fstat(descriptor).st_size
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
@@ -282,10 +286,22 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _replace(path: Path, gone: Sequence[tuple[int, int]]) -> None:
-    """Put a copy without these pieces of it in a file's place, at once and durably."""
+def _mode(letters: Path) -> int:
+    """Give the mode of the file of the letters: whoever may read them may read what became of them."""
+    try:
+        return stat.S_IMODE(letters.stat().st_mode)
+    except FileNotFoundError:
+        return _NEW
+
+
+def _replace(path: Path, old: IO[bytes], gone: Sequence[tuple[int, int]]) -> None:
+    """Put a copy of the old file without these pieces in its place, at once, durably and with its mode."""
     fresh = path.with_suffix(".new")
-    with path.open("rb") as old, fresh.open("wb") as file:
+    was = os.fstat(old.fileno())
+    with os.fdopen(open_own(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+        with contextlib.suppress(PermissionError):  # only root may give it to another user
+            os.fchown(file.fileno(), was.st_uid, was.st_gid)
+        os.fchmod(file.fileno(), stat.S_IMODE(was.st_mode))
         at = 0
         for start, end in gone:
             _copy(old, file, start - at)

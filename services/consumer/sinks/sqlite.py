@@ -38,6 +38,7 @@ from services.consumer.sinks.sqlite_check import (
 )
 from services.consumer.sinks.sqlite_files import FileNames, Files, turn_in
 from services.contract.event import Event
+from services.runtime.own_files import check_link
 
 APPLICATION_ID: Final = 0x54454C45
 """`TELE`, in the file's header: tells our databases from others."""
@@ -296,6 +297,7 @@ class SQLiteSink:
         self._names = FileNames.of(self._path)
         with contextlib.ExitStack() as undo:
             try:
+                check_link(self._path)
                 # SQLite syncs the names of its files; the folder may be new, too, and made by another.
                 sync_name(Path(self._names.wal).parent)
                 before = self._names.make_database()
@@ -475,6 +477,8 @@ def _not_made(path: Path, error: OSError) -> SinkUnusable | SinkUnavailable:
     why = error.strerror or str(error)
     if error.errno in _PASSING:
         return SinkUnavailable(f"{path.parent}: {why} (DATA_DIR)", _PASSING[error.errno])
+    if error.errno == errno.ELOOP:
+        return SinkUnusable(f"{path}: {why}", "directory")
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         why = f"can't be written: {why}; check the rights on DATA_DIR"
         return SinkUnusable(f"{path.parent} {why}", "directory")
