@@ -142,8 +142,13 @@ class Observer:
         if backlog is None:  # no stream or no group: there is nothing to tell
             return {}
         now = self._clock.now()
+        removed = backlog.removed_by_others
+        if removed is not None and removed < 0:  # of a stream that is gone: the next trim counts anew
+            self._client.set(self._keys.trimmed, 0, px=1)
+            removed = None
         counts = {
             "telemetry_stream_added_entries_total": backlog.added,
+            "telemetry_stream_removed_by_others_total": removed,
             "telemetry_group_read_entries_total": backlog.read,
         }
         return {

@@ -12,7 +12,7 @@ import redis
 from services.contract.scripts import read_script
 from services.contract.streams import StreamKeys
 from services.runtime.clock import Clock
-from services.runtime.connection import is_passing
+from services.runtime.connection import is_passing, lacks_right
 from services.runtime.metrics import Metrics
 from services.runtime.script import Script
 
@@ -61,10 +61,18 @@ class Upkeep:
                 )
 
     def _trim_and_reap(self) -> None:
-        trimmed = _TRIM.run(self.client, [self.keys.stream])
-        self.metrics.count("telemetry_trimmed_entries_total", trimmed)
+        self.metrics.count("telemetry_trimmed_entries_total", self._trim_counted())
         expiry_ms = int(self.consumer_expiry_s * 1000)
         removed = _REAP.run(self.client, [self.keys.stream], self.keys.group, expiry_ms, self.name)
         if removed:
             self.metrics.count("telemetry_consumers_removed_total", removed)
             self.logger.info("consumers_removed", extra={"consumers": removed})
+
+    def _trim_counted(self) -> int:
+        """Trim and count it, so that what others remove shows; where we may not count, only trim."""
+        try:
+            return _TRIM.run(self.client, [self.keys.stream, self.keys.trimmed])
+        except redis.ResponseError as error:
+            if not lacks_right(error):
+                raise
+            return _TRIM.run(self.client, [self.keys.stream])

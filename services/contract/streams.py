@@ -12,6 +12,7 @@
     {telemetry_stream}:large          stream  what was too large to be read, in pieces; bounded, the oldest go
     {telemetry_stream}:limit          string  STREAM_MAX_LENGTH of the producer that started last; 0: none
     {telemetry_stream}:observer       string  which replica observes the group; expires
+    {telemetry_stream}:trimmed        string  how many entries our own scripts have removed from the stream
     {telemetry_stream}:audit          hash    what `telemetry audit --record` found last
 
 The braces are a hash tag: in a cluster all of these keys live in the slot of the stream itself, so one
@@ -96,6 +97,11 @@ class StreamKeys:
     def observer(self) -> str:
         """The lease on the figures of the whole group."""
         return f"{self.prefix}:observer"
+
+    @property
+    def trimmed(self) -> str:
+        """How many entries were removed from the stream by us; what else is gone, others have removed."""
+        return f"{self.prefix}:trimmed"
 
     @property
     def audit(self) -> str:

@@ -84,7 +84,9 @@ class Publisher:
         """How far a file is published, as far as this process knows."""
         keys = self._keys
         self._tell_limit()
-        self._key_names = (keys.stream, keys.run(run.name), keys.runs, keys.run_ids(run.name))
+        self._key_names = [keys.stream, keys.run(run.name), keys.runs, keys.run_ids(run.name)]
+        if self._limits.when_full == "drop_oldest":
+            self._key_names.append(keys.trimmed)
 
     def _tell_limit(self) -> None:
         """Leave word of the limit. Raises Stopped and ServerRefuses."""

@@ -11,13 +11,14 @@ from typing import Any, Final, cast
 import redis
 
 from services.contract.streams import StreamKeys
-from services.runtime.foreign import name_of
+from services.runtime.foreign import name_of, whole_of
 
 LAST_ID: Final = "18446744073709551615-18446744073709551615"
 AHEAD_S: Final = 300.0
 """How far the newest id may lie ahead of our clock: beyond it, somebody set it, or a clock is wrong."""
 _PAGE: Final = 1000
 _COUNTED_AT_MOST: Final = 100_000
+_MOST: Final = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,18 @@ class Backlog:
     """Of the oldest entry in the stream; None where it is empty."""
     max_deleted_id: str = "0-0"
     """The highest id that XDEL ever removed; a trim is not noted there."""
+    trimmed: int | None = None
+    """Entries that our own scripts have removed; None where they have not begun to count."""
+
+    @property
+    def removed_by_others(self) -> int | None:
+        """Tell how many entries are gone that we have not removed; None where it can't be known.
+
+        Read or not: that is for the audit. Negative where the stream was removed since, and made anew.
+        """
+        if self.added is None or self.trimmed is None:
+            return None
+        return self.added - self.length - self.trimmed
 
     @property
     def is_trimmed_unread(self) -> bool:
@@ -96,11 +109,13 @@ def read_backlog(client: redis.Redis, keys: StreamKeys, group_name: bytes | None
     # No transaction: at maxmemory Redis 7.0 refuses MULTI. In this order changes meanwhile do no harm: the
     # group has delivered no less than it says, and what it had delivered is settled if it isn't pending.
     pipeline = client.pipeline(transaction=False)
+    pipeline.get(keys.trimmed)
     pipeline.execute_command("XINFO STREAM", keys.stream)
+    pipeline.get(keys.trimmed)
     pipeline.execute_command("XINFO GROUPS", keys.stream)
     pipeline.execute_command("XPENDING", keys.stream, name)
     pipeline.execute_command("XINFO CONSUMERS", keys.stream, name)
-    stream, groups, pending, consumers = pipeline.execute(raise_on_error=False)
+    before, stream, after, groups, pending, consumers = pipeline.execute(raise_on_error=False)
     for answer in (stream, groups, pending, consumers):
         if isinstance(answer, redis.RedisError):
             if str(answer).startswith(("NOGROUP", "no such key", "ERR no such key")):
@@ -127,6 +142,8 @@ def read_backlog(client: redis.Redis, keys: StreamKeys, group_name: bytes | None
         read=_int_or_none(group.get("entries-read")),
         first_id=stream["first-entry"][0].decode() if stream["first-entry"] else None,
         max_deleted_id=stream.get("max-deleted-entry-id", b"0-0").decode(),
+        # Unchanged around the look at the stream, so it is of that moment. Not every user may know it.
+        trimmed=whole_of(before, _MOST) if isinstance(before, bytes) and before == after else None,
     )
 
 

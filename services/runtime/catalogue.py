@@ -395,6 +395,15 @@ CATALOGUE: Final = (
         is_asked=True,
     ),
     Metric(
+        "telemetry_stream_removed_by_others_total",
+        "counter",
+        "consumer",
+        "Entries that somebody else has removed from the stream, read or not, by XTRIM, XDEL, or XADD with "
+        "MAXLEN; absent before the first trim of ours",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
         "telemetry_group_read_entries_total",
         "counter",
         "consumer",

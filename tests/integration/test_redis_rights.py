@@ -48,6 +48,7 @@ _LOOK: Final[list[Command]] = [
     ("HSET", KEYS.audit, "missing", 0),
     ("GET", KEYS.limit),
     ("GET", KEYS.observer),
+    ("GET", KEYS.trimmed),
     ("XLEN", LETTERS),
     ("XRANGE", LETTERS, "-", "+"),
     ("HGETALL", REPLAYED),
@@ -68,7 +69,7 @@ ALLOWED: Final[dict[str, list[Command]]] = {
         ("EXEC",),
         ("EVAL", "return redis.call('XLEN', KEYS[1])", 4, S, RUN, KEYS.runs, IDS),
         ("EVAL", "return 1", 3, RUN, KEYS.runs, KEYS.replay("file")),
-        ("EVALSHA", "0" * 40, 4, S, RUN, KEYS.runs, IDS),
+        ("EVALSHA", "0" * 40, 5, S, RUN, KEYS.runs, IDS, KEYS.trimmed),
         ("XADD", S, "*", "a", "b"),
         ("XLEN", S),
         ("SCARD", KEYS.runs),
@@ -90,7 +91,10 @@ ALLOWED: Final[dict[str, list[Command]]] = {
         *_LOOK,
         ("SCRIPT", "LOAD", "return 1"),
         ("EVAL", "return 1", 1, S),
-        ("EVALSHA", "0" * 40, 1, S),
+        ("EVALSHA", "0" * 40, 2, S, KEYS.trimmed),
+        ("EXISTS", KEYS.trimmed),
+        ("SET", KEYS.trimmed, 1),
+        ("INCRBY", KEYS.trimmed, 1),
         ("EVAL", "return 1", 1, KEYS.observer),
         ("XGROUP", "CREATE", S, "other", "0"),
         ("XGROUP", "DELCONSUMER", S, G, "gone"),
@@ -135,6 +139,8 @@ _DROPS_OLDEST: Final[list[Command]] = [
     ("EXISTS", S),
     ("XRANGE", S, "-", "+"),
     ("XTRIM", S, "MAXLEN", "=", 1000),
+    ("EXISTS", KEYS.trimmed),
+    ("INCRBY", KEYS.trimmed, 1),
 ]
 """What a producer sends as well where STREAM_FULL is drop_oldest."""
 
@@ -180,6 +186,8 @@ REFUSED: Final[dict[str, list[Command]]] = {
         ("SET", KEYS.audit, "x"),
         ("SET", KEYS.observer, "evil"),
         ("GET", KEYS.observer),
+        ("INCRBY", KEYS.trimmed, 1),
+        ("SET", KEYS.trimmed, 1),
         ("XADD", LETTERS, "*", "letter", "{}"),
         ("XADD", FORMER, "*", "letter", "{}"),
         ("XRANGE", LARGE, "-", "+"),
@@ -395,7 +403,7 @@ def test_a_producer_may_look_at_groups_and_trim_only_where_it_drops_the_oldest(d
     _seeded(dropping)
     assert [command for command in _DROPS_OLDEST if _refused(dropping, "producer", command)] == []
     assert _granted(dropping, "producer") == _names([*ALLOWED["producer"], *_DROPS_OLDEST]) | _ANYBODY
-    still = [one for one in REFUSED["producer"] if not {"XTRIM", "XRANGE"} & set(one)]
+    still = [one for one in REFUSED["producer"] if not {"XTRIM", "XRANGE", "INCRBY"} & set(one)]
     assert [command for command in still if _refused(dropping, "producer", command) is None] == []
     assert _refused(dropping, "producer", ("XRANGE", LETTERS, "-", "+")) is not None
 

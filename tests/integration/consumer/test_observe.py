@@ -250,10 +250,10 @@ def test_an_observer_that_fails_once_looks_again(
     monkeypatch.setattr("services.consumer.observe.LOOK_S", 0.02)
     looks = iter(range(1000))
 
-    def fails_twice(*arguments: Any) -> Any:
+    def fails_twice(*arguments: Any, **more: Any) -> Any:
         if next(looks) < 2:
             raise error
-        return read_backlog(*arguments)
+        return read_backlog(*arguments, **more)
 
     monkeypatch.setattr("services.consumer.observe.read_backlog", fails_twice)
     replica = Replica(server, "consumer-1")

@@ -1,11 +1,13 @@
 """retention.lua and reap.lua: nothing that is needed is removed, and nothing else stays."""
 
+import logging
 from contextlib import closing
 from typing import Any
 
 import pytest
 import redis
-from consumers import KEYS, Consumer, entry_ids, publish
+from consumers import KEYS, entry_ids, publish
+from fakes import FakeClock
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -15,11 +17,19 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from servers import Server, eventually
+from integration.producer.parts import Bench
+from servers import Server, eventually, new_client
 
+from services.consumer.observe import Observer
+from services.consumer.upkeep import Upkeep
 from services.contract.scripts import read_script
+from services.producer.publish import Limits
+from services.runtime.backlog import read_backlog
+from services.runtime.clock import SystemClock
+from services.runtime.metrics import Metrics
 
 GROUPS = ("one", "two")
+REMOVED = "telemetry_stream_removed_by_others_total"
 LIMIT_MS = 500
 
 
@@ -195,23 +205,23 @@ def test_only_long_idle_consumers_with_nothing_pending_are_removed(server: Serve
     """A consumer that holds entries, one that was there a moment ago, and we ourselves stay."""
     with closing(server.client()) as client:
         reap = script(client, "reap.lua")
+        client.xgroup_create(KEYS.stream, KEYS.group, "0", mkstream=True)
         for name in ("holds", "gone", "ourselves"):
-            work(server, client, name)
+            work(client, name)
         eventually(lambda: all(one["idle"] >= LIMIT_MS for one in consumers(client)), 5, "all are idle")
-        work(server, client, "fresh")
+        work(client, "fresh")
         assert reap(keys=[KEYS.stream], args=[KEYS.group, LIMIT_MS, "ourselves"]) == 1
         assert {one["name"] for one in consumers(client)} == {b"holds", b"fresh", b"ourselves"}
         assert reap(keys=[KEYS.stream], args=[KEYS.group, 3_600_000, "ourselves"]) == 0
         assert client.xpending(KEYS.stream, KEYS.group)["pending"] == 1
 
 
-def work(server: Server, client: redis.Redis, name: str) -> None:
-    """Let a consumer take an entry, and acknowledge it unless it is the one that holds."""
+def work(client: redis.Redis, name: str) -> None:
+    """Let a consumer take an entry, and acknowledge it unless it holds; it ends without a word."""
     publish(client, 1)  # Redis 7.0 knows a consumer only by what was delivered to it
-    with closing(Consumer(server, name)) as consumer:
-        page = consumer.read()
-        if name != "holds":
-            consumer.ack(page)
+    taken: Any = client.xreadgroup(KEYS.group, name, {KEYS.stream: ">"})
+    if name != "holds":
+        client.xack(KEYS.stream, KEYS.group, *(entry_id for entry_id, _ in taken[0][1]))
 
 
 def consumers(client: redis.Redis) -> list[Any]:
@@ -224,3 +234,93 @@ def test_without_a_group_nobody_is_removed(server: Server) -> None:
     """A stream that has just been lost is an error of the server, which the loop waits out."""
     with closing(server.client()) as client, pytest.raises(redis.ResponseError):
         script(client, "reap.lua")(keys=[KEYS.stream], args=[KEYS.group, 0, "x"])
+
+
+def removed_by_others(client: redis.Redis) -> int | None:
+    """Ask as the observer does."""
+    backlog = read_backlog(client, KEYS)
+    assert backlog is not None
+    return backlog.removed_by_others
+
+
+def test_what_others_remove_is_counted_beside_what_we_trim(server: Server) -> None:
+    """Also where the group reads on at once, and the server's own counts show no gap any more."""
+    with closing(server.client()) as client:
+        trim, keys = script(client, "retention.lua"), [KEYS.stream, KEYS.trimmed]
+        client.xgroup_create(KEYS.stream, KEYS.group, "0", mkstream=True)
+
+        def settle(number: int) -> None:
+            for _ in range(number):
+                client.xadd(KEYS.stream, {"a": "b"})
+            taken: Any = client.xreadgroup(KEYS.group, "c", {KEYS.stream: ">"})
+            client.xack(KEYS.stream, KEYS.group, *(entry_id for entry_id, _ in taken[0][1]))
+
+        settle(3)
+        client.xtrim(KEYS.stream, maxlen=1, approximate=False)
+        assert removed_by_others(client) is None, "not known before the first trim"
+        assert trim(keys=keys) == 1
+        assert removed_by_others(client) == 0, "what was gone by then is not held against anybody"
+        settle(5)
+        assert trim(keys=keys) == 5
+        assert removed_by_others(client) == 0
+        for number in range(1, 4):
+            client.xadd(KEYS.stream, {"unread": "a"}, maxlen=0, approximate=False)
+            settle(4)
+            assert trim(keys=keys) == 4
+            assert removed_by_others(client) == number
+        deleted: Any = client.xadd(KEYS.stream, {"a": "b"})
+        client.xdel(KEYS.stream, deleted)
+        assert removed_by_others(client) == 4
+
+
+def test_a_producer_that_drops_the_oldest_is_none_of_the_others(server: Server) -> None:
+    """It counts what it drops, read or not, where somebody has begun to count."""
+    with closing(server.client()) as client:
+        bench = Bench(client, Limits(5, "drop_oldest"))
+        bench.publisher.publish(bench.batch(5))
+        client.xgroup_create(KEYS.stream, KEYS.group, "0")
+        bench.publisher.publish(bench.batch(2))
+        assert client.get(KEYS.trimmed) is None
+        script(client, "retention.lua")(keys=[KEYS.stream, KEYS.trimmed])
+        bench.publisher.publish(bench.batch(3))
+        assert client.get(KEYS.trimmed) == b"5"
+        assert removed_by_others(client) == 0
+
+
+def test_a_stream_made_anew_is_counted_anew(server: Server) -> None:
+    """The count of the one before it would hide what is removed from this one."""
+    with closing(server.client()) as client:
+        trim, keys = script(client, "retention.lua"), [KEYS.stream, KEYS.trimmed]
+        client.set(KEYS.trimmed, 1000)
+        client.xadd(KEYS.stream, {"a": "b"})
+        client.xgroup_create(KEYS.stream, KEYS.group, "0")
+        observer = Observer(new_client(server), KEYS, "o", SystemClock(), logging.getLogger("o"))
+        with closing(observer):
+            observer.look()
+            assert REMOVED not in observer.figures()
+            eventually(lambda: client.get(KEYS.trimmed) is None, 10.0, "the old count is gone")
+            trim(keys=keys)
+            client.xtrim(KEYS.stream, maxlen=0, approximate=False)
+            observer.look()
+            assert observer.figures()[REMOVED] == 1
+
+
+def test_trimming_goes_on_where_the_count_may_not_be_kept(server: Server) -> None:
+    """A user of an earlier version has no right to the count; the stream is trimmed all the same."""
+    granted = "+eval +evalsha +script|load +exists +xinfo +xpending +xrange +xtrim"
+    login: dict[str, Any] = {"username": "earlier", "password": "any"}
+    with closing(server.client()) as client, closing(new_client(server, **login)) as earlier:
+        rules = f"reset on nopass ~{KEYS.stream} -@all {granted}".split()
+        client.execute_command("ACL", "SETUSER", "earlier", *rules)
+        entry_id: Any = client.xadd(KEYS.stream, {"a": "b"})
+        client.xgroup_create(KEYS.stream, KEYS.group, "0")
+        client.xreadgroup(KEYS.group, "c", {KEYS.stream: ">"})
+        client.xack(KEYS.stream, KEYS.group, entry_id)
+        clock = FakeClock()
+        upkeep = Upkeep(
+            earlier, KEYS, "c", 1.0, 3600.0, clock, Metrics("consumer"), logging.getLogger("upkeep")
+        )
+        clock.sleep(2.0)
+        upkeep.run_due()
+        assert client.xlen(KEYS.stream) == 0
+        client.execute_command("ACL", "DELUSER", "earlier")
