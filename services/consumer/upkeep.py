@@ -71,8 +71,8 @@ class Upkeep:
     def _trim_counted(self) -> int:
         """Trim and count it, so that what others remove shows; where we may not count, only trim."""
         try:
-            return _TRIM.run(self.client, [self.keys.stream, self.keys.trimmed])
+            return int(_TRIM.run(self.client, [self.keys.stream, self.keys.trimmed]))
         except redis.ResponseError as error:
             if not lacks_right(error):
                 raise
-            return _TRIM.run(self.client, [self.keys.stream])
+            return int(_TRIM.run(self.client, [self.keys.stream]))

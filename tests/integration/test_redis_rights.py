@@ -22,7 +22,7 @@ IDS: Final = KEYS.run_ids("AAA")
 LETTERS: Final = KEYS.dead_letters
 FORMER: Final = str(KEYS.former_dead_letters)
 """Where earlier versions wrote letters."""
-LARGE: Final = f"{KEYS.prefix}:large"
+LARGE: Final = KEYS.large
 REPLAYED: Final = f"{LETTERS}:replayed"
 PURGED: Final = f"{LETTERS}:purged"
 LAST_ID: Final = "18446744073709551615-18446744073709551615"
@@ -89,7 +89,6 @@ ALLOWED: Final[dict[str, list[Command]]] = {
     ],
     "consumer": [
         *_LOOK,
-        ("SCRIPT", "LOAD", "return 1"),
         ("EVAL", "return 1", 1, S),
         ("EVALSHA", "0" * 40, 2, S, KEYS.trimmed),
         ("EXISTS", KEYS.trimmed),
@@ -235,6 +234,7 @@ REFUSED: Final[dict[str, list[Command]]] = {
         _inside("SET", S, "x", "PX", 1),
         ("EVAL", _INSIDE, 1, RUN, "PING"),
         ("SELECT", 1),
+        ("SCRIPT", "LOAD", "return 1"),
         ("SCRIPT", "KILL"),
     ],
     "operator": [
