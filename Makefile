@@ -114,12 +114,15 @@ load: ## Load both images into the cluster
 		$(LOADER) $(PREFIX)$$service:$(or $(strip $(TAG)),$(VERSION)) || exit 1; \
 	done
 
+# Helm 4 refuses to change what others have set, such as the replicas that `kubectl scale` set; Helm 3 changes it.
+FORCE = $(shell helm upgrade --help 2>/dev/null | grep -q force-conflicts && echo --server-side=true --force-conflicts)
+
 deploy: ## Install the chart, or upgrade it, and wait until all is ready
 	@helm upgrade --install $(RELEASE) $(CHART) --namespace $(NAMESPACE) --create-namespace \
 		$(VALUES:%=--values %) \
 		$(foreach service,$(SERVICES),$(if $(strip $(TAG)),--set-string $(service).image.tag=$(strip $(TAG)))) \
 		$(foreach service,$(SERVICES),$(if $(strip $(REGISTRY)),--set-string $(service).image.registry=$(strip $(REGISTRY)))) \
-		--wait --timeout $(TIMEOUT) $(ARGS)
+		--wait --timeout $(TIMEOUT) $(FORCE) $(ARGS)
 
 logs: ## Follow the logs of all pods
 	@kubectl logs --namespace $(NAMESPACE) --selector app.kubernetes.io/instance=$(strip $(RELEASE)) \

@@ -132,6 +132,8 @@ class Namespace:
     """A namespace of one's own, which lets restricted pods in and no others."""
 
     name: str
+    helm_program: str = "helm"
+    """Helm 4, Helm 3, or what else is asked."""
 
     def kubectl(self, *arguments: str, stdin: str = "", timeout_s: float = PATIENCE_S) -> str:
         """Run kubectl in it. Raises CommandFailed."""
@@ -144,7 +146,7 @@ class Namespace:
 
     def helm(self, *arguments: str, stdin: str = "", timeout_s: float = PATIENCE_S) -> str:
         """Run Helm in it. Raises CommandFailed."""
-        return run("helm", "--namespace", self.name, *arguments, stdin=stdin, timeout_s=timeout_s)
+        return run(self.helm_program, "--namespace", self.name, *arguments, stdin=stdin, timeout_s=timeout_s)
 
     def apply(self, *manifests: Manifest) -> None:
         """Apply manifests."""
@@ -179,9 +181,9 @@ CLOSED: Final[list[Namespace]] = []
 
 
 @contextmanager
-def new_namespace() -> Iterator[Namespace]:
+def new_namespace(helm_program: str = "helm") -> Iterator[Namespace]:
     """Make a namespace; when it closes, all that is in it goes."""
-    one = Namespace(f"telemetry-e2e-{uuid.uuid4().hex[:8]}")
+    one = Namespace(f"telemetry-e2e-{uuid.uuid4().hex[:8]}", helm_program)
     labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
     manifest = {
         "apiVersion": "v1",

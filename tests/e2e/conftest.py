@@ -11,9 +11,9 @@ TELEMETRY_E2E_POLICIES=1     the cluster has to enforce NetworkPolicies; otherwi
 
 import os
 import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import pytest
 from e2e.cluster import (
@@ -29,7 +29,11 @@ from e2e.cluster import (
     run_given,
 )
 
-NewNamespace = Callable[[], Namespace]
+
+class NewNamespace(Protocol):
+    """Makes a namespace, for the Helm that is named."""
+
+    def __call__(self, helm_program: str = "helm") -> Namespace: ...
 
 
 @pytest.hookimpl(wrapper=True)
@@ -75,7 +79,15 @@ def cluster() -> Iterator[None]:
 def new(cluster: None) -> Iterator[NewNamespace]:  # noqa: ARG001 - it decides whether there is one
     """Make namespaces, which go with the last test of the module."""
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(new_namespace())
+        yield lambda helm_program="helm": stack.enter_context(new_namespace(helm_program))
+
+
+@pytest.fixture(scope="module", params=["helm", "helm3"])
+def helm_program(request: pytest.FixtureRequest, cluster: None) -> str:  # noqa: ARG001 - it decides whether there is one
+    """Give each Helm in turn: the one that is called so, and Helm 3.18 as `helm3`."""
+    if shutil.which(request.param) is None:
+        _absent(f"no {request.param} here, so upgrades are not tried with it")
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -88,6 +88,15 @@ def test_an_audit_that_misses_an_event_fails_and_says_so(demo: Release) -> None:
     assert demo.namespace.get("job/audit-missing")["status"]["failed"] == 1
 
 
+def test_an_audit_needs_no_consumer(demo: Release) -> None:
+    """None is wanted, and the Job is put where the volume is."""
+    demo.scale("consumer", 0)
+    # The row that was deleted above is missing still.
+    _audit_now(demo, "audit-alone", "Failed")
+    assert "missing=1" in demo.namespace.kubectl("logs", "job/audit-alone")
+    demo.scale("consumer", 1)
+
+
 def test_the_schedule_starts_audits(demo: Release) -> None:
     """Every minute now; each is as the one that was started by hand, so it fails."""
     before = _gauge(demo, "telemetry_audit_last_run_timestamp_seconds")

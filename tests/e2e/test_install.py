@@ -1,5 +1,6 @@
 """What a user types first, in an empty namespace that enforces the restricted pod security."""
 
+import json
 import time
 
 import pytest
@@ -32,10 +33,40 @@ def test_no_container_has_restarted(demo: Release) -> None:
     assert {pod.name: pod.restarts for pod in demo.pods() if pod.restarts} == {}
 
 
-def test_helm_test_publishes_events_and_audits_them(demo: Release) -> None:
-    """And the audit of the release holds with them in it."""
+def test_helm_test_audits_and_leaves_nothing(demo: Release) -> None:
+    """No row, no letter, no entry and no run more than before; also where no consumer runs."""
     assert "missing=0" in demo.test()
+    with demo.quiet():
+        before = demo.settled()
+        demo.scale("consumer", 0)
+        assert "missing=0" in demo.test()
+        demo.scale("consumer", 1)
+        after = demo.settled()
+    for one in ("published", "stored", "dead"):
+        assert after[one] == before[one]
+    assert [run["run"] for run in after["runs"]] == [run["run"] for run in before["runs"]]
     demo.assert_nothing_is_lost()
+
+
+def test_the_audit_can_be_asked_without_being_switched_on(demo: Release) -> None:
+    """As the notes say: the CronJob is suspended, and there to make a Job of."""
+    demo.namespace.kubectl("create", "job", "audit-now", "--from=cronjob/demo-audit")
+    demo.namespace.kubectl("wait", "--for=condition=complete", "job/audit-now", "--timeout=60s")
+    assert "missing=0" in demo.namespace.kubectl("logs", "job/audit-now")
+
+
+def test_pods_that_end_in_order_leave_the_group(demo: Release) -> None:
+    """`telemetry groups` shows those that are there, and no others."""
+    for replicas in (3, 1):
+        demo.scale("consumer", replicas)
+    demo.namespace.kubectl("rollout", "restart", "deployment/demo-consumer")
+    demo.namespace.kubectl("rollout", "status", "deployment/demo-consumer", "--timeout=60s")
+
+    def only_one() -> bool:
+        (group,) = json.loads(demo.consumer("telemetry", "groups", "--json"))["groups"]
+        return (group["consumers"], group["live"]) == (1, 1)
+
+    until(only_one, 60, "one consumer in the group")
 
 
 def test_two_releases_in_two_namespaces_know_nothing_of_each_other(demo: Release, new: NewNamespace) -> None:
