@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import yaml
 from e2e.cluster import CHART, PATIENCE_S, ROOT, CommandFailed, kubectl, run, until
 from e2e.conftest import NewNamespace
 from e2e.release import QUICK, Release, Values, merged
@@ -55,8 +56,8 @@ def _replicas(demo: Release, component: str = "consumer") -> int:
 
 
 def _changed(number: int) -> Values:
-    """Give values that differ each time, so that there is something to upgrade."""
-    return merged(_VALUES, {"consumer": {"settings": {"batchSize": 400 + number}}})
+    """Give values that differ each time, and restart nobody."""
+    return merged(_VALUES, {"consumer": {"podDisruptionBudget": {"enabled": number % 2 == 0}}})
 
 
 def test_what_kubectl_scale_has_set_outlasts_upgrades(demo: Release) -> None:
@@ -152,7 +153,13 @@ def test_values_of_an_earlier_chart_are_completed(demo: Release, tmp_path: Path)
     """`--reuse-values` brings the defaults of the chart that was installed, which knew fewer keys."""
     earlier = tmp_path / "chart"
     shutil.copytree(ROOT / CHART, earlier)
-    (earlier / "values.yaml").write_text("redis: {enabled: true}\n")
+    known = yaml.safe_load((earlier / "values.yaml").read_text())
+    kept = {
+        "settings": known["settings"],
+        "redis": {"enabled": True},
+        **{part: {"settings": known[part]["settings"]} for part in ("producer", "consumer")},
+    }
+    (earlier / "values.yaml").write_text(yaml.safe_dump(kept))
     options = ("--wait", f"--timeout={int(PATIENCE_S)}s")
     demo.namespace.helm(
         "upgrade", demo.name, str(earlier), "--values=-", *options,
