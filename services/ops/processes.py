@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any, Final, Self
 
 from services.ops.child import start_child
-from services.ops.targets import remove_targets, write_targets
+from services.ops.targets import hold_targets, remove_targets, write_targets
 from services.runtime.own_files import open_own
 
 _GRACE_S: Final = 20.0
@@ -163,6 +163,7 @@ class Processes:
             os.close(open_own(child.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
         for child in self.all:
             child.start()
+        self._held = hold_targets(self._data_dir)
         write_targets(
             self._data_dir,
             {child.name: child.metrics_port for child in self.all},
@@ -173,6 +174,7 @@ class Processes:
     def __exit__(self, *_: object) -> None:
         self.stop()
         remove_targets(self._data_dir)
+        os.close(self._held)
 
     def _ask(self, _number: int, _frame: FrameType | None) -> None:
         # At once, and not when the loop comes round: it may wait for a server that does not answer.

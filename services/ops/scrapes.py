@@ -5,6 +5,7 @@ consumer at CONSUMER_METRICS_PORT, as in a pod.
 """
 
 import http.client
+import math
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from services.ops.targets import read_targets
 from services.runtime.settings import ConsumerSettings
 
+_MOST_BYTES: Final = 16 << 20
 _TIMEOUT_S: Final = 1.0
 """An answer takes milliseconds; a process that hangs is told as one that does not answer."""
 
@@ -71,10 +73,11 @@ def _samples(address: str) -> dict[str, dict[Labels, float]] | None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=_TIMEOUT_S) as answer:
-            text = answer.read().decode()
+            text = answer.read(_MOST_BYTES).decode()
         samples: dict[str, dict[Labels, float]] = {}
         for name, labels, value in _parsed(text):
-            samples.setdefault(name, {})[labels] = value
+            if math.isfinite(value):
+                samples.setdefault(name, {})[labels] = value
     except (OSError, ValueError, http.client.HTTPException):
         return None
     return samples if "telemetry_build_info" in samples else None

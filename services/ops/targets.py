@@ -3,18 +3,23 @@
     DATA_DIR/observe/targets.json   in the form of Prometheus' `file_sd_configs`; there while they run
 
 A process stands for what a pod is on a cluster, and has its name in the label `pod`, so that the same
-dashboards serve both.
+dashboards serve both. Whoever has written the file holds a lock on the folder meanwhile: what a run that was
+killed has left there leads to nobody, or to another pipeline's process.
 """
 
 import contextlib
+import fcntl
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from services.runtime.own_files import write_own
+from services.runtime.small_files import FileUnreadable, read_small
 
 _EVERYWHERE: Final = {"", "0.0.0.0", "::"}  # noqa: S104 - an address that is compared, and not bound
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 FOLDER: Final = "observe"
 _FILE: Final = "targets.json"
 
@@ -32,6 +37,26 @@ def make_targets_folder(data_dir: Path) -> Path:
         folder.mkdir()
         folder.chmod(0o755)
     return folder
+
+
+def hold_targets(data_dir: Path) -> int:
+    """Tell that what is written there is true while this process lives; gives what to close then."""
+    descriptor = os.open(make_targets_folder(data_dir), _FOLDER)
+    with contextlib.suppress(OSError):  # a file system without such locks
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
+def _is_left_behind(folder: Path) -> bool:
+    """Tell whether those are gone who have written the file."""
+    descriptor = os.open(folder, _FOLDER)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # somebody holds it, or nobody can
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def write_targets(data_dir: Path, ports: Mapping[str, int], host: str = "127.0.0.1") -> None:
@@ -58,7 +83,9 @@ def remove_targets(data_dir: Path) -> None:
 def read_targets(data_dir: Path) -> dict[str, str]:
     """Read where each process serves its metrics, name to host:port; empty where nothing runs."""
     try:
-        found = json.loads((targets_folder(data_dir) / _FILE).read_text(encoding="utf-8"))
+        if _is_left_behind(targets_folder(data_dir)):
+            return {}
+        found = json.loads(read_small(targets_folder(data_dir) / _FILE) or "[]")
         return {one["labels"]["pod"]: one["targets"][0] for one in found}
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, FileUnreadable):
         return {}

@@ -299,6 +299,30 @@ def test_conflicts_and_repeats_of_a_file_have_their_own_count(laptop: Laptop, tm
     _assert_live_figures_agree(run, numbers)
 
 
+def test_the_status_finds_the_server_of_the_next_run(laptop: Laptop) -> None:
+    """It watches from before the first run to behind the second, and keeps nothing of either."""
+    watched = laptop.types("status", "--watch", "--interval", "0.2")
+
+    def says(pattern: str) -> None:
+        lines = len(watched.text.splitlines())
+        eventually(
+            lambda: re.search(pattern, "\n".join(watched.text.splitlines()[lines:])), PATIENCE_S, pattern
+        )
+
+    says("published=- stored=- dead=0")
+    assert not laptop.data.exists()
+    published = []
+    for _ in range(2):
+        run = laptop.types("run", "--rate", "200", "--duration", "3")
+        says(r" published=[1-9]\d* stored=[1-9]\d* .* consumers=1 ")
+        says(r" in_rate=[1-9]")
+        published.append(_must_have_ended(run)["published"])
+        says(r" published=- stored=[1-9]\d* ")
+    assert published[1] > published[0]
+    watched.signal(signal.SIGINT)
+    assert watched.wait() == 0, watched.text
+
+
 def test_settings_that_are_wrong_are_listed_and_nothing_is_started(laptop: Laptop) -> None:
     """Exit code 2, every error in one message, and no process, no folder."""
     run = laptop.types("run", BATCH_SIZE="many", RATE="-3", THRESHOLD_LUCK="7", CLAIM_IDLE_MS="1")
