@@ -19,6 +19,7 @@ from services.runtime.address import Address, read_address
 from services.runtime.links import (
     Attention,
     AttentiveConnection,
+    SentinelAnswers,
     TcpConnection,
     TlsConnection,
     UnixConnection,
@@ -82,7 +83,6 @@ def connect(settings: Settings, *, block_s: float = 0.0, attention: Attention | 
         options |= {
             "connection_class": TlsConnection,
             "context": functools.partial(make_context, parameters),
-            "has_certificate": "ssl_certfile" in parameters,
         }
     else:
         options |= {"connection_class": TcpConnection}
@@ -182,9 +182,10 @@ def explain(error: BaseException, settings: Settings) -> str:
     if isinstance(error, redis.ConnectionError) and ("SSL" in text or "TLS" in text or "CERT" in text):
         return f"{where} fails at TLS: {text} ({_tls_hint(text, named)})"
     if isinstance(error, redis.ConnectionError):
-        hint = "; REDIS_TLS where it speaks TLS" if "closed" in text and not _is_tls(settings) else ""
+        hung_up = "closed" in text or "reset by peer" in text
+        hint = "; REDIS_TLS where it speaks TLS" if hung_up and not _is_tls(settings) else ""
         return f"{where} can't be reached: {text} ({named}{hint})"
-    if (told := _of_a_cluster(error, settings.stream_name, named)) is not None:
+    if (told := _of_another_kind(error, settings.stream_name, named)) is not None:
         return f"{where} {told}"
     return f"{where} says: {describe(error)}"
 
@@ -226,13 +227,18 @@ def _tls_hint(text: str, named: str) -> str:
     return f"does it speak TLS at this port? REDIS_TLS, {named}"
 
 
-def _of_a_cluster(error: BaseException, stream: str, named: str) -> str | None:
-    """Say what a node of a cluster means; None where it is none."""
+def _of_another_kind(error: BaseException, stream: str, named: str) -> str | None:
+    """Say what a node of a cluster means, or a sentinel; None where it is neither."""
     if isinstance(error, redis.exceptions.AskError):
         return (
             f"is a node of a Redis cluster, and another one, {error.host}:{error.port}, has the stream "
             f"{stream} (slot {error.slot_id}): name that node ({named}). Following a cluster is not "
             "supported yet"
+        )
+    if isinstance(error, SentinelAnswers):
+        return (
+            f"is a Redis Sentinel, which has no streams; it watches {error}: name that server itself, or an "
+            f"address that leads to it ({named}). Following a sentinel is not supported yet"
         )
     if isinstance(error, redis.exceptions.ClusterCrossSlotError):
         return (

@@ -58,6 +58,10 @@ def is_elsewhere(error: BaseException) -> bool:
     return isinstance(error, redis.ResponseError) and code_of(error) in _ELSEWHERE
 
 
+class SentinelAnswers(redis.ResponseError):
+    """What answers is a Redis Sentinel; the message names the masters that it watches."""
+
+
 class Attention:
     """What all connections of a process heed: whether it was asked to stop, and which server is the one.
 
@@ -212,6 +216,8 @@ class AttentiveConnection(AbstractConnection):
     def __init__(self, *, attention: Attention, **options: Any) -> None:
         self._attention = attention
         self._generation = attention.generation
+        self._options = {"attention": attention, **options}
+        self._is_asking = False
         super().__init__(**options)
 
     def connect_check_health(self, *arguments: Any, **options: Any) -> None:
@@ -251,6 +257,27 @@ class AttentiveConnection(AbstractConnection):
         except (redis.ConnectionError, redis.TimeoutError):
             return True
 
+    def _ask_who(self, error: redis.ResponseError) -> None:
+        """Ask who it is that lacks a command: a sentinel lacks all of ours. Over a connection of its own.
+
+        Raises SentinelAnswers where it is one.
+        """
+        self._is_asking = True
+        # Made as this one was: other answers may be under way here.
+        other = type(self)(**self._options)
+        other._is_asking = True  # noqa: SLF001 - its own kind
+        asking = cast("Any", other)
+        try:
+            asking.send_command("ROLE")
+            role = asking.read_response()
+        except (redis.RedisError, OSError):
+            return
+        finally:
+            asking.disconnect()
+        if isinstance(role, list) and role[:1] == [b"sentinel"]:
+            names = ", ".join(name.decode(errors="replace") for name in role[1]) or "nobody"
+            raise SentinelAnswers(names) from error
+
     def _drop(self) -> None:
         cast("Any", self).disconnect()
 
@@ -259,6 +286,8 @@ class AttentiveConnection(AbstractConnection):
         return cast("float", self.socket_timeout)
 
     def _heed(self, error: redis.ResponseError) -> None:
+        if str(error).lower().startswith("unknown command") and not self._is_asking:
+            self._ask_who(error)
         # One server may say it on each of its connections; those are all of one generation.
         if is_elsewhere(error) and self._generation == self._attention.generation:
             self._attention.elsewhere()
@@ -316,19 +345,22 @@ class TcpConnection(AttentiveConnection, Connection):
                 raise TimeoutError("timed out")
 
 
+_HUNG_UP: Final = "SSL: it hung up before its first answer"
+
+
 class TlsConnection(TcpConnection):
     """To a host and port, with TLS. `context` makes a context anew, so that files may be replaced."""
 
-    def __init__(
-        self, *, context: Callable[[], ssl.SSLContext], has_certificate: bool, **options: Any
-    ) -> None:
+    def __init__(self, *, context: Callable[[], ssl.SSLContext], **options: Any) -> None:
         self._context = context
-        self._has_certificate = has_certificate
+        self._is_open = False
+        """Whether the handshake was done, on our side."""
         self._is_answered = False
         super().__init__(**options)
+        self._options["context"] = context
 
     def _connect(self) -> Any:
-        self._is_answered = False
+        self._is_open = self._is_answered = False
         try:
             context = self._context()
         except (OSError, ValueError) as error:
@@ -345,16 +377,24 @@ class TlsConnection(TcpConnection):
         except BaseException:
             secure.close()
             raise
+        self._is_open = True
         return TlsSocket(secure, self._answer_s, self._attention)
 
     def can_read(self, timeout: float = 0) -> bool:
         """Tell whether there is data. Raises redis.ConnectionError."""
-        if not super().can_read(timeout):
-            return False
         try:
-            return cast("TlsSocket", self._sock).has_data()
-        except OSError as error:
+            return super().can_read(timeout) and cast("TlsSocket", self._sock).has_data()
+        except (redis.ConnectionError, OSError) as error:
             self._drop()
+            raise redis.ConnectionError(self._unanswered(str(error))) from error
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send a command."""
+        try:
+            super().send_packed_command(command, check_health)
+        except (redis.AuthenticationError, redis.exceptions.BusyLoadingError):
+            raise
+        except redis.ConnectionError as error:
             raise redis.ConnectionError(self._unanswered(str(error))) from error
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
@@ -372,9 +412,9 @@ class TlsConnection(TcpConnection):
         return answer
 
     def _unanswered(self, text: str) -> str:
-        if self._is_answered or self._has_certificate:
+        if self._is_answered or _HUNG_UP in text or not self._is_open:
             return text
-        return f"{text}; SSL: it hung up before its first answer, as one does that asks for a certificate"
+        return f"{text}; {_HUNG_UP}, as one does that asks for a certificate, or another one"
 
 
 class UnixConnection(AttentiveConnection, UnixDomainSocketConnection):
