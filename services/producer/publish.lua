@@ -54,15 +54,22 @@ for _, write in ipairs({
 end
 
 -- Ids end at 2^64 - 1, and somebody can set them there by hand: the server would take a part of the batch.
--- Without the right to look, or a stream, nothing is known of it.
--- Asked before: what a server refuses it writes into its ACL LOG.
-local about = redis.acl_check_cmd('XINFO', 'STREAM', stream) and redis.pcall('XINFO', 'STREAM', stream) or {}
-for i = 1, #about, 2 do
-  if about[i] == 'last-generated-id' then
-    local ms, seq = string.match(about[i + 1], '(%d+)-(%d+)')
-    -- Lua's numbers are exact to 2048 there.
-    if ms == '18446744073709551615' and tonumber(seq) + events > 18446744073709547520 then
-      return {'exhausted', 0, batches, last}
+-- Who may not look at the newest one (the same command reads events) sees what groups were given. Rights are
+-- asked for before: what a server refuses it writes into its ACL LOG.
+local infos = {}
+if redis.acl_check_cmd('XINFO', 'STREAM', stream) then
+  infos = {redis.pcall('XINFO', 'STREAM', stream)}
+elseif redis.acl_check_cmd('XINFO', 'GROUPS', stream) then
+  infos = redis.pcall('XINFO', 'GROUPS', stream)
+end
+for _, info in ipairs(infos) do
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' or info[i] == 'last-delivered-id' then
+      local ms, seq = string.match(info[i + 1], '(%d+)-(%d+)')
+      -- Lua's numbers are exact to 2048 there.
+      if ms == '18446744073709551615' and tonumber(seq) + events > 18446744073709547520 then
+        return {'exhausted', 0, batches, last}
+      end
     end
   end
 end

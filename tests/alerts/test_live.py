@@ -8,6 +8,7 @@ import contextlib
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -153,6 +154,13 @@ def lease_taken(pipeline: Pipeline) -> Steps:
     yield {"TelemetryGroupUnobserved"}
 
 
+def id_ahead(pipeline: Pipeline) -> Steps:
+    """Set an id an hour ahead: each that comes follows it."""
+    hour_ahead = int(time.time() * 1000) + 3_600_000
+    pipeline.rig.client.xadd(KEYS.stream, {"a": "b"}, id=f"{hour_ahead}-0")
+    yield {"TelemetryStreamIdAhead"}
+
+
 def redis_killed(pipeline: Pipeline) -> Steps:
     """Kill the server."""
     pipeline.server.kill()
@@ -244,6 +252,7 @@ TROUBLES: Final = {
     "entry-kept": Trouble(entry_kept, environment={"CLAIM_IDLE_MS": "600000"}),
     "lease-taken": Trouble(lease_taken),
     "redis-killed": Trouble(redis_killed),
+    "id-ahead": Trouble(id_ahead, also=_WAITING | _LATE | _FULL | {"TelemetryDeadLetterRatioHigh"}),
     # The busiest of all: on a slow machine it falls behind.
     "short-of-room": Trouble(
         short_of_room,

@@ -318,18 +318,30 @@ def test_the_wrong_node_of_a_cluster_is_told_with_the_right_one(tmp_path: Path) 
 NEARLY_LAST = "18446744073709551615-18446744073709551612"
 
 
-def test_no_batch_is_written_by_half_near_the_last_id(own_server: OwnServer) -> None:
-    """The server takes three more, and a batch has five: none of it is there, and the record says so."""
+@pytest.mark.parametrize("rights", ["all", "groups"])
+def test_no_batch_is_written_by_half_near_the_last_id(own_server: OwnServer, rights: str) -> None:
+    """The server takes three more, and a batch has five: none of it is there, and the record says so.
+
+    Who may not read events may not ask for the newest id; what a group was given tells it, too.
+    """
     server = own_server()
     with closing(server.client()) as client:
-        bench = Bench(client)
+        user = {}
+        if rights == "groups":
+            user = {"username": "poor", "password": "x"}
+            client.execute_command("ACL", "SETUSER", "poor", "on", "nopass", "~*", "+@all", "-xinfo|stream")
+            client.xgroup_create(KEYS.stream, KEYS.group, "0", mkstream=True)
+        bench = Bench(server.client(**user))
         bench.publisher.publish(bench.batch(5))
         client.xadd(KEYS.stream, {"a": "b"}, id=NEARLY_LAST)
+        if rights == "groups":
+            client.xreadgroup(KEYS.group, "somebody", {KEYS.stream: ">"})
         length = client.xlen(KEYS.stream)
         with pytest.raises(ServerRefuses, match=r"nearly the last possible id.*TelemetryStreamIdAhead"):
             bench.publisher.publish(bench.batch(5))
         assert client.xlen(KEYS.stream) == length
         assert client.hget(KEYS.run(bench.run.name), "last") == b"5"
+        bench.client.close()
 
 
 @pytest.mark.parametrize("last", [NEARLY_LAST, LAST_ID])
