@@ -29,14 +29,14 @@ def failing_consumer(rig: Rig, file: str, calls: str, error: str, which: str) ->
 @pytest.mark.parametrize(
     ("file", "calls", "error"),
     [
-        ("telemetry.db-wal", "fdatasync", "EIO"),
+        ("telemetry.db-wal", "fdatasync,fsync", "EIO"),
         ("telemetry.db-wal", "pwrite64", "EROFS"),
         ("dlq.jsonl", "fsync", "EIO"),
         ("dlq.jsonl", "write", "EIO"),
         ("", "openat", "EMFILE"),
         pytest.param("telemetry.db-wal", "pwrite64", "EIO", marks=pytest.mark.storm),
         pytest.param("telemetry.db-wal", "pwrite64", "ENOSPC", marks=pytest.mark.storm),
-        pytest.param("telemetry.db-wal", "fdatasync", "ENOSPC", marks=pytest.mark.storm),
+        pytest.param("telemetry.db-wal", "fdatasync,fsync", "ENOSPC", marks=pytest.mark.storm),
         pytest.param("dlq.jsonl", "openat", "EROFS", marks=pytest.mark.storm),
         pytest.param("dlq.jsonl", "openat", "EMFILE", marks=pytest.mark.storm),
         pytest.param("dlq.jsonl", "fsync", "EDQUOT", marks=pytest.mark.storm),
