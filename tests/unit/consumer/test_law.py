@@ -446,6 +446,25 @@ def test_an_entry_delivered_too_often_is_dead_and_its_mates_are_not() -> None:
     assert set(sink.rows) == {id_of(1), id_of(5)}
 
 
+def test_an_event_may_be_as_far_ahead_of_our_clock_as_the_rules_say() -> None:
+    """And one that is farther is a dead letter, whether it is ordinary or has a field of its own."""
+    clock = FakeClock()
+    sink, letters, source = FakeSink(), FakeDeadLetters(), FakeSource(FakeStream())
+    health = Health(60.0, clock.monotonic)
+    persist = Persist(sink, letters, 3, 0.5, clock, health, Metrics("consumer"), LOGGER)
+    entries = []
+    for number, ahead in enumerate((299.0, 301.0, 299.0, 301.0)):
+        fields = event_fields(number, ts=f"{clock.now() + ahead}")
+        trace = [b"traceparent", b"00-" + b"ab" * 16 + b"-" + b"cd" * 8 + b"-01"] if number > 1 else []
+        entries.append(Entry(b"1-%d" % number, [*fields, *trace]))
+    run_batch(entries, source, Rules(KPIS, 300.0, 5), persist, Breaker(0.0), clock.now)
+    assert set(sink.rows) == {id_of(0), id_of(2)}
+    assert [(one.entry_id, one.reason) for one in letters.read()] == [
+        ("1-1", "ts_in_future"),
+        ("1-3", "ts_in_future"),
+    ]
+
+
 def test_a_failed_acknowledgement_comes_up_after_all_is_durable() -> None:
     """The batch raises what the source raises, and by then everything is stored and buried."""
     stream = FakeStream()
