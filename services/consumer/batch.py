@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from services.consumer.breaker import Breaker
+from services.consumer.clocks import check_clock
 from services.consumer.entry import Dead, Decoded, Entry, Source
 from services.consumer.large import is_heavy, limit_size, size_of
 from services.consumer.persist import Persist
@@ -66,8 +67,8 @@ def run_batch(
 ) -> Outcome:
     """Take entries to where each of them belongs, then acknowledge them. `stages` hears how far it is.
 
-    Raises SourceUnavailable (all is durable, the acknowledgement comes later), BreakerOpen and
-    Stopping (nothing is acknowledged).
+    Raises SourceUnavailable (all is durable, the acknowledgement comes later), ClockBehind, BreakerOpen
+    and Stopping (nothing is acknowledged).
     """
     fresh, exhausted = limit_deliveries(entries, rules.max_deliveries)
     latest_ts = now() + rules.max_future_s
@@ -80,6 +81,8 @@ def run_batch(
     decoded, undecodable = decode(odd)
     stages.done("decode")
     checked, invalid = validate(decoded, rules.kpis, latest_ts)
+    if invalid:
+        check_clock(fresh, invalid, latest_ts - rules.max_future_s, rules.max_future_s)
     stages.done("validate")
     rows, rejected = process([*ordinary, *checked], rules.kpis, rules.steps)
     breaker.check(len(entries), len(large) + len(undecodable) + len(invalid) + len(rejected))

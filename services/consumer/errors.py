@@ -6,6 +6,7 @@ ConsumerError
   RowsRefused              the sink takes writes, but not these rows
   SinkUnusable             what is in the sink's place can't be used at all
   DeadLettersUnavailable   dead letters can't be written now
+  ClockBehind              our clock is behind the server's: nothing can be judged
   BreakerOpen              too many dead letters: somebody has to look
   Stopping                 the process was asked to stop while it waited for one of these
 """
@@ -38,6 +39,17 @@ class SinkUnusable(ConsumerError):
 
 class DeadLettersUnavailable(ConsumerError):
     """Dead letters can't be written now; none of these is."""
+
+
+class ClockBehind(ConsumerError):
+    """Our clock is behind the server's and the events', by `seconds`: nothing can be judged."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"our clock is {seconds:.0f} s behind: the server and the events agree on a later time. "
+            "Set it right (NTP); nothing is judged meanwhile, and entries stay pending"
+        )
+        self.seconds = seconds
 
 
 class BreakerOpen(ConsumerError):

@@ -15,7 +15,7 @@ import redis
 
 from services.consumer.batch import Outcome
 from services.consumer.entry import Entry, Source
-from services.consumer.errors import BreakerOpen, SourceUnavailable, Stopping
+from services.consumer.errors import BreakerOpen, ClockBehind, SourceUnavailable, Stopping
 from services.consumer.report import Reporter
 from services.consumer.traces import NO_TRACES, Traces
 from services.consumer.upkeep import Upkeep
@@ -25,6 +25,8 @@ from services.runtime.health import Health
 from services.runtime.metrics import Metrics
 
 _LONGEST_PAUSE_S: Final = 5.0
+_CLOCK_LOOK_S: Final = 1.0
+"""Between two looks whether our clock is right again."""
 _FIRST_PAUSE_S: Final = 0.1
 
 
@@ -46,6 +48,7 @@ class Worker:
     in_hand: AbstractContextManager[None] = field(default_factory=nullcontext)
     """How long a batch is worked on."""
     _failures: int = field(init=False, default=0)
+    _is_behind: bool = field(init=False, default=False)
 
     def run(self) -> None:
         """Work until asked to stop; then settle what was asked for ahead."""
@@ -86,13 +89,41 @@ class Worker:
         self.reporter.received(len(entries) - again, again)
         outcome: Outcome | None = None
         try:
-            with self.in_hand:
-                outcome = self.run_batch(entries)
+            outcome = self._judge(entries)
         finally:
             if outcome is None:
                 self.reporter.unsettled(len(entries))
         self.traces.settled(outcome)
         self.reporter.batch(outcome, self.clock.monotonic() - started)
+
+    def _judge(self, entries: Sequence[Entry]) -> Outcome:
+        """Run the batch, once our clock is right. Raises Stopping, and what the batch raises.
+
+        It is kept in hand: read again, each time would be a delivery more, up to MAX_DELIVERIES.
+        """
+        while True:
+            try:
+                with self.in_hand:
+                    outcome = self.run_batch(entries)
+            except ClockBehind as error:
+                self._wait_for_clock(error)
+            else:
+                if self._is_behind:
+                    self._is_behind = False
+                    self.health.clear("clock")
+                    self.metrics.set("telemetry_clock_behind_seconds", 0)
+                    self.logger.info("clock_right_again")
+                return outcome
+
+    def _wait_for_clock(self, error: ClockBehind) -> None:
+        self._is_behind = True
+        self.health.turn()
+        self.health.fail("clock", str(error))
+        self.metrics.set("telemetry_clock_behind_seconds", error.seconds)
+        self.logger.error("clock_behind", extra={"error": str(error), "seconds": round(error.seconds)})
+        self.clock.sleep(_CLOCK_LOOK_S)
+        if self.clock.is_stopping():
+            raise Stopping("asked to stop while the clock was wrong")
 
     def _recovered(self) -> None:
         """Note that the server answered: as far as it is concerned we are ready."""

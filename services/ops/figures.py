@@ -40,6 +40,9 @@ def figures(now: Counts, before: Counts | None, audit: Mapping[str, Any] | None)
         "latency_p99_s": _latency(now, before, 0.99),
         "law": law(now.scrapes),
         "breaker_open": _breaker(now.scrapes),
+        "clock_behind_s": max(
+            (one.sum("telemetry_clock_behind_seconds") or 0.0 for one in now.scrapes), default=0.0
+        ),
         "audit": audit,
         "processes": [
             {"name": one.name, "address": one.address, "answers": one.samples is not None}

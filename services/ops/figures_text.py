@@ -48,6 +48,8 @@ def figures_part(found: Record, ours: Record | None, consumers: int = 1) -> Fact
     if consumers > 1 and [one["name"] for one in found["processes"]] == [THE_ONE_HERE]:
         told = f"one of {consumers} consumers: stored, dead, latency, law and breaker are its own"
         facts.append(("asked", told))
+    if found["clock_behind_s"]:
+        facts.append(("clock", f"BEHIND by {show_span(found['clock_behind_s'])}: nothing is consumed there"))
     return Facts("Main figures", [*facts, *_law(found), _audit(found["audit"])])
 
 

@@ -334,6 +334,12 @@ CATALOGUE: Final = (
         "Times the consumer group had to be made",
     ),
     Metric(
+        "telemetry_clock_behind_seconds",
+        "gauge",
+        "consumer",
+        "How far this machine's clock is behind the server's and the events'; it consumes nothing then",
+    ),
+    Metric(
         "telemetry_breaker_open",
         "gauge",
         "consumer",

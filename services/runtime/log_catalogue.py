@@ -217,6 +217,14 @@ CATALOGUE: Final = (
         "The database is none of ours; the process ends with 1",
     ),
     Message(
+        "clock_behind",
+        "ERROR",
+        "consumer",
+        ("error", "seconds"),
+        "Its clock is behind the server's and the events': it waits for the right time, and judges nothing",
+    ),
+    Message("clock_right_again", "INFO", "consumer", (), "It goes on with the batch that it had in hand"),
+    Message(
         "breaker_open",
         "CRITICAL",
         "consumer",

@@ -1,0 +1,59 @@
+"""Whose clock is wrong: the device's, the server's, or ours. Pure.
+
+An event that is in the future by our clock is a dead letter, since a device's clock is ahead. But where ours
+is behind, every new event is in the future. The id of its entry tells: the server gives it, by its own clock.
+
+    the server's id    the event's ts      whose clock is wrong
+    now                future              the device's: a dead letter
+    future             now                 the server's, or an id that somebody has planted: nothing is amiss
+    future             near the id         ours, if more of the batch say so than say that it is now
+
+One odd id or device stops nobody so. Where the server and most of a batch agree against us, we are wrong.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from services.consumer.entry import Dead, Entry
+from services.consumer.errors import ClockBehind
+
+_LEAST_NEAR_S: Final = 60.0
+"""How near two clocks are to agree, at least: events take a moment from their device to the server."""
+
+
+def check_clock(entries: Sequence[Entry], invalid: Iterable[Dead], now: float, max_future_s: float) -> None:
+    """Raise ClockBehind where our clock is; times in Unix seconds.
+
+    `invalid`: what was found invalid of these entries. Costs nothing while none of it is in the future.
+    """
+    ahead = [one.entry for one in invalid if one.rejection.reason == "ts_in_future"]
+    if not any(_server_time(entry) > now + max_future_s for entry in ahead):
+        return
+    near_s = max(max_future_s, _LEAST_NEAR_S)
+    behind = [
+        _server_time(entry) - now
+        for entry in ahead
+        if _server_time(entry) > now + max_future_s and abs(_ts(entry) - _server_time(entry)) <= near_s
+    ]
+    on_time = sum(
+        1 for entry in entries if _server_time(entry) > now + max_future_s and abs(_ts(entry) - now) <= near_s
+    )
+    if len(behind) > on_time:
+        raise ClockBehind(max(behind))
+
+
+def _server_time(entry: Entry) -> float:
+    """Give the time at which the server took an entry, by its clock."""
+    milliseconds = entry.entry_id.partition(b"-")[0]
+    return int(milliseconds) / 1000 if milliseconds.isdigit() else 0.0
+
+
+def _ts(entry: Entry) -> float:
+    """Give an entry's own time, as far as it has one; 0 where it has none."""
+    for name, value in zip(entry.fields[::2], entry.fields[1::2], strict=False):
+        if name == b"ts":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 0.0
