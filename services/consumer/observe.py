@@ -25,6 +25,7 @@ from services.contract.streams import StreamKeys
 from services.runtime.backlog import Backlog, age_s, ahead_s, read_backlog
 from services.runtime.clock import Clock
 from services.runtime.connection import describe, lacks_command, lacks_right
+from services.runtime.entries import after, count
 from services.runtime.foreign import number_of, whole_of
 from services.runtime.metrics import Figures
 from services.runtime.script import Script
@@ -167,8 +168,8 @@ class Observer:
     def _oldest_unread(self, backlog: Backlog) -> str | None:
         if backlog.lag == 0:
             return None
-        page = self._client.xrange(self._keys.stream, f"({backlog.last_delivered_id}", "+", count=1)
-        return next((entry_id.decode() for entry_id, _ in cast("Any", page)), None)
+        start = after(backlog.last_delivered_id)
+        return None if start is None else count(self._client, self._keys.stream, start, 1).first
 
     def _of_the_memory(self) -> Figures:
         memory = cast("Mapping[str, Any]", self._client.info("memory"))

@@ -31,6 +31,7 @@ from services.ops.output import (
 )
 from services.ops.times import show_span
 from services.runtime.backlog import age_s
+from services.runtime.entries import after, count
 from services.runtime.groups import GroupState, read_groups
 from services.runtime.settings import ConsumerSettings, load, read_sources
 
@@ -165,8 +166,9 @@ def _oldest_age_s(client: redis.Redis, stream: str, state: GroupState, now: floa
         return None
     if state.needed_from == state.oldest_pending_id:
         return age_s(state.oldest_pending_id, now)
-    page: Any = client.xrange(stream, f"({state.needed_from}", "+", count=1)
-    return age_s(page[0][0].decode(), now) if page else None
+    start = after(state.needed_from)
+    found = None if start is None else count(client, stream, start, 1).first
+    return None if found is None else age_s(found, now)
 
 
 def _choose(client: redis.Redis, settings: ConsumerSettings, name: str, *, force: bool) -> _Group:

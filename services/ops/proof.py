@@ -52,7 +52,8 @@ from services.ops.ledger import (
     readable_id,
 )
 from services.ops.records import ID_BYTES, Records, RunRecord, read_records
-from services.runtime.backlog import after, id_parts, read_backlog
+from services.runtime.backlog import id_parts, read_backlog
+from services.runtime.entries import after, pages
 
 _PAGE: Final = 2000
 _IDS_A_CHUNK: Final = 10_000
@@ -251,12 +252,13 @@ def _waiting(
         )
 
 
-def _entries(client: redis.Redis, stream: str, start: str | None) -> Iterator[tuple[str, dict[bytes, bytes]]]:
-    while start is not None:
-        page = cast("list[Any]", client.xrange(stream, start, "+", count=_PAGE))
-        for entry_id, fields in page:
-            yield entry_id.decode(), fields
-        start = after(page[-1][0]) if page else None
+def _entries(
+    client: redis.Redis, stream: str, start: str | None
+) -> Iterator[tuple[str, Mapping[bytes, bytes]]]:
+    if start is not None:
+        for page in pages(client, stream, start):
+            for entry_id, fields in page:
+                yield entry_id.decode(), fields
 
 
 def _pending_ids(client: redis.Redis, keys: StreamKeys) -> Iterator[str]:
@@ -268,7 +270,7 @@ def _pending_ids(client: redis.Redis, keys: StreamKeys) -> Iterator[str]:
         start = after(page[-1]["message_id"]) if page else None
 
 
-def _event_id(fields: dict[bytes, bytes]) -> str | None:
+def _event_id(fields: Mapping[bytes, bytes]) -> str | None:
     raw = fields.get(b"event_id")
     return None if raw is None else raw.decode(errors="replace")
 

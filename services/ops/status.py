@@ -36,8 +36,9 @@ from services.ops.records import RunRecord, read_records
 from services.ops.scrapes import scrape_all
 from services.ops.server import ServerUnavailable, not_running, reachable, running
 from services.ops.times import show_ago, show_span, show_time
-from services.runtime.backlog import AHEAD_S, LAST_ID, Backlog, age_s, ahead_s, id_parts, read_backlog
+from services.runtime.backlog import AHEAD_S, Backlog, age_s, ahead_s, id_parts, read_backlog
 from services.runtime.connection import address, connect, explain, lacks_command, lacks_right
+from services.runtime.entries import LAST_ID, about, after, count
 from services.runtime.foreign import name_of, number_of
 from services.runtime.settings import ConsumerSettings, load, read_sources
 
@@ -334,11 +335,11 @@ def _stream(client: redis.Redis, keys: StreamKeys, now: float, uptime_s: float) 
             {"name": one.name, "group": name, "pending": one.pending, **_heard(one.idle_ms / 1000, uptime_s)}
             for one in backlog.consumers
         )
-    about = cast("Mapping[str, Any]", client.xinfo_stream(keys.stream))
-    newest = about["last-generated-id"].decode()
+    known = about(client, keys.stream)
+    newest = known["last-generated-id"].decode()
     stream = {
-        "length": int(about["length"]),
-        "added": about.get("entries-added"),
+        "length": int(known["length"]),
+        "added": known.get("entries-added"),
         "last_generated_id": newest,
         "id_ahead_s": ahead_s(newest, now),
     }
@@ -357,8 +358,8 @@ def _heard(idle_s: float, uptime_s: float) -> dict[str, Any]:
 def _oldest_unread(client: redis.Redis, stream: str, backlog: Backlog) -> str | None:
     if backlog.lag == 0:
         return None
-    page = cast("list[Any]", client.xrange(stream, f"({backlog.last_delivered_id}", "+", count=1))
-    return page[0][0].decode() if page else None
+    start = after(backlog.last_delivered_id)
+    return None if start is None else count(client, stream, start, 1).first
 
 
 def _last_audit(client: redis.Redis, keys: StreamKeys, unreadable: list[str]) -> dict[str, Any] | None:

@@ -6,14 +6,15 @@ only where it is plausible, and counted otherwise.
 """
 
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import redis
 
 from services.contract.streams import StreamKeys
+from services.runtime.entries import LAST_ID as LAST_ID  # noqa: PLC0414 - others know it from here
+from services.runtime.entries import about, after, count
 from services.runtime.foreign import name_of, whole_of
 
-LAST_ID: Final = "18446744073709551615-18446744073709551615"
 AHEAD_S: Final = 300.0
 """How far the newest id may lie ahead of our clock: beyond it, somebody set it, or a clock is wrong."""
 _PAGE: Final = 1000
@@ -108,19 +109,24 @@ def read_backlog(client: redis.Redis, keys: StreamKeys, group_name: bytes | None
     name = keys.group.encode() if group_name is None else group_name
     # No transaction: at maxmemory Redis 7.0 refuses MULTI. In this order changes meanwhile do no harm: the
     # group has delivered no less than it says, and what it had delivered is settled if it isn't pending.
-    pipeline = client.pipeline(transaction=False)
-    pipeline.get(keys.trimmed)
-    pipeline.execute_command("XINFO STREAM", keys.stream)
-    pipeline.get(keys.trimmed)
-    pipeline.execute_command("XINFO GROUPS", keys.stream)
-    pipeline.execute_command("XPENDING", keys.stream, name)
-    pipeline.execute_command("XINFO CONSUMERS", keys.stream, name)
-    before, stream, after, groups, pending, consumers = pipeline.execute(raise_on_error=False)
-    for answer in (stream, groups, pending, consumers):
-        if isinstance(answer, redis.RedisError):
-            if str(answer).startswith(("NOGROUP", "no such key", "ERR no such key")):
-                return None
-            raise answer
+    try:
+        first = client.pipeline(transaction=False)
+        first.get(keys.trimmed)
+        (trimmed_before,) = first.execute(raise_on_error=False)
+        stream = about(client, keys.stream)
+        pipeline = client.pipeline(transaction=False)
+        pipeline.get(keys.trimmed)
+        pipeline.execute_command("XINFO GROUPS", keys.stream)
+        pipeline.execute_command("XPENDING", keys.stream, name)
+        pipeline.execute_command("XINFO CONSUMERS", keys.stream, name)
+        trimmed_after, groups, pending, consumers = pipeline.execute(raise_on_error=False)
+        for answer in (groups, pending, consumers):
+            if isinstance(answer, redis.RedisError):
+                raise answer
+    except redis.RedisError as error:
+        if str(error).startswith(("NOGROUP", "no such key", "ERR no such key")):
+            return None
+        raise
     group = next((one for one in groups if one["name"] == name), None)
     if group is None:  # removed, or made, between two of them
         return None
@@ -143,14 +149,10 @@ def read_backlog(client: redis.Redis, keys: StreamKeys, group_name: bytes | None
         first_id=stream["first-entry"][0].decode() if stream["first-entry"] else None,
         max_deleted_id=stream.get("max-deleted-entry-id", b"0-0").decode(),
         # Unchanged around the look at the stream, so it is of that moment. Not every user may know it.
-        trimmed=whole_of(before, _MOST) if isinstance(before, bytes) and before == after else None,
+        trimmed=whole_of(trimmed_before, _MOST)
+        if isinstance(trimmed_before, bytes) and trimmed_before == trimmed_after
+        else None,
     )
-
-
-def after(entry_id: bytes | str) -> str | None:
-    """Give the start of a range behind an entry; None behind the last possible id, where none can be."""
-    text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
-    return None if text == LAST_ID else f"({text}"
 
 
 def ahead_s(entry_id: str, now: float) -> float:
@@ -181,12 +183,5 @@ def _int_or_none(value: Any) -> int | None:
 
 
 def _count_after(client: redis.Redis, stream: str, entry_id: str) -> int:
-    counted = 0
     start = after(entry_id)
-    while start is not None and counted < _COUNTED_AT_MOST:
-        page = cast("list[Any]", client.xrange(stream, start, "+", count=_PAGE))
-        counted += len(page)
-        if len(page) < _PAGE:
-            break
-        start = after(page[-1][0])
-    return counted
+    return 0 if start is None else count(client, stream, start, _COUNTED_AT_MOST).number

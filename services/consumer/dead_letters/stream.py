@@ -22,8 +22,9 @@ from services.consumer.dead_letters.letter import DeadLetter, Purged, letter_lin
 from services.consumer.entry import Dead
 from services.consumer.errors import DeadLettersUnavailable
 from services.contract.streams import StreamKeys
-from services.runtime.backlog import after, id_parts
+from services.runtime.backlog import id_parts
 from services.runtime.connection import describe, error_kind
+from services.runtime.entries import after
 from services.runtime.foreign import name_of, number_of
 from services.runtime.spans import current
 

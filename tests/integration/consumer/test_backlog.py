@@ -10,6 +10,7 @@ from consumers import KEYS, Consumer, publish
 from servers import Server
 
 from services.runtime.backlog import Backlog, read_backlog
+from services.runtime.entries import count, pages
 
 
 def read(client: redis.Redis, count: int) -> None:
@@ -189,3 +190,45 @@ def test_a_key_of_another_type_is_an_error(server: Server) -> None:
         client.set(KEYS.stream, "x")
         with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
             read_backlog(client, KEYS)
+
+
+@pytest.mark.parametrize("rights", [(), ("-eval", "-evalsha", "-@scripting")], ids=["scripts", "none"])
+def test_large_entries_are_counted_where_they_are(server: Server, rights: tuple[str, ...]) -> None:
+    """Forty megabytes wait unread: they are counted, and with scripts none of it leaves the server."""
+    with closing(server.client()) as client:
+        client.xgroup_create(KEYS.stream, KEYS.group, "$", mkstream=True)
+        for _ in range(40):
+            client.xadd(KEYS.stream, {"blob": b"b" * 1_000_000})
+        found: Any = client.xrange(KEYS.stream)
+        ids = [entry_id.decode() for entry_id, _ in found]
+        client.execute_command("ACL", "SETUSER", "narrow", "reset", "on", ">narrow", "~*", "+@all", *rights)
+        login = {"username": "narrow", "password": "narrow"}
+        with closing(server.client(**login)) as narrow:
+            sent = _sent_bytes(client)
+            backlog = read_backlog(narrow, KEYS)
+            counted = count(narrow, KEYS.stream, "-", 1000)
+            some = count(narrow, KEYS.stream, f"({ids[3]}", 7)
+            assert (_sent_bytes(client) - sent < 100_000) == (not rights)
+        client.execute_command("ACL", "DELUSER", "narrow")
+    assert backlog is not None
+    assert (backlog.length, backlog.lag, backlog.first_id) == (40, 40, ids[0])
+    assert counted == (40, ids[0], ids[-1])
+    assert some.first == ids[4]
+    assert some.number >= 7
+
+
+def test_pages_are_no_larger_than_fits_into_memory(server: Server) -> None:
+    """Of small entries more and more come at once; of large ones few. Each comes once, in order."""
+    with closing(server.client()) as client:
+        for number in range(300):
+            client.xadd(KEYS.stream, {"blob": b"b" * (500_000 if number % 100 > 80 else 10)})
+        found = list(pages(client, KEYS.stream, "-"))
+        whole: Any = client.xrange(KEYS.stream)
+    assert [one for page in found for one in page] == whole
+    assert [len(page) for page in found[:4]] == [1, 2, 4, 8]
+    assert max(sum(len(fields[b"blob"]) for _, fields in page) for page in found) < 25 * 500_000
+
+
+def _sent_bytes(client: redis.Redis) -> int:
+    stats: Any = client.info("stats")
+    return int(stats["total_net_output_bytes"])
