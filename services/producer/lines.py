@@ -65,6 +65,10 @@ class Records:
         self._quoted = quoted
         self._max_bytes = max_bytes
         self._waiting: deque[_Line] = deque()
+        # How many lines at its beginning close no quote that is open before them, and their bytes: that is of
+        # the lines alone, so each is looked at once, however many lines open a quote.
+        self._open_lines = 0
+        self._open_bytes = 0
         self._all = self._read()
 
     def __iter__(self) -> Iterator[Record | None]:
@@ -78,6 +82,9 @@ class Records:
         lines = self._lines()
         while True:
             line = self._waiting.popleft() if self._waiting else next(lines, _END)
+            if self._open_lines and line is not None:
+                self._open_lines -= 1
+                self._open_bytes -= len(line.data)
             if line is None:
                 yield None
             elif line is _END:
@@ -87,12 +94,9 @@ class Records:
 
     def _record(self, first: _Line, lines: Iterator[_Line | None]) -> Iterator[Record | None]:
         """Give the record that begins with a line, taking the lines that belong to it."""
-        taken = [first]
-        size = len(first.data)
         is_open = self._quoted and not first.problem and ends_in_quotes(first.data, is_open=False)
-        seen = 0
-        while is_open and size <= self._max_bytes:
-            if seen == len(self._waiting):
+        while is_open and len(first.data) + self._open_bytes <= self._max_bytes:
+            if self._open_lines == len(self._waiting):
                 fresh = next(lines, _END)
                 if fresh is None:
                     yield None
@@ -100,19 +104,19 @@ class Records:
                 if fresh is _END:
                     break
                 self._waiting.append(fresh)
-            line = self._waiting[seen]
+            line = self._waiting[self._open_lines]
             if line.problem:
                 break
-            seen += 1
-            taken.append(line)
-            size += len(line.data)
             is_open = ends_in_quotes(line.data, is_open=True)
-        if is_open:
-            yield self._take([first], "a quote is opened and never closed")
-            return
-        for _ in range(seen):
-            self._waiting.popleft()
-        yield self._take(taken, first.problem)
+            if is_open:
+                self._open_lines += 1
+                self._open_bytes += len(line.data)
+            else:
+                taken = [first, *(self._waiting.popleft() for _ in range(self._open_lines + 1))]
+                self._open_lines = self._open_bytes = 0
+                yield self._take(taken, first.problem)
+                return
+        yield self._take([first], "a quote is opened and never closed" if is_open else first.problem)
 
     def _take(self, lines: list[_Line], problem: str) -> Record:
         starts = self.line + 1

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.producer.lines import Record, Records
+from services.producer.lines import Record, Records, ends_in_quotes
 from services.producer.outgoing import Batch, Numbering, Outgoing, flat
 from services.producer.read import (
     Reader,
@@ -91,6 +91,57 @@ def test_records_together_are_the_input(data: bytes) -> None:
     assert b"".join(record.data for record in records if record is not None) == data
     ends = [record.end for record in records if record is not None]
     assert ends == sorted(set(ends))
+
+
+def _cut(lines: list[bytes], longest: int) -> list[tuple[bytes, bool]]:
+    """Cut lines into records in the plainest way: from each line on, to the first that closes its quote."""
+    found, at = [], 0
+    while at < len(lines):
+        end, is_open = at + 1, len(lines[at]) <= longest and ends_in_quotes(lines[at], is_open=False)
+        while (
+            is_open
+            and end < len(lines)
+            and sum(map(len, lines[at:end])) <= longest
+            and len(lines[end]) <= longest
+        ):
+            is_open = ends_in_quotes(lines[end], is_open=True)
+            end += 1
+        taken = lines[at : at + 1] if is_open else lines[at:end]
+        is_bad = is_open or len(lines[at]) > longest
+        found.append((b"" if len(lines[at]) > longest else b"".join(taken), is_bad))
+        at += len(taken)
+    return found
+
+
+@given(
+    lines=st.lists(
+        st.lists(st.sampled_from([b'"', b",", b"a", b'a"']), max_size=6).map(b"".join), max_size=12
+    ),
+    longest=st.integers(4, 20),
+)
+def test_records_are_those_of_the_plainest_way(lines: list[bytes], longest: int) -> None:
+    """Each line is looked at once, and yet each record is the one that looking again and again would give."""
+    whole = [line + b"\n" for line in lines]
+    records = Records(io.BytesIO(b"".join(whole)), quoted=True, max_bytes=longest)
+    assert [(one.data, bool(one.problem)) for one in records if one is not None] == _cut(whole, longest)
+
+
+@pytest.mark.parametrize("line", [b'a"b,"c\n', b'"\n', b'"a\n', b',"\n', b'"",""\n', b'a,"b""\n'])
+def test_open_quotes_cost_time_in_proportion_to_their_lines(
+    line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each line is looked at twice: for a quote that it opens, and for one that it closes."""
+    looks = 0
+
+    def counting(data: bytes, *, is_open: bool) -> bool:
+        nonlocal looks
+        looks += 1
+        return ends_in_quotes(data, is_open=is_open)
+
+    monkeypatch.setattr("services.producer.lines.ends_in_quotes", counting)
+    records = list(Records(io.BytesIO(line * 5000), quoted=True))
+    assert sum(len(one.data) for one in records if one is not None) == 5000 * len(line)
+    assert looks <= 2 * 5000
 
 
 @given(rows=csv_rows, size=st.integers(1, 4))
