@@ -33,7 +33,7 @@ test: $(VENV)/ready ## Run all tests, and print the coverage
 	@$(BIN)/coverage report $(if $(strip $(ARGS)),,--fail-under=90)
 
 storm: $(VENV)/ready ## Run the long storms and rare faults, STORM_S seconds each
-	@STORM_S=$(strip $(STORM_S)) $(BIN)/pytest -m storm $(ARGS)
+	@STORM_S=$(strip $(STORM_S)) $(BIN)/pytest -m storm tests/acceptance $(ARGS)
 
 check: lint types test ## What CI checks: format, lint, layers, types, tests
 

@@ -12,7 +12,7 @@ RUNBOOKS: Final = Path(__file__).parents[1] / "docs" / "runbooks"
 def _lines(language: str) -> Iterator[str]:
     for file in sorted(RUNBOOKS.glob("*.md")):
         for block in re.findall(rf"```{language}\n(.*?)```", file.read_text(encoding="utf-8"), re.DOTALL):
-            yield from block.splitlines()
+            yield from (line.strip() for line in block.splitlines() if line.strip())
 
 
 def queries() -> list[str]:

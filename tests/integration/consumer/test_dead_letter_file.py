@@ -1,6 +1,7 @@
 """dlq.jsonl on a disk as it is: torn by a crash, full, shared, replaced by a purge."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,30 @@ def test_a_place_that_is_no_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file", encoding="utf-8")
     with pytest.raises(DeadLettersUnavailable, match=r"dlq\.jsonl"):
         open_file(tmp_path / "data" / "dlq.jsonl").put([dead(1)])
+
+
+def test_no_descriptor_is_kept_open(path: Path) -> None:
+    """However often letters are written, marked, purged and read, and where that fails, too."""
+    letters = open_file(path)
+    letters.put([dead(1)])
+    before = _next_descriptor()
+    for number in range(5):
+        letters.put([dead(number)])
+        letters.mark_replayed([(f"1700000000000-{number}", "2-0")])
+        assert list(letters.read())
+        letters.replayed()
+        letters.purge({f"1700000000000-{number}"})
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DeadLettersUnavailable):
+        letters.put([dead(1)])
+    assert _next_descriptor() == before
+
+
+def _next_descriptor() -> int:
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    os.close(descriptor)
+    return descriptor
 
 
 def test_replicas_share_one_file(path: Path) -> None:

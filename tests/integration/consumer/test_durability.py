@@ -172,14 +172,15 @@ class Watched(SQLiteSink):
     """A sink that notes what its commits are worth."""
 
     def __init__(self, path: Path) -> None:
-        self.seen: list[tuple[int, str]] = []
+        self.seen: list[tuple[int, str, int]] = []
         super().__init__(path, 50, lambda: 1.0)
 
     def commit(self, connection: sqlite3.Connection) -> None:
-        """Note it just before: PRAGMA synchronous (2: FULL) and journal_mode."""
+        """Note it just before: PRAGMA synchronous (2: FULL) and journal_mode, and how large a WAL stays."""
         (level,) = connection.execute("PRAGMA synchronous").fetchone()
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-        self.seen.append((level, mode))
+        (limit,) = connection.execute("PRAGMA journal_size_limit").fetchone()
+        self.seen.append((level, mode, limit))
         super().commit(connection)
 
 
@@ -199,4 +200,4 @@ def test_every_connection_commits_to_the_disk(tmp_path: Path, gone: tuple[str, .
             other.execute("ROLLBACK")
         sink.write([row(3)])
     assert len(sink.seen) >= 4
-    assert set(sink.seen) == {(2, "wal")}
+    assert set(sink.seen) == {(2, "wal", 64 << 20)}
