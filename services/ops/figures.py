@@ -12,6 +12,7 @@ from services.ops.scrapes import Scrape, sum_over
 
 _OUTCOMES: Final = ("stored", "duplicate", "dead", "pending")
 _SETTLED: Final = "telemetry_consumer_settled_events_total"
+_DEAD: Final = "telemetry_consumer_dead_events_total"
 _LATENCY: Final = "telemetry_consumer_publish_to_commit_seconds_bucket"
 
 
@@ -39,6 +40,7 @@ def figures(now: Counts, before: Counts | None, audit: Mapping[str, Any] | None)
         "latency_p50_s": _latency(now, before, 0.5),
         "latency_p99_s": _latency(now, before, 0.99),
         "law": law(now.scrapes),
+        "conflicts": _conflicts(now.scrapes),
         "breaker_open": _breaker(now.scrapes),
         "clock_behind_s": max(
             (one.sum("telemetry_clock_behind_seconds") or 0.0 for one in now.scrapes), default=0.0
@@ -84,6 +86,13 @@ def quantile(share: float, buckets: Mapping[float, float]) -> float | None:
             return start + (bound - start) * (rank - below) / max(count - below, 1e-9)
         below, start = count, bound
     return start
+
+
+def _conflicts(scrapes: Sequence[Scrape]) -> int | None:
+    """Tell how many of the dead are conflicts; None where no consumer answers."""
+    if law(scrapes) is None:
+        return None
+    return int(sum_over(scrapes, _DEAD, reason="conflict") or 0)
 
 
 def _breaker(scrapes: Sequence[Scrape]) -> bool | None:

@@ -58,6 +58,8 @@ def _law(found: Record) -> list[tuple[str, str]]:
     if accounts is None:
         return [("law", "not known: no consumer answers from here")]
     parts = " + ".join(f"{accounts[name]:,} {name.replace('_', ' ')}" for name in _OUTCOMES)
+    if found.get("conflicts"):
+        parts += f" ({found['conflicts']:,} of the dead are conflicts)"
     wrong = accounts["unaccounted"]
     verdict = f"BROKEN, {wrong:,} unaccounted for" if wrong else "holds"
     return [
@@ -70,7 +72,9 @@ def _audit(audit: Record | None) -> tuple[str, str]:
     if audit is None:
         return ("last audit", "none is recorded (telemetry audit --record)")
     verdict = f"{audit['missing']:,} MISSING" if audit["missing"] else "nothing missing"
-    return ("last audit", f"{verdict} of {audit['published']:,} published, {show_ago(audit['ended_at'])}")
+    conflicts = f", {audit['conflicts']:,} conflicts" if audit.get("conflicts") else ""
+    told = f"{verdict} of {audit['published']:,} published{conflicts}, {show_ago(audit['ended_at'])}"
+    return ("last audit", told)
 
 
 def _a_second(rate: float | None) -> str:

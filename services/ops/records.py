@@ -29,6 +29,8 @@ _NUMBERS: Final = {
     "last": MAX_SEQUENCE, "published": _MOST, "duplicates": _MOST, "unnumbered": _MOST,
     "pid": _MOST, "line": _MOST,
 }  # fmt: skip
+_LATEST_S: Final = 1e11
+"""Unix seconds. Later is no time: milliseconds, or made up."""
 _TIMES: Final = ("started_at", "updated_at")
 _TEXTS: Final = ("source", "host")
 _SHOWN: Final = 40
@@ -142,8 +144,13 @@ def _record(
         name,
         keys,
         {one: noted(one, whole_of(fields.get(one.encode()), most)) for one, most in _NUMBERS.items()},
-        {one: noted(one, number_of(fields.get(one.encode()))) for one in _TIMES},
+        {one: noted(one, _time_of(fields.get(one.encode()))) for one in _TIMES},
         {one: None if (raw := fields.get(one.encode())) is None else name_of(raw) for one in _TEXTS},
         None if (done := fields.get(b"done")) is None else done == b"1",
         foreign,
     )
+
+
+def _time_of(raw: bytes | None) -> float | None:
+    found = number_of(raw)
+    return found if found is not None and 0 <= found < _LATEST_S else None

@@ -376,12 +376,12 @@ def _last_audit(client: redis.Redis, keys: StreamKeys, unreadable: list[str]) ->
     unreadable += [
         f"{keys.audit}: {name_of(name)} can't be {name_of(value[:40])!r}"
         for name, value in found.items()
-        if (amount := number_of(value)) is None or amount < 0
+        if (amount := number_of(value)) is None or not 0 <= amount < 1 << 62
     ]
     missing, published, conflicts, ended_at = (
         number_of(found.get(name)) for name in (b"missing", b"published", b"conflicts", b"ended_at")
     )
-    if missing is None or ended_at is None:
+    if missing is None or ended_at is None or not 0 <= ended_at < 1e11:
         return None
     return {
         "missing": int(missing),
@@ -455,12 +455,16 @@ def _counted_letters(store: LetterStore, rows: SQLiteRows | None) -> dict[str, A
         "replayed": replayed.total(),
         "purged": purged,
         "notes": [f"{one.place}: {one.why}" for one in damages.torn],
-        **({"error": "; ".join(show_damages(damages))} if damages.number else {}),
+        **({"error": _in_one_line(show_damages(damages))} if damages.number else {}),
         "reasons": [
             {"reason": reason, "letters": count, "replayed": replayed[reason]}
             for reason, count in letters.most_common()
         ],
     }
+
+
+def _in_one_line(lines: Sequence[str]) -> str:
+    return f"{lines[0]} {'; '.join(line.strip() for line in lines[1:])}"
 
 
 def _letters_part(dead_letters: Record) -> Part:

@@ -11,6 +11,8 @@ _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _UNIX: Final = re.compile(r"\d+(?:\.\d+)?")
 _LIKELY_MILLISECONDS: Final = 1e11
+_AHEAD_S: Final = 60.0
+"""By which clocks may differ without a word."""
 
 
 def parse_time(text: str) -> float:
@@ -67,8 +69,13 @@ def show_span(seconds: float) -> str:
 
 
 def show_ago(unix_s: float | None) -> str:
-    """Write how long ago a time is; empty for None."""
-    return "" if unix_s is None else f"{show_span(max(0.0, time.time() - unix_s))} ago"
+    """Write how long ago a time is; empty for None. What lies ahead of our clock was not just now."""
+    if unix_s is None:
+        return ""
+    ago_s = time.time() - unix_s
+    if ago_s < -_AHEAD_S:
+        return f"{show_span(-ago_s)} ahead of our clock"
+    return f"{show_span(max(0.0, ago_s))} ago"
 
 
 _FORMS: Final = "ISO 8601 (UTC where it has no offset), Unix seconds, or a span such as 15m, 2h, 1d."

@@ -253,3 +253,25 @@ def test_a_replay_without_a_server_marks_nothing() -> None:
     assert is_refusal(result, 1)
     assert result.stderr.startswith("Redis at 127.0.0.1:1 can't be reached")
     assert letters.replayed() == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["list", "--reason", "value_invald"], "did you mean value_invalid? there are"),
+        (["list", "--stage", "sinc"], "did you mean sink? there are"),
+        (["list", "--entry", "first"], "'first' is no entry id; one looks like 1700000000000-0"),
+        (["show", "1700000000000"], "'1700000000000' is no entry id"),
+        (["purge", "--entry", "x", "--yes"], "'x' is no entry id"),
+        (["list", "--since", "1h", "--until", "2h"], "nothing can be in that time"),
+        (["purge", "--since", "1h", "--until", "2h", "--yes"], "nothing can be in that time"),
+        (["replay", "--since", "1h", "--until", "2h", "--yes"], "nothing can be in that time"),
+    ],
+)
+def test_what_can_t_be_is_said_with_what_was_meant(arguments: list[str], told: str) -> None:
+    """Exit code 2, and nothing is done."""
+    bury([_dead(1)])
+    result = telemetry("dlq", *arguments)
+    assert is_refusal(result, 2)
+    assert told in " ".join(result.stderr.split())
+    assert _listed() == [_entry_id(1)]

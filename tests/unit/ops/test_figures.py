@@ -72,6 +72,26 @@ def test_latency_is_of_the_time_between_two_looks() -> None:
     assert unchanged["latency_p50_s"] is None
 
 
+def test_conflicts_are_told_among_the_dead() -> None:
+    """The consumers count them as dead; how many of them are conflicts is told beside the law."""
+    one = scrape(stored=5, dead=3)
+    samples = {
+        **(one.samples or {}),
+        "telemetry_consumer_dead_events_total": {
+            frozenset({("stage", "sink"), ("reason", "conflict")}): 2.0,
+            frozenset({("stage", "decode"), ("reason", "not_utf8")}): 1.0,
+        },
+    }
+    audit = {"missing": 0, "published": 9, "conflicts": 2, "ended_at": 0.0}
+    found = figures(counts(0.0, Scrape("a", "127.0.0.1:1", samples)), None, audit)
+    assert found["conflicts"] == 2
+    shown = dict(figures_part(found, None).pairs)
+    assert "3 dead" in shown["law"]
+    assert "(2 of the dead are conflicts)" in shown["law"]
+    assert "9 published, 2 conflicts" in shown["last audit"]
+    assert figures(counts(0.0), None, None)["conflicts"] is None
+
+
 def test_the_law_is_added_up_over_the_consumers() -> None:
     """What is in none of its parts is unaccounted for."""
     whole = law([scrape("a", stored=10, in_flight=5), scrape("b", stored=1, dead=2)])

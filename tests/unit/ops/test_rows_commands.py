@@ -144,3 +144,76 @@ def test_a_database_of_another_program_is_left_as_it_is() -> None:
 def test_wrong_input_is_refused(arguments: list[str]) -> None:
     """Exit code 2 before anything is opened."""
     assert is_refusal(telemetry("events", *arguments), 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--kpi", "temprature"], "did you mean temperature? there are "),
+        (["--kpi", "Humidity"], "did you mean humidity? "),
+        (["--kpi", ""], "no such KPI"),
+        (["--since", "15m", "--until", "1h"], "nothing can be in that time"),
+        (["--since", "2026-01-02", "--until", "2026-01-01"], "ends before that, at 2026-01-01T00:00:00.000Z"),
+        (["--id", "nosuch"], "'nosuch' is no event id"),
+        (["--device", ""], "a name has 1 to 128 characters"),
+        (["--device", "x" * 129], "a name has 1 to 128 characters"),
+        (["--zone", "a\nb"], "no control characters"),
+    ],
+)
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_can_t_be_is_said_so(arguments: list[str], told: str, is_there: bool) -> None:
+    """With the nearest that can be, and exit code 2, whether anything is stored or not."""
+    if is_there:
+        store([row(1)])
+    result = telemetry("events", *arguments)
+    assert is_refusal(result, 2)
+    assert told in " ".join(result.stderr.replace("│", " ").split()).replace("  ", " ")
+
+
+def test_a_kpi_that_was_configured_once_is_found() -> None:
+    """Its rows are still there."""
+    store([row(1, kpi="gone")])
+    assert [line["kpi"] for line in json_lines(telemetry("events", "--json", "--kpi", "gone"))] == ["gone"]
+
+
+def test_an_id_may_be_written_in_any_case() -> None:
+    """It is the same id."""
+    store([row(1)])
+    (line,) = json_lines(telemetry("events", "--json", "--id", f" {id_of(1).upper()}"))
+    assert line["event_id"] == id_of(1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--device", "nosuch"], "no stored event matches --device"),
+        (["--zone", "nosuch", "--since", "2030-01-01"], "no stored event matches --zone or --since"),
+        (["--degraded"], "no stored event matches --degraded or --healthy"),
+        (
+            ["--device", "device-1", "--zone", "zone-2"],
+            "no stored event matches all of it; each alone has some",
+        ),
+    ],
+)
+def test_an_empty_answer_says_why(arguments: list[str], why: str) -> None:
+    """Which of the filters matches nothing by itself; or that each does, and all of them together don't."""
+    store([row(1), row(2, zone="zone-2")])
+    result = telemetry("events", *arguments)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"{why}\n")
+
+
+def test_a_damaged_database_is_one_line() -> None:
+    """Of every command that reads it, with exit code 1."""
+    store([row(number) for number in range(3000)])
+    path = Path("data/telemetry.db")
+    with path.open("r+b") as file:
+        file.seek(4096 * 2)
+        file.write(b"\xab" * 4096 * 40)
+    for command in (("events", "--limit", "0"), ("summary",)):
+        result = telemetry(*command)
+        assert result.exit_code == 1
+        assert isinstance(result.exception, SystemExit)
+        assert result.stderr.splitlines() == [
+            "data/telemetry.db can't be read: database disk image is malformed"
+        ]
+    assert "malformed" in telemetry("status").stderr
