@@ -13,6 +13,7 @@
     {telemetry_stream}:limit          string  STREAM_MAX_LENGTH of the producer that started last; 0: none
     {telemetry_stream}:observer       string  which replica observes the group; expires
     {telemetry_stream}:trimmed        string  how many entries our own scripts have removed from the stream
+    {telemetry_stream}:met            hash    what recorded audits have met of each run
     {telemetry_stream}:audit          hash    what `telemetry audit --record` found last
 
 The braces are a hash tag: in a cluster all of these keys live in the slot of the stream itself, so one
@@ -102,6 +103,11 @@ class StreamKeys:
     def trimmed(self) -> str:
         """How many entries were removed from the stream by us; what else is gone, others have removed."""
         return f"{self.prefix}:trimmed"
+
+    @property
+    def met(self) -> str:
+        """What recorded audits have met of each run; a record that says less was lowered since, or lost."""
+        return f"{self.prefix}:met"
 
     @property
     def audit(self) -> str:

@@ -15,6 +15,7 @@ from services.consumer.sinks.sqlite_rows import SinkAbsent, SQLiteRows
 from services.contract.streams import StreamKeys
 from services.ops.doors import Server, StartServer, open_server
 from services.ops.failures import CommandFailed
+from services.ops.met import keep_met
 from services.ops.output import AsJson, Column, Table, answer, choose_style, number, show_document
 from services.ops.proof import Audit, Tally, audit
 from services.ops.records import read_records
@@ -58,6 +59,8 @@ def audit_command(
         # What is no proof takes no older one's place, unless it is bad news.
         if record and (result.is_proven or result.total.missing):
             leave_result(server.client, server.settings.keys, result.total, time.time())
+        if record:
+            _keep(server.client, server.settings.keys, result)
     show_audit(result, as_json=as_json)
     complaints = list(result.problems)
     if not is_settled and result.runs:
@@ -116,6 +119,12 @@ def leave_result(client: redis.Redis, keys: StreamKeys, total: Tally, ended_at: 
     client.hset(keys.audit, mapping=result)
 
 
+def _keep(client: redis.Redis, keys: StreamKeys, result: Audit) -> None:
+    """Keep what was met of each run, so that a record that is lowered from now on shows."""
+    if not keep_met(client, keys, {one.run: one.met for one in result.runs}):
+        result.notes.append(f"what was met is not kept: this user lacks the right HSET on {keys.met}")
+
+
 def show_audit(result: Audit, *, as_json: bool) -> None:
     """Show an audit: each run, what is missing by name, and the line that sums it up."""
     missing = [{"run": run.run, "event": event} for run in result.runs for event in run.missing]
@@ -125,6 +134,7 @@ def show_audit(result: Audit, *, as_json: bool) -> None:
         "unrecorded": asdict(result.unrecorded),
         "missing_events": missing,
         "unknown_rows": result.unknown_rows,
+        "tampered_or_lost": result.tampered_or_lost,
         "notes": result.notes,
         "problems": result.problems,
     }

@@ -51,6 +51,7 @@ from services.ops.ledger import (
     Unnumbered,
     readable_id,
 )
+from services.ops.met import Met, read_met
 from services.ops.records import ID_BYTES, Records, RunRecord, read_records
 from services.runtime.backlog import id_parts, read_backlog
 from services.runtime.entries import after, pages
@@ -117,7 +118,11 @@ class RunAudit:
     missing: list[str]
     """The first of the missing events; an id of which the time isn't known has `*` there."""
     beyond: int = 0
-    """Events seen with a number above the recorded one: the server has lost its latest writes."""
+    """Events seen with a number above the recorded one."""
+    met: Met = field(default_factory=Met)
+    """What this audit has met of it."""
+    understated: str = ""
+    """How its record says less than what is known; empty where it doesn't."""
 
 
 @dataclass(slots=True)
@@ -145,6 +150,11 @@ class Audit:
         return total
 
     @property
+    def tampered_or_lost(self) -> list[str]:
+        """The runs whose records say less than what is known."""
+        return [one.run for one in self.runs if one.understated]
+
+    @property
     def is_proven(self) -> bool:
         """Tell whether all is read, and nothing is missing."""
         return not self.problems and not self.total.missing
@@ -166,9 +176,12 @@ def audit(client: redis.Redis, keys: StreamKeys, rows: Rows, letters: Letters, s
     Raises redis.RedisError, and what the sink and the dead letters raise when they can't be read.
     """
     result = Audit()
+    added = _added(client, keys)
     # The records first: what is published after this moment is not asked for.
     records = read_records(client, keys)
-    books = {one.run: Book(one.number("last")) for one in records.runs}
+    before = read_met(client, keys)
+    known = {one.run: before.get(one.run, Met()) for one in records.runs}
+    books = {one.run: Book(max(one.number("last"), known[one.run].last)) for one in records.runs}
     with Unnumbered() as unnumbered:
         for place, event_id, entry_id in _waiting(client, keys, result.notes):
             _place(books, unnumbered, place, event_id, entry_id)
@@ -188,14 +201,17 @@ def audit(client: redis.Redis, keys: StreamKeys, rows: Rows, letters: Letters, s
         latest = {one.run: one for one in read_records(client, keys).runs}
         for record in records.runs:
             # A record that went away meanwhile (FLUSHALL) stands as it was.
-            recorded = latest.get(record.run, record).number("last")
-            one = _settle(record, books[record.run], recorded, show)
+            now = latest.get(record.run, record)
+            one = _settle(record, books[record.run], now.number("last"), show)
             others -= _settle_foreign(client, record, rows, unnumbered, one, show)
-            _settle_unreadable(one, record.number("unnumbered"), unnumbered)
+            unreadable = max(record.number("unnumbered"), known[record.run].unnumbered)
+            one.met = Met(books[record.run].highest, _settle_unreadable(one, unreadable, unnumbered))
+            one.understated = _understated(now, one, known[record.run])
             result.runs.append(one)
         _settle_conflicts(result, unnumbered)
         _settle_unrecorded(result.unrecorded, others, rows, unnumbered)
     _judge(result, records, letters.damages)
+    _tell_unknown(result, records, added)
     return result
 
 
@@ -308,7 +324,7 @@ def _settle(record: RunRecord, book: Book, latest: int, show: int) -> RunAudit:
     beyond = book.counts(latest + 1, highest)
     del beyond[MISSING]
     # Numbers have no gap, so everything below the highest one that was met was published.
-    end = highest if beyond.total() else book.last
+    end = max(book.last, highest if beyond.total() else 0)
     tally = Tally()
     for place, number in book.counts(1, end).items():
         tally.add(place, number)
@@ -350,10 +366,23 @@ def _published_ids(client: redis.Redis, key: str, number: int) -> Iterator[list[
         ]
 
 
-def _settle_unreadable(one: RunAudit, published: int, unnumbered: Unnumbered) -> None:
-    """Account for events without a readable id: by their number, as they have no name."""
+def _understated(record: RunRecord, one: RunAudit, known: Met) -> str:
+    """Say how a record says less than what is stored or waits, was met before, or than it says itself."""
+    last = record.number("last")
+    if one.beyond:
+        return f"it says that {last:,} is the last number, and {one.beyond:,} events have higher ones"
+    if last < known.last:
+        return f"it says that {last:,} is the last number, and a recorded audit has met {known.last:,}"
+    if record.number("unnumbered") < known.unnumbered:
+        told = f"it says {record.number('unnumbered'):,} events without a readable id"
+        return f"{told}, and a recorded audit has met {known.unnumbered:,}"
+    return record.contradiction
+
+
+def _settle_unreadable(one: RunAudit, published: int, unnumbered: Unnumbered) -> int:
+    """Account for events without a readable id, which have no name: by their number; gives those met."""
     if not published:
-        return
+        return 0
     found = unnumbered.take_unreadable(published)
     for place, events in found.items():
         one.tally.add(place, events)
@@ -361,6 +390,7 @@ def _settle_unreadable(one: RunAudit, published: int, unnumbered: Unnumbered) ->
     if lost:
         one.tally.add(MISSING, lost)
         one.missing.append(f"{lost} events without a readable event_id")
+    return found.total()
 
 
 def _settle_conflicts(result: Audit, unnumbered: Unnumbered) -> None:
@@ -391,12 +421,11 @@ def _chunks(pairs: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]
 
 
 def _judge(result: Audit, records: Records, damages: Damages) -> None:
-    for run in result.runs:
-        if run.beyond:
-            result.notes.append(
-                f"run {run.run}: {run.beyond} events are numbered above the server's record; "
-                "the server has lost its latest writes"
-            )
+    result.problems += [
+        f"the record of run {run.run} was tampered with or lost: {run.understated}"
+        for run in result.runs
+        if run.understated
+    ]
     if result.unknown_rows:
         result.notes.append(
             f"{result.unknown_rows} stored events are of producers that have no record in this Redis: "
@@ -410,3 +439,28 @@ def _judge(result: Audit, records: Records, damages: Damages) -> None:
             "an event that is missing may be in them"
         )
         result.problems += [f"{one.place}: {one.why}" for one in damages.named]
+
+
+def _added(client: redis.Redis, keys: StreamKeys) -> int | None:
+    """Ask how many entries the stream has ever had; None where nobody counts."""
+    try:
+        about = cast("Any", client.execute_command("XINFO STREAM", keys.stream))
+    except redis.ResponseError as error:
+        if "no such key" in str(error):
+            return None
+        raise
+    return None if (added := about.get("entries-added")) is None else int(added)
+
+
+def _tell_unknown(result: Audit, records: Records, added: int | None) -> None:
+    """Where a record is doubted, say of how many entries no record tells."""
+    if added is None or not result.tampered_or_lost:
+        return
+    names = ("published", "duplicates", "unnumbered")
+    told = sum(one.foreign + sum(one.number(name) for name in names) for one in records.runs)
+    if (untold := added - told) > 0:
+        result.notes.append(
+            f"{untold:,} of the {added:,} entries that the stream has had are in no run's record: those of "
+            "doubted runs, replayed letters, and producers without a record. Which of them were events that "
+            "are lost can't be known"
+        )

@@ -26,7 +26,7 @@ _Value = TypeVar("_Value", int | None, float | None)
 
 _MOST: Final = 1 << 62
 _NUMBERS: Final = {
-    "last": MAX_SEQUENCE, "published": _MOST, "duplicates": _MOST, "unnumbered": _MOST,
+    "last": MAX_SEQUENCE, "batches": _MOST, "published": _MOST, "duplicates": _MOST, "unnumbered": _MOST,
     "pid": _MOST, "line": _MOST,
 }  # fmt: skip
 _LATEST_S: Final = 1e11
@@ -55,6 +55,18 @@ class RunRecord:
     def number(self, name: str) -> int:
         """Give a count; 0 where there is none."""
         return self.numbers[name] or 0
+
+    @property
+    def contradiction(self) -> str:
+        """Say what can't be true at once in it; empty where all can."""
+        last, published, batches = (self.number(name) for name in ("last", "published", "batches"))
+        if published > last and self.numbers["last"] is not None:
+            return f"it says {published:,} numbered events, and that the last of them is number {last:,}"
+        others = sum(self.number(name) for name in ("unnumbered", "duplicates")) + self.foreign
+        # Of a file a batch may tell how far it is read, and nothing else.
+        if batches and not last and not others and self.numbers["line"] is None:
+            return f"it says {batches:,} batches, and no event"
+        return ""
 
     @property
     def source(self) -> str:

@@ -159,7 +159,7 @@ class Publisher:
             pipeline.execute_command("XADD", KEYS.stream, one.entry_id, *one.fields)
         record = {
             "last": self.last,
-            "published": len(self.entries) + len(batch),
+            "published": self.last,
             "unnumbered": self.unnumbered,
             "sent": len(self.entries) + len(batch),
             "source": "acceptance",

@@ -262,13 +262,15 @@ def test_rows_of_runs_that_redis_has_lost_are_noted(rig: Rig, settled: Publisher
     assert not result.is_proven
 
 
-def test_a_record_that_redis_has_lost_the_end_of_is_noted(rig: Rig, settled: Publisher) -> None:
-    """Events above the recorded number tell of a server that has forgotten its latest writes."""
+def test_a_record_that_says_less_than_what_is_stored_is_named(rig: Rig, settled: Publisher) -> None:
+    """Events above the recorded number: somebody lowered it, or the server has lost its latest writes."""
     rig.client.hset(KEYS.run(settled.run), "last", settled.last - 10)
     result = rig.audit()
     assert result.total.missing == 0
     assert result.runs[0].beyond > 0
-    assert any("lost its latest writes" in note for note in result.notes)
+    assert result.tampered_or_lost == [settled.run]
+    assert f"the record of run {settled.run} was tampered with or lost" in result.problems[0]
+    assert not result.is_proven
 
 
 _AUDIT = """

@@ -46,6 +46,8 @@ _LOOK: Final[list[Command]] = [
     ("GETRANGE", IDS, 0, 15),
     ("HGETALL", KEYS.audit),
     ("HSET", KEYS.audit, "missing", 0),
+    ("HGETALL", KEYS.met),
+    ("HSET", KEYS.met, "AAA", "3 0"),
     ("GET", KEYS.limit),
     ("GET", KEYS.observer),
     ("GET", KEYS.trimmed),
@@ -120,6 +122,8 @@ ALLOWED: Final[dict[str, list[Command]]] = {
         ("HSET", REPLAYED, "1-1", 1),
         ("HSET", PURGED, "1-1", "id"),
         ("SET", KEYS.observer, "nobody", "PX", 1),
+        ("SREM", KEYS.runs, "BBB"),
+        ("DEL", KEYS.run("BBB")),
     ],
     "observer": [
         ("PING",),
@@ -154,7 +158,19 @@ def _inside(*command: Any, key: str = S) -> Command:
     return ("EVAL", _INSIDE, 1, key, *command)
 
 
-_WHOLE_KEYS: Final = (S, LETTERS, KEYS.runs, RUN, IDS, KEYS.audit, KEYS.observer, KEYS.limit, "other")
+_WHOLE_KEYS: Final = (
+    S,
+    LETTERS,
+    KEYS.runs,
+    RUN,
+    IDS,
+    KEYS.audit,
+    KEYS.met,
+    KEYS.trimmed,
+    KEYS.observer,
+    KEYS.limit,
+    "other",
+)
 
 REFUSED: Final[dict[str, list[Command]]] = {
     "producer": [
@@ -182,6 +198,7 @@ REFUSED: Final[dict[str, list[Command]]] = {
         # Forge the recorded audit, the lease, dead letters.
         ("HSET", KEYS.audit, "missing", 0),
         ("HGETALL", KEYS.audit),
+        ("HSET", KEYS.met, "AAA", "0 0"),
         ("SET", KEYS.audit, "x"),
         ("SET", KEYS.observer, "evil"),
         ("GET", KEYS.observer),
@@ -202,6 +219,8 @@ REFUSED: Final[dict[str, list[Command]]] = {
         ("SET", RUN, "x"),
         ("SET", KEYS.runs, "x", "PX", 1),
         ("HDEL", RUN, "last"),
+        ("DEL", RUN),
+        ("DEL", IDS),
         ("SREM", KEYS.runs, "AAA"),
         ("SMEMBERS", KEYS.runs),
         ("APPEND", KEYS.limit, "x"),
@@ -218,6 +237,7 @@ REFUSED: Final[dict[str, list[Command]]] = {
         ("XGROUP", "DESTROY", S, G),
         ("XGROUP", "SETID", S, G, "$"),
         ("HSET", RUN, "last", 1),
+        ("DEL", RUN),
         ("SADD", KEYS.runs, "BBB"),
         ("SET", KEYS.limit, 1),
         ("SET", KEYS.audit, "x", "PX", 1),
@@ -272,7 +292,7 @@ REFUSED: Final[dict[str, list[Command]]] = {
 """What each stolen password must not be good for."""
 
 _NOBODY: Final[list[Command]] = [
-    *(("DEL", key) for key in _WHOLE_KEYS),
+    *(("DEL", key) for key in _WHOLE_KEYS if key not in {RUN, IDS}),
     *(("UNLINK", key) for key in _WHOLE_KEYS),
     *(("RENAME", key, "other") for key in _WHOLE_KEYS),
     *(("EXPIRE", key, 1) for key in _WHOLE_KEYS),

@@ -51,7 +51,8 @@ def test_the_audit_comes_when_what_was_published_before_is_acknowledged(server: 
 
         def settle() -> None:
             for number in range(more):
-                client.execute_command("XADD", KEYS.stream, "*", *event_fields(10 + number))
+                another = f"5f0b9c1e-8f0a-4d8b-9a1e-0c4f4a1b2c3{number}"
+                client.execute_command("XADD", KEYS.stream, "*", *event_fields(event_id=another))
             client.xack(KEYS.stream, KEYS.group, *entries)
 
         later = threading.Timer(0.3, settle)

@@ -1,0 +1,165 @@
+"""A run's record that says less than what is known of the run: named, and no loss is hidden by it."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any, Final
+
+import pytest
+import redis
+from samples import RUN, event_fields
+from servers import Server
+from telemetry_cli import telemetry
+
+from services.contract.streams import StreamKeys
+
+KEYS: Final = StreamKeys()
+EVENTS: Final = 100
+NOTHING: Final[dict[Any, Any]] = {"last": 0, "published": 0, "unnumbered": 0, "duplicates": 0, "batches": 0}
+
+Lower = Callable[[redis.Redis], object]
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[redis.Redis]:
+    """Give a server with a run of 100 events that nobody has read, two of them without a readable id."""
+    with closing(server.client()) as one:
+        for number in range(1, EVENTS + 1):
+            one.execute_command("XADD", KEYS.stream, "*", *event_fields(number))
+        for _ in range(2):
+            one.execute_command("XADD", KEYS.stream, "*", *event_fields(event_id="none"))
+        one.sadd(KEYS.runs, RUN)
+        record = {"last": EVENTS, "published": EVENTS, "unnumbered": 2, "batches": 10, "source": "generator"}
+        one.hset(KEYS.run(RUN), mapping=record)  # type: ignore[arg-type]
+        yield one
+
+
+def audit(server: Server, *options: str, **settings: str) -> tuple[int, dict[str, Any], str]:
+    """Audit; gives the exit code, the answer, and what is said beside it."""
+    where = {"REDIS_HOST": server.host, "REDIS_PORT": str(server.port), **settings}
+    result = telemetry("audit", "--json", *options, **where)
+    return result.exit_code, json.loads(result.stdout), result.stderr
+
+
+def lose(client: redis.Redis) -> None:
+    """Remove all that is in the stream, as whoever may publish can."""
+    client.xadd(KEYS.stream, {"a": "b"}, maxlen=0, approximate=False)
+
+
+def test_a_record_that_is_right_is_not_doubted(server: Server, client: redis.Redis) -> None:
+    """Whatever comes to it: what was met is kept, and what is published later is more."""
+    for last in (EVENTS, EVENTS + 1, EVENTS + 2):
+        client.hset(KEYS.run(RUN), mapping={"last": last, "published": last})
+        if last > EVENTS:
+            client.execute_command("XADD", KEYS.stream, "*", *event_fields(last))
+        code, found, _ = audit(server, "--record")
+        assert (code, found["tampered_or_lost"], found["missing"]) == (0, [], 0)
+        assert client.hgetall(KEYS.met) == {RUN.encode(): f"{last} 2".encode()}
+
+
+def test_what_a_recorded_audit_has_met_is_missing_whatever_the_record_says(
+    server: Server, client: redis.Redis
+) -> None:
+    """Nothing of the run is left, and nothing in its record: each of its events is named all the same."""
+    assert audit(server, "--record")[0] == 0
+    lose(client)
+    client.hset(KEYS.run(RUN), mapping=NOTHING)
+    code, found, said = audit(server, "--record", "--show", "1000")
+    assert (code, found["published"], found["missing"]) == (1, EVENTS + 2, EVENTS + 2)
+    assert found["tampered_or_lost"] == [RUN]
+    assert len(found["missing_events"]) == EVENTS + 1, "those without an id are counted in one line"
+    assert f"the record of run {RUN} was tampered with or lost" in said
+    assert audit(server)[1]["missing"] == EVENTS + 2, "the audit that found it made nothing smaller"
+
+
+def test_numbers_below_the_highest_that_is_stored_are_missing_whatever_the_record_says(
+    server: Server, client: redis.Redis
+) -> None:
+    """Without any audit before: one event that is left tells of all those before it."""
+    client.xtrim(KEYS.stream, maxlen=3, approximate=False)
+    client.hset(KEYS.run(RUN), mapping={"last": 0, "published": 0})
+    code, found, _ = audit(server)
+    assert (code, found["missing"], found["tampered_or_lost"]) == (1, EVENTS - 1, [RUN])
+
+
+def test_of_what_nobody_has_met_it_says_that_nothing_can_be_known(
+    server: Server, client: redis.Redis
+) -> None:
+    """Nothing was recorded before and nothing is left; a thief who forgot one field is found by it."""
+    lose(client)
+    client.hset(KEYS.run(RUN), mapping={"last": 0, "published": 0, "unnumbered": 0})
+    code, found, said = audit(server)
+    assert (code, found["missing"], found["tampered_or_lost"]) == (1, 0, [RUN])
+    assert "it says 10 batches, and no event" in said
+    (note,) = found["notes"]
+    assert note.startswith(f"{EVENTS + 3:,} of the {EVENTS + 3:,} entries that the stream has had")
+    assert "can't be known" in note
+
+
+@pytest.mark.parametrize(
+    ("lower", "told"),
+    [
+        (lambda client: client.hset(KEYS.run(RUN), "last", 99), "1 events have higher ones"),
+        (lambda client: client.hset(KEYS.run(RUN), "published", 101), "it says 101 numbered events"),
+        (lambda client: client.hset(KEYS.run(RUN), "unnumbered", 1), "a recorded audit has met 2"),
+    ],
+    ids=["the last number", "how many are numbered", "those without an id"],
+)
+def test_each_number_of_a_record_is_compared(
+    server: Server, client: redis.Redis, lower: Lower, told: str
+) -> None:
+    """With what is stored or waits, with what was met before, and with the others in the record."""
+    assert audit(server, "--record")[0] == 0
+    lower(client)
+    code, found, said = audit(server)
+    assert (code, found["tampered_or_lost"], found["missing"]) == (1, [RUN], 0)
+    assert told in said
+
+
+def test_a_run_that_was_closed_by_a_person_is_not_asked_for_again(
+    server: Server, client: redis.Redis
+) -> None:
+    """What was met of it stays, and accuses nobody."""
+    assert audit(server, "--record")[0] == 0
+    lose(client)
+    client.srem(KEYS.runs, RUN)
+    client.delete(KEYS.run(RUN))
+    client.sadd(KEYS.runs, "01f0-0000-000")
+    client.hset(KEYS.run("01f0-0000-000"), mapping={"last": 0, "source": "generator"})
+    code, found, _ = audit(server, "--record")
+    assert (code, found["published"], found["tampered_or_lost"]) == (0, 0, [])
+
+
+@pytest.mark.parametrize("text", ["", "x", "-5 1", "1e99 nan", "9" * 400, "0 0 0"])
+def test_what_was_met_is_read_without_trust(server: Server, client: redis.Redis, text: str) -> None:
+    """Whatever stands there: it is a number, or it is none."""
+    client.hset(KEYS.met, mapping={RUN: text, b"\xff": "7 7"})
+    code, found, _ = audit(server)
+    assert (code, found["tampered_or_lost"]) == (0, [])
+
+
+def test_who_may_not_keep_what_was_met_records_all_the_same(server: Server, client: redis.Redis) -> None:
+    """A user of an earlier version: the result is recorded, and a note says what is not kept."""
+    granted = "+ping +info +exists +xinfo +xlen +xpending +xrange +smembers +hgetall +strlen +getrange +get"
+    rules = f"reset on >earlier ~{KEYS.stream} %R~{KEYS.prefix}:* -@all {granted} (~{KEYS.audit} +hset)"
+    client.execute_command("ACL", "SETUSER", "earlier", *rules.split())
+    try:
+        code, found, _ = audit(server, "--record", REDIS_USERNAME="earlier", REDIS_PASSWORD="earlier")  # noqa: S106
+    finally:
+        client.execute_command("ACL", "DELUSER", "earlier")
+    assert code == 0
+    assert found["notes"] == [f"what was met is not kept: this user lacks the right HSET on {KEYS.met}"]
+    assert client.hget(KEYS.audit, "missing") == b"0"
+    assert not client.exists(KEYS.met)
+
+
+def test_the_answer_in_words_names_the_run(server: Server, client: redis.Redis) -> None:
+    """On a terminal as in JSON."""
+    client.hset(KEYS.run(RUN), "last", 40)
+    with closing(new_client(server)):
+        result = telemetry("audit", REDIS_HOST=server.host, REDIS_PORT=str(server.port))
+    assert result.exit_code == 1
+    assert (
+        f"the record of run {RUN} was tampered with or lost: it says that 40 is the last number"
+        in result.output
+    )
