@@ -156,10 +156,6 @@ def test_who_may_not_keep_what_was_met_records_all_the_same(server: Server, clie
 def test_the_answer_in_words_names_the_run(server: Server, client: redis.Redis) -> None:
     """On a terminal as in JSON."""
     client.hset(KEYS.run(RUN), "last", 40)
-    with closing(new_client(server)):
-        result = telemetry("audit", REDIS_HOST=server.host, REDIS_PORT=str(server.port))
+    result = telemetry("audit", REDIS_HOST=server.host, REDIS_PORT=str(server.port))
     assert result.exit_code == 1
-    assert (
-        f"the record of run {RUN} was tampered with or lost: it says that 40 is the last number"
-        in result.output
-    )
+    assert f"the record of run {RUN} was tampered with or lost: it says that 40 is" in result.output
