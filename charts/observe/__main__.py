@@ -13,6 +13,7 @@ import argparse
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,7 +25,8 @@ from typing import Any, Final, Literal
 
 import yaml
 
-from services.ops.targets import targets_folder
+from services.ops.targets import make_targets_folder
+from services.runtime.own_files import private_files
 from services.runtime.screen import answer, remark
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
 
@@ -63,8 +65,8 @@ def main() -> int:
     try:
         data_dir = load(ConsumerSettings, read_sources()).data_dir.resolve()
         ports = {name: os.environ.get(name) or port for name, port in _PORTS.items()}
-        folder = targets_folder(data_dir)
-        folder.mkdir(parents=True, exist_ok=True)
+        with private_files():
+            folder = make_targets_folder(data_dir)
         with _interruptible():
             if (way or _found()) == "docker":
                 _observe_with_docker(folder, ports)
@@ -123,12 +125,29 @@ def _observe_with_docker(folder: Path, ports: Mapping[str, str]) -> None:
         answer(f"Jaeger      http://127.0.0.1:{ports['JAEGER_PORT']}")
         endpoint = f"http://127.0.0.1:{ports['OTLP_HTTP_PORT']}"
         answer("Beside it, with traces and logs:")
-        answer(f"  OTEL_EXPORTER_OTLP_ENDPOINT={endpoint} OTEL_LOGS_EXPORTER=otlp make run")
+        reached = _reached_by_containers()
+        metrics = f"METRICS_HOST={reached} " if reached else ""
+        answer(f"  {metrics}OTEL_EXPORTER_OTLP_ENDPOINT={endpoint} OTEL_LOGS_EXPORTER=otlp make run")
         answer("Ctrl-C ends it", flush=True)
         while True:
             time.sleep(_LOOK_S)
     finally:
         subprocess.run([*compose, "down"], env=environment, check=False)
+
+
+def _reached_by_containers() -> str:
+    """Give the address at which containers find this host: on Linux that of Docker's bridge, not 127.0.0.1.
+
+    Empty where it is none of ours: Docker Desktop leads them to 127.0.0.1.
+    """
+    asked = ["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]
+    found = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    try:
+        with socket.socket() as probe:
+            probe.bind((found, 0))
+    except OSError:
+        return ""
+    return found
 
 
 def _observe_with_prometheus(folder: Path, port: str) -> None:
