@@ -117,7 +117,7 @@ def test_every_setting_of_a_service_is_reachable(service: str) -> None:
     assert found.keys() >= set(beside)
 
 
-BY_EXTRA_ENV: Final = {"REDIS_URL", "REDIS_PASSWORD", "METRICS_HOST"}
+BY_EXTRA_ENV: Final = {"BROKER_URL", "REDIS_URL", "REDIS_PASSWORD", "METRICS_HOST"}
 """What nobody needs who uses the chart: host and passwords are set apart, and probes come from outside."""
 
 OF_THE_IMAGE: Final = {"DATA_DIR"}

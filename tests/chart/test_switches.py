@@ -227,6 +227,27 @@ def test_keda_is_told_of_an_authority_without_a_password() -> None:
     assert rendered.of("Secret") == []
 
 
+def test_a_certificate_of_ours_is_a_file_of_each_pod_and_told_to_keda() -> None:
+    """With its key, for a Redis that asks for one."""
+    tls = {"enabled": True, "certSecret": "ours", "certKey": "c.pem"}
+    rendered = render(
+        merged(EXTERNAL, {"externalRedis": {"tls": tls}}, nested("consumer.keda.enabled", True))
+    )
+    for pod in rendered.lasting_pods:
+        (volume,) = (one for one in pod.spec["volumes"] if one["name"] == "redis-cert")
+        files = {one["key"]: one["path"] for one in volume["secret"]["items"]}
+        assert (volume["secret"]["secretName"], files) == ("ours", {"c.pem": "tls.crt", "tls.key": "tls.key"})
+        environment = rendered.environment(pod.labels["app.kubernetes.io/component"])
+        (mount,) = (one for one in pod.spec["containers"][0]["volumeMounts"] if one["name"] == "redis-cert")
+        assert environment["REDIS_CERT_FILE"] == f"{mount['mountPath']}/tls.crt"
+        assert environment["REDIS_KEY_FILE"] == f"{mount['mountPath']}/tls.key"
+    targets = rendered.one("TriggerAuthentication")["spec"]["secretTargetRef"]
+    assert {(one["parameter"], one["name"], one["key"]) for one in targets} == {
+        ("cert", "ours", "c.pem"),
+        ("key", "ours", "tls.key"),
+    }
+
+
 def test_keda_asks_the_server_by_its_whole_name() -> None:
     """It runs in another namespace."""
     metadata = render(SETS["keda"]).one("ScaledObject")["spec"]["triggers"][0]["metadata"]

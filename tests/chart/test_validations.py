@@ -19,6 +19,14 @@ REFUSED: Final[dict[str, tuple[Values, tuple[str, ...]]]] = {
         {"redis": {"enabled": False}, "externalRedis": {"host": "[fd00::1]:6380"}},
         ("externalRedis.host", "externalRedis.port"),
     ),
+    "an authority without TLS": (
+        merged(EXTERNAL, {"externalRedis": {"tls": {"caSecret": "ca"}}}),
+        ("externalRedis.tls.caSecret", "externalRedis.tls.enabled"),
+    ),
+    "a certificate without TLS": (
+        merged(EXTERNAL, {"externalRedis": {"tls": {"certSecret": "ours"}}}),
+        ("externalRedis.tls.certSecret", "externalRedis.tls.enabled"),
+    ),
     "no Redis": ({"redis": {"enabled": False}}, ("redis.enabled", "externalRedis.host")),
     "a producer that drops the oldest, and may not": (
         nested("producer.settings.streamFull", "drop_oldest"),

@@ -94,7 +94,7 @@ annotations:
 {{- $users := dict "producer" "producer" "consumer" "consumer" "operator" "operator" "observer" "observer" -}}
 {{- if .Values.redis.enabled -}}
 {{- $name := include "telemetry.ownRedis" . -}}
-{{- dict "host" $name "port" (.Values.redis.port | default 6379) "database" 0 "tls" false "caSecret" ""
+{{- dict "host" $name "port" (.Values.redis.port | default 6379) "database" 0 "tls" false "caSecret" "" "certSecret" ""
     "secret" (tpl .Values.redis.auth.existingSecret $ | default $name) "users" $users "keys" .Values.redis.auth.keys | toJson -}}
 {{- else -}}
 {{- $external := .Values.externalRedis -}}
@@ -106,6 +106,7 @@ annotations:
     "observer" ($external.keys.observer | default $external.keys.consumer) -}}
 {{- dict "host" (tpl $external.host $ | trimPrefix "[" | trimSuffix "]") "port" $external.port "database" $external.database "tls" $external.tls.enabled
     "caSecret" $external.tls.caSecret "caKey" $external.tls.caKey
+    "certSecret" $external.tls.certSecret "certKey" $external.tls.certKey "privateKey" $external.tls.privateKey
     "secret" (tpl $external.existingSecret $) "users" $users "keys" $keys | toJson -}}
 {{- end -}}
 {{- end -}}

@@ -18,6 +18,10 @@ REDIS_TLS: "true"
 {{- if $redis.caSecret }}
 REDIS_CA_FILE: /etc/telemetry/ca/ca.crt
 {{- end }}
+{{- if $redis.certSecret }}
+REDIS_CERT_FILE: /etc/telemetry/cert/tls.crt
+REDIS_KEY_FILE: /etc/telemetry/cert/tls.key
+{{- end }}
 {{- if .root.Values.kpis }}
 KPIS_FILE: /etc/telemetry/kpis/kpis.toml
 {{- end }}
@@ -90,6 +94,9 @@ THRESHOLD_{{ $kpi | upper }}: {{ include "telemetry.text" $threshold | quote }}
 {{- if $redis.caSecret }}
 - {name: redis-ca, mountPath: /etc/telemetry/ca, readOnly: true}
 {{- end }}
+{{- if $redis.certSecret }}
+- {name: redis-cert, mountPath: /etc/telemetry/cert, readOnly: true}
+{{- end }}
 {{- if .root.Values.kpis }}
 - {name: kpis, mountPath: /etc/telemetry/kpis, readOnly: true}
 {{- end }}
@@ -112,6 +119,15 @@ THRESHOLD_{{ $kpi | upper }}: {{ include "telemetry.text" $threshold | quote }}
   secret:
     secretName: {{ $redis.caSecret }}
     items: [{key: {{ $redis.caKey }}, path: ca.crt}]
+{{- end }}
+{{- if $redis.certSecret }}
+- name: redis-cert
+  secret:
+    secretName: {{ $redis.certSecret }}
+    defaultMode: 0440
+    items:
+      - {key: {{ $redis.certKey }}, path: tls.crt}
+      - {key: {{ $redis.privateKey }}, path: tls.key}
 {{- end }}
 {{- if .root.Values.kpis }}
 - name: kpis
