@@ -3,7 +3,7 @@
 import shutil
 import signal
 from collections.abc import Iterator
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import pytest
 from acceptance.publisher import KEYS
@@ -46,9 +46,9 @@ def settle(rig: Rig, one: Process, *consumers: Process) -> Audit:
 def is_settled(rig: Rig, *consumers: Process) -> bool:
     """Tell whether the group has read and acknowledged everything."""
     assert [one.exit_code for one in consumers] == [None] * len(consumers)
-    (group,) = rig.client.xinfo_groups(KEYS.stream)
+    groups: Any = rig.client.xinfo_groups(KEYS.stream)
     newest = rig.client.xinfo_stream(KEYS.stream)["last-generated-id"]
-    return bool(group["last-delivered-id"] == newest and group["pending"] == 0)
+    return bool(groups) and groups[0]["last-delivered-id"] == newest and groups[0]["pending"] == 0
 
 
 def assert_whole(rig: Rig, result: Audit) -> None:

@@ -17,7 +17,7 @@ from samples import dead, row
 
 from services.consumer.dead_letters.file import DeadLetterFile
 from services.consumer.errors import DeadLettersUnavailable
-from services.consumer.folders import make_folder
+from services.consumer.folders import make_folder, sync_folder
 from services.consumer.sinks.sqlite import SQLiteSink
 
 
@@ -144,6 +144,26 @@ def test_each_new_folder_is_synced_in_its_parent(tmp_path: Path, recorder: Recor
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(FileExistsError):
         make_folder(tmp_path / "file")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL, errno.EIO])
+def test_a_parent_that_cant_be_synced_is_no_reason_to_stop_and_one_that_fails_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Somebody else's folder, or a file system that has nothing to sync; but not a disk that fails."""
+
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("os.fsync", fail)
+    if number == errno.EIO:
+        with pytest.raises(OSError, match="Input/output"):
+            make_folder(tmp_path / "data")
+    else:
+        make_folder(tmp_path / "data")
+        assert (tmp_path / "data").is_dir()
+        with pytest.raises(OSError, match=os.strerror(number)):
+            sync_folder(tmp_path / "data")
 
 
 def test_a_folder_that_another_has_made_is_synced_by_the_sink(tmp_path: Path, recorder: Recorder) -> None:
