@@ -22,7 +22,7 @@ def queries() -> list[str]:
 
 def shell_commands() -> list[list[str]]:
     """Give every command of a block, once, for the release `demo`."""
-    return [shlex.split(line) for line in sorted(set(_lines("sh")))]
+    return [words for line in sorted(set(_lines("sh"))) if (words := shlex.split(line))]
 
 
 def telemetry_commands() -> list[list[str]]:

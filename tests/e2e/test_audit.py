@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 import pytest
-from e2e.cluster import PATIENCE_S, CommandFailed, Namespace, has_api, until
+from e2e.cluster import PATIENCE_S, CommandFailed, Namespace, has_api, kubectl, until
 from e2e.release import QUICK, Release, merged
 from runbooks import shell_commands
 
@@ -95,6 +95,20 @@ def test_an_audit_needs_no_consumer(demo: Release) -> None:
     _audit_now(demo, "audit-alone", "Failed")
     assert "missing=1" in demo.namespace.kubectl("logs", "job/audit-alone")
     demo.scale("consumer", 1)
+
+
+def test_an_audit_can_be_asked_while_the_node_of_the_data_is_drained(demo: Release) -> None:
+    """The consumers are gone, and can't come back before the node does."""
+    node = demo.pod("consumer").node
+    ours = f"--pod-selector=app.kubernetes.io/instance={demo.name},app.kubernetes.io/component=consumer"
+    try:
+        kubectl("drain", node, ours, "--delete-emptydir-data", "--ignore-daemonsets", "--timeout=100s")
+        until(lambda: not any(pod.is_ready for pod in demo.pods("consumer")), 60, "no consumer runs")
+        _audit_now(demo, "audit-drained", "Failed")
+        assert "missing=1" in demo.namespace.kubectl("logs", "job/audit-drained")
+    finally:
+        kubectl("uncordon", node)
+    demo.ready("consumer")
 
 
 def test_the_schedule_starts_audits(demo: Release) -> None:
