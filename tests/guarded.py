@@ -46,11 +46,14 @@ class Guarded:
     `drops_oldest`: as the chart makes the users where STREAM_FULL is drop_oldest. Raises Absent.
     """
 
-    def __init__(self, kind: Kind, folder: Path, *, drops_oldest: bool = False) -> None:
+    def __init__(
+        self, kind: Kind, folder: Path, *, stream: str = KEYS.stream, drops_oldest: bool = False
+    ) -> None:
         self.folder = folder
+        self.stream = stream
         for user in USERS:
             (folder / user).write_text(user, encoding="utf-8")
-        found = rules(KEYS.stream, drops_oldest=drops_oldest)
+        found = rules(stream, drops_oldest=drops_oldest)
         assert tuple(found) == USERS
         lines = [_line(user, found[user]) for user in USERS]
         acl = folder / "acl" / "users.acl"
@@ -107,6 +110,7 @@ class Guarded:
             "REDIS_USERNAME": user,
             "REDIS_PASSWORD_FILE": str(self.folder / user),
             "DATA_DIR": str(self.folder / "data"),
+            "STREAM_NAME": self.stream,
             "PYTHONPATH": str(ROOT),
             "PRODUCER_METRICS_PORT": "0",
             "CONSUMER_METRICS_PORT": "0",

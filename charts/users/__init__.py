@@ -16,8 +16,8 @@ def rules(stream: str, *, drops_oldest: bool = False) -> dict[str, str]:
     """
     lines = re.sub(r"(?m)^ *#.*\n", "", _RULES.read_text(encoding="utf-8"))
     text = re.sub(r"\n +", " ", lines)
+    for word, is_wanted in (("drop_oldest", drops_oldest), ("hash_tag", "{" in stream)):
+        text = text.replace(f" {word}(", " (") if is_wanted else re.sub(rf" {word}\([^)]*\)", "", text)
     text = text.replace("PREFIX", StreamKeys(stream).prefix).replace("STREAM", stream)
-    if not drops_oldest:
-        text = re.sub(r" drop_oldest\([^)]*\)", "", text)
-    users = (line.partition(" ") for line in text.replace(" drop_oldest(", " (").splitlines() if line)
+    users = (line.partition(" ") for line in text.splitlines() if line)
     return {user: rule for user, _, rule in users}

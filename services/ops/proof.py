@@ -54,7 +54,7 @@ from services.ops.ledger import (
 from services.ops.met import Met, read_met
 from services.ops.records import ID_BYTES, Records, RunRecord, read_records
 from services.runtime.backlog import id_parts, read_backlog
-from services.runtime.entries import after, pages
+from services.runtime.entries import about, after, pages
 
 _PAGE: Final = 2000
 _IDS_A_CHUNK: Final = 10_000
@@ -444,12 +444,12 @@ def _judge(result: Audit, records: Records, damages: Damages) -> None:
 def _added(client: redis.Redis, keys: StreamKeys) -> int | None:
     """Ask how many entries the stream has ever had; None where nobody counts."""
     try:
-        about = cast("Any", client.execute_command("XINFO STREAM", keys.stream))
+        added = about(client, keys.stream).get("entries-added")
     except redis.ResponseError as error:
         if "no such key" in str(error):
             return None
         raise
-    return None if (added := about.get("entries-added")) is None else int(added)
+    return None if added is None else int(added)
 
 
 def _tell_unknown(result: Audit, records: Records, added: int | None) -> None:

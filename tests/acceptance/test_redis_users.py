@@ -142,6 +142,24 @@ def test_a_file_is_replayed_and_gone_on_with_as_the_producer(guarded: Guarded) -
     assert (audit["stored"], audit["missing"]) == (3, 0)
 
 
+def test_a_stream_with_a_hash_tag_has_the_names_of_earlier_versions_too(tmp_path: Path) -> None:
+    """They are looked for at a resumed replay, by status and by the audit, and no right is missing."""
+    try:
+        guarded = Guarded(kind_of("redis-server"), tmp_path, stream="plant{7}")
+    except Absent as why:
+        do_without("redis-server", why)
+    with closing(guarded):
+        (tmp_path / "events.csv").write_text(
+            "device_id,zone,ts,kpi,value\npump-1,hall,1700000001,temperature,21\n", encoding="utf-8"
+        )
+        must_have_worked(guarded.runs("producer", "services.producer", "--from", "events.csv", "--resume"))
+        must_have_worked(guarded.runs("consumer", "services.consumer", **_QUICK))
+        for user in ("consumer", "operator"):
+            must_have_worked(guarded.telemetry(user, "status"))
+            assert " missing=0" in must_have_worked(guarded.telemetry(user, "audit"))
+        assert guarded.refusals() == []
+
+
 def test_a_producer_waits_for_room(guarded: Guarded) -> None:
     """STREAM_FULL=block: it asks for the length, and who holds the stream, until consumers have made room."""
     full = {"STREAM_MAX_LENGTH": "50", "BATCH_SIZE": "20"}

@@ -21,6 +21,11 @@ pytestmark = pytest.mark.usefixtures("helm")
             False,
         ),
         (
+            merged(nested("settings.streamName", "plant{7}"), nested("redis.auth.stream", "plant{7}")),
+            "plant{7}",
+            False,
+        ),
+        (
             merged(
                 nested("producer.settings.streamFull", "drop_oldest"),
                 nested("redis.auth.streamFull", "drop_oldest"),
@@ -29,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("helm")
             True,
         ),
     ],
-    ids=["as shipped", "another stream", "drop_oldest"],
+    ids=["as shipped", "another stream", "a hash tag", "drop_oldest"],
 )
 def test_the_users_of_the_chart_are_those_that_are_tested(
     values: Values, stream: str, drops_oldest: bool

@@ -112,6 +112,8 @@ ALLOWED: Final[dict[str, list[Command]]] = {
     "operator": [
         *_LOOK,
         ("SCRIPT", "KILL"),
+        ("EVAL", "return 1", 1, S),
+        ("EVALSHA", "0" * 40, 1, S),
         ("XADD", S, "*", "a", "b"),
         ("XGROUP", "DESTROY", S, "other"),
         ("XGROUP", "SETID", S, G, "0"),
@@ -269,7 +271,10 @@ REFUSED: Final[dict[str, list[Command]]] = {
         ("SET", LETTERS, "x", "PX", 1),
         ("XADD", LETTERS, "*", "letter", "{}"),
         ("XTRIM", LETTERS, "MAXLEN", 0),
-        ("EVAL", "return 1", 0),
+        _inside("SET", S, "x", "PX", 1),
+        _inside("XDEL", S, "1-1"),
+        _inside("HSET", RUN, "last", 1),
+        ("EVAL", "return 1", 1, RUN),
         ("SELECT", 1),
     ],
     "observer": [

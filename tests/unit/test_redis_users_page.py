@@ -23,7 +23,9 @@ def test_a_stream_with_a_hash_tag_has_its_keys_there() -> None:
     producer = rules(keys.stream)["producer"].split()
     assert f"~{keys.runs}" in producer
     assert f"~{keys.run('*')}" in producer
-    assert not [word for word in producer if "STREAM" in word or "PREFIX" in word]
+    assert keys.former is not None
+    assert f"~{keys.former.replay('*')}" in producer, "a file is gone on with that an earlier version began"
+    assert not [word for word in producer if "STREAM" in word or "PREFIX" in word or "hash_tag" in word]
 
 
 def test_only_a_producer_that_drops_the_oldest_may_trim() -> None:

@@ -77,10 +77,12 @@ have a brace and no hash tag are refused: theirs is found by a search.
 
 {{/* The users and their rules, a line each, from files/users. */}}
 {{- define "redis.acl" -}}
+{{- $stream := .Values.auth.stream -}}
 {{- $lines := regexReplaceAll "(?m)^ *#.*\n" (.Files.Get "files/users") "" -}}
 {{- $users := regexReplaceAll "\n +" $lines " " -}}
-{{- if ne (default "block" .Values.auth.streamFull) "drop_oldest" -}}
-{{- $users = regexReplaceAll " drop_oldest\\([^)]*\\)" $users "" -}}
+{{- $wanted := dict "drop_oldest" (eq (default "block" .Values.auth.streamFull) "drop_oldest") "hash_tag" (contains "{" $stream) -}}
+{{- range $word, $is := $wanted -}}
+{{- $users = ternary ($users | replace (printf " %s(" $word) " (") (regexReplaceAll (printf " %s\\([^)]*\\)" $word) $users "") $is -}}
 {{- end -}}
-{{- regexReplaceAll "\n\n+" $users "\n" | replace " drop_oldest(" " (" | replace "PREFIX" (include "redis.prefix" .Values.auth.stream) | replace "STREAM" .Values.auth.stream | trim -}}
+{{- regexReplaceAll "\n\n+" $users "\n" | replace "PREFIX" (include "redis.prefix" $stream) | replace "STREAM" $stream | trim -}}
 {{- end -}}
