@@ -235,7 +235,7 @@ def test_consumers_from_one_to_eight_and_back_lose_nothing(rig: Rig) -> None:
     "number", [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT, signal.SIGBUS]
 )
 def test_whatever_signal_ends_a_consumer_its_successor_goes_on(rig: Rig, number: signal.Signals) -> None:
-    """A terminal that is closed, Ctrl-C, an abort or a fault of the memory: as with any other kill."""
+    """A terminal that is closed, Ctrl-C, one that nobody handles: as with any other kill."""
     rig.publisher(seed=6).mix(300).send()
     doomed = rig.doomed_consumer("after_commit", 2, "consumer-1", number=number.name)
     doomed.wait()
