@@ -8,6 +8,7 @@ import redis
 from redis._parsers.base import BaseParser
 
 from services.runtime.connection import PasswordFile, connect, error_kind, explain, is_passing
+from services.runtime.links import SentinelAnswers
 from services.runtime.settings import ConsumerSettings, SettingsInvalid
 
 SETTINGS = ConsumerSettings(redis_host="h")
@@ -29,6 +30,9 @@ PASSING = [
     "NOREPLICAS Not enough good replicas to write.",
     "MISCONF Redis is configured to save RDB snapshots",
     "OOM command not allowed when used memory > 'maxmemory'.",
+    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+    "MOVED 11822 127.0.0.1:45861",
+    "ASK 11822 127.0.0.1:45861",
 ]
 LASTING = [
     "NOAUTH Authentication required.",
@@ -77,6 +81,23 @@ def test_the_kind_of_an_error_is_bounded(line: str) -> None:
         (server_error(LASTING[3]), "the key telemetry_stream is no stream (STREAM_NAME)"),
         (server_error(PASSING[0]), "h:6379 says: Redis is loading"),
         (server_error(PASSING[1]), "h:6379 says: You can't write against a read only replica"),
+        (
+            server_error("MOVED 11822 127.0.0.1:45861"),
+            "is a node of a Redis cluster, and another one, 127.0.0.1:45861, has the stream telemetry_stream",
+        ),
+        (server_error("ASK 11822 127.0.0.1:45861"), "name that node (REDIS_HOST, REDIS_PORT)"),
+        (
+            server_error("CROSSSLOT Keys in request don't hash to the same slot"),
+            "is a node of a Redis cluster",
+        ),
+        (
+            server_error("ERR The stream has exhausted the last possible ID, unable to add more items."),
+            "TelemetryStreamIdAhead.md",
+        ),
+        (
+            SentinelAnswers("mymaster"),
+            "is a Redis Sentinel, which has no streams; it watches mymaster: name that server itself",
+        ),
         (redis.TimeoutError("Timeout reading"), "h:6379 does not answer"),
         (redis.ConnectionError("Error 111 connecting to h:6379. Connection refused."), "can't be reached"),
         (redis.ConnectionError("[SSL: CERTIFICATE_VERIFY_FAILED]"), "fails at TLS"),
