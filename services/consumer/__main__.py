@@ -143,7 +143,14 @@ def _open_sink(
     while True:
         health.turn()
         try:
-            sink = SQLiteSink(settings.database, settings.sqlite_busy_timeout_ms, clock.now, logger)
+            sink = SQLiteSink(
+                settings.database,
+                settings.sqlite_busy_timeout_ms,
+                clock.now,
+                logger,
+                settings.name,
+                clock.is_stopping,
+            )
         except SinkUnavailable as error:
             health.fail("sink", str(error))
             metrics.set("telemetry_sink_up", 0)

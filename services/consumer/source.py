@@ -22,6 +22,7 @@ What this module sees to:
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
@@ -58,6 +59,15 @@ _CLAIM_PAGES: Final = 100
 _UNSEEN: Final = Look(0, 0)
 _KEPT: Final = "`telemetry dlq show --raw` gives all of it"
 _NOT_KEPT: Final = "the server had no room for it, or no right: its beginning is all that is kept"
+
+_LOOK_S: Final = 5.0
+"""How often we look whether another process has our name."""
+_TELL_S: Final = 55.0
+"""How much later, once it was told."""
+_EARLIER_MS: Final = 250
+"""A command may be under way for so long before the server notes it."""
+_DOUBTS: Final = 2
+"""So many looks in a row are no chance."""
 
 
 class RedisSource:
@@ -103,6 +113,10 @@ class RedisSource:
         self._aside: list[Entry] = []
         """Entries that are too large, whose letters are durable."""
         self._next_claim = 0.0
+        self._next_look = monotonic() + _LOOK_S
+        self._touched_at = math.inf
+        """When we last sent a command, on the monotonic clock."""
+        self._doubts = 0
         self._claim_from: Any = b"0-0"
         self._is_first = True
         self._careful_until = monotonic()
@@ -169,6 +183,8 @@ class RedisSource:
             self._ask_ahead(entries)
             return entries
         self._make_group()
+        if not self._recovering and self._monotonic() >= self._next_look:
+            self._look_for_another()
         if self._monotonic() >= self._next_claim:
             self._claim()
         if self._recovering:
@@ -184,6 +200,34 @@ class RedisSource:
         entries = self._receive()
         self._ask_ahead(entries)
         return entries
+
+    def _look_for_another(self) -> None:
+        """Warn where another process has our name: nothing is in hand now, so nothing may be pending for us.
+
+        Where it has nothing in hand either, the server has heard from us later than we spoke.
+        """
+        self._next_look = self._monotonic() + _LOOK_S
+        since_ms = (self._monotonic() - self._touched_at) * 1000
+        try:
+            found = self._command("XINFO", "CONSUMERS", self._keys.stream, self._keys.group)
+        except redis.ResponseError:  # a right that is missing; what else it may be, the next read tells
+            return
+        states = (dict(zip(one[::2], one[1::2], strict=False)) for one in found)
+        for state in states:
+            if state.get(b"name") != self._name.encode():
+                continue
+            is_doubtful = int(state[b"idle"]) + _EARLIER_MS < since_ms
+            self._doubts = self._doubts + 1 if is_doubtful else 0
+            if int(state[b"pending"]) or self._doubts >= _DOUBTS:
+                self._next_look += _TELL_S
+                self._logger.warning(
+                    "consumer_name_twice",
+                    extra={
+                        "consumer": self._name,
+                        "hint": "another process reads under this name, each takes what the other one holds, "
+                        "and entries are delivered twice: give each its own CONSUMER_NAME",
+                    },
+                )
 
     def _settle(self) -> None:
         """Have the server confirm what is acknowledged, what an earlier error left over included."""
@@ -231,7 +275,9 @@ class RedisSource:
     def _ask_ahead(self, entries: Sequence[Entry]) -> None:
         """Ask for the next batch where there is one, unless something else has its turn."""
         now = self._monotonic()
-        if len(entries) == self._batch_size and self._careful_until <= now < self._next_claim:
+        if len(entries) == self._batch_size and self._careful_until <= now < min(
+            self._next_claim, self._next_look
+        ):
             self._ask(block_ms=None)
 
     def _ask(self, block_ms: int | None) -> None:
@@ -242,6 +288,7 @@ class RedisSource:
             "COUNT", self._batch_size, *block, "STREAMS", self._keys.stream, ">",
         )  # fmt: skip
         self._asked_ahead = True
+        self._touched_at = self._monotonic()
 
     def _receive(self) -> list[Entry]:
         self._asked_ahead = False
@@ -459,6 +506,7 @@ class RedisSource:
     def _send(self, *command: Any) -> None:
         self._commands = self._ready(self._commands)
         self._commands.send_command(*command)
+        self._touched_at = self._monotonic()
 
     def _ready(self, connection: Connection | None) -> Connection:
         """Give a connection that can be used, where no answer is under way on this one.

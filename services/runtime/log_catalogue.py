@@ -144,6 +144,13 @@ CATALOGUE: Final = (
         "It took over what another one left pending",
     ),
     Message(
+        "consumer_name_twice",
+        "WARNING",
+        "consumer",
+        ("consumer", "hint"),
+        "Another process reads under the same CONSUMER_NAME. Nothing is lost; entries are delivered twice",
+    ),
+    Message(
         "consumers_removed",
         "INFO",
         "consumer",

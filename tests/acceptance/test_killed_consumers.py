@@ -83,7 +83,7 @@ def _is_frozen(one: Process) -> bool:
 def test_two_consumers_of_one_name_lose_nothing(rig: Rig) -> None:
     """Each takes the other's entries for its own pending ones, and cuts make both look for those again."""
     publisher = rig.publisher(seed=5)
-    twins = [rig.consumer("twin", **CROWDED, MAX_DELIVERIES="1000") for _ in range(2)]
+    twins = [rig.consumer("twin", **CROWDED, MAX_DELIVERIES="1000", SLEEP_INTERVAL="0.5") for _ in range(2)]
     for _ in range(10):
         before = rig.count()
         publisher.mix(200).send()
@@ -91,8 +91,26 @@ def test_two_consumers_of_one_name_lose_nothing(rig: Rig) -> None:
         rig.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         rig.assert_law()
     rig.drain(*twins)
-    for one in twins:
+    for one in twins:  # idle by now
+        one.says("consumer_name_twice")
+        assert "CONSUMER_NAME" in one.lines("consumer_name_twice")[0]["hint"]
         one.stop()
+    rig.assert_complete()
+
+
+def test_a_consumer_that_is_restarted_under_its_name_is_alone(rig: Rig) -> None:
+    """Killed with a batch in hand, under load, and when nothing comes: nobody else has that name."""
+    publisher = rig.publisher(seed=6).mix(300)
+    publisher.send()
+    rig.doomed_consumer("after_commit", 3, "consumer-1").wait()
+    again = rig.consumer("consumer-1", SLEEP_INTERVAL="0.5")
+    ends = time.monotonic() + 14  # it looks every five seconds
+    while time.monotonic() < ends - 7:
+        publisher.mix(100).send()
+        rig.drain(again)
+    time.sleep(max(0.0, ends - time.monotonic()))
+    again.stop()
+    assert again.lines("consumer_name_twice") == []
     rig.assert_complete()
 
 

@@ -20,6 +20,7 @@ import json
 import logging
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
@@ -49,6 +50,8 @@ _PASSING: Final = {
     errno.EMFILE: "SQLITE_CANTOPEN", errno.ENFILE: "SQLITE_CANTOPEN",
 }  # fmt: skip
 """Errors that pass without anybody changing a setting, and SQLite's name for them."""
+_DEAF_MS: Final = 1000
+"""How long a lock is waited for that others have, once we are asked to stop."""
 _GLANCE_S: Final = 0.1
 """How long a reader that is just opening a database, and has its lock for that, is waited for."""
 _LOGGER: Final = logging.getLogger(__name__)
@@ -64,7 +67,10 @@ class _Opened(NamedTuple):
 
 
 class SQLiteSink:
-    """The SQLite sink. `busy_timeout_ms`: how long a write waits for another replica's, or a stranger's."""
+    """The SQLite sink. `busy_timeout_ms`: how long a write waits for another replica's, or a stranger's.
+
+    `who`: how we are named to replicas that wait for us. Asked to stop, it waits for a second at most.
+    """
 
     def __init__(
         self,
@@ -72,6 +78,8 @@ class SQLiteSink:
         busy_timeout_ms: int,
         now: Callable[[], float],
         logger: logging.Logger = _LOGGER,
+        who: str = "",
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         """Open the file, made where there is none. Raises SinkUnusable or SinkUnavailable."""
         self._path = path
@@ -79,6 +87,8 @@ class SQLiteSink:
         self._busy_timeout_ms = busy_timeout_ms
         self._now = now
         self._logger = logger
+        self._who = who
+        self._is_stopping = is_stopping
         self._opened: _Opened | None = None
         # Whether the WAL may show what is not on the disk: whoever was here before may have died of that.
         self._is_doubtful = True
@@ -128,7 +138,7 @@ class SQLiteSink:
         """Close the file; its WAL is folded into it when we are the last."""
         try:
             if self._opened is not None and self._is_replaced(self._opened):
-                with turn_in(self._path.parent, self._busy_timeout_ms) as patience_ms:
+                with turn_in(self._path.parent, self._busy_timeout_ms, self._who, self._waits) as patience_ms:
                     self._abandon(self._opened, patience_ms)
         except (SinkUnavailable, OSError) as error:
             self._logger.error("wal_not_saved", extra={"error": str(error), "hint": _AUDIT_HINT})
@@ -164,7 +174,10 @@ class SQLiteSink:
         with contextlib.ExitStack() as stack:
             try:
                 make_folder(self._path.parent)
-                patience_ms = stack.enter_context(turn_in(self._path.parent, self._busy_timeout_ms))
+                most_ms = (
+                    min(self._busy_timeout_ms, _DEAF_MS) if self._is_stopping() else self._busy_timeout_ms
+                )
+                patience_ms = stack.enter_context(turn_in(self._path.parent, most_ms, self._who, self._waits))
             except OSError as error:
                 raise _not_made(self._path, error) from error
             yield patience_ms
@@ -197,18 +210,38 @@ class SQLiteSink:
         if self._opened is not None and self._is_replaced(self._opened):
             is_saved = self._abandon(self._opened, 0)
         opened = self._opened or self._open(patience_ms, is_saved=is_saved)
-        if patience_ms != self._patience_ms:
-            opened.connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
-            self._patience_ms = patience_ms
         if self._damage is not None:
             found = find_damage(opened.connection, AT_A_WRITE_S)
             if found is not None:
                 self._close()  # it remembers pages that may be mended meanwhile
                 raise SinkUnavailable(damaged(self._path, found), "SQLITE_CORRUPT")
-        opened.connection.execute("BEGIN IMMEDIATE")
+        self._begin_immediate(opened.connection, patience_ms)
         if self._is_doubtful:
             self._write_wal_anew(opened.connection)
         return opened
+
+    def _begin_immediate(self, connection: sqlite3.Connection, patience_ms: int) -> None:
+        """Wait for SQLite's own lock, a slice at a time: within one nothing else is heard."""
+        started, left_ms = time.monotonic(), patience_ms
+        while True:
+            slice_ms = min(left_ms, _DEAF_MS)
+            if slice_ms != self._patience_ms:
+                connection.execute(f"PRAGMA busy_timeout = {slice_ms}")
+                self._patience_ms = slice_ms
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                waited_ms = int((time.monotonic() - started) * 1000)
+                is_busy = getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY"
+                left_ms = patience_ms - waited_ms
+                if not is_busy or left_ms <= 0 or not self._waits(waited_ms):
+                    raise
+            else:
+                return
+
+    def _waits(self, waited_ms: int) -> bool:
+        """Tell whether to go on waiting for a lock: not for long when asked to stop."""
+        return waited_ms < _DEAF_MS or not self._is_stopping()
 
     def _write_wal_anew(self, connection: sqlite3.Connection) -> None:
         """Have the WAL on the disk as it is read. Raises SinkUnavailable, and ends the transaction then.
@@ -294,6 +327,7 @@ class SQLiteSink:
 
     def _open(self, patience_ms: int, *, is_saved: bool) -> _Opened:
         """Open the file that is there, or a new one. Raises SinkUnusable or SinkUnavailable."""
+        patience_ms = min(patience_ms, _DEAF_MS)  # it is tried again, and nothing else is heard meanwhile
         self._names = FileNames.of(self._path)
         with contextlib.ExitStack() as undo:
             try:

@@ -9,9 +9,11 @@ is one turn, from which the others are kept out (docs/decisions/0019).
 
 import contextlib
 import fcntl
+import json
 import os
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,6 +22,22 @@ from services.consumer.errors import SinkUnavailable
 _Inode = tuple[int, int]
 _ABSENT: Final = (0, 0)
 _POLL_S: Final = 0.001
+NOTE: Final = "telemetry.turn"
+"""Name of the file in the folder that says who has the turn, or had it last. Nothing relies on it."""
+_NOTE_BYTES: Final = 512
+_LONG_S: Final = 5.0
+"""A turn that takes longer is no ordinary one."""
+_HOST: Final = socket.gethostname()[:128]
+
+Wait = Callable[[int], bool]
+"""Tells whether to go on waiting, after so many milliseconds."""
+
+
+def wait_on(_waited_ms: int) -> bool:
+    """Wait as long as one may."""
+    return True
+
+
 _PIECE: Final = 1_000_000
 
 
@@ -142,23 +160,26 @@ class FileNames(NamedTuple):
 
 
 @contextlib.contextmanager
-def turn_in(folder: Path, timeout_ms: int) -> Iterator[int]:
+def turn_in(folder: Path, timeout_ms: int, who: str = "", wait: Wait = wait_on) -> Iterator[int]:
     """Keep the other replicas from a folder's database; gives what is left of the timeout, in ms.
 
     The lock is on the folder, since a file in it could be removed along with the database. It ends with
-    the process. Raises SinkUnavailable when another one has it for too long, and OSError.
+    the process. `who` is named to those who wait for us in vain. `wait` tells whether to go on waiting.
+    Raises SinkUnavailable when another one has it for too long, and OSError.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        left_ms = _lock(descriptor, folder, timeout_ms)
+        left_ms = _lock(descriptor, folder, timeout_ms, wait)
         if not os.path.samestat(os.fstat(descriptor), folder.stat()):
             raise SinkUnavailable(f"{folder} was removed or replaced meanwhile", "replaced")
+        if who:
+            _leave_note(descriptor, who)
         yield left_ms
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, folder: Path, timeout_ms: int) -> int:
+def _lock(descriptor: int, folder: Path, timeout_ms: int, wait: Wait) -> int:
     waited_ms = 0
     started = time.monotonic()
     while True:
@@ -166,10 +187,9 @@ def _lock(descriptor: int, folder: Path, timeout_ms: int) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waited_ms = int((time.monotonic() - started) * 1000)
-            if waited_ms >= timeout_ms:
-                raise SinkUnavailable(
-                    f"database is locked: another replica writes in {folder}", "SQLITE_BUSY"
-                ) from None
+            if waited_ms >= timeout_ms or not wait(waited_ms):
+                why = f"database is locked: another replica writes in {folder}{_holder(descriptor)}"
+                raise SinkUnavailable(why, "SQLITE_BUSY") from None
             time.sleep(_POLL_S)
         except OSError:
             # NFS, for one, has no locks for folders. SQLite's own keep writes apart, and all that is
@@ -178,6 +198,35 @@ def _lock(descriptor: int, folder: Path, timeout_ms: int) -> int:
         else:
             break
     return timeout_ms - waited_ms
+
+
+def _leave_note(folder: int, who: str) -> None:
+    """Say whose turn it is, for those who wait in vain: some microseconds a batch, and never synced."""
+    note = json.dumps({"who": who, "pid": os.getpid(), "host": _HOST, "since": time.time()})
+    with contextlib.suppress(OSError):  # it is no reason not to write
+        descriptor = os.open(
+            NOTE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=folder
+        )
+        try:
+            os.pwrite(descriptor, note.encode("ascii", "replace")[:_NOTE_BYTES].ljust(_NOTE_BYTES), 0)
+        finally:
+            os.close(descriptor)
+
+
+def _holder(folder: int) -> str:
+    """Tell who has the turn, and what to do about it; empty where nobody has said so."""
+    try:
+        descriptor = os.open(NOTE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        try:
+            note = json.loads(os.read(descriptor, _NOTE_BYTES))
+        finally:
+            os.close(descriptor)
+        since_s = max(0.0, time.time() - float(note["since"]))
+        who, pid, host = str(note["who"])[:128], int(note["pid"]), str(note["host"])[:128]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    told = f": {who} (process {pid} on {host}), for {since_s:.0f} s"
+    return f"{told}. If it hangs, end it: kill -9 {pid}, or delete its pod" if since_s > _LONG_S else told
 
 
 def _inode(name: str) -> _Inode:

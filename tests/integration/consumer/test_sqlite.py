@@ -506,7 +506,7 @@ def test_a_write_waits_for_its_turn_and_for_sqlite_together(
             super().commit(connection)
 
     @contextmanager
-    def turn_that_takes_time(_folder: Path, _timeout_ms: int) -> Iterator[int]:
+    def turn_that_takes_time(*_: object) -> Iterator[int]:
         yield left_ms.pop(0)
 
     waits_ms: list[int] = []
