@@ -12,7 +12,7 @@ made the same event of (a property test holds them together).
 import functools
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from services.consumer.entry import Entry, Valid
 from services.contract.codec import REQUIRED
@@ -23,6 +23,8 @@ _ID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _LABEL = rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_LABEL_CHARS}}}"
 _DECIMAL = r"[0-9]{1,20}(?:\.[0-9]{1,20})?"
 _TRACE = r"(?:\ttraceparent\t[0-9a-f-]{55}(?:\ttracestate\t[\x20-\x7e]{0,512})?)?"
+_FEW_BYTES: Final = 1 << 18
+"""A text that is no longer costs little, whatever is in it."""
 
 # As Event(...), without the call in Python: a third of the time, for most of what is made here.
 _event: Callable[[tuple[str | float, ...]], Event] = functools.partial(tuple.__new__, Event)
@@ -40,9 +42,10 @@ class Recognised(NamedTuple):
 
 def recognise(entries: Sequence[Entry], kpis: Kpis, latest_ts: float) -> Recognised:
     """Split entries into events and those to look at with care. `latest_ts` in Unix seconds."""
-    text = b"\n".join([b"\t".join(entry.fields) for entry in entries])
-    if text.count(b"\n") != len(entries) - 1:
-        # A line feed within a field shifts the lines; and each of them would cost a hundred bytes below.
+    whole = [b"\t".join(entry.fields) for entry in entries]
+    text = b"\n".join(whole)
+    if len(text) > _FEW_BYTES and b"\n" in b"".join(whole):
+        # Each line feed within a field would cost a hundred bytes below.
         return Recognised([], list(entries), b"traceparent" not in text)
     # Most batches have no trace context in them: they are not slowed down by those that have.
     is_untraced = b"traceparent" not in text
@@ -53,6 +56,9 @@ def recognise(entries: Sequence[Entry], kpis: Kpis, latest_ts: float) -> Recogni
     pattern = _line_pattern(tuple(kpis), _TRACE if is_traced else "")
     # Bytes that aren't UTF-8 become surrogates, which no label may have.
     lines = pattern.findall(text.decode(errors="surrogateescape"))
+    if len(lines) != len(entries):
+        # A line feed within a field has shifted the lines.
+        return Recognised([], list(entries), is_untraced)
     ranges = {name: (kpi.min, kpi.max) for name, kpi in kpis.items()}
     valid: list[Valid] = []
     odd: list[Entry] = []

@@ -112,6 +112,8 @@ class RedisSource:
         self._acking = 0
         self._aside: list[Entry] = []
         """Entries that are too large, whose letters are durable."""
+        self._may_be_cut = False
+        """Whether there may be such among those that are acknowledged next: most batches aren't looked at."""
         self._next_claim = 0.0
         self._next_look = monotonic() + _LOOK_S
         self._touched_at = math.inf
@@ -153,8 +155,11 @@ class RedisSource:
 
         Raises SourceUnavailable; the acknowledgement is then made good before the next read.
         """
-        self._settled += [entry.entry_id for entry in entries if not entry.full_size]
-        self._aside += [entry for entry in entries if entry.full_size]
+        if self._may_be_cut:
+            self._may_be_cut = False
+            self._aside += [entry for entry in entries if entry.is_cut]
+            entries = [entry for entry in entries if not entry.is_cut]
+        self._settled += [entry.entry_id for entry in entries]
         try:
             self._confirm()
             self._set_aside()
@@ -165,6 +170,7 @@ class RedisSource:
     def expect_large(self) -> None:
         """Hear that large entries came unforeseen: look at new ones, too, for the next ten minutes."""
         self._careful_until = self._monotonic() + _CAREFUL_S
+        self._may_be_cut = True
 
     def close(self) -> None:
         """Close the connections; unacknowledged entries stay pending.
@@ -321,10 +327,11 @@ class RedisSource:
         if not there:
             return []
         is_light = not is_heavy(look.size for _, look in there)
-        if not is_light:
-            self.expect_large()
         first, look = there[0]
-        if self._is_beyond_us(first, look, deliveries[first]):
+        is_beyond_us = self._is_beyond_us(first, look, deliveries[first])
+        if is_beyond_us or not is_light:
+            self.expect_large()
+        if is_beyond_us:
             return [Entry(first, self._sizes.beginning(first), deliveries[first], look.size)]
         most = self._batch_size if is_light else self._count
         return self._read_again(self._safe_together(there[:most], deliveries), deliveries)
@@ -333,6 +340,7 @@ class RedisSource:
         """Read pending entries again where their sizes can't be looked at: so many as went well before."""
         waiting = [(entry_id, _UNSEEN) for entry_id in deliveries]
         first, _ = waiting[0]
+        self._may_be_cut = True
         if deliveries[first] > self._last_deliveries:
             return [Entry(first, [], deliveries[first], UNKNOWN_BYTES)]
         entries = self._read_again(self._safe_together(waiting[: self._count], deliveries), deliveries)
