@@ -1,9 +1,12 @@
 """dlq.jsonl on a disk as it is: torn by a crash, full, shared, replaced by a purge."""
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -121,24 +124,55 @@ def _next_descriptor() -> int:
 
 
 def test_replicas_share_one_file(path: Path) -> None:
-    """Letters of several processes at once are all there, each on a line of its own."""
+    """Letters of several processes at once are all there but for those purged, each on a line of its own."""
     code = """
 from pathlib import Path
 from samples import dead
 from services.consumer.dead_letters.file import DeadLetterFile
 letters = DeadLetterFile(Path(sys.argv[3]), lambda: 1.0, "c")
-for number in range(40):
+first = int(sys.argv[4])
+for number in range(first, first + 40):
     letters.put([dead(number), dead(number)])
     if number % 10 == 0:
-        letters.purge({"nobody"})
+        assert letters.purge({f"1700000000000-{number}"}) == 2
 """
     header = "import sys; sys.path[:0] = sys.argv[1:3]\n"
     command = [sys.executable, "-c", header + code, str(ROOT), str(ROOT / "tests"), str(path)]
-    running = [subprocess.Popen(command) for _ in range(3)]
+    running = [subprocess.Popen([*command, str(first)]) for first in (100, 200, 300)]
     assert [one.wait(timeout=60) for one in running] == [0, 0, 0]
     letters = open_file(path)
-    assert len(list(letters.read())) == 3 * 80
+    assert len(list(letters.read())) == 3 * (80 - 8)
+    assert len(list(letters.purged())) == 3 * 4
     assert (letters.damages.torn, letters.damages.number) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda letters: letters.put([dead(2)]),
+        lambda letters: letters.purge({"1700000000000-1"}),
+        lambda letters: letters.mark_replayed([("1700000000000-1", "2-0")]),
+    ],
+    ids=["put", "purge", "mark"],
+)
+def test_whoever_writes_waits_for_the_others(path: Path, write: Callable[[DeadLetterFile], object]) -> None:
+    """A purge reads all and writes what stays: a letter that came in between would be lost."""
+    letters = open_file(path)
+    letters.put([dead(1)])
+    done = threading.Event()
+
+    def work() -> None:
+        write(letters)
+        done.set()
+
+    thread = threading.Thread(target=work)
+    with path.with_suffix(".lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        thread.start()
+        assert not done.wait(0.3)
+        assert len(list(letters.read())) == 1
+    assert done.wait(10)
+    thread.join()
 
 
 def test_foreign_lines_are_kept_by_a_purge(path: Path) -> None:
