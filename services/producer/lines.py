@@ -11,6 +11,8 @@ from typing import Final, NamedTuple, Protocol
 
 MAX_RECORD_BYTES: Final = 1 << 20
 _CHUNK_BYTES: Final = 1 << 16
+_MOST_LINES: Final = 10_000
+"""Of one record. An empty line is a byte of the file, and a hundred here."""
 _TURN_BYTES: Final = 1 << 22
 """Without a line feed in them: then whoever reads has something else to see to for once."""
 
@@ -95,7 +97,11 @@ class Records:
     def _record(self, first: _Line, lines: Iterator[_Line | None]) -> Iterator[Record | None]:
         """Give the record that begins with a line, taking the lines that belong to it."""
         is_open = self._quoted and not first.problem and ends_in_quotes(first.data, is_open=False)
-        while is_open and len(first.data) + self._open_bytes <= self._max_bytes:
+        while (
+            is_open
+            and len(first.data) + self._open_bytes <= self._max_bytes
+            and self._open_lines < _MOST_LINES
+        ):
             if self._open_lines == len(self._waiting):
                 fresh = next(lines, _END)
                 if fresh is None:

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,19 @@ def test_open_quotes_cost_time_in_proportion_to_their_lines(
     records = list(Records(io.BytesIO(line * 5000), quoted=True))
     assert sum(len(one.data) for one in records if one is not None) == 5000 * len(line)
     assert looks <= 2 * 5000
+
+
+def test_a_million_empty_lines_behind_an_open_quote_take_no_memory() -> None:
+    """What waits for the quote to be closed is bounded in lines too; each comes out all the same."""
+    records = Records(io.BytesIO(b'"' + b"\n" * 200_000 + b'"\n'), quoted=True)
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in records)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 200_001
+    assert peak < 10_000_000
 
 
 @given(rows=csv_rows, size=st.integers(1, 4))
