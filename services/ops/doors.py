@@ -12,7 +12,7 @@ from services.consumer.dead_letters.stream import DeadLetterStream
 from services.ops.failures import CommandFailed
 from services.ops.letters import LetterStore, open_store
 from services.ops.server import ServerUnavailable, reachable
-from services.runtime.connection import connect, explain
+from services.runtime.connection import connect, explain, greet
 from services.runtime.settings import ConsumerSettings, Sources
 
 StartServer = Annotated[
@@ -47,7 +47,7 @@ def open_server(settings: ConsumerSettings, sources: Sources, *, may_start: bool
     try:
         with reachable(settings, sources, may_start=may_start) as found, connect(found) as client:
             try:
-                client.ping()
+                greet(client)
                 yield Server(client, found)
             except redis.RedisError as error:
                 raise CommandFailed(explain(error, found)) from error

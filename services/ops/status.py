@@ -37,7 +37,7 @@ from services.ops.scrapes import scrape_all
 from services.ops.server import ServerUnavailable, not_running, reachable, running
 from services.ops.times import show_ago, show_span, show_time
 from services.runtime.backlog import AHEAD_S, Backlog, age_s, ahead_s, id_parts, read_backlog
-from services.runtime.connection import address, connect, explain, lacks_command, lacks_right
+from services.runtime.connection import address, connect, explain, greet, lacks_command, lacks_right
 from services.runtime.entries import LAST_ID, about, after, count
 from services.runtime.foreign import name_of, number_of
 from services.runtime.settings import ConsumerSettings, load, read_sources
@@ -297,6 +297,7 @@ def _server_parts(server: Server, foreign: ForeignIds) -> dict[str, Any]:
 
 def _about(client: redis.Redis) -> dict[str, Any]:
     """Tell what the server is; a user may lack INFO, and a server may have none."""
+    greet(client)
     try:
         about = cast("Mapping[str, Any]", client.info("server"))
     except redis.ResponseError as error:

@@ -7,7 +7,7 @@ from services.ops.failures import CommandFailed
 from services.ops.output import remark
 from services.ops.pipeline import Pipeline
 from services.ops.processes import Processes, RunFailed
-from services.runtime.connection import connect, explain
+from services.runtime.connection import connect, explain, greet
 from services.runtime.settings import ConsumerSettings
 
 
@@ -20,7 +20,7 @@ def watch_and_prove(
     """
     try:
         with connect(settings) as client:
-            client.ping()
+            greet(client)
             Pipeline(processes, settings, client, show_logs=show_logs).run()
         result = prove(settings)
     except RunFailed as error:

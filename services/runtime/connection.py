@@ -129,6 +129,12 @@ def is_dropped(connection: Any) -> bool:
     return isinstance(connection, AttentiveConnection) and connection.is_over()
 
 
+def greet(client: redis.Redis) -> None:
+    """See that a server is there, and that it is one of ours. Raises redis.RedisError."""
+    if not client.ping():
+        raise redis.InvalidResponse("what is there answers a PING as no Redis server does")
+
+
 def address(settings: Settings) -> str:
     """Name the server for a person, without its password."""
     return settings.redis_address

@@ -214,11 +214,12 @@ class _Refusing(socketserver.ThreadingTCPServer):
 
 
 class _Error(socketserver.BaseRequestHandler):
+    reply = f"-ERR {ON_ONE_LINE} {'A' * 300}\r\n"
+
     def handle(self) -> None:
         with contextlib.suppress(OSError):
             while asked := self.request.recv(65536):
-                answer = f"-ERR {ON_ONE_LINE} {'A' * 300}\r\n".encode()
-                self.request.sendall(answer * (asked.count(b"\r\n*") + asked.startswith(b"*")))
+                self.request.sendall(self.reply.encode() * (asked.count(b"\r\n*") + asked.startswith(b"*")))
 
 
 @pytest.fixture
@@ -267,3 +268,19 @@ def test_a_file_s_name_is_no_markup_beside_the_bar(tmp_path: Path) -> None:
     assert "[|bold][red]" in said
     # The bar itself moves the cursor: what is of the name does not.
     assert not any(one in said for one in ("\x1b]0", "\x9b", "\u202e", "\u200b", "\x07"))
+
+
+@pytest.mark.parametrize(
+    "reply", [":1\r\n", "$-1\r\n", "*0\r\n", "+OK\r\n", "*1\r\n*1\r\n:1\r\n", "\x1b[31m\r\n"]
+)
+@pytest.mark.parametrize("command", [["audit"], ["status"], ["groups"]])
+def test_what_is_no_server_of_ours_is_one_line(
+    command: list[str], reply: str, refusing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever listens there: it is refused, and no traceback ends the command."""
+    monkeypatch.setattr(_Error, "reply", reply)
+    environment = {**_environment(Way([], 0)), "REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(refusing)}
+    code, out, err = run_plain([*OPS, *command], environment, tmp_path)
+    assert code == 1
+    assert faults(out + err) == []
+    assert err.count("\n") == 1
