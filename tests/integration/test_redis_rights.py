@@ -216,7 +216,7 @@ REFUSED: Final[dict[str, list[Command]]] = {
         _inside("SET", KEYS.observer, "evil"),
         _inside("XADD", LETTERS, "*", "letter", "{}"),
         ("EVAL", _INSIDE, 1, KEYS.audit, "HSET", KEYS.audit, "missing", 0),
-        ("EVAL", _INSIDE, 1, KEYS.limit, "PING"),
+        *(("EVAL", "return 1", 1, key) for key in (KEYS.audit, KEYS.met, KEYS.limit, KEYS.observer, LETTERS)),
         # Replace a record by something else, remove one, learn the names of the others.
         ("SET", RUN, "x"),
         ("SET", KEYS.runs, "x", "PX", 1),
