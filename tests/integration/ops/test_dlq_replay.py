@@ -1,5 +1,7 @@
 """`telemetry dlq replay` from the letter to the row, on real servers."""
 
+import base64
+import json
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -250,3 +252,75 @@ class _Breaking:
         if self.pipelines > 1:
             raise redis.ConnectionError("gone")
         return self.door.client
+
+
+def _whole(text: str) -> list[bytes]:
+    """Read what `dlq show --raw` says."""
+    pairs = json.loads(text)["fields"]
+    return [base64.b64decode(part["base64"]) for pair in pairs for part in pair]
+
+
+def test_a_truncated_letter_is_listed_shown_purged_and_never_replayed(pipeline: Pipeline) -> None:
+    """Its beginning and size are told, all of it is given as base64, and a replay says why it refuses."""
+    fields = [*event_fields(1), b"blob", b"\x1b]0;PWNED\x07\xff" * 200_000]
+    entry_id = pipeline.publish(fields)
+    good = pipeline.publish(event_fields(2, value="-1"))
+    pipeline.consume()
+    size = sum(map(len, fields))
+
+    def ask(*arguments: str) -> Any:
+        return telemetry("dlq", *arguments, **pipeline.environment)
+
+    (listed,) = json_lines(ask("list", "--json", "--reason", "entry_too_large"))
+    assert (listed["entry_id"], listed["truncated"], listed["size_bytes"]) == (entry_id, True, size)
+    assert listed["event"]["event_id"] == id_of(1)
+    shown = ask("show", entry_id)
+    assert shown.exit_code == 0
+    assert f"{size:,} bytes" in shown.stdout
+    assert "--raw" in shown.stdout
+    assert "\x1b" not in shown.stdout
+    raw = ask("show", "--raw", entry_id)
+    assert raw.exit_code == 0
+    assert raw.stdout.isascii()
+    assert "\x1b" not in raw.stdout
+    assert _whole(raw.stdout) == fields
+    # Of a letter that is whole it gives what the letter has.
+    assert _whole(ask("show", "--raw", good).stdout) == event_fields(2, value="-1")
+
+    refused = pipeline.replay("--yes", "--set", "value=1")
+    assert refused.exit_code == 1
+    assert refused.stdout == "replayed 1\n"
+    assert f"refused {entry_id}: truncated: the entry was {size} bytes large" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    planned = json_lines(ask("replay", "--dry-run", "--json", "--reason", "entry_too_large"))
+    assert planned[0]["outcome"].startswith("refused: truncated")
+
+    pipeline.client.delete(KEYS.large)
+    gone = ask("show", "--raw", entry_id)
+    assert gone.exit_code == 1
+    assert "is kept no more, or never was" in gone.stderr
+    assert ask("purge", "--reason", "entry_too_large", "--yes").exit_code == 0
+    assert json_lines(ask("list", "--json", "--reason", "entry_too_large")) == []
+    assert "no dead letter" in ask("show", "--raw", entry_id).stderr
+
+
+def test_a_piece_that_is_missing_is_said(pipeline: Pipeline) -> None:
+    """Half of an entry is not given as the whole."""
+    entry_id = pipeline.publish([*event_fields(1), b"blob", b"b" * 3_000_000])
+    pipeline.consume()
+    found: Any = pipeline.client.xrange(KEYS.large)
+    pipeline.client.xdel(KEYS.large, found[1][0])
+    raw = telemetry("dlq", "show", "--raw", entry_id, **pipeline.environment)
+    assert raw.exit_code == 1
+    assert f"entry {entry_id}: piece 2 of 3 is missing" in raw.stderr
+
+
+def test_a_letter_larger_than_entries_may_be_is_not_replayed(pipeline: Pipeline) -> None:
+    """It would only come back cut: the setting is named."""
+    entry_id = pipeline.publish([*event_fields(1), b"blob", b"b" * 500_000])
+    pipeline.consume()
+    environment = {**pipeline.environment, "MAX_ENTRY_BYTES": "100000"}
+    refused = telemetry("dlq", "replay", "--yes", **environment)
+    assert refused.exit_code == 1
+    assert f"refused {entry_id}: 5" in refused.stderr
+    assert "more than MAX_ENTRY_BYTES 100000" in refused.stderr
