@@ -206,6 +206,17 @@ def test_a_probe_without_a_value_is_none() -> None:
 
 
 @pytest.mark.parametrize("part", ["producer", "consumer", "redis", "audit"])
+def test_a_key_of_ones_own_without_a_value_is_left_out(part: str) -> None:
+    """A limit that is null would be one of 0, and a label that is null is none that Kubernetes takes."""
+    mine: dict[str, Any] = {"resources": {"limits": {"cpu": None}}, "podLabels": {"mine": None}}
+    if part != "audit":
+        mine |= {"nodeSelector": {"mine": None}, "podSecurityContext": {"mine": None}}
+        mine |= {"securityContext": {"mine": None}, "podAnnotations": {"mine": None}}
+    values = {part: mine, "commonLabels": {"mine": None}, "commonAnnotations": {"mine": None}}
+    assert _rendered(values) == _rendered({})
+
+
+@pytest.mark.parametrize("part", ["producer", "consumer", "redis", "audit"])
 def test_what_is_kubernetes_own_is_left_out_where_it_has_no_value(part: str) -> None:
     """Key by key: limits without requests, and a pod without a user of its own."""
     values: Values = {}

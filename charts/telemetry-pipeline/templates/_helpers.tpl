@@ -32,6 +32,18 @@ null is none.
 {{- end -}}
 {{- end -}}
 
+{{/* Takes keys without a value out of a map, and of the maps in it: Kubernetes would read a limit that is null as 0. */}}
+{{- define "telemetry.withoutNulls" -}}
+{{- $values := . -}}
+{{- range $key, $value := $values -}}
+{{- if kindIs "invalid" $value -}}
+{{- $_ := unset $values $key -}}
+{{- else if kindIs "map" $value -}}
+{{- include "telemetry.withoutNulls" $value -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Takes a dict of `root`, and `component` where there is one. These never change in a release. */}}
 {{- define "telemetry.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "telemetry.name" .root | quote }}
