@@ -173,9 +173,10 @@ def explain(error: BaseException, settings: Settings) -> str:
     text = str(error).strip() or type(error).__name__
     named = "BROKER_URL" if settings.broker_url or settings.redis_url else "REDIS_HOST, REDIS_PORT"
     if isinstance(error, redis.AuthenticationError):
+        address_too = "BROKER_URL, " if named == "BROKER_URL" else ""
         return (
             f"{where} refuses the password or user: {text} "
-            "(REDIS_USERNAME, REDIS_PASSWORD, REDIS_PASSWORD_FILE)"
+            f"({address_too}REDIS_USERNAME, REDIS_PASSWORD, REDIS_PASSWORD_FILE)"
         )
     if lacks_right(error):
         return f"{where} lacks a right for this user: {text}"
@@ -201,6 +202,8 @@ def describe(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     if isinstance(error, redis.exceptions.AskError):
         return f"another node of the cluster, {error.host}:{error.port}, has slot {error.slot_id}"
+    if "DB index is out of range" in text or "SELECT is not allowed" in text:
+        return f"{text} (the database: REDIS_DB, or behind the host in BROKER_URL)"
     if "exhausted the last possible ID" in text or "smaller than the target stream top item" in text:
         return (
             f"{text}: an entry has nearly the last possible id, so none can follow "

@@ -13,8 +13,9 @@ import os
 import select
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from errno import EAGAIN, EINPROGRESS, EINTR, EISCONN, EWOULDBLOCK
 from typing import Any, Final, cast
 
@@ -239,6 +240,9 @@ class AttentiveConnection(AbstractConnection):
         except redis.ResponseError as error:
             self._heed(error)
             raise
+        except ValueError as error:  # of a MOVED without an address, say: the client reads more into it
+            self._drop()
+            raise redis.InvalidResponse(f"an error of the server can't be read: {error}") from error
         if isinstance(answer, list) and answer and isinstance(answer[0], redis.ResponseError):
             self._heed(answer[0])  # of a transaction
         return answer
@@ -302,9 +306,7 @@ class TcpConnection(AttentiveConnection, Connection):
     def _open(self) -> socket.socket:
         """Connect to the first address of the host that answers. Raises OSError."""
         error: OSError = OSError("the host has no address")
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            self.host, self.port, type=socket.SOCK_STREAM
-        ):
+        for family, kind, protocol, _, address in self._addresses():
             try:
                 sock = socket.socket(family, kind, protocol)
             except OSError as why:
@@ -325,6 +327,31 @@ class TcpConnection(AttentiveConnection, Connection):
             else:
                 return sock
         raise error
+
+    def _addresses(self) -> Sequence[Any]:
+        """Look up the host. In a thread: nothing else ends a wait for a name server. Raises OSError."""
+        found: list[Any] = []
+
+        def look_up() -> None:
+            try:
+                found.append(socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM))
+            except (OSError, UnicodeError) as error:
+                found.append(error)
+
+        thread = threading.Thread(target=look_up, name="name-server", daemon=True)
+        thread.start()
+
+        def is_found() -> bool:
+            thread.join(_SLICE_S)
+            return bool(found)
+
+        self._wait(is_found)
+        (answer,) = found
+        if isinstance(answer, UnicodeError):
+            raise OSError(f"{self.host} is no name of a host")
+        if isinstance(answer, OSError):
+            raise answer
+        return cast("Sequence[Any]", answer)
 
     def _reach(self, sock: socket.socket, address: Any) -> None:
         sock.setblocking(False)

@@ -204,6 +204,37 @@ def test_a_host_that_takes_no_connection_is_not_waited_for(host: Callable[..., H
         assert took(client.ping) < LAST_WAIT_S + ROOM_S
 
 
+def test_a_name_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the thread that asks it waits on; and what it says at last is told."""
+    hung = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: hung.wait(30))
+    settings = ConsumerSettings(redis_host="h.example", redis_timeout_s=TIMEOUT_S)
+    with contextlib.closing(connect(settings)) as client:
+        assert TIMEOUT_S <= took(client.ping) < TIMEOUT_S + ROOM_S
+    long = replace(settings, redis_timeout_s=30.0)
+    with contextlib.closing(connect(long, attention=Attention(lambda: True))) as client:
+        assert took(client.ping) < LAST_WAIT_S + ROOM_S
+    hung.set()
+
+    def none(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", none)
+    with (
+        contextlib.closing(connect(settings)) as client,
+        pytest.raises(redis.ConnectionError, match="Name or service not known"),
+    ):
+        client.ping()
+
+
+@pytest.mark.parametrize("said", ["MOVED 11822", "MOVED x 127.0.0.1:1", "ASK 1 nowhere", "MOVED"])
+def test_an_error_that_is_none_is_an_error_of_the_client(host: Callable[..., Host], said: str) -> None:
+    """And no crash: a hostile server says what it likes."""
+    one = host(drip(f"-{said}\r\n".encode(), 1000, 0))
+    with contextlib.closing(connect(one.settings)) as client, pytest.raises(redis.RedisError):
+        client.execute_command("ECHO", "a")
+
+
 def test_one_server_that_is_not_the_one_ends_every_connection_of_the_process(
     host: Callable[..., Host],
 ) -> None:
