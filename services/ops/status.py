@@ -13,7 +13,7 @@ import typer
 from services.consumer.errors import ConsumerError
 from services.consumer.sinks.sqlite_rows import SinkAbsent, SQLiteRows
 from services.contract.streams import StreamKeys
-from services.ops.doors import Server, StartServer
+from services.ops.doors import Server, StartServer, greet
 from services.ops.failures import CommandFailed
 from services.ops.figures import Counts, figures
 from services.ops.figures_text import figures_line, figures_part
@@ -148,6 +148,8 @@ class Looks:
         with ExitStack() as stack:
             server = None if found is None else Server(stack.enter_context(connect(found)), found)
             document |= _no_server(settings) if server is None else _server_parts(server, self._foreign)
+            if "error" in document["server"]:  # it is told once
+                server = None
             document["database"] = _database(settings)
             document["dead_letters"] = _dead_letters(settings, server)
         if document["published"] is not None:
@@ -283,6 +285,7 @@ def _server_parts(server: Server, foreign: ForeignIds) -> dict[str, Any]:
     settings = server.settings
     parts = _no_server(settings)
     try:
+        greet(server.client)
         about = _about(server.client)
         parts |= _stream(server.client, settings.keys, time.time(), about.pop("uptime_s"))
         records = read_records(server.client, settings.keys)
@@ -421,7 +424,7 @@ def _dead_letters(settings: ConsumerSettings, server: Server | None) -> dict[str
     in_file = settings.dead_letters == "file"
     place = str(settings.dead_letter_file) if in_file else settings.keys.dead_letters
     if server is None and not in_file:
-        return {"place": place, "note": "not known: no server runs here"}
+        return {"place": place, "note": "not known: they are on the server"}
     try:
         store = open_store(settings) if server is None else server.letters
         return {"place": place, **_with_rows(settings, store)}

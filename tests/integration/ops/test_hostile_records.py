@@ -2,8 +2,10 @@
 
 import json
 import resource
+import socketserver
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -224,3 +226,32 @@ def test_waiting_waits_for_the_first_run_too(server: Server) -> None:
         said, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "missing=0" in said
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [b"+OK\r\n", b":1\r\n", b"$-1\r\n", b"*0\r\n", b"*1\r\n:5\r\n", b"HTTP/1.1 400\r\n\r\n"],
+    ids=["ok", "number", "nothing", "empty", "list", "http"],
+)
+@pytest.mark.parametrize("command", [("status",), ("audit",), ("dlq", "list"), ("groups",)], ids=" ".join)
+def test_what_is_no_redis_is_told_in_one_line(command: tuple[str, ...], reply: bytes) -> None:
+    """A wrong port: whatever answers there, and however often."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _answering(reply)) as stranger:
+        stranger.daemon_threads = True
+        threading.Thread(target=stranger.serve_forever, daemon=True).start()
+        port = str(stranger.server_address[1])
+        result = telemetry(*command, REDIS_HOST="127.0.0.1", REDIS_PORT=port, DEAD_LETTERS="stream")
+        stranger.shutdown()
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert f"127.0.0.1:{port}" in result.stderr
+
+
+def _answering(reply: bytes) -> type[socketserver.BaseRequestHandler]:
+    class Stranger(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while self.request.recv(65536):
+                self.request.sendall(reply)
+
+    return Stranger
