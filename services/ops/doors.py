@@ -37,12 +37,6 @@ class Server(NamedTuple):
         return DeadLetterStream(self.client, self.settings.keys, time.time)
 
 
-def greet(client: redis.Redis) -> None:
-    """See that a Redis answers. Raises redis.RedisError, also where something else does."""
-    if client.ping() is not True:
-        raise redis.ResponseError("no Redis by its answer to PING; is this its port?")
-
-
 @contextmanager
 def open_server(settings: ConsumerSettings, sources: Sources, *, may_start: bool = False) -> Iterator[Server]:
     """Open the server of the settings, or the one that runs here.

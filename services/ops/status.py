@@ -13,7 +13,7 @@ import typer
 from services.consumer.errors import ConsumerError
 from services.consumer.sinks.sqlite_rows import SinkAbsent, SQLiteRows
 from services.contract.streams import StreamKeys
-from services.ops.doors import Server, StartServer, greet
+from services.ops.doors import Server, StartServer
 from services.ops.failures import CommandFailed
 from services.ops.figures import Counts, figures
 from services.ops.figures_text import figures_line, figures_part
@@ -285,7 +285,6 @@ def _server_parts(server: Server, foreign: ForeignIds) -> dict[str, Any]:
     settings = server.settings
     parts = _no_server(settings)
     try:
-        greet(server.client)
         about = _about(server.client)
         parts |= _stream(server.client, settings.keys, time.time(), about.pop("uptime_s"))
         records = read_records(server.client, settings.keys)

@@ -3,7 +3,6 @@
 import redis
 
 from services.ops.audit import prove, show_audit
-from services.ops.doors import greet
 from services.ops.failures import CommandFailed
 from services.ops.output import remark
 from services.ops.pipeline import Pipeline

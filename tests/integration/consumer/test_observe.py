@@ -265,7 +265,11 @@ def test_an_observer_that_fails_once_looks_again(
             lambda: "telemetry_group_lag_entries" in replica.observer.figures(), PATIENCE_S, "another look"
         )
     (said,) = replica.said()
-    assert (said["message"], said["kind"]) == ("group_unreadable", type(error).__name__)
+    assert (said["message"], said["part"], said["kind"]) == (
+        "group_unreadable",
+        "group",
+        type(error).__name__,
+    )
     assert "fails_twice" in said["exc_info"]
     replica.observer.close()
 

@@ -722,6 +722,38 @@ def test_a_large_database_delays_no_start(path: Path, monkeypatch: pytest.Monkey
             assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
+def test_a_check_that_was_broken_off_tells_of_no_damage() -> None:
+    """An older SQLite then calls pages unused that it has not come to, and raises no error."""
+
+    class Broken(sqlite3.Connection):
+        def execute(self, *_: object) -> sqlite3.Cursor:
+            time.sleep(0.05)
+            return super().execute("SELECT '*** in database main ***\nPage 7 is never used'")
+
+    with closing(sqlite3.connect(":memory:", factory=Broken)) as connection:
+        assert find_damage(connection, 0.01) is None
+        assert find_damage(connection, 60) == "*** in database main *** Page 7 is never used"
+
+
+def test_damage_that_no_check_finds_fails_the_probe(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write has met it; so it is no fault of the events, whatever else can be written."""
+    monkeypatch.setattr("services.consumer.sinks.sqlite.AT_A_WRITE_S", 0.0)
+    filled(path)
+    with closing(open_sink(path, 1000)) as sink:
+        with closing(sqlite3.connect(path)) as other:
+            other.execute(
+                "CREATE TRIGGER swallow BEFORE INSERT ON telemetry_events BEGIN SELECT RAISE(IGNORE); END"
+            )
+        with pytest.raises(SinkUnavailable, match="malformed"):
+            sink.write([row(100_000)])
+        with pytest.raises(SinkUnavailable, match="is damaged"):
+            sink.probe()
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("DROP TRIGGER swallow")
+        assert sink.write([row(100_000)]).inserted == 1
+        sink.probe()
+
+
 def test_damage_that_a_write_meets_stops_every_write_until_it_is_gone(path: Path) -> None:
     """Also those whose own pages are sound; and the probe fails, so that no event is blamed for it."""
     filled(path)
