@@ -2,6 +2,8 @@
 
 import contextlib
 import ctypes
+import functools
+import os
 import signal
 import subprocess
 import sys
@@ -31,7 +33,7 @@ def start_child(
         stdout=output,
         stderr=output,
         start_new_session=True,
-        preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - no threads here
+        preexec_fn=functools.partial(_end_with_parent, os.getpid()) if sys.platform == "linux" else None,  # noqa: PLW1509 - no threads here
     )
     if told is not None and process.stdin is not None:
         with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # it has ended, and says why
@@ -39,5 +41,7 @@ def start_child(
     return process
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it was killed before we could ask for that
+        os.kill(os.getpid(), signal.SIGKILL)

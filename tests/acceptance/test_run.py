@@ -377,3 +377,16 @@ def test_runs_in_a_row_leave_no_process_behind(laptop: Laptop, tmp_path: Path) -
         assert numbers["stored"] == fresh.stored() > 0
         assert fresh.processes() == []
     assert laptop.processes() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
+def test_a_run_that_is_killed_leaves_no_process_behind(laptop: Laptop) -> None:
+    """Its server and services end by themselves, and the next run goes on where it was."""
+    run = laptop.types("run", "--replicas", "2", "--rate", "300", "--duration", "0")
+    assert _has_stored(laptop, run, 200)
+    assert len(laptop.processes()) >= 4
+    run.kill()
+    eventually(lambda: laptop.processes() == [], PATIENCE_S, "all have ended")
+    numbers = _must_have_ended(laptop.types("run", "--rate", "100", "--duration", "0.5"))
+    assert numbers["missing"] == 0
+    assert numbers["stored"] >= 200

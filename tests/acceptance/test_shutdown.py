@@ -4,10 +4,12 @@ import contextlib
 import signal
 import sqlite3
 import time
+from pathlib import Path
 
 import pytest
 from acceptance.killed_at import POINTS
-from acceptance.rig import PATIENCE_S, Rig
+from acceptance.rig import PATIENCE_S, ROOT, Rig
+from servers import eventually
 
 GRACE_S = 10.0
 """Well within the 30 s that Kubernetes gives, on a busy machine."""
@@ -110,3 +112,49 @@ def test_sigterm_doesnt_wait_for_a_long_sleep_interval(rig: Rig) -> None:
     rig.drain(consumer)
     consumer.stop(GRACE_S)
     rig.assert_complete()
+
+
+ENDLESS = """
+import time
+
+def endless(event):
+    while True:
+        time.sleep(0.01)
+"""
+
+
+def test_a_step_that_does_not_return_is_named_and_ended_by_a_second_ctrl_c(rig: Rig, tmp_path: Path) -> None:
+    """SIGTERM alone waits for the batch; what was in hand stays pending, and is another consumer's."""
+    info = tmp_path / "site" / "site_steps-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: site-steps\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[telemetry.steps]\nendless = site_steps:endless\n")
+    (tmp_path / "site" / "site_steps.py").write_text(ENDLESS)
+    rig.publisher().mix(50).send()
+    consumer = rig.consumer(PYTHONPATH=f"{ROOT}:{ROOT / 'tests'}:{tmp_path / 'site'}")
+    consumer.says("consumer_started")
+    eventually(rig.pending, PATIENCE_S, "it has read")
+    consumer.signal(signal.SIGTERM)
+    consumer.says("stop_waits")
+    assert any("site_steps.py" in one for one in consumer.lines("stop_waits")[0]["where"])
+    assert consumer.exit_code is None
+    consumer.signal(signal.SIGINT)
+    assert consumer.wait(GRACE_S) == 1
+    assert consumer.lines("stop_forced")
+    assert rig.pending()
+    successor = rig.consumer()
+    rig.drain(successor)
+    successor.stop()
+    rig.assert_complete()
+
+
+def test_sighup_ends_it_in_order(rig: Rig) -> None:
+    """A terminal that is closed leaves nothing pending."""
+    rig.publisher().mix(3000).send()
+    consumer = rig.consumer()
+    rig.wait_for_rows(100)
+    consumer.signal(signal.SIGHUP)
+    assert consumer.wait(GRACE_S) == 0, consumer.text
+    assert consumer.lines("consumer_finished")
+    assert rig.pending() == set()
+    rig.assert_law()

