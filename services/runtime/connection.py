@@ -30,6 +30,7 @@ from services.runtime.links import (
 )
 from services.runtime.redact import know
 from services.runtime.settings import Settings, SettingsInvalid
+from services.runtime.small_files import FileUnreadable, read_small
 
 # What a server that is there says while it can't serve: the words before the first space.
 _LATER: Final = ("LOADING", "BUSY", "TRYAGAIN", "MISCONF", "OOM")
@@ -44,10 +45,14 @@ class PasswordFile(CredentialProvider):
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
         """Give the user, if one is named, and the password."""
+        # Its name is not told: it may be the password, put where the name of a file belongs.
         try:
-            password = self._path.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_small(self._path)
+        except FileUnreadable as error:
             raise redis.AuthenticationError(f"REDIS_PASSWORD_FILE: {error}") from None
+        if text is None:
+            raise redis.AuthenticationError("REDIS_PASSWORD_FILE: there is no such file")
+        password = text.strip()
         know(password)
         return (self._username, password) if self._username else (password,)
 

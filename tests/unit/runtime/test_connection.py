@@ -1,5 +1,6 @@
 """What is said about a server that doesn't serve."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,3 +144,18 @@ def test_a_password_that_is_no_text_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "password").write_bytes(b"\xff\xfe")
     with pytest.raises(redis.AuthenticationError, match="REDIS_PASSWORD_FILE: "):
         PasswordFile(tmp_path / "password", "").get_credentials()
+
+
+def test_a_password_file_is_read_without_waiting_and_without_its_name(tmp_path: Path) -> None:
+    """A pipe, a folder, another encoding, nothing at all; and the password itself in its place."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "latin").write_bytes(b"caf\xe9")
+    for name, why in (
+        ("pipe", "it is no regular file"),
+        (".", "it is a folder"),
+        ("latin", "line 1 is not UTF-8"),
+        ("S3cr3tValue", "there is no such file"),
+    ):
+        with pytest.raises(redis.AuthenticationError, match=f"REDIS_PASSWORD_FILE: .*{why}") as caught:
+            PasswordFile(tmp_path / name, "").get_credentials()
+        assert "S3cr3tValue" not in str(caught.value)
