@@ -54,12 +54,13 @@ _BEHIND = Row(
     shared.age_of_what_waits(),
     lines(
         "Added, given, acknowledged",
-        "Entries a second: added to the stream by anybody, given to the group by the server's count, and acknowledged by "
-        "our consumers.",
+        "Entries a second: added to the stream by anybody, given to the group by the server's count, acknowledged by our "
+        "consumers, and removed by somebody else than us, which should be none.",
         "eps",
         Query(f"sum(rate(telemetry_stream_added_entries_total{{group}}[{RATE}]))", "added"),
         Query(f"sum(rate(telemetry_group_read_entries_total{{group}}[{RATE}]))", "given"),
         Query(f'sum(rate(telemetry_ack_events_total{{group,result="acked"}}[{RATE}]))', "acknowledged"),
+        Query(f"sum(rate(telemetry_stream_removed_by_others_total{{group}}[{RATE}]))", "removed by others"),
     ),
 )
 
