@@ -72,10 +72,11 @@ def age_of_what_waits() -> Panel:
     return lines(
         "Age of what waits",
         "How old the oldest unread and the oldest pending entries are. A line that rises by a second a second is one "
-        "entry that does not move.",
+        "entry that does not move. A newest id ahead of the clock was set by somebody, or a clock is wrong.",
         "s",
         Query("max(telemetry_group_oldest_unread_seconds{group})", "unread"),
         Query("max(telemetry_group_oldest_pending_seconds{group})", "pending"),
+        Query("max(telemetry_stream_id_ahead_seconds{group})", "newest id ahead"),
         links=PROBLEMS,
     )
 
