@@ -107,8 +107,10 @@ def summary_command(since: Since = None, until: Until = None, as_json: AsJson = 
     refuse_empty(since, until)
     settings = load(ConsumerSettings, read_sources())
     with SQLiteRows(settings.database) as rows:
-        document = summarize(rows.summary(RowFilter(since=since, until=until)), settings.kpis)
-    show_document(document, _summary_parts(document), as_json=as_json)
+        asked = RowFilter(since=since, until=until)
+        document = summarize(rows.summary(asked), settings.kpis)
+        empty = "" if document["events"] else _why_none(rows, asked)
+    show_document(document, _summary_parts(document, empty), as_json=as_json)
 
 
 @contextmanager
@@ -205,13 +207,12 @@ def _unit(kpis: Kpis, name: str) -> str | None:
     return None if kpi is None else kpi.unit
 
 
-def _summary_parts(document: Mapping[str, Any]) -> list[Table]:
+def _summary_parts(document: Mapping[str, Any], empty: str) -> list[Table]:
     total = {"kpi": "all", "unit": None, "min": None, "mean": None, "max": None} | {
         name: document[name] for name in ("events", "healthy", "degraded")
     }
     zones = [{"kpi": one["kpi"], **zone} for one in document["kpis"] for zone in one["zones"]]
     kpis = [*document["kpis"], total] if document["kpis"] else []
-    empty = "no event is stored of that time"
     return [
         Table("Events by KPI", _KPI_COLUMNS, kpis, empty),
         Table("Events by zone", _ZONE_COLUMNS, zones, empty),

@@ -113,7 +113,7 @@ def test_a_summary_for_people_ends_with_the_total() -> None:
 def test_a_summary_of_nothing_says_so() -> None:
     """Both as text and as a document."""
     store([row(1)])
-    assert "no event is stored of that time" in telemetry("summary", "--since", "1s").stdout
+    assert "no stored event matches --since" in telemetry("summary", "--since", "1s").stdout
     document = json.loads(telemetry("summary", "--since", "1s", "--json").stdout)
     assert document == {"events": 0, "healthy": 0, "degraded": 0, "kpis": []}
 
