@@ -20,7 +20,7 @@ from services.ops.output import AsJson, Column, Table, answer, choose_style, num
 from services.ops.proof import Audit, Tally, audit
 from services.ops.records import read_records
 from services.runtime.backlog import read_backlog
-from services.runtime.connection import address, connect
+from services.runtime.connection import address, connect, explain
 from services.runtime.settings import ConsumerSettings, load, read_sources
 
 _LOOK_S: Final = 0.2
@@ -56,21 +56,32 @@ def audit_command(
     with open_server(load(ConsumerSettings, sources), sources, may_start=start_server) as server:
         is_settled = wait == 0 or settle(server, wait)
         result = prove(server.settings, show)
-        # What is no proof takes no older one's place, unless it is bad news.
-        if record and (result.is_proven or result.total.missing):
-            leave_result(server.client, server.settings.keys, result.total, time.time())
-        if record:
-            _keep(server.client, server.settings.keys, result)
+        not_recorded = _record(server, result) if record else ""
     show_audit(result, as_json=as_json)
     complaints = list(result.problems)
     if not is_settled and result.runs:
         complaints.append(f"after {wait:g} s, events that were published before it are still not settled")
     if record and result.problems and not result.total.missing:
         complaints.append("not recorded, as nothing is proven")
+    if not_recorded:
+        complaints.append(not_recorded)
     if complaints:
         raise CommandFailed(complaints[0], details=complaints[1:])
     if result.total.missing:
         raise typer.Exit(1)
+
+
+def _record(server: Server, result: Audit) -> str:
+    """Leave the result in Redis; says why not where the server is full: the proof is shown all the same."""
+    client, keys = server.client, server.settings.keys
+    try:
+        # What is no proof takes no older one's place, unless it is bad news.
+        if result.is_proven or result.total.missing:
+            leave_result(client, keys, result.total, time.time())
+        _keep(client, keys, result)
+    except redis.exceptions.OutOfMemoryError as error:
+        return f"not recorded: {explain(error, server.settings)}"
+    return ""
 
 
 def settle(server: Server, at_most_s: float) -> bool:

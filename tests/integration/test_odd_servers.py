@@ -170,6 +170,24 @@ def test_a_full_server_is_looked_at_and_audited(old_server: OwnServer, tmp_path:
                 assert "maxmemory" not in done.stdout
 
 
+def test_the_proof_of_a_full_server_is_shown_where_it_can_t_be_recorded(
+    own_server: OwnServer, tmp_path: Path
+) -> None:
+    """The line with the numbers, and then that they are not kept."""
+    server = own_server()
+    done = command(server, tmp_path, "services.producer", "--duration", "0.5", "--rate", "100")
+    assert done.returncode == 0, done.stdout
+    with closing(server.client()) as client:
+        client.config_set("maxmemory", 1)
+        done = command(server, tmp_path, "services.ops", "audit", "--record")
+        assert "audit: published=" in done.stdout
+        assert "not recorded: Redis at" in done.stderr
+        assert done.returncode == 1
+        client.config_set("maxmemory", 0)
+    done = command(server, tmp_path, "services.ops", "audit", "--record")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("closed_by", ["timeout", "kill"])
 def test_a_connection_that_was_idle_and_is_closed_is_no_outage(own_server: OwnServer, closed_by: str) -> None:
     """A server's `timeout` below CLAIM_INTERVAL_S: the next command goes over a new connection, quietly."""
