@@ -30,6 +30,8 @@ _GRACE_S: Final = 20.0
 _FIRST_METRICS_PORT: Final = 9100
 _LOADING_S: Final = 3.0
 """How long the processes are left alone to load."""
+_LONGEST_WORDS: Final = 1000
+"""Characters of a line that is none of the log: it may be anything."""
 _LOOK_S: Final = 0.02
 """Time between two looks whether they have."""
 
@@ -229,9 +231,11 @@ def _free_port(host: str, wanted: int) -> int:
 def _words(line: str) -> Sequence[str]:
     """Give the error in a JSON log line, none where it tells none; other lines as they are."""
     try:
-        words = json.loads(line)["error"].split("\n")
+        told = json.loads(line)
+        # Of settings each error is a line of its own; elsewhere a line feed is somebody else's.
+        words = told["error"].split("\n") if told["message"] == "settings_unusable" else [str(told["error"])]
     except KeyError:
         return ()
-    except (ValueError, TypeError, AttributeError):
-        words = [line] if line.strip() else []
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        words = [line[:_LONGEST_WORDS]] if line.strip() else []
     return [f"  {word}" for word in words]
