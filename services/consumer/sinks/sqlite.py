@@ -2,6 +2,7 @@
 
     DATA_DIR/telemetry.db        tables of sqlite.sql; authoritative for what is stored
     DATA_DIR/telemetry.db-wal    what is committed and not yet in the file; belongs to it
+    DATA_DIR/telemetry.turn      who writes now, or wrote last; for people, nothing relies on it
 
 WAL with synchronous=FULL: a commit is on the disk when it returns, so it may be acknowledged (with
 NORMAL it can vanish at power loss). Always BEGIN IMMEDIATE: a deferred transaction that turns from
@@ -37,7 +38,7 @@ from services.consumer.sinks.sqlite_check import (
     find_damage,
     tells_damage,
 )
-from services.consumer.sinks.sqlite_files import FileNames, Files, turn_in
+from services.consumer.sinks.sqlite_files import FileNames, Files, Note, turn_in
 from services.contract.event import Event
 from services.runtime.own_files import check_link
 
@@ -87,7 +88,7 @@ class SQLiteSink:
         self._busy_timeout_ms = busy_timeout_ms
         self._now = now
         self._logger = logger
-        self._who = who
+        self._note = Note(who) if who else None
         self._is_stopping = is_stopping
         self._opened: _Opened | None = None
         # Whether the WAL may show what is not on the disk: whoever was here before may have died of that.
@@ -138,11 +139,15 @@ class SQLiteSink:
         """Close the file; its WAL is folded into it when we are the last."""
         try:
             if self._opened is not None and self._is_replaced(self._opened):
-                with turn_in(self._path.parent, self._busy_timeout_ms, self._who, self._waits) as patience_ms:
+                with turn_in(
+                    self._path.parent, self._busy_timeout_ms, self._note, self._waits
+                ) as patience_ms:
                     self._abandon(self._opened, patience_ms)
         except (SinkUnavailable, OSError) as error:
             self._logger.error("wal_not_saved", extra={"error": str(error), "hint": _AUDIT_HINT})
         self._close()
+        if self._note is not None:
+            self._note.close()
 
     def commit(self, connection: sqlite3.Connection) -> None:
         """Make the open transaction durable."""
@@ -177,7 +182,9 @@ class SQLiteSink:
                 most_ms = (
                     min(self._busy_timeout_ms, _DEAF_MS) if self._is_stopping() else self._busy_timeout_ms
                 )
-                patience_ms = stack.enter_context(turn_in(self._path.parent, most_ms, self._who, self._waits))
+                patience_ms = stack.enter_context(
+                    turn_in(self._path.parent, most_ms, self._note, self._waits)
+                )
             except OSError as error:
                 raise _not_made(self._path, error) from error
             yield patience_ms

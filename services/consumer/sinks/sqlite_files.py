@@ -24,7 +24,7 @@ _ABSENT: Final = (0, 0)
 _POLL_S: Final = 0.001
 NOTE: Final = "telemetry.turn"
 """Name of the file in the folder that says who has the turn, or had it last. Nothing relies on it."""
-_NOTE_BYTES: Final = 512
+_NOTE_BYTES: Final = 2048
 _LONG_S: Final = 5.0
 """A turn that takes longer is no ordinary one."""
 _HOST: Final = socket.gethostname()[:128]
@@ -159,12 +159,37 @@ class FileNames(NamedTuple):
             os.replace(self._hidden, self.wal)  # noqa: PTH105
 
 
+class Note:
+    """Says whose turn it is, for those who wait in vain: some microseconds a batch, and never synced."""
+
+    def __init__(self, who: str) -> None:
+        self._begins = json.dumps({"who": who[:128], "pid": os.getpid(), "host": _HOST})[:-1]
+        self._descriptor: int | None = None
+
+    def leave(self, folder: int) -> None:
+        """Write it, in our turn."""
+        with contextlib.suppress(OSError):  # it is no reason not to write
+            if self._descriptor is not None and os.fstat(self._descriptor).st_nlink == 0:
+                self.close()  # removed with the database
+            if self._descriptor is None:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+                self._descriptor = os.open(NOTE, flags, 0o644, dir_fd=folder)
+            note = f'{self._begins}, "since": {time.time():.3f}}}'
+            os.pwrite(self._descriptor, note.encode("ascii").ljust(_NOTE_BYTES), 0)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
 @contextlib.contextmanager
-def turn_in(folder: Path, timeout_ms: int, who: str = "", wait: Wait = wait_on) -> Iterator[int]:
+def turn_in(folder: Path, timeout_ms: int, note: Note | None = None, wait: Wait = wait_on) -> Iterator[int]:
     """Keep the other replicas from a folder's database; gives what is left of the timeout, in ms.
 
     The lock is on the folder, since a file in it could be removed along with the database. It ends with
-    the process. `who` is named to those who wait for us in vain. `wait` tells whether to go on waiting.
+    the process. `note` names us to those who wait in vain. `wait` tells whether to go on waiting.
     Raises SinkUnavailable when another one has it for too long, and OSError.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -172,8 +197,8 @@ def turn_in(folder: Path, timeout_ms: int, who: str = "", wait: Wait = wait_on) 
         left_ms = _lock(descriptor, folder, timeout_ms, wait)
         if not os.path.samestat(os.fstat(descriptor), folder.stat()):
             raise SinkUnavailable(f"{folder} was removed or replaced meanwhile", "replaced")
-        if who:
-            _leave_note(descriptor, who)
+        if note is not None:
+            note.leave(descriptor)
         yield left_ms
     finally:
         os.close(descriptor)
@@ -198,19 +223,6 @@ def _lock(descriptor: int, folder: Path, timeout_ms: int, wait: Wait) -> int:
         else:
             break
     return timeout_ms - waited_ms
-
-
-def _leave_note(folder: int, who: str) -> None:
-    """Say whose turn it is, for those who wait in vain: some microseconds a batch, and never synced."""
-    note = json.dumps({"who": who, "pid": os.getpid(), "host": _HOST, "since": time.time()})
-    with contextlib.suppress(OSError):  # it is no reason not to write
-        descriptor = os.open(
-            NOTE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=folder
-        )
-        try:
-            os.pwrite(descriptor, note.encode("ascii", "replace")[:_NOTE_BYTES].ljust(_NOTE_BYTES), 0)
-        finally:
-            os.close(descriptor)
 
 
 def _holder(folder: int) -> str:
