@@ -339,6 +339,7 @@ class SQLiteSink:
         with contextlib.ExitStack() as undo:
             try:
                 check_link(self._path)
+                _refuse_odd(self._path)
                 # SQLite syncs the names of its files; the folder may be new, too, and made by another.
                 sync_name(Path(self._names.wal).parent)
                 before = self._names.make_database()
@@ -421,6 +422,12 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
 def newest_schema() -> int:
     """Tell the newest schema that this version knows."""
     return max(_migrations())
+
+
+def _refuse_odd(path: Path) -> None:
+    """Leave a pipe, a socket or a device alone: to read it may never end. Raises SinkUnusable."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise SinkUnusable(f"{path} is no ordinary file, and is left as it is; move it away", "odd_file")
 
 
 def _refuse_used(path: Path) -> None:

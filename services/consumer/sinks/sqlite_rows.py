@@ -107,6 +107,8 @@ class SQLiteRows:
         self._path = path
         if not path.exists():
             raise SinkAbsent(f"{path}: no database yet; a consumer makes it (DATA_DIR)", "absent")
+        if not path.is_file():  # to open a pipe would last until somebody writes into it
+            raise SinkUnavailable(f"{path} is no ordinary file; move it away", "SQLITE_CANTOPEN")
         with self._errors():
             self._connection = sqlite3.connect(
                 f"file:{quote(str(path.absolute()))}?{_mode(path)}",

@@ -20,6 +20,7 @@ from telemetry_cli import own_folder, telemetry
 from services.consumer.dead_letters.file import DeadLetterFile
 from services.consumer.dead_letters.letter import parse_letter
 from services.consumer.dead_letters.stream import DeadLetterStream
+from services.consumer.errors import DeadLettersUnavailable
 from services.contract.streams import StreamKeys
 
 __all__ = ["own_folder"]
@@ -159,6 +160,14 @@ def test_what_is_no_file_is_told_and_waited_for_by_nobody(name: str, put: Callab
         assert result.stderr.startswith(f"data/{name}: "), result.stderr
         assert result.stderr.count("\n") == 1
     assert not stat.S_ISREG(path.lstat().st_mode)
+
+
+def test_no_letter_is_put_into_a_pipe() -> None:
+    """It would be gone with whoever reads it; so nothing of it is acknowledged."""
+    PATH.parent.mkdir()
+    os.mkfifo(PATH)
+    with pytest.raises(DeadLettersUnavailable, match="no regular file"):
+        DeadLetterFile(PATH, lambda: 1.0).put([dead(1)])
 
 
 def test_a_line_of_four_gigabytes_is_passed_in_bounded_memory() -> None:

@@ -28,6 +28,7 @@ from services.consumer.persist import Persist
 from services.consumer.sinks.sqlite import APPLICATION_ID, SQLiteSink, migrate
 from services.consumer.sinks.sqlite_check import find_damage
 from services.consumer.sinks.sqlite_files import turn_in
+from services.consumer.sinks.sqlite_rows import SQLiteRows
 from services.runtime.health import Health
 from services.runtime.metrics import Metrics
 
@@ -585,6 +586,17 @@ def test_a_file_that_became_something_else_is_waited_for(path: Path) -> None:
         assert path.read_bytes() == before
         path.unlink()
         assert sink.write([row(2)]).inserted == 1
+
+
+def test_a_pipe_in_the_place_of_the_database_is_waited_for_by_nobody(path: Path) -> None:
+    """Whoever writes or reads says so at once, and leaves it."""
+    path.parent.mkdir()
+    os.mkfifo(path)
+    with pytest.raises(SinkUnusable, match="is no ordinary file, and is left as it is"):
+        open_sink(path)
+    with pytest.raises(SinkUnavailable, match="is no ordinary file; move it away"):
+        SQLiteRows(path)
+    assert path.is_fifo()
 
 
 def test_a_folder_in_the_place_of_the_database_is_named(path: Path) -> None:
