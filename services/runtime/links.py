@@ -439,7 +439,7 @@ class TlsConnection(TcpConnection):
         return answer
 
     def _unanswered(self, text: str) -> str:
-        if self._is_answered or _HUNG_UP in text or not self._is_open:
+        if self._is_answered or not self._is_open or _HUNG_UP in text or "_ALERT_" in text:
             return text
         return f"{text}; {_HUNG_UP}, as one does that asks for a certificate, or another one"
 
