@@ -13,6 +13,7 @@ from servers import KINDS, Server, Servers, shared_server
 
 from services.consumer.entry import Entry, Source
 from services.consumer.errors import SourceUnavailable
+from services.consumer.large import beginning
 from services.consumer.source import RedisSource
 from services.contract.streams import StreamKeys
 from services.runtime.metrics import Metrics
@@ -234,3 +235,21 @@ def test_a_failed_acknowledgement_is_made_good_before_the_next_read(rig: Rig) ->
         assert rig.pending() == set()
     with closing(rig.open(batch_size=10)) as source:
         assert take(source) == []
+
+
+def test_a_large_entry_comes_again_as_its_beginning(rig: Rig) -> None:
+    """Whoever read it before, at recovery it is cut, its size is told, and its neighbours are whole."""
+    fields = [*event_fields(2), b"blob", b"b" * 2_000_000]
+    rig.publish(event_fields(1))
+    large = rig.publish(fields)
+    rig.publish(event_fields(3))
+    with closing(rig.open(batch_size=10)) as source:
+        for _ in range(3):
+            source.read()
+    assert len(rig.pending()) == 3
+    with closing(rig.open(batch_size=10)) as source:
+        again = settle(source)
+    assert [entry.full_size for entry in again] == [0, sum(map(len, fields)), 0]
+    assert [entry.fields for entry in again] == [event_fields(1), beginning(fields), event_fields(3)]
+    assert again[1].entry_id == large
+    assert rig.pending() == set()
