@@ -193,12 +193,12 @@ def test_damage_that_shows_while_reading_is_our_error() -> None:
         rows.count()
 
 
-def test_what_can_t_be_opened_is_told_with_what_to_check() -> None:
-    """As a file without rights; a socket in its place can't be opened by root either."""
+def test_what_is_no_file_is_told_at_once() -> None:
+    """A socket in its place, say."""
     DATABASE.parent.mkdir()
     with closing(socket.socket(socket.AF_UNIX)) as other:
         other.bind(str(DATABASE))
-        with pytest.raises(SinkUnavailable, match="check the rights"):
+        with pytest.raises(SinkUnavailable, match="no ordinary file; move it away"):
             SQLiteRows(DATABASE)
 
 
