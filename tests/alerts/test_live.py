@@ -241,7 +241,10 @@ TROUBLES: Final = {
         also=_WAITING | {"TelemetryDeadLetterRatioHigh"},
         environment={"INVALID_RATIO": "0.3"},
     ),
-    "trimmed": Trouble(trimmed, also=_WAITING | _LATE | {"TelemetrySinkDown", "TelemetryAuditTooOld"}),
+    "trimmed": Trouble(
+        trimmed,
+        also=_WAITING | _LATE | {"TelemetrySinkDown", "TelemetryAuditTooOld", "TelemetryEntriesRemoved"},
+    ),
     "oldest-dropped": Trouble(
         oldest_dropped,
         also=_WAITING

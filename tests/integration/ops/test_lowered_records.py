@@ -72,6 +72,26 @@ def test_what_a_recorded_audit_has_met_is_missing_whatever_the_record_says(
     assert audit(server)[1]["missing"] == EVENTS + 2, "the audit that found it made nothing smaller"
 
 
+def test_a_last_number_below_what_was_met_is_told_as_such(server: Server, client: redis.Redis) -> None:
+    """Also where all else in the record agrees with it."""
+    assert audit(server, "--record")[0] == 0
+    client.xtrim(KEYS.stream, maxlen=0, approximate=False)
+    client.hset(KEYS.run(RUN), mapping={"last": 50, "published": 50})
+    code, found, said = audit(server)
+    assert (code, found["missing"], found["tampered_or_lost"]) == (1, EVENTS + 2, [RUN])
+    assert "it says that 50 is the last number, and a recorded audit has met 100" in said
+
+
+def test_what_a_record_only_says_is_not_taken_for_met(server: Server, client: redis.Redis) -> None:
+    """A number that is too large makes events missing until it is right again, and no longer."""
+    client.hset(KEYS.run(RUN), mapping={"last": EVENTS + 7, "published": EVENTS + 7})
+    code, found, _ = audit(server, "--record")
+    assert (code, found["missing"], found["tampered_or_lost"]) == (1, 7, [])
+    client.hset(KEYS.run(RUN), mapping={"last": EVENTS, "published": EVENTS})
+    code, found, _ = audit(server, "--record")
+    assert (code, found["missing"], found["tampered_or_lost"]) == (0, 0, [])
+
+
 def test_numbers_below_the_highest_that_is_stored_are_missing_whatever_the_record_says(
     server: Server, client: redis.Redis
 ) -> None:
