@@ -26,6 +26,7 @@ from services.contract.scripts import read_script
 from services.producer.publish import Limits
 from services.runtime.backlog import read_backlog
 from services.runtime.clock import SystemClock
+from services.runtime.entries import about
 from services.runtime.metrics import Metrics
 
 GROUPS = ("one", "two")
@@ -271,6 +272,28 @@ def test_what_others_remove_is_counted_beside_what_we_trim(server: Server) -> No
         deleted: Any = client.xadd(KEYS.stream, {"a": "b"})
         client.xdel(KEYS.stream, deleted)
         assert removed_by_others(client) == 4
+
+
+def test_a_trim_of_ours_during_the_look_accuses_nobody(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The count and the stream are then of two moments: nothing is told this time."""
+    with closing(server.client()) as client:
+        trim, keys = script(client, "retention.lua"), [KEYS.stream, KEYS.trimmed]
+        client.xgroup_create(KEYS.stream, KEYS.group, "0", mkstream=True)
+        trim(keys=keys)
+        client.xadd(KEYS.stream, {"a": "b"})
+        taken: Any = client.xreadgroup(KEYS.group, "c", {KEYS.stream: ">"})
+        client.xack(KEYS.stream, KEYS.group, taken[0][1][0][0])
+
+        def trimmed_meanwhile(*arguments: Any) -> Any:
+            assert trim(keys=keys) == 1
+            return about(*arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("services.runtime.backlog.about", trimmed_meanwhile)
+            assert removed_by_others(client) is None
+        assert removed_by_others(client) == 0
 
 
 def test_a_producer_that_drops_the_oldest_is_none_of_the_others(server: Server) -> None:
