@@ -30,9 +30,9 @@ def failing_consumer(rig: Rig, file: str, calls: str, error: str, which: str) ->
     ("file", "calls", "error"),
     [
         ("telemetry.db-wal", "fdatasync,fsync", "EIO"),
-        ("telemetry.db-wal", "pwrite64", "EROFS"),
+        pytest.param("telemetry.db-wal", "pwrite64", "EROFS", marks=pytest.mark.storm),
         ("dlq.jsonl", "fsync", "EIO"),
-        ("dlq.jsonl", "write", "EIO"),
+        pytest.param("dlq.jsonl", "write", "EIO", marks=pytest.mark.storm),
         ("", "openat", "EMFILE"),
         pytest.param("telemetry.db-wal", "pwrite64", "EIO", marks=pytest.mark.storm),
         pytest.param("telemetry.db-wal", "pwrite64", "ENOSPC", marks=pytest.mark.storm),

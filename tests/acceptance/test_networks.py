@@ -195,6 +195,7 @@ def test_an_older_snapshot_that_is_restored_doubles_nothing(rig: Rig) -> None:
     assert result.total.stored == len(after)
 
 
+@pytest.mark.storm
 def test_one_who_is_called_away_by_another_server_comes_back(rig: Rig, proxy: Proxy) -> None:
     """An address that leads to an empty server for a while and then back: what it has is read, once."""
     other = LocalServer(rig.server.binary, rig.folder / "other", name="other")

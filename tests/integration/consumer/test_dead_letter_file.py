@@ -46,7 +46,8 @@ def test_a_torn_last_line_spoils_no_other(path: Path) -> None:
 def test_every_line_is_one_json_object(path: Path) -> None:
     """Any tool that reads JSON lines reads them, whatever bytes were in the event."""
     odd = event_fields(1, zone=b"\xff\n\x00", device_id="\u2028\r\n")
-    open_file(path).put([dead(1, odd), dead(2)])
+    for one in (dead(1, odd), dead(2)):
+        open_file(path).put([one])
     lines = path.read_text(encoding="ascii").split("\n")
     assert lines[-1] == ""
     assert [
