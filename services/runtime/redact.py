@@ -61,9 +61,9 @@ def _is_secret(name: str) -> bool:
 
 def redact(text: str) -> str:
     """Give the text without its secrets."""
-    for secret in tuple(_known):
-        if secret in text:
-            text = text.replace(secret, HIDDEN)
+    # The longest first: one may be the beginning of another.
+    for secret in sorted((one for one in tuple(_known) if one in text), key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
     if "@" in text:
         text = _WORD.sub(_without_user, text)
     if ("=" in text or ":" in text) and _may_name(text.casefold()):

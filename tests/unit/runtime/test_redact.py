@@ -67,6 +67,13 @@ def test_what_is_none_stays(text: str) -> None:
     assert redact(text) == text
 
 
+def test_a_secret_that_begins_another_leaves_nothing_of_it() -> None:
+    """Whichever was known first."""
+    know("hide")
+    know("hide-this-too")
+    assert redact("hide-this-too, hide") == "***, ***"
+
+
 def test_a_known_secret_is_hidden_wherever_it_stands() -> None:
     """Also as a URL has it; one that is too short to be one is none."""
     know(HIDE_ME)
