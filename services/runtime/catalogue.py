@@ -71,7 +71,7 @@ class Metric:
 UNITS: Final = ("seconds", "bytes", "events", "entries")
 
 _DEAD: Final[Mapping[DeadStage, tuple[Reason, ...]]] = {
-    "receive": ("deliveries_exhausted",),
+    "receive": ("deliveries_exhausted", "entry_too_large"),
     "decode": ("not_utf8", "missing_field", "unknown_field", "duplicate_field"),
     "validate": (
         "event_id_invalid",
