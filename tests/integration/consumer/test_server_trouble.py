@@ -213,3 +213,10 @@ def test_upkeep_trims_and_counts(server: Server) -> None:
         upkeep.run_due()
         assert metrics.value("telemetry_trimmed_entries_total") == 10
         assert client.xlen(KEYS.stream) == 5
+        source.ack(source.read())
+        source.drain()
+        upkeep.run_due()
+        assert client.xlen(KEYS.stream) == 5, "it trims again before its interval is over"
+        clock.sleep(10.0)
+        upkeep.run_due()
+        assert client.xlen(KEYS.stream) == 0
