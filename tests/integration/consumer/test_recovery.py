@@ -315,7 +315,7 @@ def test_a_busy_consumer_looks_for_idle_entries_too(server: Server) -> None:
         closing(server.client()) as client,
         closing(Consumer(server, "dead", batch_size=2)) as dead,
         closing(
-            Consumer(server, "busy", claim_idle_ms=1, claim_interval_s=5.0, monotonic=lambda: now[0])
+            Consumer(server, "busy", claim_idle_ms=1, claim_interval_s=2.0, monotonic=lambda: now[0])
         ) as busy,
     ):
         publish(client, 102)
@@ -327,7 +327,7 @@ def test_a_busy_consumer_looks_for_idle_entries_too(server: Server) -> None:
             assert len(page) == 10
             assert not set(held) & set(ids(page))
         eventually(lambda: idle_ms(client, b"dead") > 1, 5, "they are idle")
-        now[0] = 5.0
+        now[0] = 2.0
         given: list[bytes] = []
         for _ in range(3):
             busy.ack(page)
