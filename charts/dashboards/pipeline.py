@@ -181,14 +181,14 @@ _OUTCOMES = Row(
         "Clock behind",
         "How far the clock of a consumer's machine is behind the server's. It consumes nothing until it is right.",
         "s",
-        Query("max by (pod) (telemetry_clock_behind_seconds{consumers}) > 0", "{{pod}}"),
+        Query("max by (pod) (telemetry_clock_behind_seconds{consumers})", "{{pod}}"),
         links=PROBLEMS,
     ),
     lines(
         "Log lines lost",
         "Lines a second that nobody read, or that the disk had no room for. The work goes on.",
         "cps",
-        Query(f"sum by (pod) (rate(telemetry_log_lines_lost_total{{group}}[{RATE}])) > 0", "{{pod}}"),
+        Query(f"sum by (pod) (rate(telemetry_log_lines_lost_total{{group}}[{RATE}]))", "{{pod}}"),
     ),
     lines(
         "Retries",

@@ -69,8 +69,12 @@ class Loop:
 
     @property
     def calls(self) -> list[str]:
-        """What the tools were asked, one line a call."""
-        return self._calls.read_text(encoding="utf-8").splitlines()
+        """What the tools were asked to do, one line a call; not what they were asked about themselves."""
+        return [
+            call
+            for call in self._calls.read_text(encoding="utf-8").splitlines()
+            if not call.endswith("--help")
+        ]
 
     @property
     def output(self) -> str:
