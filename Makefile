@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 ARGS ?=
 STORM_S ?= 60
+WORKERS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help run observe test storm check format lint types bench bench-smoke lock docs images cluster load deploy logs undeploy \
@@ -26,9 +27,12 @@ run: $(VENV)/ready ## Run the whole pipeline here, with its own Redis, and prove
 observe: $(VENV)/ready ## See what `make run` does: Grafana and the rest with Docker, else Prometheus, until Ctrl-C
 	@exec $(BIN)/python -m charts.observe $(ARGS)
 
-test: $(VENV)/ready ## Run all tests, and print the coverage
+# Most of them wait for servers and processes. A file stays with one worker: its tests share their servers.
+TOGETHER = -n $(strip $(WORKERS)) --dist loadfile
+
+test: $(VENV)/ready ## Run all tests, WORKERS (4) at a time, and print the coverage
 	@rm -f .coverage .coverage.*
-	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage run -m pytest $(or $(strip $(ARGS)),$(TOGETHER))
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report $(if $(strip $(ARGS)),,--fail-under=90)
 
