@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -70,17 +71,47 @@ def volume() -> Iterator[str]:
     eventually(lambda: not why_not("volume", "rm", name), 30, "the volume is let go")
 
 
-def test_the_server_of_the_file_makes_itself_a_password(volume: str) -> None:
+OFFICIAL: Final = """#!/bin/sh
+set -e
+if [ "$1" = redis-server ]; then
+    if [ "$(id -u)" = 0 ]; then
+        chown redis .
+        exec setpriv --reuid redis --regid redis --clear-groups --nnp "$0" "$@"
+    fi
+    set -- "$@" --loglevel verbose
+fi
+umask 0077
+exec "$@"
+"""
+"""Does what the official image's does: gives root up for the server, and adds options (there for modules)."""
+
+
+@pytest.mark.parametrize(
+    "official", [False, True], ids=["entrypoint-of-the-image", "entrypoint-that-drops-root"]
+)
+def test_the_server_of_the_file_makes_itself_a_password(
+    volume: str, tmp_path: Path, *, official: bool
+) -> None:
     """Once: after a start with the same volume it is the same. Who has none gets nothing; SIGTERM ends it."""
     redis = yaml.safe_load(FILE.read_text())["services"]["redis"]
     command = [part.replace("$$", "$") for part in redis["command"]]
     health = redis["healthcheck"]["test"][1].replace("$$", "$")
-    options = ("--detach", "--rm", "--user", "0:0", "--volume", f"{volume}:/password")
-    first, second = (_password_of(docker("run", *options, REDIS, *command).strip(), health) for _ in range(2))
+    entrypoint = tmp_path / "docker-entrypoint.sh"
+    entrypoint.write_text(OFFICIAL)
+    entrypoint.chmod(0o755)
+
+    def started() -> str:
+        options = ("--rm", "--user", redis["user"], "--volume", f"{volume}:/password")
+        server = docker("create", *options, REDIS, *command).strip()
+        if official:
+            docker("cp", str(entrypoint), f"{server}:/usr/local/bin/docker-entrypoint.sh")
+        return docker("start", server).strip()
+
+    first, second = (_password_of(started(), health, official=official) for _ in range(2))
     assert first == second
 
 
-def _password_of(server: str, health: str) -> str:
+def _password_of(server: str, health: str, *, official: bool) -> str:
     def asked(script: str) -> str:
         return docker("exec", server, "sh", "-c", script)
 
@@ -91,8 +122,11 @@ def _password_of(server: str, health: str) -> str:
         assert len(found) == 64
         assert asked("ls -l /password/redis").startswith("-r--r--r--")
         assert found not in asked("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
-        kept = asked("REDISCLI_AUTH=$(cat /password/redis) redis-cli config get appendonly")
-        assert kept.split() == ["appendonly", "yes"]
+        cli = "REDISCLI_AUTH=$(cat /password/redis) redis-cli"
+        assert asked(f"{cli} config get appendonly").split() == ["appendonly", "yes"]
+        if official:
+            assert asked("stat --format %U /proc/1").strip() == "redis"
+            assert asked(f"{cli} config get loglevel").split() == ["loglevel", "verbose"]
     finally:
         started = time.monotonic()
         docker("stop", "--time", "30", server)
