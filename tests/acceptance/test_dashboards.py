@@ -100,7 +100,7 @@ class Seen:
         assert audit.wait() == 0, audit.text
 
     def has_lost_a_connection(self) -> bool:
-        """Cut every connection, and tell whether it was told: one on which nothing is under way is no error."""
+        """Cut every connection, and tell whether it was told: one with nothing under way is no error."""
         with contextlib.closing(self.server.client()) as client:
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         with contextlib.suppress(AssertionError):
