@@ -161,6 +161,13 @@ def id_ahead(pipeline: Pipeline) -> Steps:
     yield {"TelemetryStreamIdAhead"}
 
 
+def clock_set_back(pipeline: Pipeline) -> Steps:
+    """Set the consumer's clock back by an hour; the server's, the producer's and the devices' are right."""
+    for one in pipeline.consumers:
+        one.signal(signal.SIGUSR1)
+    yield {"TelemetryClockBehind"}
+
+
 def redis_killed(pipeline: Pipeline) -> Steps:
     """Kill the server."""
     pipeline.server.kill()
@@ -255,6 +262,8 @@ TROUBLES: Final = {
     "entry-kept": Trouble(entry_kept, environment={"CLAIM_IDLE_MS": "600000"}),
     "lease-taken": Trouble(lease_taken),
     "redis-killed": Trouble(redis_killed),
+    # By that clock, the ids of the stream are ahead.
+    "clock-behind": Trouble(clock_set_back, also=_WAITING | {"TelemetryStreamIdAhead"}),
     "id-ahead": Trouble(id_ahead, also=_WAITING | _LATE | _FULL | {"TelemetryDeadLetterRatioHigh"}),
     # The busiest of all: on a slow machine it falls behind.
     "short-of-room": Trouble(
