@@ -10,6 +10,8 @@ from acceptance.killed_at import POINTS
 from acceptance.rig import CROWDED, PATIENCE_S, Process, Rig
 from servers import eventually
 
+from services.runtime.backlog import id_parts
+
 STORM_S = 12.0
 REPLICAS = 4
 
@@ -90,12 +92,32 @@ def test_two_consumers_of_one_name_lose_nothing(rig: Rig) -> None:
         rig.wait_for_rows(before + 1)
         rig.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         rig.assert_law()
+
+    def both_are_told() -> bool:
+        # Each looks now and then, and sees what the other has in hand: so that there always is something.
+        if rig.last_delivered() >= id_parts(rig.published[-1].entry_id):
+            publisher.mix(200).send()
+        return all(_is_told(one) for one in twins)
+
+    eventually(both_are_told, 90, "both are told")
     rig.drain(*twins)
-    for one in twins:  # idle by now
-        one.says("consumer_name_twice")
-        assert "CONSUMER_NAME" in one.lines("consumer_name_twice")[0]["hint"]
+    for one in twins:
         one.stop()
     rig.assert_complete()
+
+
+def test_a_consumer_is_told_of_an_idle_one_of_its_name(rig: Rig) -> None:
+    """Nothing is published: the server hears from the other one while this one waits for its read."""
+    waits_long, waits_short = (rig.consumer("twin", SLEEP_INTERVAL=wait) for wait in ("1", "0.05"))
+    eventually(lambda: _is_told(waits_long), 90, "it is told")
+    for one in (waits_long, waits_short):
+        one.stop()
+
+
+def _is_told(one: Process) -> bool:
+    """Tell whether a consumer has heard that another one has its name."""
+    assert one.exit_code is None, one.text
+    return any("CONSUMER_NAME" in line["hint"] for line in one.lines("consumer_name_twice"))
 
 
 def test_a_consumer_that_is_restarted_under_its_name_is_alone(rig: Rig) -> None:
