@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 ARGS ?=
 STORM_S ?= 60
-WORKERS ?= 4
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help run observe test storm check format lint types bench bench-smoke lock docs images cluster load deploy logs undeploy \
@@ -30,7 +30,7 @@ observe: $(VENV)/ready ## See what `make run` does: Grafana and the rest with Do
 # Most of them wait for servers and processes. A file stays with one worker: its tests share their servers.
 TOGETHER = -n $(strip $(WORKERS)) --dist loadfile
 
-test: $(VENV)/ready ## Run all tests, WORKERS (4) at a time, and print the coverage
+test: $(VENV)/ready ## Run all tests, WORKERS (3) files at a time, and print the coverage
 	@rm -f .coverage .coverage.*
 	@$(BIN)/coverage run -m pytest $(or $(strip $(ARGS)),$(TOGETHER))
 	@$(BIN)/coverage combine -q
