@@ -217,6 +217,8 @@ class SQLiteSink:
         if self._opened is not None and self._is_replaced(self._opened):
             is_saved = self._abandon(self._opened, 0)
         opened = self._opened or self._open(patience_ms, is_saved=is_saved)
+        if self._note is not None:
+            self._note.make(self._path.parent)
         if self._damage is not None:
             found = find_damage(opened.connection, AT_A_WRITE_S)
             if found is not None:

@@ -25,6 +25,7 @@ _POLL_S: Final = 0.001
 NOTE: Final = "telemetry.turn"
 """Name of the file in the folder that says who has the turn, or had it last. Nothing relies on it."""
 _NOTE_BYTES: Final = 2048
+_TO_WRITE: Final = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _LONG_S: Final = 5.0
 """A turn that takes longer is no ordinary one."""
 _HOST: Final = socket.gethostname()[:128]
@@ -167,15 +168,25 @@ class Note:
         self._descriptor: int | None = None
 
     def leave(self, folder: int) -> None:
-        """Write it, in our turn."""
+        """Write it, in our turn, where there is one: the folder may be somebody else's."""
         with contextlib.suppress(OSError):  # it is no reason not to write
             if self._descriptor is not None and os.fstat(self._descriptor).st_nlink == 0:
                 self.close()  # removed with the database
             if self._descriptor is None:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-                self._descriptor = os.open(NOTE, flags, 0o644, dir_fd=folder)
-            note = f'{self._begins}, "since": {time.time():.3f}}}'
-            os.pwrite(self._descriptor, note.encode("ascii").ljust(_NOTE_BYTES), 0)
+                self._descriptor = os.open(NOTE, _TO_WRITE, dir_fd=folder)
+            self._write(self._descriptor)
+
+    def make(self, folder: Path) -> None:
+        """Write it where there was none, in our turn, and once the database is known to be ours."""
+        if self._descriptor is not None:
+            return
+        with contextlib.suppress(OSError):
+            self._descriptor = os.open(folder / NOTE, _TO_WRITE | os.O_CREAT, 0o644)
+            self._write(self._descriptor)
+
+    def _write(self, descriptor: int) -> None:
+        note = f'{self._begins}, "since": {time.time():.3f}}}'
+        os.pwrite(descriptor, note.encode("ascii").ljust(_NOTE_BYTES), 0)
 
     def close(self) -> None:
         """Let go of the file."""
