@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from acceptance.rig import PATIENCE_S
+from acceptance.rig import PATIENCE_S, Process
 from acceptance.test_run import Laptop
 from servers import eventually
 
@@ -32,19 +32,44 @@ def laptop(tmp_path: Path) -> Iterator[Laptop]:
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
     """Give a folder in which the pipeline runs, and events are stored."""
     laptop = Laptop(tmp_path_factory.mktemp("busy"))
-    before = os.umask(0o022)  # as most systems have it
-    try:
-        run = laptop.types("run", "--duration", "0", "--rate", "100", "--invalid-ratio", "0.2")
-    finally:
-        os.umask(before)
+    run = _runs(laptop)
+    while not _serves_metrics(laptop):  # a run beside us that started at the same time took a port
+        _ends(run)
+        run = _runs(laptop)
     eventually(
         lambda: laptop.stored() > 50 and (laptop.data / "dlq.jsonl").exists(), PATIENCE_S, "events are stored"
     )
     yield laptop
+    _ends(run)
+    laptop.close()
+
+
+def _runs(laptop: Laptop) -> Process:
+    for log in laptop.data.glob("logs/*.jsonl"):
+        log.unlink()  # of an earlier run: it says where that one's metrics were
+    before = os.umask(0o022)  # as most systems have it
+    try:
+        return laptop.types("run", "--duration", "0", "--rate", "100", "--invalid-ratio", "0.2")
+    finally:
+        os.umask(before)
+
+
+def _ends(run: Process) -> None:
     assert run.exit_code is None
     run.signal(signal.SIGINT)
     assert run.wait() == 0
-    laptop.close()
+
+
+def _serves_metrics(laptop: Laptop) -> bool:
+    """Wait until producer and consumer have said whether they serve them; False where a port was taken."""
+    logs = [laptop.data / "logs" / f"{name}.jsonl" for name in ("producer", "consumer-1")]
+
+    def said() -> str:
+        texts = [log.read_text() if log.exists() else "" for log in logs]
+        has_said = all("health_serving" in text or "health_port_taken" in text for text in texts)
+        return "".join(texts) if has_said else ""
+
+    return "health_port_taken" not in str(eventually(said, PATIENCE_S, "it is said where metrics are"))
 
 
 def _address(laptop: Laptop) -> tuple[int, str]:
