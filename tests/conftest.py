@@ -8,12 +8,20 @@ import pytest
 from hypothesis import HealthCheck, settings
 from servers import KINDS, Absent, LocalServer, Server, Servers, local_binary, shared_server
 
+from services.runtime import redact
+
 # Few examples and no deadline: the machine may be busy. HYPOTHESIS_PROFILE=thorough looks longer.
 settings.register_profile(
     "quick", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.fixture(autouse=True)
+def own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test know the secrets of the one before: they would be hidden in what it reads."""
+    monkeypatch.setattr(redact, "_known", {})
 
 
 @pytest.fixture(scope="session")
