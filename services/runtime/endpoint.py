@@ -137,13 +137,15 @@ class _Serving:
         )
         self._listening.listen(_WAITING)
         await self._stopped.wait()
+        # What was just taken becomes a connection of ours first: until then nothing closes it. No more come.
+        self._loop.remove_reader(self._listening)
+        await _turns()
         server.close()
         others = asyncio.all_tasks() - {cast("asyncio.Task[None]", asyncio.current_task())}
-        for task in others:  # also of connections that are being taken just now
+        for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        for _ in range(3):  # the loop closes what was let go of at its next turns
-            await asyncio.sleep(0)
+        await _turns()  # the loop closes what was let go of
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._open) >= _MOST_CONNECTIONS:
@@ -202,6 +204,12 @@ class _Serving:
             if has_begun:
                 raise TimeoutError(f"no whole request and answer within {_DEADLINE_S:.0f} s") from None
             return False  # it only kept the connection
+
+
+async def _turns() -> None:
+    """Let the loop do what it has put off, and what follows from that."""
+    for _ in range(4):
+        await asyncio.sleep(0)
 
 
 async def _pass_over_rest(reader: asyncio.StreamReader) -> None:
