@@ -9,8 +9,8 @@ import redis
 from samples import event_fields
 from servers import Address, new_client
 
-from services.consumer.entry import Entry
 from services.consumer.source import RedisSource
+from services.contract.doors import Entry
 from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.contract.streams import StreamKeys
 from services.runtime.metrics import Metrics

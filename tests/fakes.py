@@ -4,13 +4,13 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from services.consumer.dead_letters.damage import Damages
-from services.consumer.dead_letters.letter import DeadLetter, Purged, dead_letter, parse_letter
-from services.consumer.entry import Dead, DeadLetters, Entry, Sink, Source, Written
-from services.consumer.errors import DeadLettersUnavailable, RowsRefused, SinkUnavailable, SourceUnavailable
-from services.consumer.large import cut, size_of
 from services.consumer.upkeep import Upkeep
+from services.contract.damage import Damages
+from services.contract.doors import Dead, DeadLetters, Entry, Sink, Source, Written
+from services.contract.errors import DeadLettersUnavailable, RowsRefused, SinkUnavailable, SourceUnavailable
 from services.contract.event import DEFAULT_ENTRY_BYTES, Event
+from services.contract.large import cut, size_of
+from services.contract.letter import DeadLetter, Purged, dead_letter, parse_letter
 from services.runtime.clock import Clock
 from services.runtime.spans import Span, Spans, current
 

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from services.consumer.dead_letters.file import DeadLetterFile
-from services.consumer.entry import Dead
 from services.consumer.sinks.sqlite import SQLiteSink
+from services.contract.doors import Dead
 from services.contract.event import Event
 from services.ops.app import app
 from services.runtime.settings import ConsumerSettings, ProducerSettings, declared, variable

@@ -18,8 +18,6 @@ from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
 from services.consumer.dead_letters.file import DeadLetterFile
 from services.consumer.dead_letters.stream import DeadLetterStream
-from services.consumer.entry import DeadLetters, Sink, Source
-from services.consumer.errors import SinkUnavailable, SinkUnusable, Stopping
 from services.consumer.observe import Observer
 from services.consumer.persist import Persist
 from services.consumer.report import Reporter
@@ -31,6 +29,8 @@ from services.consumer.times import Times
 from services.consumer.traces import NO_TRACES, BatchTraces, Traces
 from services.consumer.upkeep import Upkeep
 from services.consumer.worker import Worker
+from services.contract.doors import DeadLetters, Sink, Source
+from services.contract.errors import SinkUnavailable, SinkUnusable, Stopping
 from services.runtime.clock import SystemClock
 from services.runtime.connection import connect, explain
 from services.runtime.endpoint import HealthServer

@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Final
 
-from services.consumer.errors import BreakerOpen
+from services.contract.errors import BreakerOpen
 
 _WINDOW_ENTRIES: Final = 100
 """A share of fewer entries than this says nothing: one invalid entry alone would be 100 %."""

@@ -14,8 +14,8 @@ One odd id or device stops nobody so. Where the server and most of a batch agree
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from services.consumer.entry import Dead, Entry
-from services.consumer.errors import ClockBehind
+from services.contract.doors import Dead, Entry
+from services.contract.errors import ClockBehind
 
 _LEAST_NEAR_S: Final = 60.0
 """How near two clocks are to agree, at least: events take a moment from their device to the server."""

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from services.consumer.entry import Dead, DeadLetters, Entry, Processed, Sink
-from services.consumer.errors import DeadLettersUnavailable, RowsRefused, SinkUnavailable, Stopping
 from services.consumer.stages import NOBODY, Stages
+from services.contract.doors import Dead, DeadLetters, Entry, Processed, Sink
+from services.contract.errors import DeadLettersUnavailable, RowsRefused, SinkUnavailable, Stopping
 from services.contract.event import Reason, Rejection
 from services.runtime.clock import Clock
 from services.runtime.health import Health

@@ -14,8 +14,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from services.consumer.entry import Entry, Valid
 from services.contract.codec import REQUIRED
+from services.contract.doors import Entry, Valid
 from services.contract.event import MAX_LABEL_CHARS, Event
 from services.contract.kpis import Kpis
 

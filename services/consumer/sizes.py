@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 
 import redis
 
-from services.consumer.entry import Entry
-from services.consumer.large import UNKNOWN_BYTES
+from services.contract.doors import Entry
+from services.contract.large import UNKNOWN_BYTES
 from services.contract.scripts import read_script
 from services.contract.streams import StreamKeys
 from services.runtime.connection import lacks_right

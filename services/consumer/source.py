@@ -30,11 +30,11 @@ from typing import Any, Final, cast
 import redis
 from redis.connection import Connection
 
-from services.consumer.entry import Entry
-from services.consumer.errors import SourceUnavailable
-from services.consumer.large import BATCH_WEIGHT, UNKNOWN_BYTES, cut, is_heavy, size_of, weight_of
 from services.consumer.sizes import Look, ScriptsNotAllowed, Sizes
+from services.contract.doors import Entry
+from services.contract.errors import SourceUnavailable
 from services.contract.event import DEFAULT_ENTRY_BYTES
+from services.contract.large import BATCH_WEIGHT, UNKNOWN_BYTES, cut, is_heavy, size_of, weight_of
 from services.contract.scripts import read_script
 from services.contract.streams import StreamKeys
 from services.runtime.connection import error_kind, is_dropped

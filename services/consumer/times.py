@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Final
 
 from services.consumer.batch import Outcome
-from services.consumer.entry import Entry
 from services.consumer.stages import Stage
 from services.consumer.traces import NO_TRACES, Traces
+from services.contract.doors import Entry
 from services.runtime.clock import Clock
 from services.runtime.metrics import Metrics
 from services.runtime.spans import current

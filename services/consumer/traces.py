@@ -22,10 +22,10 @@ from types import TracebackType
 from typing import Final, NamedTuple, Protocol, get_args
 
 from services.consumer.batch import Outcome
-from services.consumer.entry import Dead, Entry
-from services.consumer.errors import ConsumerError
 from services.consumer.stages import Nobody, Stage, Stages
 from services.contract.codec import REQUIRED
+from services.contract.doors import Dead, Entry
+from services.contract.errors import ConsumerError
 from services.contract.trace_context import TraceContext, context_of, parse
 from services.runtime import conventions as named
 from services.runtime.clock import Clock

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from services.consumer.entry import Dead, Decoded, Valid
+from services.contract.doors import Dead, Decoded, Valid
 from services.contract.event import MAX_LABEL_CHARS, Event, Fields, Reason, Rejection
 from services.contract.ids import CANONICAL
 from services.contract.kpis import Kpis

@@ -14,11 +14,11 @@ from typing import Final
 import redis
 
 from services.consumer.batch import Outcome
-from services.consumer.entry import Entry, Source
-from services.consumer.errors import BreakerOpen, ClockBehind, SourceUnavailable, Stopping
 from services.consumer.report import Reporter
 from services.consumer.traces import NO_TRACES, Traces
 from services.consumer.upkeep import Upkeep
+from services.contract.doors import Entry, Source
+from services.contract.errors import BreakerOpen, ClockBehind, SourceUnavailable, Stopping
 from services.runtime.clock import Clock
 from services.runtime.connection import error_kind
 from services.runtime.health import Health

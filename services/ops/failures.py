@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.consumer.errors import ConsumerError
+from services.contract.errors import ConsumerError
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
 
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
-from services.consumer.dead_letters.damage import Damages
 from services.consumer.dead_letters.file import DeadLetterFile
-from services.consumer.dead_letters.letter import DeadLetter, Purged
+from services.contract.damage import Damages
+from services.contract.letter import DeadLetter, Purged
 from services.ops.failures import CommandFailed
 from services.ops.output import remark
 from services.runtime.settings import ConsumerSettings, Sources

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, cast
 
 import redis
 
-from services.consumer.dead_letters.letter import DeadLetter
+from services.contract.letter import DeadLetter
 from services.ops.ledger import readable_id
 from services.ops.records import ID_BYTES, RunRecord
 

@@ -19,8 +19,8 @@ from typing import Any, Final, Self, TextIO
 
 import redis
 
-from services.consumer.errors import SinkUnavailable
 from services.consumer.sinks.sqlite_rows import SinkAbsent, SQLiteRows
+from services.contract.errors import SinkUnavailable
 from services.ops.doors import Server
 from services.ops.live import ForeignIds, count_dead, recorded
 from services.ops.processes import Processes

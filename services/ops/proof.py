@@ -32,9 +32,9 @@ from uuid import UUID
 
 import redis
 
-from services.consumer.dead_letters.damage import Damages
-from services.consumer.dead_letters.letter import DeadLetter, Purged
+from services.contract.damage import Damages
 from services.contract.ids import numbered
+from services.contract.letter import DeadLetter, Purged
 from services.contract.streams import StreamKeys
 from services.ops.ledger import (
     DEAD,

@@ -11,12 +11,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-from services.consumer.dead_letters.letter import DeadLetter
-from services.consumer.large import size_of
 from services.consumer.validate import check
 from services.contract.codec import OPTIONAL, REQUIRED, decode
 from services.contract.event import DEFAULT_ENTRY_BYTES, Rejection
 from services.contract.kpis import Kpis
+from services.contract.large import size_of
+from services.contract.letter import DeadLetter
 from services.ops.doors import Server
 from services.ops.letters import Letter, LetterFilter, select
 from services.ops.replay_traces import ReplayTraces

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from services.consumer.dead_letters.letter import DeadLetter
+from services.contract.letter import DeadLetter
 from services.runtime import conventions as named
 from services.runtime.conventions import operation_attributes, span_name
 from services.runtime.logs import build_logger

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Final, cast
 import redis
 import typer
 
-from services.consumer.errors import ConsumerError
 from services.consumer.sinks.sqlite_rows import SinkAbsent, SQLiteRows
+from services.contract.errors import ConsumerError
 from services.contract.streams import StreamKeys
 from services.ops.doors import Server, StartServer
 from services.ops.failures import CommandFailed

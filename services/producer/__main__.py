@@ -19,11 +19,11 @@ from typing import Any, Final, Literal, cast
 
 import redis
 
+from services.contract.outgoing import Feed, Position
 from services.producer import progress
 from services.producer.generate import Generator
 from services.producer.loop import Loop, Totals
 from services.producer.options import Reading, Told, read_options
-from services.producer.outgoing import Feed, Position
 from services.producer.pace import Pacer, at_rate
 from services.producer.publish import Limits, Publisher
 from services.producer.read import Reader, SourceUnusable, check_same, fingerprint, source_key

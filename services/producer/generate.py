@@ -11,8 +11,8 @@ from random import Random
 from typing import Final
 
 from services.contract.kpis import Kpi, Kpis
+from services.contract.outgoing import Batch, Numbering, Outgoing
 from services.producer.invalid import WAYS, Spoil, without_id
-from services.producer.outgoing import Batch, Numbering, Outgoing
 
 _PULL: Final = 0.1
 """Share of the way back to where it belongs that a value goes at each reading."""

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.producer.outgoing import Feed, Numbering
+from services.contract.outgoing import Feed, Numbering
 from services.producer.pace import Pacer
 from services.producer.publish import Publisher, Sent
 from services.producer.runs import Run

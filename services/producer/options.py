@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn, cast
 
-from services.producer.outgoing import FIELD_NAMES, TRACE_NAMES
+from services.contract.outgoing import FIELD_NAMES, TRACE_NAMES
 from services.producer.read import STANDARD_INPUT
 from services.producer.texts import FORMATS, TS_UNITS, Format, Mapped, TsUnit
 from services.runtime.settings import ProducerSettings, SettingsInvalid, Sources, load, read_sources

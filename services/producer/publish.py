@@ -19,10 +19,10 @@ from typing import Any, Final, Literal, TypeAlias, cast
 
 import redis
 
+from services.contract.outgoing import Batch, Outgoing, Position
 from services.contract.scripts import read_script
 from services.contract.streams import StreamKeys
 from services.contract.trace_context import TraceContext
-from services.producer.outgoing import Batch, Outgoing, Position
 from services.producer.runs import Run, write_run
 from services.producer.server import Backoff, Patience, ServerRefuses, Stopped
 from services.runtime.groups import read_groups, slowest

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from services.contract.event import DEFAULT_ENTRY_BYTES
-from services.producer.lines import MAX_RECORD_BYTES, Bytes, Record, Records
-from services.producer.outgoing import (
+from services.contract.outgoing import (
     FIELD_NAMES,
     TRACE_NAMES,
     Batch,
@@ -27,6 +26,7 @@ from services.producer.outgoing import (
     Position,
     flat,
 )
+from services.producer.lines import MAX_RECORD_BYTES, Bytes, Record, Records
 from services.producer.texts import (
     Format,
     Mapped,

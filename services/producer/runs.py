@@ -25,9 +25,9 @@ from typing import Any, Final, cast
 import redis
 
 from services.contract.ids import RUN_BITS, run_name
+from services.contract.outgoing import Position
 from services.contract.scripts import read_script
 from services.contract.streams import StreamKeys
-from services.producer.outgoing import Position
 from services.producer.server import Patience
 
 _OPEN: Final = read_script("services.producer", "open.lua")

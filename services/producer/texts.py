@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from services.contract.ids import CANONICAL
-from services.producer.outgoing import FIELD_NAMES, TRACE_NAMES
+from services.contract.outgoing import FIELD_NAMES, TRACE_NAMES
 
 Format = Literal["jsonl", "csv"]
 TsUnit = Literal["s", "ms", "us", "ns"]

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Protocol
 
+from services.contract.outgoing import Outgoing
 from services.contract.trace_context import TraceContext, context_of
-from services.producer.outgoing import Outgoing
 from services.runtime import conventions as named
 from services.runtime.clock import Clock
 from services.runtime.conventions import Attribute, operation_attributes, span_name

@@ -26,9 +26,9 @@ from typing import Any
 from services.consumer import __main__ as consumer
 from services.consumer import batch
 from services.consumer.dead_letters import file
-from services.consumer.entry import Dead, DeadLetters, Entry, Sink, Source, Written
 from services.consumer.recognise import recognise
 from services.consumer.sinks.sqlite import SQLiteSink
+from services.contract.doors import Dead, DeadLetters, Entry, Sink, Source, Written
 from services.contract.event import Event
 
 POINTS = (

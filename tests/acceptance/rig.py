@@ -19,8 +19,8 @@ from acceptance.publisher import KEYS, Published, Publisher
 from servers import LocalServer, eventually
 
 from services.consumer.dead_letters.file import DeadLetterFile
-from services.consumer.dead_letters.letter import DeadLetter
 from services.contract.event import Event
+from services.contract.letter import DeadLetter
 from services.ops.audit import prove
 from services.ops.proof import Audit
 from services.runtime.backlog import id_parts

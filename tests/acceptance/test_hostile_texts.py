@@ -28,7 +28,7 @@ from hostile import (
 )
 
 from services.consumer.dead_letters.file import DeadLetterFile
-from services.consumer.entry import Dead, Entry
+from services.contract.doors import Dead, Entry
 from services.contract.event import Rejection
 
 OPS = [sys.executable, "-m", "services.ops"]

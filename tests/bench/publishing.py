@@ -19,7 +19,7 @@ from bench.server import Server
 from bench.stream import KEYS
 from services.contract.codec import encode
 from services.contract.event import Event
-from services.producer.outgoing import Batch, Outgoing
+from services.contract.outgoing import Batch, Outgoing
 from services.producer.publish import Limits, Publisher
 from services.producer.runs import open_run
 from services.producer.server import Patience

@@ -11,10 +11,10 @@ from fakes import FakeSource, FakeStream
 from samples import event_fields, flat
 from servers import KINDS, Server, Servers, shared_server
 
-from services.consumer.entry import Entry, Source
-from services.consumer.errors import SourceUnavailable
-from services.consumer.large import beginning
 from services.consumer.source import RedisSource
+from services.contract.doors import Entry, Source
+from services.contract.errors import SourceUnavailable
+from services.contract.large import beginning
 from services.contract.streams import StreamKeys
 from services.runtime.metrics import Metrics
 

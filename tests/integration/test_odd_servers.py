@@ -20,9 +20,9 @@ from samples import dead
 from servers import Absent, LocalServer, eventually, form_cluster, free_port, local_binary, system_redis
 
 from services.consumer.dead_letters.stream import DeadLetterStream
-from services.consumer.errors import DeadLettersUnavailable, SourceUnavailable
 from services.consumer.observe import Observer
 from services.consumer.upkeep import Upkeep
+from services.contract.errors import DeadLettersUnavailable, SourceUnavailable
 from services.contract.streams import slot_of
 from services.producer.server import ServerRefuses
 from services.runtime.backlog import LAST_ID, read_backlog

@@ -24,12 +24,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
-from services.consumer.dead_letters.damage import Damages, why
-from services.consumer.dead_letters.letter import DeadLetter, Purged, letter_line, parse_letter
-from services.consumer.entry import Dead
-from services.consumer.errors import DeadLettersUnavailable
 from services.consumer.folders import make_folder, sync_folder, sync_name
+from services.contract.damage import Damages, why
+from services.contract.doors import Dead
+from services.contract.errors import DeadLettersUnavailable
 from services.contract.event import DEFAULT_ENTRY_BYTES
+from services.contract.letter import DeadLetter, Purged, letter_line, parse_letter
 from services.runtime.own_files import open_own
 from services.runtime.spans import current
 

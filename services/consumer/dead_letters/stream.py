@@ -17,10 +17,10 @@ from typing import Any, Final, NamedTuple, cast
 
 import redis
 
-from services.consumer.dead_letters.damage import Damages, why
-from services.consumer.dead_letters.letter import DeadLetter, Purged, letter_line, parse_letter
-from services.consumer.entry import Dead
-from services.consumer.errors import DeadLettersUnavailable
+from services.contract.damage import Damages, why
+from services.contract.doors import Dead
+from services.contract.errors import DeadLettersUnavailable
+from services.contract.letter import DeadLetter, Purged, letter_line, parse_letter
 from services.contract.streams import StreamKeys
 from services.runtime.backlog import id_parts
 from services.runtime.connection import describe, error_kind

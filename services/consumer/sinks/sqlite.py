@@ -28,8 +28,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from services.consumer.entry import Written
-from services.consumer.errors import RowsRefused, SinkUnavailable, SinkUnusable
 from services.consumer.folders import make_folder, sync_name
 from services.consumer.sinks.sqlite_check import (
     AT_A_WRITE_S,
@@ -39,6 +37,8 @@ from services.consumer.sinks.sqlite_check import (
     tells_damage,
 )
 from services.consumer.sinks.sqlite_files import FileNames, Files, Note, turn_in
+from services.contract.doors import Written
+from services.contract.errors import RowsRefused, SinkUnavailable, SinkUnusable
 from services.contract.event import Event
 from services.runtime.own_files import check_link
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from services.consumer.errors import SinkUnavailable
+from services.contract.errors import SinkUnavailable
 
 _Inode = tuple[int, int]
 _ABSENT: Final = (0, 0)

@@ -18,9 +18,9 @@ from servers import Server, Servers, shared_server
 from telemetry_cli import own_folder, telemetry
 
 from services.consumer.dead_letters.file import DeadLetterFile
-from services.consumer.dead_letters.letter import parse_letter
 from services.consumer.dead_letters.stream import DeadLetterStream
-from services.consumer.errors import DeadLettersUnavailable
+from services.contract.errors import DeadLettersUnavailable
+from services.contract.letter import parse_letter
 from services.contract.streams import StreamKeys
 
 __all__ = ["own_folder"]

@@ -13,7 +13,7 @@ import pytest
 from samples import dead, event_fields
 
 from services.consumer.dead_letters.file import DeadLetterFile
-from services.consumer.errors import DeadLettersUnavailable
+from services.contract.errors import DeadLettersUnavailable
 
 ROOT = Path(__file__).parents[3]
 
@@ -62,7 +62,7 @@ import resource
 from pathlib import Path
 from samples import dead
 from services.consumer.dead_letters.file import DeadLetterFile
-from services.consumer.errors import DeadLettersUnavailable
+from services.contract.errors import DeadLettersUnavailable
 letters = DeadLetterFile(Path(sys.argv[3]), lambda: 1.0, "c")
 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
 kept = failed = 0

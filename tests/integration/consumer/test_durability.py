@@ -16,9 +16,9 @@ import pytest
 from samples import dead, row
 
 from services.consumer.dead_letters.file import DeadLetterFile
-from services.consumer.errors import DeadLettersUnavailable
 from services.consumer.folders import make_folder, sync_folder
 from services.consumer.sinks.sqlite import SQLiteSink
+from services.contract.errors import DeadLettersUnavailable
 
 
 class Recorder:

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from samples import event_fields, raw_fields
 from servers import KINDS, LocalServer, Server, Servers, shared_server
 
-from services.consumer.entry import Entry
-from services.consumer.errors import SourceUnavailable
-from services.consumer.large import BATCH_WEIGHT, UNKNOWN_BYTES, beginning, size_of, weight_of
 from services.consumer.sizes import MOST_PIECES, PIECE_BYTES, Sizes
+from services.contract.doors import Entry
+from services.contract.errors import SourceUnavailable
+from services.contract.large import BATCH_WEIGHT, UNKNOWN_BYTES, beginning, size_of, weight_of
 from services.contract.scripts import read_script
 from services.ops.dlq_raw import raw_json
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from services.consumer.dead_letters.file import DeadLetterFile
-from services.consumer.entry import Dead, Entry
-from services.consumer.errors import DeadLettersUnavailable, SinkUnusable
 from services.consumer.sinks.sqlite import SQLiteSink
+from services.contract.doors import Dead, Entry
+from services.contract.errors import DeadLettersUnavailable, SinkUnusable
 from services.contract.event import Event, Rejection
 
 NOBODY = 65534

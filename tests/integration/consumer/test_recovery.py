@@ -10,7 +10,7 @@ import redis
 from consumers import KEYS, Consumer, entry_ids, ids, pending_of, publish
 from servers import LocalServer, Server, eventually
 
-from services.consumer.errors import SourceUnavailable
+from services.contract.errors import SourceUnavailable
 
 OwnServer = Callable[..., LocalServer]
 

@@ -11,8 +11,8 @@ from samples import dead
 from servers import LocalServer, Server, answers, eventually
 
 from services.consumer.dead_letters.stream import DeadLetterStream
-from services.consumer.errors import DeadLettersUnavailable, SourceUnavailable
 from services.consumer.upkeep import Upkeep
+from services.contract.errors import DeadLettersUnavailable, SourceUnavailable
 from services.runtime.connection import connect, explain
 from services.runtime.metrics import Metrics
 from services.runtime.settings import ConsumerSettings

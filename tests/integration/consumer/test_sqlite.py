@@ -23,12 +23,12 @@ from servers import Server
 
 from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
-from services.consumer.errors import SinkUnavailable, SinkUnusable, Stopping
 from services.consumer.persist import Persist
 from services.consumer.sinks.sqlite import APPLICATION_ID, SQLiteSink, migrate
 from services.consumer.sinks.sqlite_check import find_damage
 from services.consumer.sinks.sqlite_files import turn_in
 from services.consumer.sinks.sqlite_rows import SQLiteRows
+from services.contract.errors import SinkUnavailable, SinkUnusable, Stopping
 from services.runtime.health import Health
 from services.runtime.metrics import Metrics
 
@@ -367,7 +367,7 @@ def test_rights_that_were_taken_away_are_waited_for(folder_for_all: Path) -> Non
 from pathlib import Path
 from samples import row
 from services.consumer.sinks.sqlite import SQLiteSink
-from services.consumer.errors import SinkUnavailable
+from services.contract.errors import SinkUnavailable
 {DROP_ROOT}
 sink = SQLiteSink(Path(sys.argv[3]) / "telemetry.db", 50, lambda: 1.0)
 for line in sys.stdin:
@@ -841,7 +841,7 @@ def test_a_folder_without_rights_is_named(folder_for_all: Path) -> None:
     code = f"""
 from pathlib import Path
 from services.consumer.sinks.sqlite import SQLiteSink
-from services.consumer.errors import SinkUnusable
+from services.contract.errors import SinkUnusable
 {DROP_ROOT}
 for place in (Path(sys.argv[3]), Path(sys.argv[3]) / "new"):
     try:
@@ -863,7 +863,7 @@ def test_a_file_that_may_only_be_read_is_named(folder_for_all: Path) -> None:
     code = f"""
 from pathlib import Path
 from services.consumer.sinks.sqlite import SQLiteSink
-from services.consumer.errors import SinkUnusable
+from services.contract.errors import SinkUnusable
 {DROP_ROOT}
 try:
     SQLiteSink(Path(sys.argv[3]), 50, lambda: 1.0)
@@ -880,7 +880,7 @@ def test_a_full_disk_loses_nothing_and_is_waited_for(path: Path) -> None:
 import resource
 from pathlib import Path
 from samples import row
-from services.consumer.errors import SinkUnavailable
+from services.contract.errors import SinkUnavailable
 from services.consumer.sinks.sqlite import SQLiteSink
 sink = SQLiteSink(Path(sys.argv[3]), 50, lambda: 1.0)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))

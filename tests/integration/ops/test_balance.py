@@ -10,7 +10,7 @@ from fakes import FakeDeadLetters
 from samples import RUN, entry, event_fields, flat
 from servers import Server, Servers, shared_server
 
-from services.consumer.entry import Dead
+from services.contract.doors import Dead
 from services.contract.event import Reason, Rejection
 from services.contract.ids import event_id
 from services.contract.streams import StreamKeys

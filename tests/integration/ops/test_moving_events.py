@@ -9,9 +9,9 @@ from fakes import FakeDeadLetters
 from samples import RUN, entry, event_fields, id_of
 from servers import Server, Servers, shared_server
 
-from services.consumer.dead_letters.letter import DeadLetter, Purged
-from services.consumer.entry import Dead
+from services.contract.doors import Dead
 from services.contract.event import Rejection
+from services.contract.letter import DeadLetter, Purged
 from services.contract.streams import StreamKeys
 from services.ops.proof import audit
 

@@ -13,8 +13,8 @@ import redis
 from fakes import FakeClock
 from servers import Address
 
+from services.contract.outgoing import Batch, Numbering, Outgoing, Position
 from services.contract.streams import StreamKeys
-from services.producer.outgoing import Batch, Numbering, Outgoing, Position
 from services.producer.publish import Limits, Publisher
 from services.producer.runs import Run, open_run
 from services.producer.server import Patience

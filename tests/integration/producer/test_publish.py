@@ -14,9 +14,9 @@ from samples import KPIS
 from servers import LocalServer, Server
 
 from services.contract.ids import MAX_SEQUENCE
+from services.contract.outgoing import FIELD_NAMES, Batch, Outgoing, Position, flat
 from services.producer.generate import Generator
 from services.producer.loop import Loop
-from services.producer.outgoing import FIELD_NAMES, Batch, Outgoing, Position, flat
 from services.producer.pace import Pacer
 from services.producer.publish import Limits
 from services.producer.runs import Run, draw_name, open_run, take_over

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.consumer.breaker import Breaker
-from services.consumer.errors import BreakerOpen
+from services.contract.errors import BreakerOpen
 
 
 def test_ratio_zero_never_opens() -> None:

@@ -13,10 +13,10 @@ from samples import KPIS, event_fields
 
 from services.consumer.batch import Outcome, decode
 from services.consumer.clocks import check_clock
-from services.consumer.entry import Dead, Entry
-from services.consumer.errors import ClockBehind, Stopping
 from services.consumer.validate import validate
 from services.consumer.worker import Worker
+from services.contract.doors import Dead, Entry
+from services.contract.errors import ClockBehind, Stopping
 from services.runtime.health import Health
 from services.runtime.metrics import Metrics
 

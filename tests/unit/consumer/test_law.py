@@ -20,13 +20,13 @@ from servers import eventually
 
 from services.consumer.batch import Outcome, Rules, run_batch
 from services.consumer.breaker import Breaker
-from services.consumer.entry import Dead, Entry
-from services.consumer.errors import BreakerOpen, SourceUnavailable
 from services.consumer.persist import Persist
 from services.consumer.report import Reporter
 from services.consumer.times import Times
 from services.consumer.traces import NO_TRACES, BatchTraces, Traces
 from services.consumer.worker import Worker
+from services.contract.doors import Dead, Entry
+from services.contract.errors import BreakerOpen, SourceUnavailable
 from services.contract.event import Event, Rejection
 from services.runtime.health import Health
 from services.runtime.metrics import Metrics

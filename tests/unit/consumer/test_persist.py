@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import dead, entry, id_of, row
 
-from services.consumer.entry import Processed
-from services.consumer.errors import Stopping
 from services.consumer.persist import Persist
+from services.contract.doors import Processed
+from services.contract.errors import Stopping
 from services.contract.event import Event
 from services.runtime.health import Health
 from services.runtime.metrics import Metrics

@@ -5,10 +5,10 @@ from fakes import FakeClock
 from samples import event_fields, row
 
 from services.consumer.batch import Outcome
-from services.consumer.entry import Dead, Entry
 from services.consumer.stages import Stage
 from services.consumer.times import Times
 from services.consumer.traces import NoTraces
+from services.contract.doors import Dead, Entry
 from services.contract.event import Rejection
 from services.runtime.metrics import Metrics
 from services.runtime.spans import begin_trace, set_current

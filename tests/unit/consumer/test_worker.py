@@ -10,11 +10,11 @@ from fakes import FakeClock, FakeSource, FakeStream
 from samples import entry, event_fields, row
 
 from services.consumer.batch import Outcome
-from services.consumer.entry import Entry
-from services.consumer.errors import BreakerOpen, SourceUnavailable, Stopping
 from services.consumer.report import Reporter
 from services.consumer.upkeep import Upkeep
 from services.consumer.worker import Worker
+from services.contract.doors import Entry
+from services.contract.errors import BreakerOpen, SourceUnavailable, Stopping
 from services.runtime.health import Health
 from services.runtime.metrics import Metrics
 

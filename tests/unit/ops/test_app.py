@@ -12,7 +12,7 @@ import pytest
 import redis
 from telemetry_cli import is_refusal, telemetry
 
-from services.consumer.errors import SinkUnavailable
+from services.contract.errors import SinkUnavailable
 from services.ops import lazy
 from services.ops.app import COMMANDS
 from services.ops.failures import CommandFailed, Failure, failure_of

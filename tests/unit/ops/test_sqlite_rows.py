@@ -15,9 +15,9 @@ import pytest
 from samples import id_of, row
 from telemetry_cli import store
 
-from services.consumer.errors import SinkUnavailable, SinkUnusable
 from services.consumer.sinks.sqlite import APPLICATION_ID, SQLiteSink, migrate
 from services.consumer.sinks.sqlite_rows import RowFilter, SinkAbsent, SQLiteRows, StoredRow
+from services.contract.errors import SinkUnavailable, SinkUnusable
 
 DATABASE = Path("data/telemetry.db")
 
@@ -227,7 +227,7 @@ def test_a_reader_leaves_no_file_behind() -> None:
 READ_ONLY = """
 import sys
 from pathlib import Path
-from services.consumer.errors import ConsumerError
+from services.contract.errors import ConsumerError
 from services.consumer.sinks.sqlite import newest_schema
 from services.consumer.sinks.sqlite_rows import SQLiteRows
 import os

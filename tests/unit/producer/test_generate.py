@@ -14,9 +14,9 @@ from services.contract.codec import decode
 from services.contract.event import Event, Fields, Reason
 from services.contract.ids import MAX_SEQUENCE, numbered
 from services.contract.kpis import Kpi
+from services.contract.outgoing import Numbering, Outgoing, flat
 from services.producer.generate import Generator, Walk
 from services.producer.invalid import WAYS
-from services.producer.outgoing import Numbering, Outgoing, flat
 from services.producer.runs import draw_name
 
 LATER_REASONS = {

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.contract.outgoing import Batch, Numbering, Outgoing, flat
 from services.producer.lines import Record, Records, ends_in_quotes
-from services.producer.outgoing import Batch, Numbering, Outgoing, flat
 from services.producer.read import (
     Reader,
     SourceUnusable,

@@ -4,8 +4,8 @@ import pytest
 from fakes import FakeClock, FakeSpans
 from samples import id_of
 
+from services.contract.outgoing import Outgoing, flat
 from services.contract.trace_context import TraceContext, parse
-from services.producer.outgoing import Outgoing, flat
 from services.producer.server import Stopped
 from services.producer.traces import NO_TRACES, SendTraces
 from services.runtime.spans import current
