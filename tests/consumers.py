@@ -13,7 +13,7 @@ from services.consumer.source import RedisSource
 from services.contract.doors import Entry
 from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.contract.streams import StreamKeys
-from services.runtime.metrics import Metrics
+from services.runtime.telemetry.metrics import Metrics
 
 KEYS = StreamKeys()
 LOGGER = logging.getLogger("test.consumers")

@@ -12,7 +12,7 @@ from services.contract.event import DEFAULT_ENTRY_BYTES, Event
 from services.contract.large import cut, size_of
 from services.contract.letter import DeadLetter, Purged, dead_letter, parse_letter
 from services.runtime.clock import Clock
-from services.runtime.spans import Span, Spans, current
+from services.runtime.telemetry.spans import Span, Spans, current
 
 
 class FakeClock:

@@ -36,14 +36,14 @@ from services.runtime.connection import connect, explain
 from services.runtime.endpoint import HealthServer
 from services.runtime.health import Health
 from services.runtime.links import Attention
-from services.runtime.logs import Logs, refuse
-from services.runtime.metrics import Metrics
-from services.runtime.otel_switch import open_log_sender, open_metric_sender, open_spans
+from services.runtime.logs.gate import Logs, refuse
 from services.runtime.outlet import hold_standard
 from services.runtime.screen import answer, prepare, remark
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
-from services.runtime.spans import Spans
 from services.runtime.stopping import StopSignals, end_when_asked
+from services.runtime.telemetry.metrics import Metrics
+from services.runtime.telemetry.otel_switch import open_log_sender, open_metric_sender, open_spans
+from services.runtime.telemetry.spans import Spans
 
 Doors = tuple[Source, Sink, DeadLetters]
 

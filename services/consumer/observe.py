@@ -27,8 +27,8 @@ from services.runtime.clock import Clock
 from services.runtime.connection import describe, lacks_command, lacks_right
 from services.runtime.entries import after, count
 from services.runtime.foreign import number_of, whole_of
-from services.runtime.metrics import Figures
 from services.runtime.script import Script
+from services.runtime.telemetry.metrics import Figures
 
 _AUDITED: Final = (
     "published", "stored", "dead", "conflicts", "purged", "pending", "undelivered", "missing"

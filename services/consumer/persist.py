@@ -20,7 +20,7 @@ from services.contract.errors import DeadLettersUnavailable, RowsRefused, SinkUn
 from services.contract.event import Reason, Rejection
 from services.runtime.clock import Clock
 from services.runtime.health import Health
-from services.runtime.metrics import Metrics
+from services.runtime.telemetry.metrics import Metrics
 
 _SHORTEST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0

@@ -15,8 +15,8 @@ from services.contract.doors import Dead, Entry
 from services.contract.event import Event
 from services.contract.trace_context import context_of
 from services.runtime.clock import Clock
-from services.runtime.logs import Limited
-from services.runtime.metrics import Metrics
+from services.runtime.logs.gate import Limited
+from services.runtime.telemetry.metrics import Metrics
 
 _EVENT_LINE_INTERVAL_S: Final = 1.0
 

@@ -38,7 +38,7 @@ from services.contract.large import BATCH_WEIGHT, UNKNOWN_BYTES, cut, is_heavy, 
 from services.contract.scripts import read_script
 from services.contract.streams import StreamKeys
 from services.runtime.connection import error_kind, is_dropped
-from services.runtime.metrics import Metrics
+from services.runtime.telemetry.metrics import Metrics
 
 _LEAVE: Final = read_script("services.consumer", "leave.lua")
 _SUSPECT_DELIVERIES: Final = 2

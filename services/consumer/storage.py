@@ -4,8 +4,8 @@ import logging
 import os
 from pathlib import Path
 
-from services.runtime.metrics import Figures
 from services.runtime.settings import ConsumerSettings
+from services.runtime.telemetry.metrics import Figures
 
 
 class Storage:

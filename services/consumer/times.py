@@ -15,8 +15,8 @@ from services.consumer.stages import Stage
 from services.consumer.traces import NO_TRACES, Traces
 from services.contract.doors import Entry
 from services.runtime.clock import Clock
-from services.runtime.metrics import Metrics
-from services.runtime.spans import current
+from services.runtime.telemetry.metrics import Metrics
+from services.runtime.telemetry.spans import current
 
 _STAGE_DURATION: Final = "telemetry_consumer_stage_duration_seconds"
 

@@ -27,10 +27,10 @@ from services.contract.codec import REQUIRED
 from services.contract.doors import Dead, Entry
 from services.contract.errors import ConsumerError
 from services.contract.trace_context import TraceContext, context_of, parse
-from services.runtime import conventions as named
 from services.runtime.clock import Clock
-from services.runtime.conventions import Attribute, operation_attributes, span_name
-from services.runtime.spans import (
+from services.runtime.telemetry import conventions as named
+from services.runtime.telemetry.conventions import Attribute, operation_attributes, span_name
+from services.runtime.telemetry.spans import (
     Budget,
     Link,
     Mark,

@@ -13,8 +13,8 @@ from services.contract.scripts import read_script
 from services.contract.streams import StreamKeys
 from services.runtime.clock import Clock
 from services.runtime.connection import is_passing, lacks_right
-from services.runtime.metrics import Metrics
 from services.runtime.script import Script
+from services.runtime.telemetry.metrics import Metrics
 
 _TRIM: Final = Script(read_script("services.consumer", "retention.lua"))
 _REAP: Final = Script(read_script("services.consumer", "reap.lua"))

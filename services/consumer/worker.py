@@ -22,7 +22,7 @@ from services.contract.errors import BreakerOpen, ClockBehind, SourceUnavailable
 from services.runtime.clock import Clock
 from services.runtime.connection import error_kind
 from services.runtime.health import Health
-from services.runtime.metrics import Metrics
+from services.runtime.telemetry.metrics import Metrics
 
 _LONGEST_PAUSE_S: Final = 5.0
 _CLOCK_LOOK_S: Final = 1.0

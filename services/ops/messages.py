@@ -7,7 +7,7 @@ import typer
 
 from services.ops.marked import put_into
 from services.ops.output import AsJson, Column, show_records
-from services.runtime.log_catalogue import CATALOGUE, Message
+from services.runtime.logs.catalogue import CATALOGUE, Message
 
 BEGIN: Final = "<!-- messages:begin -->"
 END: Final = "<!-- messages:end -->"

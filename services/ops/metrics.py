@@ -5,11 +5,11 @@ from typing import Annotated, Final
 import typer
 
 from services.ops.output import AsJson, Column, answer, show_records
-from services.runtime.metrics import CATALOGUE, Metric
+from services.runtime.telemetry.metrics import CATALOGUE, Metric
 
 _HEAD: Final = """# Metrics
 
-What `/metrics` of a producer and a consumer gives, made from services/runtime/catalogue.py by `make
+What `/metrics` of a producer and a consumer gives, made from services/runtime/telemetry/catalogue.py by `make
 docs`. Units are in the names: seconds, bytes, events, entries; where there is none, the value is 0 or 1.
 
 - **Scope.** A metric of scope `process` is of each process by itself: add them up over replicas. One of

@@ -26,7 +26,7 @@ from services.ops.live import ForeignIds, count_dead, recorded
 from services.ops.processes import Processes
 from services.ops.records import read_records
 from services.runtime.backlog import Backlog, read_backlog
-from services.runtime.log_text import text_line, wants_colour
+from services.runtime.logs.text import text_line, wants_colour
 from services.runtime.screen import shown
 from services.runtime.settings import ConsumerSettings
 

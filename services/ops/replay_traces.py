@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from services.contract.letter import DeadLetter
-from services.runtime import conventions as named
-from services.runtime.conventions import operation_attributes, span_name
-from services.runtime.logs import build_logger
-from services.runtime.otel_switch import open_spans
+from services.runtime.logs.gate import build_logger
 from services.runtime.settings import ConsumerSettings, Sources
-from services.runtime.spans import Link, Span, Spans, begin_trace
+from services.runtime.telemetry import conventions as named
+from services.runtime.telemetry.conventions import operation_attributes, span_name
+from services.runtime.telemetry.otel_switch import open_spans
+from services.runtime.telemetry.spans import Link, Span, Spans, begin_trace
 
 
 class ReplayTraces:

@@ -30,20 +30,20 @@ from services.producer.read import Reader, SourceUnusable, check_same, fingerpri
 from services.producer.replay import Opener
 from services.producer.runs import Replayed, Run, open_run, take_over
 from services.producer.server import Patience, ServerRefuses, Stopped
-from services.producer.traces import NO_TRACES, SendTraces, Traces
 from services.runtime.clock import SystemClock
 from services.runtime.connection import connect, explain
 from services.runtime.endpoint import HealthServer
 from services.runtime.health import Health
 from services.runtime.links import Attention
-from services.runtime.logs import Logs, refuse
-from services.runtime.metrics import Metrics
-from services.runtime.otel_switch import open_log_sender, open_metric_sender, open_spans
+from services.runtime.logs.gate import Logs, refuse
 from services.runtime.outlet import hold_standard
 from services.runtime.screen import prepare
 from services.runtime.settings import SettingsInvalid, read_sources
-from services.runtime.spans import Spans
 from services.runtime.stopping import StopSignals, end_when_asked
+from services.runtime.telemetry.metrics import Metrics
+from services.runtime.telemetry.otel_switch import open_log_sender, open_metric_sender, open_spans
+from services.runtime.telemetry.send_traces import NO_TRACES, SendTraces, Traces
+from services.runtime.telemetry.spans import Spans
 
 _LIVENESS_TIMEOUT_S: Final = 60.0
 

@@ -13,7 +13,7 @@ from services.producer.runs import Run
 from services.producer.server import Stopped
 from services.runtime.clock import Clock
 from services.runtime.health import Health
-from services.runtime.logs import Limited
+from services.runtime.logs.gate import Limited
 
 _TURN_S: Final = 1.0
 """Longest pause between two turns: a slow schedule is alive too."""

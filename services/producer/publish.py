@@ -27,7 +27,7 @@ from services.producer.runs import Run, write_run
 from services.producer.server import Backoff, Patience, ServerRefuses, Stopped
 from services.runtime.groups import read_groups, slowest
 from services.runtime.script import Script
-from services.runtime.spans import current
+from services.runtime.telemetry.spans import current
 
 _SCRIPT: Final = Script(read_script("services.producer", "publish.lua"))
 

@@ -39,7 +39,7 @@ from services.producer.texts import (
     pick,
     pick_trace,
 )
-from services.runtime.metrics import Metrics
+from services.runtime.telemetry.metrics import Metrics
 
 STANDARD_INPUT: Final = "-"
 _FINGERPRINT_BYTES: Final = 1 << 16

@@ -17,7 +17,7 @@ from services.producer.read import (
     open_reader,
     sniff,
 )
-from services.runtime.metrics import Metrics
+from services.runtime.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)

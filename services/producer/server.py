@@ -10,11 +10,11 @@ from typing import Final, TypeVar
 
 import redis
 
-from services.producer.traces import NO_TRACES, Traces
 from services.runtime.clock import Clock
 from services.runtime.connection import error_kind, is_passing, lacks_right
 from services.runtime.health import Health
-from services.runtime.metrics import Metrics
+from services.runtime.telemetry.metrics import Metrics
+from services.runtime.telemetry.send_traces import NO_TRACES, Traces
 
 T = TypeVar("T")
 

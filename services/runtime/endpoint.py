@@ -22,8 +22,8 @@ from typing import Any, Final, NamedTuple, Self, cast
 from prometheus_client import exposition
 
 from services.runtime.health import Health
-from services.runtime.metrics import Metrics
 from services.runtime.screen import shown
+from services.runtime.telemetry.metrics import Metrics
 
 _DEADLINE_S: Final = 10.0
 """For one request and its answer, or for none at all."""

@@ -9,7 +9,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 from servers import eventually, free_port
 
-from services.runtime.catalogue import CATALOGUE
+from services.runtime.telemetry.catalogue import CATALOGUE
 
 OF_THE_GROUP = {one.name for one in CATALOGUE if one.scope == "group"}
 

@@ -12,7 +12,7 @@ from guarded import KEYS, Guarded, kind_of, must_have_worked, stopped
 from prometheus_client.parser import text_string_to_metric_families
 from servers import Absent, do_without, eventually, free_port
 
-from services.runtime.catalogue import CATALOGUE
+from services.runtime.telemetry.catalogue import CATALOGUE
 
 _TIMEOUT_S: Final = 60.0
 

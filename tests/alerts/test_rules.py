@@ -10,7 +10,7 @@ from observability import needed
 from prometheus import ROOT, RULES, Promtool, Scale, rules_of
 
 from charts.alerts.__main__ import page
-from services.runtime.metrics import CATALOGUE
+from services.runtime.telemetry.metrics import CATALOGUE
 
 UNIT_TESTS: Final = sorted((ROOT / "tests" / "rules").glob("*.yaml"))
 RUNBOOKS: Final = ROOT / "docs" / "runbooks"

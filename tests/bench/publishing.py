@@ -26,8 +26,8 @@ from services.producer.server import Patience
 from services.runtime.clock import SystemClock
 from services.runtime.connection import connect, explain
 from services.runtime.health import Health
-from services.runtime.metrics import Metrics
 from services.runtime.settings import ProducerSettings
+from services.runtime.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 

@@ -39,10 +39,10 @@ from services.runtime.connection import connect
 from services.runtime.endpoint import HealthServer
 from services.runtime.health import Health
 from services.runtime.links import Attention
-from services.runtime.logs import Logs
-from services.runtime.metrics import Metrics
-from services.runtime.otel_switch import open_spans
+from services.runtime.logs.gate import Logs
 from services.runtime.settings import ConsumerSettings, Sources, load, read_sources
+from services.runtime.telemetry.metrics import Metrics
+from services.runtime.telemetry.otel_switch import open_spans
 
 STREAMS: Final = {"unobserved": "plain", "ours": "plain", "traced": "traced"}
 BESIDE: Final = "beside"

@@ -12,7 +12,7 @@ import yaml
 
 from charts.dashboards.__main__ import BOARDS, FILES
 from charts.dashboards.answers import Target, all_values, read_board, substituted, targets_of
-from services.runtime.catalogue import CATALOGUE
+from services.runtime.telemetry.catalogue import CATALOGUE
 
 RULES: Final = FILES.parent / "rules"
 NAMES: Final = [board.name for board in BOARDS]

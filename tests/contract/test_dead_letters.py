@@ -20,7 +20,7 @@ from services.contract.event import Rejection
 from services.contract.letter import DeadLetter, Purged
 from services.contract.streams import StreamKeys
 from services.contract.trace_context import TraceContext
-from services.runtime.spans import set_current
+from services.runtime.telemetry.spans import set_current
 
 FAILED_AT = 1_800_000_000.25
 

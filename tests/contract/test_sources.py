@@ -16,7 +16,7 @@ from services.contract.doors import Entry, Source
 from services.contract.errors import SourceUnavailable
 from services.contract.large import beginning
 from services.contract.streams import StreamKeys
-from services.runtime.metrics import Metrics
+from services.runtime.telemetry.metrics import Metrics
 
 KEYS = StreamKeys()
 

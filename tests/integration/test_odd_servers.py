@@ -28,9 +28,9 @@ from services.producer.server import ServerRefuses
 from services.runtime.backlog import LAST_ID, read_backlog
 from services.runtime.clock import SystemClock
 from services.runtime.connection import connect, explain, is_passing
-from services.runtime.logs import build_logger
-from services.runtime.metrics import Metrics
+from services.runtime.logs.gate import build_logger
 from services.runtime.settings import ConsumerSettings
+from services.runtime.telemetry.metrics import Metrics
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LOGGER: Final = logging.getLogger("test.odd")

@@ -31,7 +31,7 @@ from services.contract.errors import DeadLettersUnavailable
 from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.contract.letter import DeadLetter, Purged, letter_line, parse_letter
 from services.runtime.own_files import open_own
-from services.runtime.spans import current
+from services.runtime.telemetry.spans import current
 
 LONGEST_LINE: Final = 64 << 20
 """Bytes of a line that is read, unless MAX_ENTRY_BYTES lets a letter have more: a longer one is no letter."""

@@ -26,7 +26,7 @@ from services.runtime.backlog import id_parts
 from services.runtime.connection import describe, error_kind
 from services.runtime.entries import after
 from services.runtime.foreign import name_of, number_of
-from services.runtime.spans import current
+from services.runtime.telemetry.spans import current
 
 _PAGE: Final = 1000
 _PORTION_CHARS: Final = 4 << 20

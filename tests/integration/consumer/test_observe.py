@@ -14,7 +14,7 @@ from servers import LocalServer, Server, eventually, new_client
 from services.consumer.observe import Observer
 from services.runtime.backlog import read_backlog
 from services.runtime.clock import Clock, SystemClock
-from services.runtime.logs import build_logger
+from services.runtime.logs.gate import build_logger
 
 LEASE_S = 0.4
 PATIENCE_S = 10.0

@@ -27,7 +27,7 @@ from services.producer.publish import Limits
 from services.runtime.backlog import read_backlog
 from services.runtime.clock import SystemClock
 from services.runtime.entries import about
-from services.runtime.metrics import Metrics
+from services.runtime.telemetry.metrics import Metrics
 
 GROUPS = ("one", "two")
 REMOVED = "telemetry_stream_removed_by_others_total"

@@ -14,8 +14,8 @@ from services.consumer.dead_letters.stream import DeadLetterStream
 from services.consumer.upkeep import Upkeep
 from services.contract.errors import DeadLettersUnavailable, SourceUnavailable
 from services.runtime.connection import connect, explain
-from services.runtime.metrics import Metrics
 from services.runtime.settings import ConsumerSettings
+from services.runtime.telemetry.metrics import Metrics
 
 OwnServer = Callable[..., LocalServer]
 FIRST = "first"

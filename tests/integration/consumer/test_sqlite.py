@@ -30,7 +30,7 @@ from services.consumer.sinks.sqlite_files import turn_in
 from services.consumer.sinks.sqlite_rows import SQLiteRows
 from services.contract.errors import SinkUnavailable, SinkUnusable, Stopping
 from services.runtime.health import Health
-from services.runtime.metrics import Metrics
+from services.runtime.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[3]
 

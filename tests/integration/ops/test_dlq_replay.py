@@ -30,10 +30,10 @@ from services.ops.letters import LetterStore
 from services.ops.replay import Mending, replay
 from services.ops.replay_traces import ReplayTraces
 from services.runtime.health import Health
-from services.runtime.logs import build_logger
-from services.runtime.metrics import Metrics
+from services.runtime.logs.gate import build_logger
 from services.runtime.settings import ConsumerSettings
-from services.runtime.spans import set_current
+from services.runtime.telemetry.metrics import Metrics
+from services.runtime.telemetry.spans import set_current
 
 KEYS = StreamKeys()
 

@@ -19,7 +19,7 @@ from services.producer.publish import Limits, Publisher
 from services.producer.runs import Run, open_run
 from services.producer.server import Patience
 from services.runtime.health import Health
-from services.runtime.metrics import Metrics
+from services.runtime.telemetry.metrics import Metrics
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 KEYS: Final = StreamKeys()

@@ -21,7 +21,7 @@ from services.producer.pace import Pacer
 from services.producer.publish import Limits
 from services.producer.runs import Run, draw_name, open_run, take_over
 from services.producer.server import ServerRefuses, Stopped
-from services.producer.traces import SendTraces
+from services.runtime.telemetry.send_traces import SendTraces
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from services.consumer.worker import Worker
 from services.contract.doors import Dead, Entry
 from services.contract.errors import ClockBehind, Stopping
 from services.runtime.health import Health
-from services.runtime.metrics import Metrics
+from services.runtime.telemetry.metrics import Metrics
 
 NOW = 1_800_000_000.0
 HOUR = 3600.0

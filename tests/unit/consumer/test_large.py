@@ -19,7 +19,7 @@ from services.contract.large import UNKNOWN_BYTES, beginning, cut, is_heavy, lim
 from services.contract.letter import dead_letter, letter_line, parse_letter
 from services.contract.trace_context import TraceContext
 from services.runtime.health import Health
-from services.runtime.metrics import Metrics
+from services.runtime.telemetry.metrics import Metrics
 
 MEGABYTE = 1 << 20
 

@@ -14,7 +14,7 @@ from services.contract.doors import Processed
 from services.contract.errors import Stopping
 from services.contract.event import Event
 from services.runtime.health import Health
-from services.runtime.metrics import Metrics
+from services.runtime.telemetry.metrics import Metrics
 
 
 class Desk:

@@ -10,7 +10,7 @@ from fakes import FakeClock
 
 from services.consumer.sinks.sqlite import SQLiteSink
 from services.consumer.storage import Storage
-from services.runtime.logs import Logs
+from services.runtime.logs.gate import Logs
 from services.runtime.settings import ConsumerSettings
 
 

@@ -10,8 +10,8 @@ from services.consumer.times import Times
 from services.consumer.traces import NoTraces
 from services.contract.doors import Dead, Entry
 from services.contract.event import Rejection
-from services.runtime.metrics import Metrics
-from services.runtime.spans import begin_trace, set_current
+from services.runtime.telemetry.metrics import Metrics
+from services.runtime.telemetry.spans import begin_trace, set_current
 
 STAGES: tuple[Stage, ...] = ("decode", "validate", "process", "store", "dead-letter", "ack")
 WAITED = "telemetry_consumer_publish_to_commit_seconds"

@@ -16,8 +16,8 @@ from services.consumer.traces import BatchTraces
 from services.consumer.worker import Worker
 from services.contract.trace_context import TraceContext
 from services.runtime.health import Health
-from services.runtime.metrics import Metrics
-from services.runtime.spans import current
+from services.runtime.telemetry.metrics import Metrics
+from services.runtime.telemetry.spans import current
 
 LOGGER = logging.getLogger("test.traces")
 BATCH = "process telemetry_stream"

@@ -16,7 +16,7 @@ from services.consumer.worker import Worker
 from services.contract.doors import Entry
 from services.contract.errors import BreakerOpen, SourceUnavailable, Stopping
 from services.runtime.health import Health
-from services.runtime.metrics import Metrics
+from services.runtime.telemetry.metrics import Metrics
 
 LOGGER = logging.getLogger("test.worker")
 

@@ -11,7 +11,7 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from telemetry_cli import telemetry
 
 from services.ops.messages import BEGIN, END, markdown
-from services.runtime.log_catalogue import CATALOGUE
+from services.runtime.logs.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parents[3]
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}

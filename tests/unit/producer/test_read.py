@@ -21,7 +21,7 @@ from services.producer.read import (
     sniff,
 )
 from services.producer.texts import Format, Mapped, Problem, canonical_id, parse_json, unix_seconds
-from services.runtime.metrics import Metrics
+from services.runtime.telemetry.metrics import Metrics
 
 HEADER = b"device_id,zone,ts,kpi,value\n"
 LOGGER = logging.getLogger("test-read")

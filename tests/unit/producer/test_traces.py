@@ -7,8 +7,8 @@ from samples import id_of
 from services.contract.outgoing import Outgoing, flat
 from services.contract.trace_context import TraceContext, parse
 from services.producer.server import Stopped
-from services.producer.traces import NO_TRACES, SendTraces
-from services.runtime.spans import current
+from services.runtime.telemetry.send_traces import NO_TRACES, SendTraces
+from services.runtime.telemetry.spans import current
 
 SEND = "send telemetry_stream"
 THEIRS = TraceContext("ab" * 16, "cd" * 8, is_sampled=True)

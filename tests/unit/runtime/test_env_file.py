@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.runtime.env_file import read_env_file
-from services.runtime.logs import refuse
+from services.runtime.logs.gate import refuse
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
 
 NAMES = ("REDIS_PASSWORD", "SEED", "BATCH_SIZE", "REDIS_HOST")

@@ -27,8 +27,8 @@ from servers import eventually, free_port
 
 from services.runtime.endpoint import HealthServer, _encoder
 from services.runtime.health import Health
-from services.runtime.logs import build_logger
-from services.runtime.metrics import Metrics
+from services.runtime.logs.gate import build_logger
+from services.runtime.telemetry.metrics import Metrics
 
 OPENMETRICS = "application/openmetrics-text"
 
@@ -438,8 +438,8 @@ DESCRIPTORS = """
 import logging, resource, socket, sys, time
 from services.runtime.endpoint import HealthServer, _encoder
 from services.runtime.health import Health
-from services.runtime.logs import Logs
-from services.runtime.metrics import Metrics
+from services.runtime.logs.gate import Logs
+from services.runtime.telemetry.metrics import Metrics
 logs = Logs("consumer", "INFO", "json", sys.stdout)
 with HealthServer(int(sys.argv[1]), Health(60, time.monotonic), Metrics("consumer"), logs.logger):
     limit = 3 + sum(1 for _ in __import__("pathlib").Path("/proc/self/fd").iterdir())

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from fakes import FakeClock
 
-from services.runtime.log_limit import INTERVAL_S
-from services.runtime.logs import Logs
-from services.runtime.spans import begin_trace, set_current
+from services.runtime.logs.gate import Logs
+from services.runtime.logs.limit import INTERVAL_S
+from services.runtime.telemetry.spans import begin_trace, set_current
 
 
 class Log:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from services.runtime.log_text import text_line
+from services.runtime.logs.text import text_line
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import logging, sys
-from services.runtime.logs import Logs
-from services.runtime.spans import set_current
+from services.runtime.logs.gate import Logs
+from services.runtime.telemetry.spans import set_current
 from services.contract.trace_context import TraceContext
 logs = Logs("consumer", "DEBUG", sys.argv[1])
 logs.take_over()

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from services.runtime.log_fields import LONGEST_LINE
-from services.runtime.logs import Logs
+from services.runtime.logs.fields import LONGEST_LINE
+from services.runtime.logs.gate import Logs
 
 ROOT = Path(__file__).parents[3]
 HEAD = """
 import gc, logging, os, sys, threading, time, warnings
-from services.runtime.logs import Logs, refuse
+from services.runtime.logs.gate import Logs, refuse
 logs = Logs("consumer", os.environ.get("LEVEL", "INFO"), "json")
 logs.take_over()
 log = logs.logger

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services import __version__
-from services.runtime.log_fields import Formatter
-from services.runtime.logs import Limited, build_logger
+from services.runtime.logs.fields import Formatter
+from services.runtime.logs.gate import Limited, build_logger
 from services.runtime.redact import HIDDEN
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from services import __version__
 from services.contract.event import Reason
-from services.runtime.catalogue import OTHER, UNITS, Label
-from services.runtime.metrics import CATALOGUE, Metric, Metrics, Service
+from services.runtime.telemetry.catalogue import OTHER, UNITS, Label
+from services.runtime.telemetry.metrics import CATALOGUE, Metric, Metrics, Service
 
 ABBREVIATED = {
     "s",

@@ -14,12 +14,12 @@ import redis
 
 from services.runtime import connection
 from services.runtime import redact as module
-from services.runtime.catalogue import CATALOGUE as METRICS
 from services.runtime.connection import connect, explain
-from services.runtime.log_catalogue import CATALOGUE as MESSAGES
-from services.runtime.logs import Logs
+from services.runtime.logs.catalogue import CATALOGUE as MESSAGES
+from services.runtime.logs.gate import Logs
 from services.runtime.redact import is_secret, know, redact
 from services.runtime.settings import ConsumerSettings, ProducerSettings, declared
+from services.runtime.telemetry.catalogue import CATALOGUE as METRICS
 
 HIDE_ME = "hunter2/@ü"
 

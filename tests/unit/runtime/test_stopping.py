@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 HEAD = """
 import signal, sys, time
 from services.runtime.clock import SystemClock
-from services.runtime.logs import Logs
+from services.runtime.logs.gate import Logs
 from services.runtime.stopping import StopSignals, end_when_asked
 log = Logs("consumer", "INFO", "json").logger
 clock = SystemClock()

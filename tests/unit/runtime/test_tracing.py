@@ -18,10 +18,10 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from services import __version__
 from services.contract.trace_context import TraceContext
-from services.runtime import otel
-from services.runtime.logs import build_logger
+from services.runtime.logs.gate import build_logger
 from services.runtime.redact import redact
-from services.runtime.spans import (
+from services.runtime.telemetry import otel
+from services.runtime.telemetry.spans import (
     BURST,
     Budget,
     Link,
@@ -33,7 +33,7 @@ from services.runtime.spans import (
     is_drawn,
     set_current,
 )
-from services.runtime.tracing import OTelSpans
+from services.runtime.telemetry.tracing import OTelSpans
 
 LOGGER = logging.getLogger("test.tracing")
 SIGNALS = 3

@@ -13,7 +13,7 @@ from random import Random
 from typing import Final, Literal, NamedTuple, Protocol
 
 from services.contract.trace_context import TraceContext
-from services.runtime.conventions import Attributes
+from services.runtime.telemetry.conventions import Attributes
 
 BURST: Final = 512
 """Spans that may be made at once: what the SDK sends in one request, unless OTEL_BSP_ variables differ."""

@@ -22,8 +22,8 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from services import __version__
 from services.contract.trace_context import TraceContext
-from services.runtime.otel import finish, make_exporter, make_resource, speak_for_senders
-from services.runtime.spans import Kind, Span
+from services.runtime.telemetry.otel import finish, make_exporter, make_resource, speak_for_senders
+from services.runtime.telemetry.spans import Kind, Span
 
 _KINDS: Final[Mapping[Kind, SpanKind]] = {
     "internal": SpanKind.INTERNAL,

@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self, TextIO, cast
 
-from services.runtime.log_fields import Fields, Formatter, note_span
-from services.runtime.log_limit import Repeats
-from services.runtime.log_text import text_line, wants_colour
+from services.runtime.logs.fields import Fields, Formatter, note_span
+from services.runtime.logs.limit import Repeats
+from services.runtime.logs.text import text_line, wants_colour
 from services.runtime.outlet import Outlet, descriptor_of, unhurried
 from services.runtime.screen import lines_of, remark, remarks_on_terminal
 

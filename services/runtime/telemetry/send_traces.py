@@ -17,10 +17,10 @@ from typing import Final, Protocol
 
 from services.contract.outgoing import Outgoing
 from services.contract.trace_context import TraceContext, context_of
-from services.runtime import conventions as named
 from services.runtime.clock import Clock
-from services.runtime.conventions import Attribute, operation_attributes, span_name
-from services.runtime.spans import (
+from services.runtime.telemetry import conventions as named
+from services.runtime.telemetry.conventions import Attribute, operation_attributes, span_name
+from services.runtime.telemetry.spans import (
     Budget,
     Link,
     Mark,

@@ -15,8 +15,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from services import __version__
-from services.runtime.log_fields import Fields
-from services.runtime.otel import finish, make_exporter, make_resource, speak_for_senders
+from services.runtime.logs.fields import Fields
+from services.runtime.telemetry.otel import finish, make_exporter, make_resource, speak_for_senders
 
 _SEVERITIES: Final = {
     logging.DEBUG: SeverityNumber.DEBUG,

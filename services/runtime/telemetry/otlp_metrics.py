@@ -32,9 +32,9 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from services import __version__
-from services.runtime.metrics import Family, Metrics, Sample
-from services.runtime.otel import finish, make_exporter, make_resource, speak_for_senders
 from services.runtime.settings import SettingsInvalid
+from services.runtime.telemetry.metrics import Family, Metrics, Sample
+from services.runtime.telemetry.otel import finish, make_exporter, make_resource, speak_for_senders
 
 _SCOPE: Final = InstrumentationScope("telemetry-pipeline", __version__)
 _INTERVAL: Final = "OTEL_METRIC_EXPORT_INTERVAL"

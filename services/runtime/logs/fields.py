@@ -23,7 +23,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from services import __version__
 from services.runtime.redact import HIDDEN, is_secret, redact
-from services.runtime.spans import current
+from services.runtime.telemetry.spans import current
 
 Fields = dict[str, Any]
 

@@ -27,7 +27,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from services import __version__
-from services.runtime.catalogue import CATALOGUE, OTHER, Label, Metric, Service
+from services.runtime.telemetry.catalogue import CATALOGUE, OTHER, Label, Metric, Service
 
 __all__ = ["CATALOGUE", "Family", "Figures", "Metric", "Metrics", "Sample", "Service"]
 

@@ -1,0 +1,1 @@
+"""Metrics and spans, and how they are sent."""
