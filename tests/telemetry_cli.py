@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from services.consumer.dead_letters.file import DeadLetterFile
-from services.consumer.sinks.sqlite import SQLiteSink
 from services.contract.doors import Dead
 from services.contract.event import Event
 from services.ops.app import app
 from services.runtime.settings import ConsumerSettings, ProducerSettings, declared, variable
+from services.stores.files.dead_letters import DeadLetterFile
+from services.stores.sqlite.sink import SQLiteSink
 
 
 def telemetry(*arguments: str, **environment: str) -> Result:

@@ -16,15 +16,12 @@ import redis
 
 from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
-from services.consumer.dead_letters.file import DeadLetterFile
 from services.consumer.dead_letters.stream import DeadLetterStream
 from services.consumer.observe import Observer
 from services.consumer.persist import Persist
 from services.consumer.report import Reporter
-from services.consumer.sinks.sqlite import SQLiteSink
 from services.consumer.source import RedisSource
 from services.consumer.steps import StepsInvalid, load_steps
-from services.consumer.storage import Storage
 from services.consumer.times import Times
 from services.consumer.traces import NO_TRACES, BatchTraces, Traces
 from services.consumer.upkeep import Upkeep
@@ -44,6 +41,9 @@ from services.runtime.stopping import StopSignals, end_when_asked
 from services.runtime.telemetry.metrics import Metrics
 from services.runtime.telemetry.otel_switch import open_log_sender, open_metric_sender, open_spans
 from services.runtime.telemetry.spans import Spans
+from services.stores.files.dead_letters import DeadLetterFile
+from services.stores.sqlite.sink import SQLiteSink
+from services.stores.storage import Storage
 
 Doors = tuple[Source, Sink, DeadLetters]
 

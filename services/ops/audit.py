@@ -11,7 +11,6 @@ from typing import Annotated, Any, Final
 import redis
 import typer
 
-from services.consumer.sinks.sqlite_rows import SinkAbsent, SQLiteRows
 from services.contract.streams import StreamKeys
 from services.ops.doors import Server, StartServer, open_server
 from services.ops.failures import CommandFailed
@@ -22,6 +21,7 @@ from services.ops.records import read_records
 from services.runtime.backlog import read_backlog
 from services.runtime.connection import address, connect, explain
 from services.runtime.settings import ConsumerSettings, load, read_sources
+from services.stores.sqlite.rows import SinkAbsent, SQLiteRows
 
 _LOOK_S: Final = 0.2
 """Time between two looks whether the consumers have caught up, with --wait."""

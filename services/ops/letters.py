@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
-from services.consumer.dead_letters.file import DeadLetterFile
 from services.contract.damage import Damages
 from services.contract.letter import DeadLetter, Purged
 from services.ops.failures import CommandFailed
 from services.ops.output import remark
 from services.runtime.settings import ConsumerSettings, Sources
+from services.stores.files.dead_letters import DeadLetterFile
 
 
 class LetterStore(Protocol):

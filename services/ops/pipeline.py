@@ -19,7 +19,6 @@ from typing import Any, Final, Self, TextIO
 
 import redis
 
-from services.consumer.sinks.sqlite_rows import SinkAbsent, SQLiteRows
 from services.contract.errors import SinkUnavailable
 from services.ops.doors import Server
 from services.ops.live import ForeignIds, count_dead, recorded
@@ -29,6 +28,7 @@ from services.runtime.backlog import Backlog, read_backlog
 from services.runtime.logs.text import text_line, wants_colour
 from services.runtime.screen import shown
 from services.runtime.settings import ConsumerSettings
+from services.stores.sqlite.rows import SinkAbsent, SQLiteRows
 
 _TICK_S: Final = 0.1
 _A_LOOK_S: Final = 0.2

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from services.consumer.sinks.sqlite_rows import EVERY_ROW, RowFilter, SinkAbsent, SQLiteRows, SummaryRow
 from services.consumer.validate import is_label
 from services.contract.event import MAX_LABEL_CHARS
 from services.contract.kpis import Kpis
@@ -15,6 +14,7 @@ from services.ops.ledger import readable_id
 from services.ops.output import MOST_SHOWN, AsJson, Column, Table, number, remark, show_document, show_records
 from services.ops.times import Since, Until, refuse_empty, show_time
 from services.runtime.settings import ConsumerSettings, load, read_sources
+from services.stores.sqlite.rows import EVERY_ROW, RowFilter, SinkAbsent, SQLiteRows, SummaryRow
 
 
 def _value(value: float | None) -> str:

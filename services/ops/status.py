@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final, cast
 import redis
 import typer
 
-from services.consumer.sinks.sqlite_rows import SinkAbsent, SQLiteRows
 from services.contract.errors import ConsumerError
 from services.contract.streams import StreamKeys
 from services.ops.doors import Server, StartServer
@@ -41,6 +40,7 @@ from services.runtime.connection import address, connect, explain, greet, lacks_
 from services.runtime.entries import LAST_ID, about, after, count
 from services.runtime.foreign import name_of, number_of
 from services.runtime.settings import ConsumerSettings, load, read_sources
+from services.stores.sqlite.rows import SinkAbsent, SQLiteRows
 
 _RUNS_SHOWN: Final = 10
 _SILENT_S: Final = 15.0

@@ -25,11 +25,11 @@ from typing import Any
 
 from services.consumer import __main__ as consumer
 from services.consumer import batch
-from services.consumer.dead_letters import file
 from services.consumer.recognise import recognise
-from services.consumer.sinks.sqlite import SQLiteSink
 from services.contract.doors import Dead, DeadLetters, Entry, Sink, Source, Written
 from services.contract.event import Event
+from services.stores.files import dead_letters as file
+from services.stores.sqlite.sink import SQLiteSink
 
 POINTS = (
     "after_read",

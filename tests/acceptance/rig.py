@@ -18,13 +18,13 @@ import redis
 from acceptance.publisher import KEYS, Published, Publisher
 from servers import LocalServer, eventually
 
-from services.consumer.dead_letters.file import DeadLetterFile
 from services.contract.event import Event
 from services.contract.letter import DeadLetter
 from services.ops.audit import prove
 from services.ops.proof import Audit
 from services.runtime.backlog import id_parts
 from services.runtime.settings import ConsumerSettings
+from services.stores.files.dead_letters import DeadLetterFile
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PATIENCE_S: Final = 40.0

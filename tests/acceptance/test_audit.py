@@ -11,10 +11,10 @@ import pytest
 from acceptance.publisher import KEYS, Publisher
 from acceptance.rig import CROWDED, Rig
 
-from services.consumer.dead_letters.file import DeadLetterFile
-from services.consumer.sinks.sqlite import SQLiteSink
 from services.contract.ids import id_pattern
 from services.ops.proof import Audit
+from services.stores.files.dead_letters import DeadLetterFile
+from services.stores.sqlite.sink import SQLiteSink
 
 LOAD_S = 4.0
 

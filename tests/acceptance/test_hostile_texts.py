@@ -27,9 +27,9 @@ from hostile import (
     unsafe_characters,
 )
 
-from services.consumer.dead_letters.file import DeadLetterFile
 from services.contract.doors import Dead, Entry
 from services.contract.event import Rejection
+from services.stores.files.dead_letters import DeadLetterFile
 
 OPS = [sys.executable, "-m", "services.ops"]
 PRODUCER = [sys.executable, "-m", "services.producer"]

@@ -13,7 +13,7 @@ from acceptance.publisher import Published
 from acceptance.rig import ROOT, Process, Rig
 from powercut import Call, Disk, calls, under_strace
 
-from services.consumer.dead_letters.file import DeadLetterFile
+from services.stores.files.dead_letters import DeadLetterFile
 
 _XACK = re.compile(rb"\r\nXACK\r\n((?:\$\d+\r\n[^\r]*\r\n)*)")
 _ENTRY_ID = re.compile(rb"\r\n(\d+-\d+)\r\n")

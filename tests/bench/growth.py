@@ -14,8 +14,8 @@ from bench.figure import Figure, at_least
 from bench.plan import BATCH_SIZE, BenchFailed
 from bench.sample import Sample
 from bench.table import count_rows
-from services.consumer.sinks.sqlite import SQLiteSink
 from services.contract.event import Event
+from services.stores.sqlite.sink import SQLiteSink
 
 
 def watch_growth(bench: Bench) -> list[Figure]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from services.consumer.sinks.sqlite import connect, migrate
+from services.stores.sqlite.sink import connect, migrate
 
 BareRow = tuple[str, str, str, float, str, float]
 """The six fields."""

@@ -28,9 +28,7 @@ from typing import Final, get_args
 from bench.plan import in_turn
 from services.consumer.__main__ import make_doors, make_observer, make_traces, make_worker
 from services.consumer.batch import Outcome, Rules
-from services.consumer.sinks.sqlite import SQLiteSink
 from services.consumer.stages import Stage
-from services.consumer.storage import Storage
 from services.consumer.times import Times
 from services.consumer.traces import NO_TRACES, Traces
 from services.consumer.worker import Worker
@@ -43,6 +41,8 @@ from services.runtime.logs.gate import Logs
 from services.runtime.settings import ConsumerSettings, Sources, load, read_sources
 from services.runtime.telemetry.metrics import Metrics
 from services.runtime.telemetry.otel_switch import open_spans
+from services.stores.sqlite.sink import SQLiteSink
+from services.stores.storage import Storage
 
 STREAMS: Final = {"unobserved": "plain", "ours": "plain", "traced": "traced"}
 BESIDE: Final = "beside"

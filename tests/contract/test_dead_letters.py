@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from samples import dead, entry, event_fields, flat, raw_fields
 from servers import KINDS, Servers, shared_server
 
-from services.consumer.dead_letters.file import DeadLetterFile
 from services.consumer.dead_letters.stream import DeadLetterStream
 from services.contract.damage import Damages
 from services.contract.doors import Dead
@@ -21,6 +20,7 @@ from services.contract.letter import DeadLetter, Purged
 from services.contract.streams import StreamKeys
 from services.contract.trace_context import TraceContext
 from services.runtime.telemetry.spans import set_current
+from services.stores.files.dead_letters import DeadLetterFile
 
 FAILED_AT = 1_800_000_000.25
 

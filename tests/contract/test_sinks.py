@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import id_of, row
 
-from services.consumer.sinks.sqlite import SQLiteSink
 from services.contract.doors import Sink
 from services.contract.errors import RowsRefused
 from services.contract.event import Event
+from services.stores.sqlite.sink import SQLiteSink
 
 
 class Rig:

@@ -17,11 +17,11 @@ from samples import dead
 from servers import Server, Servers, shared_server
 from telemetry_cli import own_folder, telemetry
 
-from services.consumer.dead_letters.file import DeadLetterFile
 from services.consumer.dead_letters.stream import DeadLetterStream
 from services.contract.errors import DeadLettersUnavailable
 from services.contract.letter import parse_letter
 from services.contract.streams import StreamKeys
+from services.stores.files.dead_letters import DeadLetterFile
 
 __all__ = ["own_folder"]
 

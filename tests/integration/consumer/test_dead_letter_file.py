@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from samples import dead, event_fields
 
-from services.consumer.dead_letters.file import DeadLetterFile
 from services.contract.errors import DeadLettersUnavailable
+from services.stores.files.dead_letters import DeadLetterFile
 
 ROOT = Path(__file__).parents[3]
 
@@ -61,7 +61,7 @@ def test_a_full_disk_keeps_no_half_letter(path: Path) -> None:
 import resource
 from pathlib import Path
 from samples import dead
-from services.consumer.dead_letters.file import DeadLetterFile
+from services.stores.files.dead_letters import DeadLetterFile
 from services.contract.errors import DeadLettersUnavailable
 letters = DeadLetterFile(Path(sys.argv[3]), lambda: 1.0, "c")
 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
@@ -129,7 +129,7 @@ def test_replicas_share_one_file(path: Path) -> None:
     code = """
 from pathlib import Path
 from samples import dead
-from services.consumer.dead_letters.file import DeadLetterFile
+from services.stores.files.dead_letters import DeadLetterFile
 letters = DeadLetterFile(Path(sys.argv[3]), lambda: 1.0, "c")
 first = int(sys.argv[4])
 for number in range(first, first + 40):

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from samples import dead, row
 
-from services.consumer.dead_letters.file import DeadLetterFile
-from services.consumer.folders import make_folder, sync_folder
-from services.consumer.sinks.sqlite import SQLiteSink
 from services.contract.errors import DeadLettersUnavailable
+from services.stores.files.dead_letters import DeadLetterFile
+from services.stores.folders import make_folder, sync_folder
+from services.stores.sqlite.sink import SQLiteSink
 
 
 class Recorder:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from services.consumer.dead_letters.file import DeadLetterFile
-from services.consumer.sinks.sqlite import SQLiteSink
 from services.contract.doors import Dead, Entry
 from services.contract.errors import DeadLettersUnavailable, SinkUnusable
 from services.contract.event import Event, Rejection
+from services.stores.files.dead_letters import DeadLetterFile
+from services.stores.sqlite.sink import SQLiteSink
 
 NOBODY = 65534
 DEAD = Dead(Entry(b"1-1", [b"device_id", b"d"]), Rejection("decode", "missing_field", "no zone"))

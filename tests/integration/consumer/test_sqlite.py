@@ -24,13 +24,13 @@ from servers import Server
 from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
 from services.consumer.persist import Persist
-from services.consumer.sinks.sqlite import APPLICATION_ID, SQLiteSink, migrate
-from services.consumer.sinks.sqlite_check import find_damage
-from services.consumer.sinks.sqlite_files import turn_in
-from services.consumer.sinks.sqlite_rows import SQLiteRows
 from services.contract.errors import SinkUnavailable, SinkUnusable, Stopping
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics
+from services.stores.sqlite.check import find_damage
+from services.stores.sqlite.files import turn_in
+from services.stores.sqlite.rows import SQLiteRows
+from services.stores.sqlite.sink import APPLICATION_ID, SQLiteSink, migrate
 
 ROOT = Path(__file__).parents[3]
 
@@ -366,7 +366,7 @@ def test_rights_that_were_taken_away_are_waited_for(folder_for_all: Path) -> Non
     code = f"""
 from pathlib import Path
 from samples import row
-from services.consumer.sinks.sqlite import SQLiteSink
+from services.stores.sqlite.sink import SQLiteSink
 from services.contract.errors import SinkUnavailable
 {DROP_ROOT}
 sink = SQLiteSink(Path(sys.argv[3]) / "telemetry.db", 50, lambda: 1.0)
@@ -416,7 +416,7 @@ def test_the_last_to_close_leaves_a_wal_alone_that_is_not_its_own(path: Path, re
     code = """
 from pathlib import Path
 from samples import row
-from services.consumer.sinks.sqlite import SQLiteSink
+from services.stores.sqlite.sink import SQLiteSink
 sink = SQLiteSink(Path(sys.argv[3]), 5000, lambda: 1.0)
 for line in sys.stdin:
     print(sink.write([row(int(line))]).inserted, flush=True)
@@ -475,7 +475,7 @@ def test_a_file_removed_while_it_is_opened_is_noticed(path: Path, monkeypatch: p
         where.unlink()
 
     with monkeypatch.context() as patched:
-        patched.setattr("services.consumer.sinks.sqlite.migrate", migrate_and_lose)
+        patched.setattr("services.stores.sqlite.sink.migrate", migrate_and_lose)
         with pytest.raises(SinkUnavailable, match="removed or replaced while it was opened"):
             open_sink(path)
     with closing(open_sink(path)) as sink:
@@ -512,7 +512,7 @@ def test_a_write_waits_for_its_turn_and_for_sqlite_together(
 
     waits_ms: list[int] = []
     left_ms = [50, 40, 7, 50]
-    monkeypatch.setattr("services.consumer.sinks.sqlite.turn_in", turn_that_takes_time)
+    monkeypatch.setattr("services.stores.sqlite.sink.turn_in", turn_that_takes_time)
     with closing(Watched(path, 50, lambda: 1.0)) as sink:
         sink.write([row(1)])
         sink.write([row(2)])
@@ -723,7 +723,7 @@ def test_damaged_pages_are_found_at_the_start(path: Path, page: int) -> None:
 def test_a_large_database_delays_no_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check ends with its time, whatever it has not come to; what it broke off is no damage."""
     filled(path, 60_000)
-    monkeypatch.setattr("services.consumer.sinks.sqlite.AT_START_S", 0.0)
+    monkeypatch.setattr("services.stores.sqlite.sink.AT_START_S", 0.0)
     with closing(open_sink(path)) as sink:
         assert sink.write([row(100_000)]).inserted == 1
     for at_most_s in (0.0, 0.0001, 0.001, 0.003, 0.01):
@@ -749,7 +749,7 @@ def test_a_check_that_was_broken_off_tells_of_no_damage() -> None:
 
 def test_damage_that_no_check_finds_fails_the_probe(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write has met it; so it is no fault of the events, whatever else can be written."""
-    monkeypatch.setattr("services.consumer.sinks.sqlite.AT_A_WRITE_S", 0.0)
+    monkeypatch.setattr("services.stores.sqlite.sink.AT_A_WRITE_S", 0.0)
     filled(path)
     with closing(open_sink(path, 1000)) as sink:
         with closing(sqlite3.connect(path)) as other:
@@ -840,7 +840,7 @@ def test_a_folder_without_rights_is_named(folder_for_all: Path) -> None:
     folder_for_all.chmod(0o555)
     code = f"""
 from pathlib import Path
-from services.consumer.sinks.sqlite import SQLiteSink
+from services.stores.sqlite.sink import SQLiteSink
 from services.contract.errors import SinkUnusable
 {DROP_ROOT}
 for place in (Path(sys.argv[3]), Path(sys.argv[3]) / "new"):
@@ -862,7 +862,7 @@ def test_a_file_that_may_only_be_read_is_named(folder_for_all: Path) -> None:
     folder_for_all.chmod(0o555)
     code = f"""
 from pathlib import Path
-from services.consumer.sinks.sqlite import SQLiteSink
+from services.stores.sqlite.sink import SQLiteSink
 from services.contract.errors import SinkUnusable
 {DROP_ROOT}
 try:
@@ -881,7 +881,7 @@ import resource
 from pathlib import Path
 from samples import row
 from services.contract.errors import SinkUnavailable
-from services.consumer.sinks.sqlite import SQLiteSink
+from services.stores.sqlite.sink import SQLiteSink
 sink = SQLiteSink(Path(sys.argv[3]), 50, lambda: 1.0)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
 stored = failed = 0

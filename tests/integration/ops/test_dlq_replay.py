@@ -18,10 +18,8 @@ from telemetry_cli import json_lines, telemetry
 
 from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
-from services.consumer.dead_letters.file import DeadLetterFile
 from services.consumer.dead_letters.stream import DeadLetterStream
 from services.consumer.persist import Persist
-from services.consumer.sinks.sqlite import SQLiteSink
 from services.consumer.source import RedisSource
 from services.contract.streams import StreamKeys
 from services.contract.trace_context import TraceContext
@@ -34,6 +32,8 @@ from services.runtime.logs.gate import build_logger
 from services.runtime.settings import ConsumerSettings
 from services.runtime.telemetry.metrics import Metrics
 from services.runtime.telemetry.spans import set_current
+from services.stores.files.dead_letters import DeadLetterFile
+from services.stores.sqlite.sink import SQLiteSink
 
 KEYS = StreamKeys()
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from fakes import FakeClock
 
-from services.consumer.sinks.sqlite import SQLiteSink
-from services.consumer.storage import Storage
 from services.runtime.logs.gate import Logs
 from services.runtime.settings import ConsumerSettings
+from services.stores.sqlite.sink import SQLiteSink
+from services.stores.storage import Storage
 
 
 class Desk:

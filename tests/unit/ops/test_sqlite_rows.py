@@ -15,16 +15,16 @@ import pytest
 from samples import id_of, row
 from telemetry_cli import store
 
-from services.consumer.sinks.sqlite import APPLICATION_ID, SQLiteSink, migrate
-from services.consumer.sinks.sqlite_rows import RowFilter, SinkAbsent, SQLiteRows, StoredRow
 from services.contract.errors import SinkUnavailable, SinkUnusable
+from services.stores.sqlite.rows import RowFilter, SinkAbsent, SQLiteRows, StoredRow
+from services.stores.sqlite.sink import APPLICATION_ID, SQLiteSink, migrate
 
 DATABASE = Path("data/telemetry.db")
 
 
 def test_event_ids_come_in_order_across_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every id is given once and in order, however many statements it takes."""
-    monkeypatch.setattr("services.consumer.sinks.sqlite_rows._IDS_A_STATEMENT", 3)
+    monkeypatch.setattr("services.stores.sqlite.rows._IDS_A_STATEMENT", 3)
     store([row(number) for number in (5, 1, 4, 2, 3, 6, 7)])
     with SQLiteRows(DATABASE) as rows:
         assert list(rows.event_ids()) == [id_of(number) for number in range(1, 8)]
@@ -228,8 +228,8 @@ READ_ONLY = """
 import sys
 from pathlib import Path
 from services.contract.errors import ConsumerError
-from services.consumer.sinks.sqlite import newest_schema
-from services.consumer.sinks.sqlite_rows import SQLiteRows
+from services.stores.sqlite.sink import newest_schema
+from services.stores.sqlite.rows import SQLiteRows
 import os
 newest_schema()  # what it imports
 if os.geteuid() == 0:

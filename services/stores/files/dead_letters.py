@@ -24,7 +24,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
-from services.consumer.folders import make_folder, sync_folder, sync_name
 from services.contract.damage import Damages, why
 from services.contract.doors import Dead
 from services.contract.errors import DeadLettersUnavailable
@@ -32,6 +31,7 @@ from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.contract.letter import DeadLetter, Purged, letter_line, parse_letter
 from services.runtime.own_files import open_own
 from services.runtime.telemetry.spans import current
+from services.stores.folders import make_folder, sync_folder, sync_name
 
 LONGEST_LINE: Final = 64 << 20
 """Bytes of a line that is read, unless MAX_ENTRY_BYTES lets a letter have more: a longer one is no letter."""

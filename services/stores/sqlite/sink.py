@@ -1,6 +1,6 @@
 """Events in one SQLite file, shared by the replicas of one node.
 
-    DATA_DIR/telemetry.db        tables of sqlite.sql; authoritative for what is stored
+    DATA_DIR/telemetry.db        tables of schema.sql; authoritative for what is stored
     DATA_DIR/telemetry.db-wal    what is committed and not yet in the file; belongs to it
     DATA_DIR/telemetry.turn      who writes now, or wrote last; for people, nothing relies on it
 
@@ -28,19 +28,19 @@ from importlib import resources
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from services.consumer.folders import make_folder, sync_name
-from services.consumer.sinks.sqlite_check import (
+from services.contract.doors import Written
+from services.contract.errors import RowsRefused, SinkUnavailable, SinkUnusable
+from services.contract.event import Event
+from services.runtime.own_files import check_link
+from services.stores.folders import make_folder, sync_name
+from services.stores.sqlite.check import (
     AT_A_WRITE_S,
     AT_START_S,
     damaged,
     find_damage,
     tells_damage,
 )
-from services.consumer.sinks.sqlite_files import FileNames, Files, Note, turn_in
-from services.contract.doors import Written
-from services.contract.errors import RowsRefused, SinkUnavailable, SinkUnusable
-from services.contract.event import Event
-from services.runtime.own_files import check_link
+from services.stores.sqlite.files import FileNames, Files, Note, turn_in
 
 APPLICATION_ID: Final = 0x54454C45
 """`TELE`, in the file's header: tells our databases from others."""
@@ -464,8 +464,8 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _migrations() -> Mapping[int, Sequence[str]]:
-    """Read the statements of each migration from sqlite.sql."""
-    text = resources.files("services.consumer.sinks").joinpath("sqlite.sql").read_text(encoding="utf-8")
+    """Read the statements of each migration from schema.sql."""
+    text = resources.files("services.stores.sqlite").joinpath("schema.sql").read_text(encoding="utf-8")
     _, *parts = re.split(r"^-- migration (\d+):.*$", text, flags=re.MULTILINE)
     return {
         int(number): _statements(body) for number, body in zip(parts[::2], parts[1::2], strict=True)

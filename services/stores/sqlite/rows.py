@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self
 from urllib.parse import quote
 
-from services.consumer.sinks.sqlite import APPLICATION_ID, newest_schema
-from services.consumer.sinks.sqlite_files import FileNames
 from services.contract.errors import ConsumerError, SinkUnavailable, SinkUnusable
+from services.stores.sqlite.files import FileNames
+from services.stores.sqlite.sink import APPLICATION_ID, newest_schema
 
 BUSY_TIMEOUT_MS: Final = 2000
 """How long to wait while a file is recovered after a crash; writers alone never make a reader wait."""

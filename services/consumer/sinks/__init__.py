@@ -1,1 +1,0 @@
-"""Where events are stored. One module for each database."""

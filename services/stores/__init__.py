@@ -1,0 +1,1 @@
+"""Where rows and dead letters are stored: a room for each store."""

@@ -1,0 +1,1 @@
+"""Dead letters in a file of JSON lines."""
