@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from charts.users import rules
-from services.contract.streams import DEFAULT_STREAM
+from services.contract.event import DEFAULT_STREAM
 from services.ops.marked import put_into
 
 _PAGE: Final = Path("docs/redis-users.md")

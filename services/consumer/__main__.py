@@ -28,6 +28,7 @@ from services.consumer.upkeep import Upkeep
 from services.consumer.worker import Worker
 from services.contract.doors import DeadLetters, Sink, Source
 from services.contract.errors import SinkUnavailable, SinkUnusable, Stopping
+from services.contract.streams import keys_of
 from services.runtime.clock import SystemClock
 from services.runtime.connection import connect, explain
 from services.runtime.endpoint import HealthServer
@@ -177,11 +178,13 @@ def make_doors(
     dead_letters: DeadLetters = (
         DeadLetterFile(settings.dead_letter_file, clock.now, settings.name)
         if settings.dead_letters == "file"
-        else DeadLetterStream(connect(settings, attention=attention), settings.keys, clock.now, settings.name)
+        else DeadLetterStream(
+            connect(settings, attention=attention), keys_of(settings), clock.now, settings.name
+        )
     )
     source = RedisSource(
         client,
-        settings.keys,
+        keys_of(settings),
         settings.name,
         batch_size=settings.batch_size,
         block_ms=max(1, int(_wait_s(settings) * 1000)),
@@ -234,7 +237,7 @@ def make_worker(
         ),
         Upkeep(
             client,
-            settings.keys,
+            keys_of(settings),
             settings.name,
             settings.retention_interval_s,
             settings.consumer_expiry_s,
@@ -264,7 +267,7 @@ def make_observer(
     # The end of the process waits for it, so it waits for no server that does not answer.
     timeout_s = min(settings.redis_timeout_s, _OBSERVER_TIMEOUT_S)
     client = connect(replace(settings, redis_timeout_s=timeout_s), attention=attention)
-    observer = Observer(client, settings.keys, settings.name, clock, logger)
+    observer = Observer(client, keys_of(settings), settings.name, clock, logger)
     metrics.ask(observer.figures)
     observer.start()
     return observer

@@ -6,6 +6,11 @@ from typing import Final, Literal, NamedTuple
 MAX_LABEL_CHARS: Final = 128
 """How long `device_id` and `zone` may be."""
 
+DEFAULT_STREAM: Final = "telemetry_stream"
+"""What the stream of the events is called, where STREAM_NAME says nothing."""
+DEFAULT_GROUP: Final = "telemetry_consumers"
+"""What the group of its consumers is called, where GROUP_NAME says nothing."""
+
 DEFAULT_ENTRY_BYTES: Final = 1 << 20
 """How large an entry may be, names and values together, where MAX_ENTRY_BYTES says nothing."""
 LEAST_ENTRY_BYTES: Final = 4096

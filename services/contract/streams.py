@@ -29,10 +29,9 @@ Names of earlier versions are still read, and nothing is written there any more 
 from binascii import crc_hqx
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final
+from typing import Final, Protocol
 
-DEFAULT_STREAM = "telemetry_stream"
-DEFAULT_GROUP = "telemetry_consumers"
+from services.contract.event import DEFAULT_GROUP, DEFAULT_STREAM
 
 SLOTS: Final = 16384
 
@@ -113,6 +112,25 @@ class StreamKeys:
     def audit(self) -> str:
         """Where the last recorded audit is kept."""
         return f"{self.prefix}:audit"
+
+
+class Names(Protocol):
+    """What names a stream and its group: the settings do."""
+
+    @property
+    def stream_name(self) -> str:
+        """Name of the stream."""
+        ...
+
+    @property
+    def group_name(self) -> str:
+        """Name of the group on it."""
+        ...
+
+
+def keys_of(names: Names) -> StreamKeys:
+    """Give the Redis keys that the settings name."""
+    return StreamKeys(names.stream_name, names.group_name)
 
 
 def slot_of(key: str) -> int:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import redis
 import typer
 
-from services.contract.streams import StreamKeys
+from services.contract.streams import StreamKeys, keys_of
 from services.ops.doors import Server, StartServer, open_server
 from services.ops.failures import CommandFailed
 from services.ops.met import keep_met
@@ -73,7 +73,7 @@ def audit_command(
 
 def _record(server: Server, result: Audit) -> str:
     """Leave the result in Redis; says why not where the server is full: the proof is shown all the same."""
-    client, keys = server.client, server.settings.keys
+    client, keys = server.client, keys_of(server.settings)
     try:
         # What is no proof takes no older one's place, unless it is bad news.
         if result.is_proven or result.total.missing:
@@ -92,10 +92,13 @@ def settle(server: Server, at_most_s: float) -> bool:
     deadline = time.monotonic() + at_most_s
     newest: str | None = None
     while True:
-        backlog = read_backlog(server.client, server.settings.keys)
+        backlog = read_backlog(server.client, keys_of(server.settings))
         if backlog is not None:
             newest = backlog.last_generated_id if newest is None else newest
-            if backlog.is_settled_up_to(newest) and read_records(server.client, server.settings.keys).runs:
+            if (
+                backlog.is_settled_up_to(newest)
+                and read_records(server.client, keys_of(server.settings)).runs
+            ):
                 return True
         if time.monotonic() >= deadline:
             return False
@@ -108,9 +111,9 @@ def prove(settings: ConsumerSettings, show: int = 20) -> Audit:
         letters = Server(client, settings).letters
         try:
             with SQLiteRows(settings.database) as rows:
-                result = audit(client, settings.keys, rows, letters, show)
+                result = audit(client, keys_of(settings), rows, letters, show)
         except SinkAbsent:
-            result = audit(client, settings.keys, _NoRows(), letters, show)
+            result = audit(client, keys_of(settings), _NoRows(), letters, show)
     if not result.runs and not result.problems:
         result.problems.append(
             f"nothing is proven: no producer run was ever recorded for the stream {settings.stream_name} "

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from services.contract.streams import keys_of
 from services.ops.failures import CommandFailed
 from services.ops.lazy import bare_app, register
 from services.ops.letter_options import (
@@ -170,7 +171,7 @@ def _write_raw(settings: ConsumerSettings, sources: Sources, entry_id: str) -> N
     from services.ops.doors import open_server  # noqa: PLC0415
 
     with open_server(settings, sources) as server:
-        answer_parts(raw_json(server.client, server.settings.keys.large, server.letters, entry_id))
+        answer_parts(raw_json(server.client, keys_of(server.settings).large, server.letters, entry_id))
 
 
 class _Counted:

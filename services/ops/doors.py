@@ -9,6 +9,7 @@ import redis
 import typer
 
 from services.consumer.dead_letters.stream import DeadLetterStream
+from services.contract.streams import keys_of
 from services.ops.failures import CommandFailed
 from services.ops.letters import LetterStore, open_store
 from services.ops.server import ServerUnavailable, reachable
@@ -34,7 +35,7 @@ class Server(NamedTuple):
         """The dead letters of the settings, in the file or on this server."""
         if self.settings.dead_letters == "file":
             return open_store(self.settings)
-        return DeadLetterStream(self.client, self.settings.keys, time.time)
+        return DeadLetterStream(self.client, keys_of(self.settings), time.time)
 
 
 @contextmanager

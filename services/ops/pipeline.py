@@ -20,6 +20,7 @@ from typing import Any, Final, Self, TextIO
 import redis
 
 from services.contract.errors import SinkUnavailable
+from services.contract.streams import keys_of
 from services.ops.doors import Server
 from services.ops.live import ForeignIds, count_dead, recorded
 from services.ops.processes import Processes
@@ -129,7 +130,7 @@ class _Counting:
     def backlog(self) -> Backlog | None:
         """Ask the server; None while it can't answer."""
         try:
-            return read_backlog(self._client, self._settings.keys)
+            return read_backlog(self._client, keys_of(self._settings))
         except redis.RedisError:
             return None
 
@@ -155,7 +156,7 @@ class _Counting:
         if (backlog := self.backlog()) is not None:
             progress.pending, progress.lag = backlog.pending, backlog.lag
         with contextlib.suppress(redis.RedisError):
-            runs = read_records(self._client, self._settings.keys).runs
+            runs = read_records(self._client, keys_of(self._settings)).runs
             self._recorded = recorded(runs) + self._foreign.count(self._client, runs, budget_s)
         progress.published = self._recorded + progress.conflicts
 

@@ -11,7 +11,7 @@ import redis
 import typer
 
 from services.contract.errors import ConsumerError
-from services.contract.streams import StreamKeys
+from services.contract.streams import StreamKeys, keys_of
 from services.ops.doors import Server, StartServer
 from services.ops.failures import CommandFailed
 from services.ops.figures import Counts, figures
@@ -286,12 +286,12 @@ def _server_parts(server: Server, foreign: ForeignIds) -> dict[str, Any]:
     parts = _no_server(settings)
     try:
         about = _about(server.client)
-        parts |= _stream(server.client, settings.keys, time.time(), about.pop("uptime_s"))
-        records = read_records(server.client, settings.keys)
+        parts |= _stream(server.client, keys_of(settings), time.time(), about.pop("uptime_s"))
+        records = read_records(server.client, keys_of(settings))
         parts["runs"] = [_run(record) for record in records.runs]
         parts["published"] = recorded(records.runs) + foreign.count(server.client, records.runs, _FOREIGN_S)
         parts["unreadable"] = records.unreadable
-        parts["audit"] = _last_audit(server.client, settings.keys, records.unreadable)
+        parts["audit"] = _last_audit(server.client, keys_of(settings), records.unreadable)
     except redis.RedisError as error:
         return parts | {"server": {"address": address(settings), "error": explain(error, settings)}}
     return parts | {"server": {"address": address(settings), **about}}
@@ -421,7 +421,7 @@ def _database(settings: ConsumerSettings) -> dict[str, Any]:
 
 def _dead_letters(settings: ConsumerSettings, server: Server | None) -> dict[str, Any]:
     in_file = settings.dead_letters == "file"
-    place = str(settings.dead_letter_file) if in_file else settings.keys.dead_letters
+    place = str(settings.dead_letter_file) if in_file else keys_of(settings).dead_letters
     if server is None and not in_file:
         return {"place": place, "note": "not known: they are on the server"}
     try:

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, cast
 import redis
 
 from services.contract.outgoing import Feed, Position
+from services.contract.streams import keys_of
 from services.producer import progress
 from services.producer.generate import Generator
 from services.producer.loop import Loop, Totals
@@ -139,7 +140,7 @@ def _generate(parts: _Parts) -> int:
         invalid_ratio=settings.invalid_ratio,
         duplicate_ratio=settings.duplicate_ratio,
     )
-    open_new = functools.partial(open_run, parts.client, settings.keys, parts.patience, "generator")
+    open_new = functools.partial(open_run, parts.client, keys_of(settings), parts.patience, "generator")
     return _run(parts, generator, open_new(), lambda _: open_new())
 
 
@@ -176,7 +177,7 @@ def _read(parts: _Parts, reading: Reading, stack: ExitStack) -> int:
             "resumed", extra={"file": str(path), "run": replayed.run.name, "after_line": replayed.line}
         )
     open_new = functools.partial(
-        open_run, parts.client, parts.told.settings.keys, parts.patience, opener.name, key, begins
+        open_run, parts.client, keys_of(parts.told.settings), parts.patience, opener.name, key, begins
     )
     run = open_new() if replayed is None else replayed.run
     show = stack.enter_context(progress.shown(path))
@@ -187,7 +188,7 @@ def _go_on(parts: _Parts, path: Path, key: str) -> Replayed | None:
     def check(found: Replayed) -> None:
         check_same(path, found.run.fingerprint, found.offset)
 
-    return take_over(parts.client, parts.told.settings.keys, parts.patience, key, check)
+    return take_over(parts.client, keys_of(parts.told.settings), parts.patience, key, check)
 
 
 def _run(
@@ -200,7 +201,7 @@ def _run(
     settings = parts.told.settings
     when_full = cast("Literal['block', 'drop_oldest']", settings.stream_full)
     publisher = Publisher(
-        parts.client, settings.keys, run, parts.patience, Limits(settings.stream_max_length, when_full)
+        parts.client, keys_of(settings), run, parts.patience, Limits(settings.stream_max_length, when_full)
     )
     loop = Loop(
         feed,

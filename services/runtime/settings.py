@@ -15,9 +15,14 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeVar, cast
 
 from services.contract import kpis as kpi_files
-from services.contract.event import DEFAULT_ENTRY_BYTES, LEAST_ENTRY_BYTES, MOST_ENTRY_BYTES
+from services.contract.event import (
+    DEFAULT_ENTRY_BYTES,
+    DEFAULT_GROUP,
+    DEFAULT_STREAM,
+    LEAST_ENTRY_BYTES,
+    MOST_ENTRY_BYTES,
+)
 from services.contract.kpis import Kpi, KpisInvalid
-from services.contract.streams import DEFAULT_GROUP, DEFAULT_STREAM, StreamKeys
 from services.runtime.address import host_and_port, read_address
 from services.runtime.env_file import read_env_file
 from services.runtime.redact import is_secret, know
@@ -142,11 +147,6 @@ class Settings:
         if self.broker_url or self.redis_url:
             return address.place
         return host_and_port(address.host, self.redis_port)
-
-    @property
-    def keys(self) -> StreamKeys:
-        """The Redis keys that these settings name."""
-        return StreamKeys(self.stream_name, self.group_name)
 
     @property
     def database(self) -> Path:

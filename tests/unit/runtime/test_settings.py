@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from services.contract.streams import keys_of
 from services.runtime.connection import address, connect
 from services.runtime.settings import (
     ConsumerSettings,
@@ -200,7 +201,7 @@ def test_paths_and_keys_follow_the_settings() -> None:
     """Database, dead letters and stream stand where the settings say."""
     settings = consumer(DATA_DIR="/d", STREAM_NAME="s", GROUP_NAME="g", CONSUMER_NAME="c")
     assert (settings.database, settings.dead_letter_file) == (Path("/d/telemetry.db"), Path("/d/dlq.jsonl"))
-    assert (settings.keys.stream, settings.keys.group, settings.name) == ("s", "g", "c")
+    assert (keys_of(settings).stream, keys_of(settings).group, settings.name) == ("s", "g", "c")
     assert consumer().name != consumer(CONSUMER_NAME="x").name
 
 
