@@ -9,10 +9,10 @@ import redis
 from samples import event_fields
 from servers import Address, new_client
 
-from services.consumer.source import RedisSource
+from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.source import RedisSource
 from services.contract.doors import Entry
 from services.contract.event import DEFAULT_ENTRY_BYTES
-from services.contract.streams import StreamKeys
 from services.runtime.telemetry.metrics import Metrics
 
 KEYS = StreamKeys()

@@ -23,7 +23,7 @@ from servers import (
 )
 
 from charts.users import rules
-from services.contract.streams import StreamKeys
+from services.brokers.redis.keys import StreamKeys
 
 ROOT: Final = Path(__file__).parents[1]
 KEYS: Final = StreamKeys()

@@ -26,7 +26,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from services.contract.streams import SLOTS
+from services.brokers.redis.keys import SLOTS
 
 START_TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.01

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from services.contract.streams import StreamKeys
+from services.brokers.redis.keys import StreamKeys
 
 _RULES: Final = Path(__file__).parents[1] / "telemetry-pipeline/charts/redis/files/users"
 

@@ -14,26 +14,26 @@ from typing import Final
 
 import redis
 
+from services.brokers.redis.dead_letters import DeadLetterStream
+from services.brokers.redis.keys import keys_of
+from services.brokers.redis.observer import Observer
+from services.brokers.redis.server.connection import connect, explain
+from services.brokers.redis.server.links import Attention
+from services.brokers.redis.source import RedisSource
+from services.brokers.redis.upkeep import Upkeep
 from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
-from services.consumer.dead_letters.stream import DeadLetterStream
-from services.consumer.observe import Observer
 from services.consumer.persist import Persist
 from services.consumer.report import Reporter
-from services.consumer.source import RedisSource
 from services.consumer.steps import StepsInvalid, load_steps
 from services.consumer.times import Times
 from services.consumer.traces import NO_TRACES, BatchTraces, Traces
-from services.consumer.upkeep import Upkeep
 from services.consumer.worker import Worker
 from services.contract.doors import DeadLetters, Sink, Source
 from services.contract.errors import SinkUnavailable, SinkUnusable, Stopping
-from services.contract.streams import keys_of
 from services.runtime.clock import SystemClock
-from services.runtime.connection import connect, explain
 from services.runtime.endpoint import HealthServer
 from services.runtime.health import Health
-from services.runtime.links import Attention
 from services.runtime.logs.gate import Logs, refuse
 from services.runtime.outlet import hold_standard
 from services.runtime.screen import answer, prepare, remark

@@ -13,14 +13,14 @@ from typing import Final
 
 import redis
 
+from services.brokers.redis.server.connection import error_kind
+from services.brokers.redis.upkeep import Upkeep
 from services.consumer.batch import Outcome
 from services.consumer.report import Reporter
 from services.consumer.traces import NO_TRACES, Traces
-from services.consumer.upkeep import Upkeep
 from services.contract.doors import Entry, Source
 from services.contract.errors import BreakerOpen, ClockBehind, SourceUnavailable, Stopping
 from services.runtime.clock import Clock
-from services.runtime.connection import error_kind
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics
 

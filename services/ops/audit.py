@@ -11,15 +11,15 @@ from typing import Annotated, Any, Final
 import redis
 import typer
 
-from services.contract.streams import StreamKeys, keys_of
+from services.brokers.redis.backlog import read_backlog
+from services.brokers.redis.keys import StreamKeys, keys_of
+from services.brokers.redis.server.connection import address, connect, explain
 from services.ops.doors import Server, StartServer, open_server
 from services.ops.failures import CommandFailed
 from services.ops.met import keep_met
 from services.ops.output import AsJson, Column, Table, answer, choose_style, number, show_document
 from services.ops.proof import Audit, Tally, audit
 from services.ops.records import read_records
-from services.runtime.backlog import read_backlog
-from services.runtime.connection import address, connect, explain
 from services.runtime.settings import ConsumerSettings, load, read_sources
 from services.stores.sqlite.rows import SinkAbsent, SQLiteRows
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from services.contract.streams import keys_of
+from services.brokers.redis.keys import keys_of
 from services.ops.failures import CommandFailed
 from services.ops.lazy import bare_app, register
 from services.ops.letter_options import (

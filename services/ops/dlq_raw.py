@@ -1,7 +1,7 @@
 """`telemetry dlq show --raw`: all of an entry that was too large to be read, from where the server keeps it.
 
-The server has cut it into pieces (services/consumer/move.lua): all names and values in turn, each written as
-LENGTH:BYTES. They are read and written piece by piece, so it takes little memory here, whatever the size.
+The server has cut it into pieces (services/brokers/redis/lua/move.lua): all names and values in turn, each
+written as LENGTH:BYTES. They are read and written piece by piece, so it takes little memory here, whatever the size.
 Nothing of it is written as it is: bytes become base64.
 """
 

@@ -8,12 +8,12 @@ from typing import Annotated, NamedTuple
 import redis
 import typer
 
-from services.consumer.dead_letters.stream import DeadLetterStream
-from services.contract.streams import keys_of
+from services.brokers.redis.dead_letters import DeadLetterStream
+from services.brokers.redis.keys import keys_of
+from services.brokers.redis.server.connection import connect, explain, greet
 from services.ops.failures import CommandFailed
 from services.ops.letters import LetterStore, open_store
 from services.ops.server import ServerUnavailable, reachable
-from services.runtime.connection import connect, explain, greet
 from services.runtime.settings import ConsumerSettings, Sources
 
 StartServer = Annotated[

@@ -13,6 +13,9 @@ from typing import Annotated, Any, Final, cast
 import redis
 import typer
 
+from services.brokers.redis.backlog import age_s
+from services.brokers.redis.server.entries import after, count
+from services.brokers.redis.server.groups import GroupState, read_groups
 from services.ops.doors import open_server
 from services.ops.failures import CommandFailed
 from services.ops.lazy import bare_app
@@ -30,9 +33,6 @@ from services.ops.output import (
     show_document,
 )
 from services.ops.times import show_span
-from services.runtime.backlog import age_s
-from services.runtime.entries import after, count
-from services.runtime.groups import GroupState, read_groups
 from services.runtime.settings import ConsumerSettings, load, read_sources
 
 groups: Final = bare_app(

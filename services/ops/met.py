@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple, cast
 
 import redis
 
+from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.server.connection import lacks_right
 from services.contract.ids import MAX_SEQUENCE
-from services.contract.streams import StreamKeys
-from services.runtime.connection import lacks_right
 from services.runtime.foreign import whole_of
 
 _MOST: Final = 1 << 62

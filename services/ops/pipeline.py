@@ -19,13 +19,13 @@ from typing import Any, Final, Self, TextIO
 
 import redis
 
+from services.brokers.redis.backlog import Backlog, read_backlog
+from services.brokers.redis.keys import keys_of
 from services.contract.errors import SinkUnavailable
-from services.contract.streams import keys_of
 from services.ops.doors import Server
 from services.ops.live import ForeignIds, count_dead, recorded
 from services.ops.processes import Processes
 from services.ops.records import read_records
-from services.runtime.backlog import Backlog, read_backlog
 from services.runtime.logs.text import text_line, wants_colour
 from services.runtime.screen import shown
 from services.runtime.settings import ConsumerSettings

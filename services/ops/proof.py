@@ -32,10 +32,12 @@ from uuid import UUID
 
 import redis
 
+from services.brokers.redis.backlog import id_parts, read_backlog
+from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.server.entries import about, after, pages
 from services.contract.damage import Damages
 from services.contract.ids import numbered
 from services.contract.letter import DeadLetter, Purged
-from services.contract.streams import StreamKeys
 from services.ops.ledger import (
     DEAD,
     MISSING,
@@ -53,8 +55,6 @@ from services.ops.ledger import (
 )
 from services.ops.met import Met, read_met
 from services.ops.records import ID_BYTES, Records, RunRecord, read_records
-from services.runtime.backlog import id_parts, read_backlog
-from services.runtime.entries import about, after, pages
 
 _PAGE: Final = 2000
 _IDS_A_CHUNK: Final = 10_000

@@ -15,8 +15,8 @@ from typing import Any, Final, TypeVar, cast
 
 import redis
 
+from services.brokers.redis.keys import StreamKeys
 from services.contract.ids import MAX_SEQUENCE
-from services.contract.streams import StreamKeys
 from services.runtime.foreign import name_of, number_of, whole_of
 
 ID_BYTES: Final = 16

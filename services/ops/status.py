@@ -10,8 +10,18 @@ from typing import Annotated, Any, Final, cast
 import redis
 import typer
 
+from services.brokers.redis.backlog import AHEAD_S, Backlog, age_s, ahead_s, id_parts, read_backlog
+from services.brokers.redis.keys import StreamKeys, keys_of
+from services.brokers.redis.server.connection import (
+    address,
+    connect,
+    explain,
+    greet,
+    lacks_command,
+    lacks_right,
+)
+from services.brokers.redis.server.entries import LAST_ID, about, after, count
 from services.contract.errors import ConsumerError
-from services.contract.streams import StreamKeys, keys_of
 from services.ops.doors import Server, StartServer
 from services.ops.failures import CommandFailed
 from services.ops.figures import Counts, figures
@@ -35,9 +45,6 @@ from services.ops.records import RunRecord, read_records
 from services.ops.scrapes import scrape_all
 from services.ops.server import ServerUnavailable, not_running, reachable, running
 from services.ops.times import show_ago, show_span, show_time
-from services.runtime.backlog import AHEAD_S, Backlog, age_s, ahead_s, id_parts, read_backlog
-from services.runtime.connection import address, connect, explain, greet, lacks_command, lacks_right
-from services.runtime.entries import LAST_ID, about, after, count
 from services.runtime.foreign import name_of, number_of
 from services.runtime.settings import ConsumerSettings, load, read_sources
 from services.stores.sqlite.rows import SinkAbsent, SQLiteRows

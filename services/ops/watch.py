@@ -2,12 +2,12 @@
 
 import redis
 
+from services.brokers.redis.server.connection import connect, explain, greet
 from services.ops.audit import prove, show_audit
 from services.ops.failures import CommandFailed
 from services.ops.output import remark
 from services.ops.pipeline import Pipeline
 from services.ops.processes import Processes, RunFailed
-from services.runtime.connection import connect, explain, greet
 from services.runtime.settings import ConsumerSettings
 
 

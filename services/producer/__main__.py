@@ -19,23 +19,23 @@ from typing import Any, Final, Literal, cast
 
 import redis
 
+from services.brokers.redis.keys import keys_of
+from services.brokers.redis.patience import Patience, ServerRefuses, Stopped
+from services.brokers.redis.publisher import Limits, Publisher
+from services.brokers.redis.runs import Replayed, Run, open_run, take_over
+from services.brokers.redis.server.connection import connect, explain
+from services.brokers.redis.server.links import Attention
 from services.contract.outgoing import Feed, Position
-from services.contract.streams import keys_of
 from services.producer import progress
 from services.producer.generate import Generator
 from services.producer.loop import Loop, Totals
 from services.producer.options import Reading, Told, read_options
 from services.producer.pace import Pacer, at_rate
-from services.producer.publish import Limits, Publisher
 from services.producer.read import Reader, SourceUnusable, check_same, fingerprint, source_key
 from services.producer.replay import Opener
-from services.producer.runs import Replayed, Run, open_run, take_over
-from services.producer.server import Patience, ServerRefuses, Stopped
 from services.runtime.clock import SystemClock
-from services.runtime.connection import connect, explain
 from services.runtime.endpoint import HealthServer
 from services.runtime.health import Health
-from services.runtime.links import Attention
 from services.runtime.logs.gate import Logs, refuse
 from services.runtime.outlet import hold_standard
 from services.runtime.screen import prepare

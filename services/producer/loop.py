@@ -6,11 +6,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
+from services.brokers.redis.patience import Stopped
+from services.brokers.redis.publisher import Publisher, Sent
+from services.brokers.redis.runs import Run
 from services.contract.outgoing import Feed, Numbering
 from services.producer.pace import Pacer
-from services.producer.publish import Publisher, Sent
-from services.producer.runs import Run
-from services.producer.server import Stopped
 from services.runtime.clock import Clock
 from services.runtime.health import Health
 from services.runtime.logs.gate import Limited

@@ -10,10 +10,10 @@ from typing import Any, Final
 import redis
 from samples import flat
 
+from services.brokers.redis.keys import StreamKeys
 from services.contract.codec import encode
 from services.contract.event import Event
 from services.contract.ids import event_id, run_name
-from services.contract.streams import StreamKeys
 
 KEYS: Final = StreamKeys()
 

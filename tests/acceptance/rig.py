@@ -18,11 +18,11 @@ import redis
 from acceptance.publisher import KEYS, Published, Publisher
 from servers import LocalServer, eventually
 
+from services.brokers.redis.backlog import id_parts
 from services.contract.event import Event
 from services.contract.letter import DeadLetter
 from services.ops.audit import prove
 from services.ops.proof import Audit
-from services.runtime.backlog import id_parts
 from services.runtime.settings import ConsumerSettings
 from services.stores.files.dead_letters import DeadLetterFile
 

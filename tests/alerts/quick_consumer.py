@@ -13,9 +13,9 @@ import time
 
 import redis
 
+from services.brokers.redis import observer as observe
+from services.brokers.redis.keys import StreamKeys
 from services.consumer import __main__ as consumer
-from services.consumer import observe
-from services.contract.streams import StreamKeys
 from services.runtime.clock import Clock
 
 LEASE_S = 3.0

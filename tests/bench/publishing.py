@@ -17,14 +17,14 @@ from bench.plan import BATCH_SIZE, BenchFailed, in_turn
 from bench.sample import Sample
 from bench.server import Server
 from bench.stream import KEYS
+from services.brokers.redis.patience import Patience
+from services.brokers.redis.publisher import Limits, Publisher
+from services.brokers.redis.runs import open_run
+from services.brokers.redis.server.connection import connect, explain
 from services.contract.codec import encode
 from services.contract.event import Event
 from services.contract.outgoing import Batch, Outgoing
-from services.producer.publish import Limits, Publisher
-from services.producer.runs import open_run
-from services.producer.server import Patience
 from services.runtime.clock import SystemClock
-from services.runtime.connection import connect, explain
 from services.runtime.health import Health
 from services.runtime.settings import ProducerSettings
 from services.runtime.telemetry.metrics import Metrics

@@ -16,9 +16,9 @@ import redis
 
 from bench.plan import BenchFailed
 from bench.server import Server
+from services.brokers.redis.keys import StreamKeys
 from services.contract.codec import encode
 from services.contract.event import Event
-from services.contract.streams import StreamKeys
 
 KEYS: Final = StreamKeys()
 

@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Final, get_args
 
 from bench.plan import in_turn
+from services.brokers.redis.server.connection import connect
+from services.brokers.redis.server.links import Attention
 from services.consumer.__main__ import make_doors, make_observer, make_traces, make_worker
 from services.consumer.batch import Outcome, Rules
 from services.consumer.stages import Stage
@@ -33,10 +35,8 @@ from services.consumer.times import Times
 from services.consumer.traces import NO_TRACES, Traces
 from services.consumer.worker import Worker
 from services.runtime.clock import SystemClock
-from services.runtime.connection import connect
 from services.runtime.endpoint import HealthServer
 from services.runtime.health import Health
-from services.runtime.links import Attention
 from services.runtime.logs.gate import Logs
 from services.runtime.settings import ConsumerSettings, Sources, load, read_sources
 from services.runtime.telemetry.metrics import Metrics

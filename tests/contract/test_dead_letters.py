@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from samples import dead, entry, event_fields, flat, raw_fields
 from servers import KINDS, Servers, shared_server
 
-from services.consumer.dead_letters.stream import DeadLetterStream
+from services.brokers.redis.dead_letters import DeadLetterStream
+from services.brokers.redis.keys import StreamKeys
 from services.contract.damage import Damages
 from services.contract.doors import Dead
 from services.contract.event import Rejection
 from services.contract.letter import DeadLetter, Purged
-from services.contract.streams import StreamKeys
 from services.contract.trace_context import TraceContext
 from services.runtime.telemetry.spans import set_current
 from services.stores.files.dead_letters import DeadLetterFile

@@ -11,11 +11,11 @@ from fakes import FakeSource, FakeStream
 from samples import event_fields, flat
 from servers import KINDS, Server, Servers, shared_server
 
-from services.consumer.source import RedisSource
+from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.source import RedisSource
 from services.contract.doors import Entry, Source
 from services.contract.errors import SourceUnavailable
 from services.contract.large import beginning
-from services.contract.streams import StreamKeys
 from services.runtime.telemetry.metrics import Metrics
 
 KEYS = StreamKeys()

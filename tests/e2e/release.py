@@ -39,7 +39,7 @@ _EXHAUSTED: Final = {"retries_exhausted", "deliveries_exhausted", "conflict"}
 # Runs in a consumer's container. It counts by other means than the audit does.
 _COUNT: Final = """
 import collections, json, sqlite3
-from services.runtime.connection import connect
+from services.brokers.redis.server.connection import connect
 from services.runtime.settings import ConsumerSettings, load, read_sources
 settings = load(ConsumerSettings, read_sources())
 database = sqlite3.connect(f"file:{settings.database}?mode=ro", uri=True, timeout=30)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from servers import Absent, LocalServer, form_cluster, local_binary
 
-from services.contract.streams import StreamKeys, slot_of
+from services.brokers.redis.keys import StreamKeys, slot_of
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 NAMES: Final = ("telemetry_stream", "events:{zone1}", "{plant}:events", "odd}name", "{}events")

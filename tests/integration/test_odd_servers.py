@@ -19,15 +19,15 @@ from integration.producer.parts import Bench
 from samples import dead
 from servers import Absent, LocalServer, eventually, form_cluster, free_port, local_binary, system_redis
 
-from services.consumer.dead_letters.stream import DeadLetterStream
-from services.consumer.observe import Observer
-from services.consumer.upkeep import Upkeep
+from services.brokers.redis.backlog import LAST_ID, read_backlog
+from services.brokers.redis.dead_letters import DeadLetterStream
+from services.brokers.redis.keys import slot_of
+from services.brokers.redis.observer import Observer
+from services.brokers.redis.patience import ServerRefuses
+from services.brokers.redis.server.connection import connect, explain, is_passing
+from services.brokers.redis.upkeep import Upkeep
 from services.contract.errors import DeadLettersUnavailable, SourceUnavailable
-from services.contract.streams import slot_of
-from services.producer.server import ServerRefuses
-from services.runtime.backlog import LAST_ID, read_backlog
 from services.runtime.clock import SystemClock
-from services.runtime.connection import connect, explain, is_passing
 from services.runtime.logs.gate import build_logger
 from services.runtime.settings import ConsumerSettings
 from services.runtime.telemetry.metrics import Metrics

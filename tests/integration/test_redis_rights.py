@@ -11,7 +11,7 @@ import redis
 from guarded import KEYS, USERS, Guarded, kind_of
 from servers import KINDS, Absent, do_without, eventually, new_client
 
-from services.runtime.connection import lacks_right
+from services.brokers.redis.server.connection import lacks_right
 
 Command = tuple[Any, ...]
 

@@ -11,7 +11,7 @@ import pytest
 import redis
 from servers import Absent, LocalServer, free_port, system_redis
 
-from services.runtime.connection import connect, explain
+from services.brokers.redis.server.connection import connect, explain
 from services.runtime.settings import ConsumerSettings, SettingsInvalid
 
 CONNECTS = 100

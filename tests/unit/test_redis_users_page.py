@@ -5,8 +5,8 @@ from pathlib import Path
 
 from charts.users import rules
 from charts.users.__main__ import acl_file, table
+from services.brokers.redis.keys import StreamKeys
 from services.contract.event import DEFAULT_STREAM
-from services.contract.streams import StreamKeys
 
 PAGE = Path(__file__).parents[2] / "docs" / "redis-users.md"
 

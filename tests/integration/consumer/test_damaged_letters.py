@@ -17,10 +17,10 @@ from samples import dead
 from servers import Server, Servers, shared_server
 from telemetry_cli import own_folder, telemetry
 
-from services.consumer.dead_letters.stream import DeadLetterStream
+from services.brokers.redis.dead_letters import DeadLetterStream
+from services.brokers.redis.keys import StreamKeys
 from services.contract.errors import DeadLettersUnavailable
 from services.contract.letter import parse_letter
-from services.contract.streams import StreamKeys
 from services.stores.files.dead_letters import DeadLetterFile
 
 __all__ = ["own_folder"]

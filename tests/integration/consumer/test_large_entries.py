@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from samples import event_fields, raw_fields
 from servers import KINDS, LocalServer, Server, Servers, shared_server
 
-from services.consumer.sizes import MOST_PIECES, PIECE_BYTES, Sizes
+from services.brokers.redis.server.scripts import read_script
+from services.brokers.redis.sizes import MOST_PIECES, PIECE_BYTES, Sizes
 from services.contract.doors import Entry
 from services.contract.errors import SourceUnavailable
 from services.contract.large import BATCH_WEIGHT, UNKNOWN_BYTES, beginning, size_of, weight_of
-from services.contract.scripts import read_script
 from services.ops.dlq_raw import raw_json
 
 OwnServer = Callable[..., LocalServer]
@@ -270,7 +270,7 @@ def test_trimming_goes_past_an_entry_that_was_kept_aside(server: Server) -> None
         publish_large(client)
         publish(client, 2)
         settle(source)
-        assert client.eval(read_script("services.consumer", "retention.lua"), 1, KEYS.stream) == 3
+        assert client.eval(read_script("retention.lua"), 1, KEYS.stream) == 3
         assert client.xlen(KEYS.stream) == 0
 
 

@@ -20,13 +20,13 @@ from hypothesis.stateful import (
 from integration.producer.parts import Bench
 from servers import Server, eventually, new_client
 
-from services.consumer.observe import Observer
-from services.consumer.upkeep import Upkeep
-from services.contract.scripts import read_script
-from services.producer.publish import Limits
-from services.runtime.backlog import read_backlog
+from services.brokers.redis.backlog import read_backlog
+from services.brokers.redis.observer import Observer
+from services.brokers.redis.publisher import Limits
+from services.brokers.redis.server.entries import about
+from services.brokers.redis.server.scripts import read_script
+from services.brokers.redis.upkeep import Upkeep
 from services.runtime.clock import SystemClock
-from services.runtime.entries import about
 from services.runtime.telemetry.metrics import Metrics
 
 GROUPS = ("one", "two")
@@ -36,7 +36,7 @@ LIMIT_MS = 500
 
 def script(client: redis.Redis, name: str) -> Any:
     """Load a script of the consumer."""
-    return client.register_script(read_script("services.consumer", name))
+    return client.register_script(read_script(name))
 
 
 class Retention(RuleBasedStateMachine):
@@ -291,7 +291,7 @@ def test_a_trim_of_ours_during_the_look_accuses_nobody(
             return about(*arguments)
 
         with monkeypatch.context() as patched:
-            patched.setattr("services.runtime.backlog.about", trimmed_meanwhile)
+            patched.setattr("services.brokers.redis.backlog.about", trimmed_meanwhile)
             assert removed_by_others(client) is None
         assert removed_by_others(client) == 0
 

@@ -10,10 +10,10 @@ from fakes import FakeClock
 from samples import dead
 from servers import LocalServer, Server, answers, eventually
 
-from services.consumer.dead_letters.stream import DeadLetterStream
-from services.consumer.upkeep import Upkeep
+from services.brokers.redis.dead_letters import DeadLetterStream
+from services.brokers.redis.server.connection import connect, explain
+from services.brokers.redis.upkeep import Upkeep
 from services.contract.errors import DeadLettersUnavailable, SourceUnavailable
-from services.runtime.connection import connect, explain
 from services.runtime.settings import ConsumerSettings
 from services.runtime.telemetry.metrics import Metrics
 

@@ -10,10 +10,10 @@ from fakes import FakeDeadLetters
 from samples import RUN, entry, event_fields, flat
 from servers import Server, Servers, shared_server
 
+from services.brokers.redis.keys import StreamKeys
 from services.contract.doors import Dead
 from services.contract.event import Reason, Rejection
 from services.contract.ids import event_id
-from services.contract.streams import StreamKeys
 from services.ops.live import ForeignIds, count_dead, recorded
 from services.ops.proof import Audit, Tally, audit
 from services.ops.records import read_records

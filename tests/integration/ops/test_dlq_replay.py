@@ -16,12 +16,12 @@ from samples import KPIS, event_fields, flat, id_of
 from servers import Server
 from telemetry_cli import json_lines, telemetry
 
+from services.brokers.redis.dead_letters import DeadLetterStream
+from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.source import RedisSource
 from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
-from services.consumer.dead_letters.stream import DeadLetterStream
 from services.consumer.persist import Persist
-from services.consumer.source import RedisSource
-from services.contract.streams import StreamKeys
 from services.contract.trace_context import TraceContext
 from services.ops.doors import Server as Door
 from services.ops.letters import LetterStore

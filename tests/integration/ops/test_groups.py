@@ -10,7 +10,7 @@ from samples import event_fields
 from servers import Server
 from telemetry_cli import is_refusal, telemetry
 
-from services.contract.streams import StreamKeys
+from services.brokers.redis.keys import StreamKeys
 
 KEYS = StreamKeys()
 OLD = "readers_of_before"

@@ -17,7 +17,7 @@ from samples import RUN
 from servers import Server, Servers, shared_server
 from telemetry_cli import telemetry
 
-from services.contract.streams import StreamKeys
+from services.brokers.redis.keys import StreamKeys
 
 KEYS = StreamKeys()
 ROOT = Path(__file__).parents[3]

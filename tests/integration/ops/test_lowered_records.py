@@ -11,7 +11,7 @@ from samples import RUN, event_fields
 from servers import Server
 from telemetry_cli import telemetry
 
-from services.contract.streams import StreamKeys
+from services.brokers.redis.keys import StreamKeys
 
 KEYS: Final = StreamKeys()
 EVENTS: Final = 100

@@ -9,10 +9,10 @@ from fakes import FakeDeadLetters
 from samples import RUN, entry, event_fields, id_of
 from servers import Server, Servers, shared_server
 
+from services.brokers.redis.keys import StreamKeys
 from services.contract.doors import Dead
 from services.contract.event import Rejection
 from services.contract.letter import DeadLetter, Purged
-from services.contract.streams import StreamKeys
 from services.ops.proof import audit
 
 KEYS = StreamKeys()

@@ -15,7 +15,7 @@ from samples import RUN, dead, event_fields, row
 from servers import LocalServer, Server
 from telemetry_cli import bury, is_refusal, store, telemetry
 
-from services.contract.streams import StreamKeys
+from services.brokers.redis.keys import StreamKeys
 from services.ops.status import Looks
 from services.runtime.settings import ConsumerSettings
 

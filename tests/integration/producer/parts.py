@@ -13,11 +13,11 @@ import redis
 from fakes import FakeClock
 from servers import Address
 
+from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.patience import Patience
+from services.brokers.redis.publisher import Limits, Publisher
+from services.brokers.redis.runs import Run, open_run
 from services.contract.outgoing import Batch, Numbering, Outgoing, Position
-from services.contract.streams import StreamKeys
-from services.producer.publish import Limits, Publisher
-from services.producer.runs import Run, open_run
-from services.producer.server import Patience
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics
 

@@ -13,14 +13,14 @@ from integration.producer.parts import KEYS, Bench, entries, sequences
 from samples import KPIS
 from servers import LocalServer, Server
 
+from services.brokers.redis.patience import ServerRefuses, Stopped
+from services.brokers.redis.publisher import Limits
+from services.brokers.redis.runs import Run, draw_name, open_run, take_over
 from services.contract.ids import MAX_SEQUENCE
 from services.contract.outgoing import FIELD_NAMES, Batch, Outgoing, Position, flat
 from services.producer.generate import Generator
 from services.producer.loop import Loop
 from services.producer.pace import Pacer
-from services.producer.publish import Limits
-from services.producer.runs import Run, draw_name, open_run, take_over
-from services.producer.server import ServerRefuses, Stopped
 from services.runtime.telemetry.send_traces import SendTraces
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.contract.streams import StreamKeys, slot_of
+from services.brokers.redis.keys import StreamKeys, slot_of
 
 BRACED = [
     "events:{zone1}",

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import KPIS, NOW
 
+from services.brokers.redis.runs import draw_name
 from services.consumer.validate import check
 from services.contract.codec import decode
 from services.contract.event import Event, Fields, Reason
@@ -17,7 +18,6 @@ from services.contract.kpis import Kpi
 from services.contract.outgoing import Numbering, Outgoing, flat
 from services.producer.generate import Generator, Walk
 from services.producer.invalid import WAYS
-from services.producer.runs import draw_name
 
 LATER_REASONS = {
     "rejected_by_step", "step_failed", "conflict",

@@ -4,9 +4,9 @@ import pytest
 from fakes import FakeClock, FakeSpans
 from samples import id_of
 
+from services.brokers.redis.patience import Stopped
 from services.contract.outgoing import Outgoing, flat
 from services.contract.trace_context import TraceContext, parse
-from services.producer.server import Stopped
 from services.runtime.telemetry.send_traces import NO_TRACES, SendTraces
 from services.runtime.telemetry.spans import current
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.brokers.redis.server.connection import connect
+from services.brokers.redis.server.links import TcpConnection, TlsConnection, UnixConnection
 from services.runtime.address import Address, AddressInvalid, parse_url, read_address
-from services.runtime.connection import connect
-from services.runtime.links import TcpConnection, TlsConnection, UnixConnection
 from services.runtime.redact import redact
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, Sources, load
 

@@ -12,9 +12,9 @@ from urllib.parse import quote
 import pytest
 import redis
 
-from services.runtime import connection
+from services.brokers.redis.server import connection
+from services.brokers.redis.server.connection import connect, explain
 from services.runtime import redact as module
-from services.runtime.connection import connect, explain
 from services.runtime.logs.catalogue import CATALOGUE as MESSAGES
 from services.runtime.logs.gate import Logs
 from services.runtime.redact import is_secret, know, redact

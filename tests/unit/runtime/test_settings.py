@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from services.contract.streams import keys_of
-from services.runtime.connection import address, connect
+from services.brokers.redis.keys import keys_of
+from services.brokers.redis.server.connection import address, connect
 from services.runtime.settings import (
     ConsumerSettings,
     ProducerSettings,

@@ -62,7 +62,7 @@ tcp-keepalive 60
 {{- end -}}
 
 {{/*
-What the keys of the stream begin with, so that they are in one slot of a cluster (services/contract/streams.py). Names that
+What the keys of the stream begin with, so that they are in one slot of a cluster (services/brokers/redis/keys.py). Names that
 have a brace and no hash tag are refused: theirs is found by a search.
 */}}
 {{- define "redis.prefix" -}}

@@ -19,17 +19,17 @@ from typing import Any, Final, Literal, TypeAlias, cast
 
 import redis
 
+from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.patience import Backoff, Patience, ServerRefuses, Stopped
+from services.brokers.redis.runs import Run, write_run
+from services.brokers.redis.server.groups import read_groups, slowest
+from services.brokers.redis.server.script import Script
+from services.brokers.redis.server.scripts import read_script
 from services.contract.outgoing import Batch, Outgoing, Position
-from services.contract.scripts import read_script
-from services.contract.streams import StreamKeys
 from services.contract.trace_context import TraceContext
-from services.producer.runs import Run, write_run
-from services.producer.server import Backoff, Patience, ServerRefuses, Stopped
-from services.runtime.groups import read_groups, slowest
-from services.runtime.script import Script
 from services.runtime.telemetry.spans import current
 
-_SCRIPT: Final = Script(read_script("services.producer", "publish.lua"))
+_SCRIPT: Final = Script(read_script("publish.lua"))
 
 _is_plain = attrgetter("is_plain")
 _fields = attrgetter("fields")

@@ -10,8 +10,8 @@ from typing import Final, TypeVar
 
 import redis
 
+from services.brokers.redis.server.connection import error_kind, is_passing, lacks_right
 from services.runtime.clock import Clock
-from services.runtime.connection import error_kind, is_passing, lacks_right
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics
 from services.runtime.telemetry.send_traces import NO_TRACES, Traces

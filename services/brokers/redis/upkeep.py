@@ -9,15 +9,15 @@ from typing import Final
 
 import redis
 
-from services.contract.scripts import read_script
-from services.contract.streams import StreamKeys
+from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.server.connection import is_passing, lacks_right
+from services.brokers.redis.server.script import Script
+from services.brokers.redis.server.scripts import read_script
 from services.runtime.clock import Clock
-from services.runtime.connection import is_passing, lacks_right
-from services.runtime.script import Script
 from services.runtime.telemetry.metrics import Metrics
 
-_TRIM: Final = Script(read_script("services.consumer", "retention.lua"))
-_REAP: Final = Script(read_script("services.consumer", "reap.lua"))
+_TRIM: Final = Script(read_script("retention.lua"))
+_REAP: Final = Script(read_script("reap.lua"))
 
 
 @dataclass(slots=True)

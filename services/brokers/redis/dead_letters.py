@@ -17,14 +17,14 @@ from typing import Any, Final, NamedTuple, cast
 
 import redis
 
+from services.brokers.redis.backlog import id_parts
+from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.server.connection import describe, error_kind
+from services.brokers.redis.server.entries import after
 from services.contract.damage import Damages, why
 from services.contract.doors import Dead
 from services.contract.errors import DeadLettersUnavailable
 from services.contract.letter import DeadLetter, Purged, letter_line, parse_letter
-from services.contract.streams import StreamKeys
-from services.runtime.backlog import id_parts
-from services.runtime.connection import describe, error_kind
-from services.runtime.entries import after
 from services.runtime.foreign import name_of, number_of
 from services.runtime.telemetry.spans import current
 

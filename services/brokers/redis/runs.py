@@ -24,13 +24,13 @@ from typing import Any, Final, cast
 
 import redis
 
+from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.patience import Patience
+from services.brokers.redis.server.scripts import read_script
 from services.contract.ids import RUN_BITS, run_name
 from services.contract.outgoing import Position
-from services.contract.scripts import read_script
-from services.contract.streams import StreamKeys
-from services.producer.server import Patience
 
-_OPEN: Final = read_script("services.producer", "open.lua")
+_OPEN: Final = read_script("open.lua")
 
 
 @dataclass(frozen=True, slots=True)

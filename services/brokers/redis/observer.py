@@ -20,14 +20,14 @@ from typing import Any, Final, NamedTuple, cast
 
 import redis
 
-from services.contract.scripts import read_script
-from services.contract.streams import StreamKeys
-from services.runtime.backlog import Backlog, age_s, ahead_s, read_backlog
+from services.brokers.redis.backlog import Backlog, age_s, ahead_s, read_backlog
+from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.server.connection import describe, lacks_command, lacks_right
+from services.brokers.redis.server.entries import after, count
+from services.brokers.redis.server.script import Script
+from services.brokers.redis.server.scripts import read_script
 from services.runtime.clock import Clock
-from services.runtime.connection import describe, lacks_command, lacks_right
-from services.runtime.entries import after, count
 from services.runtime.foreign import number_of, whole_of
-from services.runtime.script import Script
 from services.runtime.telemetry.metrics import Figures
 
 _AUDITED: Final = (
@@ -38,7 +38,7 @@ _UNREADABLE: Final = (
     ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
 )  # fmt: skip
 """What an answer raises that is not of the form that it should have, and what a bug of ours may."""
-_LEASE: Final = Script(read_script("services.consumer", "lease.lua"))
+_LEASE: Final = Script(read_script("lease.lua"))
 LEASE_S: Final = 15.0
 LOOK_S: Final = 5.0
 """Two renewals may fail before the lease is another's."""

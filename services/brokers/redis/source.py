@@ -30,17 +30,17 @@ from typing import Any, Final, cast
 import redis
 from redis.connection import Connection
 
-from services.consumer.sizes import Look, ScriptsNotAllowed, Sizes
+from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.server.connection import error_kind, is_dropped
+from services.brokers.redis.server.scripts import read_script
+from services.brokers.redis.sizes import Look, ScriptsNotAllowed, Sizes
 from services.contract.doors import Entry
 from services.contract.errors import SourceUnavailable
 from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.contract.large import BATCH_WEIGHT, UNKNOWN_BYTES, cut, is_heavy, size_of, weight_of
-from services.contract.scripts import read_script
-from services.contract.streams import StreamKeys
-from services.runtime.connection import error_kind, is_dropped
 from services.runtime.telemetry.metrics import Metrics
 
-_LEAVE: Final = read_script("services.consumer", "leave.lua")
+_LEAVE: Final = read_script("leave.lua")
 _SUSPECT_DELIVERIES: Final = 2
 """Delivered this often without being settled: read one by one from now on."""
 _LAST_DELIVERIES: Final = 3

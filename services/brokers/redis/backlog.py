@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import redis
 
-from services.contract.streams import StreamKeys
-from services.runtime.entries import LAST_ID as LAST_ID  # noqa: PLC0414 - others know it from here
-from services.runtime.entries import about, after, count
+from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.server.entries import LAST_ID as LAST_ID  # noqa: PLC0414 - others know it from here
+from services.brokers.redis.server.entries import about, after, count
 from services.runtime.foreign import name_of, whole_of
 
 AHEAD_S: Final = 300.0

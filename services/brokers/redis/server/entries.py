@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple, cast
 
 import redis
 
-from services.contract.scripts import read_script
-from services.runtime.connection import lacks_command, lacks_right
-from services.runtime.script import Script
+from services.brokers.redis.server.connection import lacks_command, lacks_right
+from services.brokers.redis.server.script import Script
+from services.brokers.redis.server.scripts import read_script
 
 LAST_ID: Final = "18446744073709551615-18446744073709551615"
 """The last possible id; the server takes no range behind it."""
@@ -19,8 +19,8 @@ LAST_ID: Final = "18446744073709551615-18446744073709551615"
 _MOST: Final = 2000
 _PAGE_BYTES: Final = 1 << 20
 """A page of more is followed by a smaller one."""
-_ABOUT: Final = Script(read_script("services.runtime", "about.lua"))
-_COUNT: Final = Script(read_script("services.runtime", "count.lua"))
+_ABOUT: Final = Script(read_script("about.lua"))
+_COUNT: Final = Script(read_script("count.lua"))
 
 Entry = tuple[bytes, Mapping[bytes, bytes]]
 

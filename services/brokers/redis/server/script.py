@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import redis
 
-from services.runtime.connection import lacks_command
+from services.brokers.redis.server.connection import lacks_command
 
 
 class Script:

@@ -11,11 +11,11 @@ from typing import Any, Final, NamedTuple
 
 import redis
 
+from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.server.connection import lacks_right
+from services.brokers.redis.server.scripts import read_script
 from services.contract.doors import Entry
 from services.contract.large import UNKNOWN_BYTES
-from services.contract.scripts import read_script
-from services.contract.streams import StreamKeys
-from services.runtime.connection import lacks_right
 
 PIECE_BYTES: Final = 1 << 20
 """How large an entry of the side stream is."""
@@ -103,7 +103,7 @@ class _Script:
     """A script, and the name that the server has for it once it has met it."""
 
     def __init__(self, name: str) -> None:
-        self.text = read_script("services.consumer", name)
+        self.text = read_script(name)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 

@@ -15,8 +15,7 @@ from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 from redis.retry import Retry
 
-from services.runtime.address import Address, read_address
-from services.runtime.links import (
+from services.brokers.redis.server.links import (
     Attention,
     AttentiveConnection,
     SentinelAnswers,
@@ -28,6 +27,7 @@ from services.runtime.links import (
     load_into,
     make_context,
 )
+from services.runtime.address import Address, read_address
 from services.runtime.redact import know
 from services.runtime.settings import Settings, SettingsInvalid
 from services.runtime.small_files import FileUnreadable, read_small

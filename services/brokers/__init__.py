@@ -1,0 +1,1 @@
+"""Where events come from and go to: a room for each broker, with both of its sides."""

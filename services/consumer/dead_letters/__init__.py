@@ -1,1 +1,0 @@
-"""Where entries go that can't be stored: a file, or a stream where no volume is shared."""
