@@ -24,10 +24,10 @@ from services.brokers.redis.upkeep import Upkeep
 from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
 from services.consumer.persist import Persist
-from services.consumer.report import Reporter
 from services.consumer.steps import StepsInvalid, load_steps
-from services.consumer.times import Times
-from services.consumer.traces import NO_TRACES, BatchTraces, Traces
+from services.consumer.telemetry.report import Reporter
+from services.consumer.telemetry.times import Times
+from services.consumer.telemetry.traces import NO_TRACES, BatchTraces, Traces
 from services.consumer.worker import Worker
 from services.contract.doors import DeadLetters, Sink, Source
 from services.contract.errors import SinkUnavailable, SinkUnusable, Stopping

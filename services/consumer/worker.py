@@ -16,8 +16,8 @@ import redis
 from services.brokers.redis.server.connection import error_kind
 from services.brokers.redis.upkeep import Upkeep
 from services.consumer.batch import Outcome
-from services.consumer.report import Reporter
-from services.consumer.traces import NO_TRACES, Traces
+from services.consumer.telemetry.report import Reporter
+from services.consumer.telemetry.traces import NO_TRACES, Traces
 from services.contract.doors import Entry, Source
 from services.contract.errors import BreakerOpen, ClockBehind, SourceUnavailable, Stopping
 from services.runtime.clock import Clock

@@ -26,13 +26,13 @@ from services.brokers.redis.runs import Replayed, Run, open_run, take_over
 from services.brokers.redis.server.connection import connect, explain
 from services.brokers.redis.server.links import Attention
 from services.contract.outgoing import Feed, Position
-from services.producer import progress
+from services.producer.files import progress
+from services.producer.files.read import Reader, SourceUnusable, check_same, fingerprint, source_key
+from services.producer.files.replay import Opener
 from services.producer.generate import Generator
 from services.producer.loop import Loop, Totals
 from services.producer.options import Reading, Told, read_options
 from services.producer.pace import Pacer, at_rate
-from services.producer.read import Reader, SourceUnusable, check_same, fingerprint, source_key
-from services.producer.replay import Opener
 from services.runtime.clock import SystemClock
 from services.runtime.endpoint import HealthServer
 from services.runtime.health import Health

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final, NoReturn, cast
 
 from services.contract.outgoing import FIELD_NAMES, TRACE_NAMES
-from services.producer.read import STANDARD_INPUT
-from services.producer.texts import FORMATS, TS_UNITS, Format, Mapped, TsUnit
+from services.producer.files.read import STANDARD_INPUT
+from services.producer.files.texts import FORMATS, TS_UNITS, Format, Mapped, TsUnit
 from services.runtime.settings import ProducerSettings, SettingsInvalid, Sources, load, read_sources
 
 _SETTINGS: Final = {

@@ -30,9 +30,9 @@ from services.brokers.redis.server.connection import connect
 from services.brokers.redis.server.links import Attention
 from services.consumer.__main__ import make_doors, make_observer, make_traces, make_worker
 from services.consumer.batch import Outcome, Rules
-from services.consumer.stages import Stage
-from services.consumer.times import Times
-from services.consumer.traces import NO_TRACES, Traces
+from services.consumer.telemetry.stages import Stage
+from services.consumer.telemetry.times import Times
+from services.consumer.telemetry.traces import NO_TRACES, Traces
 from services.consumer.worker import Worker
 from services.runtime.clock import SystemClock
 from services.runtime.endpoint import HealthServer

@@ -21,9 +21,9 @@ from servers import eventually
 from services.consumer.batch import Outcome, Rules, run_batch
 from services.consumer.breaker import Breaker
 from services.consumer.persist import Persist
-from services.consumer.report import Reporter
-from services.consumer.times import Times
-from services.consumer.traces import NO_TRACES, BatchTraces, Traces
+from services.consumer.telemetry.report import Reporter
+from services.consumer.telemetry.times import Times
+from services.consumer.telemetry.traces import NO_TRACES, BatchTraces, Traces
 from services.consumer.worker import Worker
 from services.contract.doors import Dead, Entry
 from services.contract.errors import BreakerOpen, SourceUnavailable

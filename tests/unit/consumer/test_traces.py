@@ -11,8 +11,8 @@ from samples import KPIS, event_fields, id_of
 from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
 from services.consumer.persist import Persist
-from services.consumer.report import Reporter
-from services.consumer.traces import BatchTraces
+from services.consumer.telemetry.report import Reporter
+from services.consumer.telemetry.traces import BatchTraces
 from services.consumer.worker import Worker
 from services.contract.trace_context import TraceContext
 from services.runtime.health import Health

@@ -11,7 +11,7 @@ from samples import entry, event_fields, row
 
 from services.brokers.redis.upkeep import Upkeep
 from services.consumer.batch import Outcome
-from services.consumer.report import Reporter
+from services.consumer.telemetry.report import Reporter
 from services.consumer.worker import Worker
 from services.contract.doors import Entry
 from services.contract.errors import BreakerOpen, SourceUnavailable, Stopping

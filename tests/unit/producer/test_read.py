@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.contract.outgoing import Batch, Numbering, Outgoing, flat
-from services.producer.lines import Record, Records, ends_in_quotes
-from services.producer.read import (
+from services.producer.files.lines import Record, Records, ends_in_quotes
+from services.producer.files.read import (
     Reader,
     SourceUnusable,
     check_same,
@@ -20,7 +20,7 @@ from services.producer.read import (
     open_reader,
     sniff,
 )
-from services.producer.texts import Format, Mapped, Problem, canonical_id, parse_json, unix_seconds
+from services.producer.files.texts import Format, Mapped, Problem, canonical_id, parse_json, unix_seconds
 from services.runtime.telemetry.metrics import Metrics
 
 HEADER = b"device_id,zone,ts,kpi,value\n"
@@ -139,7 +139,7 @@ def test_open_quotes_cost_time_in_proportion_to_their_lines(
         looks += 1
         return ends_in_quotes(data, is_open=is_open)
 
-    monkeypatch.setattr("services.producer.lines.ends_in_quotes", counting)
+    monkeypatch.setattr("services.producer.files.lines.ends_in_quotes", counting)
     records = list(Records(io.BytesIO(line * 5000), quoted=True))
     assert sum(len(one.data) for one in records if one is not None) == 5000 * len(line)
     assert looks <= 2 * 5000

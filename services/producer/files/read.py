@@ -26,8 +26,8 @@ from services.contract.outgoing import (
     Position,
     flat,
 )
-from services.producer.lines import MAX_RECORD_BYTES, Bytes, Record, Records
-from services.producer.texts import (
+from services.producer.files.lines import MAX_RECORD_BYTES, Bytes, Record, Records
+from services.producer.files.texts import (
     Format,
     Mapped,
     Problem,

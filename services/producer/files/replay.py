@@ -7,8 +7,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from services.contract.event import DEFAULT_ENTRY_BYTES
-from services.producer.options import Reading
-from services.producer.read import (
+from services.producer.files.read import (
     Input,
     Reader,
     SourceUnusable,
@@ -17,6 +16,7 @@ from services.producer.read import (
     open_reader,
     sniff,
 )
+from services.producer.options import Reading
 from services.runtime.telemetry.metrics import Metrics
 
 

@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Final
 
 from services.consumer.batch import Outcome
-from services.consumer.stages import Stage
-from services.consumer.traces import NO_TRACES, Traces
+from services.consumer.telemetry.stages import Stage
+from services.consumer.telemetry.traces import NO_TRACES, Traces
 from services.contract.doors import Entry
 from services.runtime.clock import Clock
 from services.runtime.telemetry.metrics import Metrics

@@ -1,0 +1,1 @@
+"""Events from files: read, told apart, published again from where it ended."""
