@@ -25,7 +25,7 @@ from typing import Any, Final, Literal
 
 import yaml
 
-from services.ops.targets import make_targets_folder
+from services.ops.run.targets import make_targets_folder
 from services.runtime.own_files import private_files
 from services.runtime.screen import answer, remark
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources

@@ -7,7 +7,7 @@ from typing import Final
 
 from charts.users import rules
 from services.contract.event import DEFAULT_STREAM
-from services.ops.marked import put_into
+from services.ops.about.marked import put_into
 
 _PAGE: Final = Path("docs/redis-users.md")
 

@@ -13,19 +13,31 @@ from services.ops.lazy import bare_app, register
 from services.runtime.screen import answer, escaped, remark
 
 COMMANDS: Final = {
-    "run": ("services.ops.run:run_command", "Run the whole pipeline here: producer, consumers, audit."),
-    "status": ("services.ops.status:status_command", "Show stream, groups, sink, dead letters and runs."),
-    "audit": ("services.ops.audit:audit_command", "Prove that no published event is missing."),
-    "events": ("services.ops.rows:events_command", "List stored events, the newest first."),
-    "summary": ("services.ops.rows:summary_command", "Count stored events by KPI and zone."),
+    "run": (
+        "services.ops.run.command:run_command",
+        "Run the whole pipeline here: producer, consumers, audit.",
+    ),
+    "status": (
+        "services.ops.status.command:status_command",
+        "Show stream, groups, sink, dead letters and runs.",
+    ),
+    "audit": ("services.ops.audit.command:audit_command", "Prove that no published event is missing."),
+    "events": ("services.ops.data.command:events_command", "List stored events, the newest first."),
+    "summary": ("services.ops.data.command:summary_command", "Count stored events by KPI and zone."),
     "groups": (
         "services.ops.groups:groups",
         "Show what each consumer group of the stream holds back, and remove one.",
     ),
-    "dlq": ("services.ops.dlq:dlq", "List, show, replay and purge dead letters."),
-    "settings": ("services.ops.settings:settings_command", "Show every setting, and where it came from."),
-    "metrics": ("services.ops.metrics:metrics_command", "Show every metric, and what it means."),
-    "messages": ("services.ops.messages:messages_command", "Show every log message, and what it means."),
+    "dlq": ("services.ops.dlq.command:dlq", "List, show, replay and purge dead letters."),
+    "settings": (
+        "services.ops.about.settings:settings_command",
+        "Show every setting, and where it came from.",
+    ),
+    "metrics": ("services.ops.about.metrics:metrics_command", "Show every metric, and what it means."),
+    "messages": (
+        "services.ops.about.messages:messages_command",
+        "Show every log message, and what it means.",
+    ),
 }
 """Where each command is, and the line it has in the list of commands."""
 

@@ -62,7 +62,7 @@ def _failure_of_server(error: BaseException) -> Failure | None:
     from redis import RedisError  # noqa: PLC0415 - half a second, paid only by who has paid it before
 
     from services.brokers.redis.server.connection import explain  # noqa: PLC0415 - as above
-    from services.ops.server import ServerUnavailable  # noqa: PLC0415 - as above
+    from services.ops.server.own import ServerUnavailable  # noqa: PLC0415 - as above
 
     if isinstance(error, ServerUnavailable):
         return Failure(str(error), 1)

@@ -16,11 +16,10 @@ import typer
 from services.brokers.redis.backlog import age_s
 from services.brokers.redis.server.entries import after, count
 from services.brokers.redis.server.groups import GroupState, read_groups
-from services.ops.doors import open_server
+from services.ops.dlq.options import Yes
 from services.ops.failures import CommandFailed
 from services.ops.lazy import bare_app
-from services.ops.letter_options import Yes
-from services.ops.output import (
+from services.ops.output.output import (
     AsJson,
     Column,
     Part,
@@ -32,7 +31,8 @@ from services.ops.output import (
     printable,
     show_document,
 )
-from services.ops.times import show_span
+from services.ops.output.times import show_span
+from services.ops.server.doors import open_server
 from services.runtime.settings import ConsumerSettings, load, read_sources
 
 groups: Final = bare_app(

@@ -21,8 +21,8 @@ from servers import LocalServer, eventually
 from services.brokers.redis.backlog import id_parts
 from services.contract.event import Event
 from services.contract.letter import DeadLetter
-from services.ops.audit import prove
-from services.ops.proof import Audit
+from services.ops.audit.command import prove
+from services.ops.audit.proof import Audit
 from services.runtime.settings import ConsumerSettings
 from services.stores.files.dead_letters import DeadLetterFile
 

@@ -12,7 +12,7 @@ from acceptance.publisher import KEYS, Publisher
 from acceptance.rig import CROWDED, Rig
 
 from services.contract.ids import id_pattern
-from services.ops.proof import Audit
+from services.ops.audit.proof import Audit
 from services.stores.files.dead_letters import DeadLetterFile
 from services.stores.sqlite.sink import SQLiteSink
 
@@ -276,7 +276,7 @@ def test_a_record_that_says_less_than_what_is_stored_is_named(rig: Rig, settled:
 _AUDIT = """
 import re, sys, time
 from pathlib import Path
-from services.ops.audit import prove
+from services.ops.audit.command import prove
 from services.runtime.settings import ConsumerSettings
 
 def peak_kb():

@@ -15,7 +15,7 @@ from fakes import FakeDeadLetters
 from samples import flat
 from servers import eventually, free_port
 
-from services.ops.dlq_raw import raw_json
+from services.ops.dlq.raw import raw_json
 
 CONSUMER_MIB = 256
 PRODUCER_MIB = 128

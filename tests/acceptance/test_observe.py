@@ -19,7 +19,7 @@ from servers import Absent, eventually, free_port
 
 from charts.dashboards.answers import Prometheus, QueryFailed
 from charts.observe.__main__ import COMPOSE_FILE, HERE, local_config
-from services.ops.targets import targets_folder
+from services.ops.run.targets import targets_folder
 
 # Not installed anew, whatever the times of the files say.
 MAKE = ["make", "-s", "-C", str(ROOT), f"VENV={sys.prefix}", "-o", f"{sys.prefix}/ready", "observe"]

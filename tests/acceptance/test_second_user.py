@@ -15,7 +15,7 @@ from acceptance.rig import PATIENCE_S, Process
 from acceptance.test_run import Laptop
 from servers import eventually
 
-from services.ops.targets import read_targets
+from services.ops.run.targets import read_targets
 
 NOBODY = 65534
 

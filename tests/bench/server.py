@@ -13,7 +13,7 @@ import redis
 
 from bench.plan import BenchFailed
 from bench.processes import running
-from services.ops.server import find_server
+from services.ops.server.own import find_server
 
 _START_TIMEOUT_S: Final = 20.0
 

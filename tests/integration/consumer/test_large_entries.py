@@ -21,7 +21,7 @@ from services.brokers.redis.sizes import MOST_PIECES, PIECE_BYTES, Sizes
 from services.contract.doors import Entry
 from services.contract.errors import SourceUnavailable
 from services.contract.large import BATCH_WEIGHT, UNKNOWN_BYTES, beginning, size_of, weight_of
-from services.ops.dlq_raw import raw_json
+from services.ops.dlq.raw import raw_json
 
 OwnServer = Callable[..., LocalServer]
 

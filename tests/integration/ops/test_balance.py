@@ -14,9 +14,9 @@ from services.brokers.redis.keys import StreamKeys
 from services.contract.doors import Dead
 from services.contract.event import Reason, Rejection
 from services.contract.ids import event_id
-from services.ops.live import ForeignIds, count_dead, recorded
-from services.ops.proof import Audit, Tally, audit
-from services.ops.records import read_records
+from services.ops.audit.live import ForeignIds, count_dead, recorded
+from services.ops.audit.proof import Audit, Tally, audit
+from services.ops.audit.records import read_records
 
 KEYS = StreamKeys()
 CONFLICT: Reason = "conflict"

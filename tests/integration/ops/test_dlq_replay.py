@@ -23,10 +23,10 @@ from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
 from services.consumer.persist import Persist
 from services.contract.trace_context import TraceContext
-from services.ops.doors import Server as Door
-from services.ops.letters import LetterStore
-from services.ops.replay import Mending, replay
-from services.ops.replay_traces import ReplayTraces
+from services.ops.dlq.letters import LetterStore
+from services.ops.dlq.replay import Mending, replay
+from services.ops.dlq.replay_traces import ReplayTraces
+from services.ops.server.doors import Server as Door
 from services.runtime.health import Health
 from services.runtime.logs.gate import build_logger
 from services.runtime.settings import ConsumerSettings
@@ -189,7 +189,7 @@ def test_an_interruption_repeats_no_more_than_a_chunk(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was published before the server went away is marked, and isn't published again."""
-    monkeypatch.setattr("services.ops.replay._CHUNK", 2)
+    monkeypatch.setattr("services.ops.dlq.replay._CHUNK", 2)
     ids = [pipeline.publish(event_fields(number, value="-1")) for number in range(1, 6)]
     pipeline.consume()
     settings = ConsumerSettings(kpis=KPIS)

@@ -13,7 +13,7 @@ from services.brokers.redis.keys import StreamKeys
 from services.contract.doors import Dead
 from services.contract.event import Rejection
 from services.contract.letter import DeadLetter, Purged
-from services.ops.proof import audit
+from services.ops.audit.proof import audit
 
 KEYS = StreamKeys()
 GROUP = KEYS.group

@@ -16,7 +16,7 @@ from servers import LocalServer, Server
 from telemetry_cli import bury, is_refusal, store, telemetry
 
 from services.brokers.redis.keys import StreamKeys
-from services.ops.status import Looks
+from services.ops.status.command import Looks
 from services.runtime.settings import ConsumerSettings
 
 KEYS = StreamKeys()
@@ -168,7 +168,7 @@ def test_without_any_server_the_rest_is_shown(monkeypatch: pytest.MonkeyPatch) -
     assert "there is no server: BROKER_URL and REDIS_HOST name none" in result.stdout
     assert "1 rows in data/telemetry.db" in result.stdout
     assert not Path("data/redis").exists()
-    monkeypatch.setattr("services.ops.server.find_server", lambda: None)
+    monkeypatch.setattr("services.ops.server.own.find_server", lambda: None)
     result = telemetry("status", "--start-server")
     assert is_refusal(result, 1)
     assert "there is no Redis" in result.stderr
@@ -176,7 +176,7 @@ def test_without_any_server_the_rest_is_shown(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_server_that_starts_nowhere_ends_a_replay(monkeypatch: pytest.MonkeyPatch) -> None:
     """What to install is told in one line."""
-    monkeypatch.setattr("services.ops.server.find_server", lambda: None)
+    monkeypatch.setattr("services.ops.server.own.find_server", lambda: None)
     bury([dead(1)])
     result = telemetry("dlq", "replay", "--yes")
     assert is_refusal(result, 1)

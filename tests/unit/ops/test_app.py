@@ -16,8 +16,8 @@ from services.contract.errors import SinkUnavailable
 from services.ops import lazy
 from services.ops.app import COMMANDS
 from services.ops.failures import CommandFailed, Failure, failure_of
-from services.ops.run import tell_unreadable
-from services.ops.server import ServerUnavailable
+from services.ops.run.command import tell_unreadable
+from services.ops.server.own import ServerUnavailable
 from services.runtime.settings import SettingsInvalid
 
 ROOT = Path(__file__).parents[3]
@@ -203,7 +203,7 @@ def test_without_a_server_one_line_says_what_to_install_here(
     monkeypatch: pytest.MonkeyPatch, machine: str, libc: str, told: str
 ) -> None:
     """By processor and C library, as there are wheels."""
-    monkeypatch.setattr("services.ops.server.find_server", lambda: None)
+    monkeypatch.setattr("services.ops.server.own.find_server", lambda: None)
     monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setattr("platform.libc_ver", lambda: (libc, ""))
     monkeypatch.setattr("shutil.which", lambda name: name if name == "apt-get" else None)

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from services.ops.figures import Counts, figures, law, quantile
-from services.ops.figures_text import figures_line, figures_part
-from services.ops.scrapes import Labels, Scrape
+from services.ops.status.figures import Counts, figures, law, quantile
+from services.ops.status.figures_text import figures_line, figures_part
+from services.ops.status.scrapes import Labels, Scrape
 
 SETTLED = "telemetry_consumer_settled_events_total"
 

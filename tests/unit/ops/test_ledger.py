@@ -7,7 +7,7 @@ import pytest
 from samples import RUN
 
 from services.contract.ids import MAX_SEQUENCE, id_pattern
-from services.ops.ledger import (
+from services.ops.audit.ledger import (
     DEAD,
     MISSING,
     PAGE,

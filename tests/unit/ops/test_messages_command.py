@@ -10,7 +10,7 @@ import pytest
 from pythonjsonlogger.core import RESERVED_ATTRS
 from telemetry_cli import telemetry
 
-from services.ops.messages import BEGIN, END, markdown
+from services.ops.about.messages import BEGIN, END, markdown
 from services.runtime.logs.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parents[3]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from telemetry_cli import telemetry
 
-from services.ops.metrics import markdown
+from services.ops.about.metrics import markdown
 from services.runtime.telemetry.metrics import CATALOGUE
 
 PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"

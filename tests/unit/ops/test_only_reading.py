@@ -29,7 +29,7 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(*_: object) -> None:
         raise AssertionError("a server was started")
 
-    monkeypatch.setattr("services.ops.server._start", start)
+    monkeypatch.setattr("services.ops.server.own._start", start)
 
 
 @pytest.mark.parametrize("command", READING, ids=" ".join)

@@ -10,7 +10,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from services.ops.output import (
+from services.ops.output.output import (
     Column,
     Facts,
     Part,
@@ -21,7 +21,7 @@ from services.ops.output import (
     show_records,
     watch,
 )
-from services.ops.terminal import Terminal
+from services.ops.output.terminal import Terminal
 
 COLUMNS = (Column("name"), number("count"), Column("note", wraps=True, optional=True))
 
@@ -37,7 +37,7 @@ def test_a_long_list_is_shown_by_pages(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """There is one heading, and a page is never narrower than the one before."""
-    monkeypatch.setattr("services.ops.output._ROWS_A_TABLE", 1)
+    monkeypatch.setattr("services.ops.output.output._ROWS_A_TABLE", 1)
     records = ({"name": name, "count": 1, "note": "n"} for name in ("abcdef", "g"))
     show_records(records, COLUMNS, as_json=False)
     assert capsys.readouterr().out == "NAME    COUNT  NOTE\nabcdef      1  n\ng           1  n\n"

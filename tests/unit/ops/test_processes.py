@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hostile import HOSTILE, faults
 
-from services.ops.processes import Child
+from services.ops.run.processes import Child
 from services.runtime.screen import remark
 from services.runtime.settings import SettingsInvalid
 

@@ -7,8 +7,8 @@ from samples import KPIS, NOW, entry, event_fields, flat, id_of, raw_fields
 from services.contract.doors import Dead
 from services.contract.event import Rejection
 from services.contract.letter import dead_letter, parse_letter
-from services.ops.letters import Letter
-from services.ops.replay import FIELDS, Mending, prepare, readable_event_id
+from services.ops.dlq.letters import Letter
+from services.ops.dlq.replay import FIELDS, Mending, prepare, readable_event_id
 
 
 def _letter(fields: list[bytes]) -> Letter:

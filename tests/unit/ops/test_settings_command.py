@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from telemetry_cli import is_refusal, json_lines, telemetry
 
-from services.ops.settings import BEGIN, END, env_example, markdown
+from services.ops.about.settings import BEGIN, END, env_example, markdown
 from services.runtime.settings import ConsumerSettings, ProducerSettings, Sources, load, read_sources
 
 ROOT = Path(__file__).parents[3]

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from services.ops.pipeline import Progress, _StatusLine
+from services.ops.run.pipeline import Progress, _StatusLine
 
 LINE = json.dumps(
     {

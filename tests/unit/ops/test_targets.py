@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.ops.targets import hold_targets, read_targets, remove_targets, targets_folder, write_targets
+from services.ops.run.targets import hold_targets, read_targets, remove_targets, targets_folder, write_targets
 
 
 def test_each_process_is_a_target_under_its_name(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ops.times import parse_time, show_span, show_time
+from services.ops.output.times import parse_time, show_span, show_time
 
 
 @pytest.mark.parametrize(

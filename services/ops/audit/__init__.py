@@ -1,0 +1,1 @@
+"""`telemetry audit`: the proof that nothing is missing."""

@@ -1,0 +1,101 @@
+"""How many events are published, dead and in conflict, counted beside a running pipeline as the audit counts.
+
+Letters and entries are not events: an event that was published twice leaves two letters, an entry that was
+delivered twice as well, and a letter that was replayed with success is of an event that is stored.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple, cast
+
+import redis
+
+from services.contract.letter import DeadLetter
+from services.ops.audit.ledger import readable_id
+from services.ops.audit.records import ID_BYTES, RunRecord
+
+_IDS_A_CHUNK: Final = 10_000
+_LOOKED_UP: Final = 20_000
+
+
+class DeadCount(NamedTuple):
+    """How many events are dead, and how many conflicts there are."""
+
+    dead: int
+    conflicts: int
+
+
+def count_dead(letters: Iterable[DeadLetter], missing_of: Callable[[Sequence[str]], list[str]]) -> DeadCount:
+    """Count the events of letters. `missing_of` gives those of some ids that are not stored."""
+    named: set[str] = set()
+    unnamed: set[str] = set()
+    conflicts: set[tuple[str, str]] = set()
+    for letter in letters:
+        event_id = readable_id(letter.text("event_id"))
+        if event_id is None:
+            unnamed.add(letter.entry_id)
+        elif letter.is_conflict:
+            conflicts.add((event_id, letter.content))
+        else:
+            named.add(event_id)
+    ids = list(named)
+    dead = sum(len(missing_of(ids[at : at + _LOOKED_UP])) for at in range(0, len(ids), _LOOKED_UP))
+    return DeadCount(dead + len(unnamed), len(conflicts))
+
+
+class ForeignIds:
+    """Counts the different ids that runs have published and not numbered: a file may have one in two lines.
+
+    What was read once is not read again. Ids are kept in a temporary file.
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[str, int] = {}
+        self._different = 0
+        self._file = self._new_file()
+
+    def count(self, client: redis.Redis, runs: Iterable[RunRecord], budget_s: float) -> int:
+        """Count them; what takes longer than `budget_s` is taken for different ids, until the next time.
+
+        Raises redis.RedisError.
+        """
+        found = [one for one in runs if one.foreign]
+        if any(one.foreign < self._read.get(one.run, 0) for one in found):  # the server was emptied
+            self._file.close()
+            self._file, self._read, self._different = self._new_file(), {}, 0
+        ends = time.monotonic() + budget_s
+        unread = 0
+        for one in found:
+            while (at := self._read.get(one.run, 0)) < one.foreign and time.monotonic() < ends:
+                self._read[one.run] = at + self._take(client, one, at)
+            unread += one.foreign - self._read.get(one.run, 0)
+        return self._different + unread
+
+    def close(self) -> None:
+        """Remove the temporary file."""
+        self._file.close()
+
+    def _take(self, client: redis.Redis, one: RunRecord, at: int) -> int:
+        number = min(_IDS_A_CHUNK, one.foreign - at)
+        key = one.keys.run_ids(one.run)
+        raw = cast("bytes", client.getrange(key, at * ID_BYTES, (at + number) * ID_BYTES - 1))
+        # In order, so that neighbours are written together.
+        ids = sorted(raw[start : start + ID_BYTES] for start in range(0, len(raw), ID_BYTES))
+        self._different += self._file.executemany(
+            "INSERT INTO ids VALUES (?) ON CONFLICT DO NOTHING", ((one,) for one in ids)
+        ).rowcount
+        return number
+
+    @staticmethod
+    def _new_file() -> sqlite3.Connection:
+        # An empty name: a file of SQLite's own, gone when it is closed.
+        file = sqlite3.connect("", isolation_level=None)
+        file.execute("CREATE TABLE ids (id BLOB PRIMARY KEY) WITHOUT ROWID")
+        file.execute("BEGIN")
+        return file
+
+
+def recorded(runs: Iterable[RunRecord]) -> int:
+    """Add up the events that runs have published with a number, or without a readable id."""
+    return sum(one.number("last") + one.number("unnumbered") for one in runs)

@@ -1,0 +1,466 @@
+"""The proof, by event id, that nothing is missing.
+
+    published = stored + dead + conflicts + purged + pending + undelivered + missing
+
+What was published is told by Redis, written there in the same step as the events themselves:
+
+    {telemetry_stream}:run:RUN  last         the run's events are numbered 1 to `last`, without a gap
+                                unnumbered   events published without a readable id (invalid ones)
+    {telemetry_stream}:run:RUN:ids           ids that the run published and did not number (a replay's)
+
+Where each of them is: in the stream (undelivered, or pending), among the dead letters (or purged from
+them), in the sink. The places are read in that order, the one in which an event moves, so an event
+that moves meanwhile is met at least once, and the audit is exact beside running consumers too.
+
+An event is an id and a content. The first content under an id is the event that the run has numbered; each
+other one is a conflict: an event too, published under an id that was taken, and kept as a dead letter of that
+reason. A copy of either is a duplicate, and no further event.
+
+What no run tells of (an entry of redis-cli, say) has a tally of its own: where it is can be told, and not
+whether anything is missing. Rows, dead events and conflicts of both tallies are all that there are, so they
+agree with what `telemetry status` counts.
+
+Memory: one byte for each numbered event; ids that aren't numbered go to a temporary file.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final, Protocol, Self, cast
+from uuid import UUID
+
+import redis
+
+from services.brokers.redis.backlog import id_parts, read_backlog
+from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.server.entries import about, after, pages
+from services.contract.damage import Damages
+from services.contract.ids import numbered
+from services.contract.letter import DeadLetter, Purged
+from services.ops.audit.ledger import (
+    DEAD,
+    MISSING,
+    PAGE,
+    PAGE_BITS,
+    PENDING,
+    PLACES,
+    PURGED,
+    STORED,
+    UNDELIVERED,
+    Book,
+    Rows,
+    Unnumbered,
+    readable_id,
+)
+from services.ops.audit.met import Met, read_met
+from services.ops.audit.records import ID_BYTES, Records, RunRecord, read_records
+
+_PAGE: Final = 2000
+_IDS_A_CHUNK: Final = 10_000
+
+
+class Letters(Protocol):
+    """What the audit reads of the dead letters."""
+
+    @property
+    def damages(self) -> Damages:
+        """What could not be read so far."""
+        ...
+
+    def read(self) -> Iterator[DeadLetter]:
+        """Give every letter."""
+        ...
+
+    def purged(self) -> Iterator[Purged]:
+        """Give what is known of each letter that was purged."""
+        ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many events are where."""
+
+    published: int = 0
+    stored: int = 0
+    dead: int = 0
+    conflicts: int = 0
+    purged: int = 0
+    pending: int = 0
+    undelivered: int = 0
+    missing: int = 0
+
+    def add(self, place: int, number: int = 1) -> None:
+        """Count events at a place."""
+        self._add(PLACES[place], number)
+
+    def add_conflict(self, place: int) -> None:
+        """Count a conflict, whose letter is kept or was purged."""
+        self._add("purged" if place == PURGED else "conflicts", 1)
+
+    def _add(self, name: str, number: int) -> None:
+        self.published += number
+        setattr(self, name, getattr(self, name) + number)
+
+    def __iadd__(self, other: "Tally") -> Self:
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        return self
+
+
+@dataclass(slots=True)
+class RunAudit:
+    """One producer run."""
+
+    run: str
+    source: str
+    tally: Tally
+    missing: list[str]
+    """The first of the missing events; an id of which the time isn't known has `*` there."""
+    beyond: int = 0
+    """Events seen with a number above the recorded one."""
+    met: Met = field(default_factory=Met)
+    """What this audit has met of it."""
+    understated: str = ""
+    """How its record says less than what is known; empty where it doesn't."""
+
+
+@dataclass(slots=True)
+class Audit:
+    """The whole proof."""
+
+    runs: list[RunAudit] = field(default_factory=list)
+    unrecorded: Tally = field(default_factory=Tally)
+    """Events of which no recorded run tells: of producers that keep no record."""
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """What keeps this from being a proof: records or letters that can't be read."""
+
+    @property
+    def unknown_rows(self) -> int:
+        """Stored rows that no recorded run has published."""
+        return self.unrecorded.stored
+
+    @property
+    def total(self) -> Tally:
+        """All runs together."""
+        total = Tally()
+        for run in self.runs:
+            total += run.tally
+        return total
+
+    @property
+    def tampered_or_lost(self) -> list[str]:
+        """The runs whose records say less than what is known."""
+        return [one.run for one in self.runs if one.understated]
+
+    @property
+    def is_proven(self) -> bool:
+        """Tell whether all is read, and nothing is missing."""
+        return not self.problems and not self.total.missing
+
+    def line(self) -> str:
+        """Say it in one line."""
+        total = self.total
+        purged = f" purged={total.purged}" if total.purged else ""
+        return (
+            f"audit: published={total.published} stored={total.stored} dead={total.dead} "
+            f"conflicts={total.conflicts}{purged} pending={total.pending} undelivered={total.undelivered} "
+            f"missing={total.missing}"
+        )
+
+
+def audit(client: redis.Redis, keys: StreamKeys, rows: Rows, letters: Letters, show: int = 20) -> Audit:
+    """Find every published event. `show`: how many missing ones are named, for each run.
+
+    Raises redis.RedisError, and what the sink and the dead letters raise when they can't be read.
+    """
+    result = Audit()
+    added = _added(client, keys)
+    # The records first: what is published after this moment is not asked for.
+    records = read_records(client, keys)
+    before = read_met(client, keys)
+    known = {one.run: before.get(one.run, Met()) for one in records.runs}
+    books = {one.run: Book(max(one.number("last"), known[one.run].last)) for one in records.runs}
+    with Unnumbered() as unnumbered:
+        for place, event_id, entry_id in _waiting(client, keys, result.notes):
+            _place(books, unnumbered, place, event_id, entry_id)
+        for letter in letters.read():
+            event_id = letter.text("event_id")
+            # A conflict's letter is of a second content under an id: it doesn't stand for the first, the row.
+            if letter.is_conflict and (found := readable_id(event_id)):
+                unnumbered.meet_conflict(found, letter.content, DEAD)
+            else:
+                _place(books, unnumbered, DEAD, event_id, letter.entry_id)
+        for note in letters.purged():
+            if note.content is not None and (found := readable_id(note.event_id)):
+                unnumbered.meet_conflict(found, note.content, PURGED)
+            else:
+                _place(books, unnumbered, PURGED, note.event_id, note.entry_id, unless_met=True)
+        others = _read_sink(books, rows)
+        latest = {one.run: one for one in read_records(client, keys).runs}
+        for record in records.runs:
+            # A record that went away meanwhile (FLUSHALL) stands as it was.
+            now = latest.get(record.run, record)
+            one = _settle(record, books[record.run], now.number("last"), show)
+            others -= _settle_foreign(client, record, rows, unnumbered, one, show)
+            unreadable = max(record.number("unnumbered"), known[record.run].unnumbered)
+            one.met = Met(books[record.run].highest, _settle_unreadable(one, unreadable, unnumbered))
+            one.understated = _understated(now, one, known[record.run])
+            result.runs.append(one)
+        _settle_conflicts(result, unnumbered)
+        _settle_unrecorded(result.unrecorded, others, rows, unnumbered)
+    _judge(result, records, letters.damages)
+    _tell_unknown(result, records, added)
+    return result
+
+
+def _place(
+    books: Mapping[str, Book],
+    unnumbered: Unnumbered,
+    place: int,
+    event_id: str | None,
+    entry_id: str,
+    *,
+    unless_met: bool = False,
+) -> None:
+    """Note where an event was met, in its run's book if it has one."""
+    text = readable_id(event_id)
+    if text is None:
+        unnumbered.meet_unreadable(entry_id, place)
+        return
+    own = numbered(text)
+    book = None if own is None else books.get(own.run)
+    if own is None or book is None or not book.put(own.sequence, place, unless_met=unless_met):
+        unnumbered.meet(text, place)
+
+
+def _waiting(
+    client: redis.Redis, keys: StreamKeys, notes: list[str]
+) -> Iterator[tuple[int, str | None, str]]:
+    """Give place, event id and entry id of what waits in the stream."""
+    backlog = read_backlog(client, keys)
+    if backlog is None:
+        # No group: whatever is in the stream was delivered to nobody.
+        for entry_id, fields in _entries(client, keys.stream, "-"):
+            yield UNDELIVERED, _event_id(fields), entry_id
+        return
+    delivered = id_parts(backlog.last_delivered_id)
+    pending = _pending_ids(client, keys)
+    next_pending = next(pending, None)
+    without_content = 0
+    for entry_id, fields in _entries(
+        client, keys.stream, backlog.oldest_pending_id or after(backlog.last_delivered_id)
+    ):
+        here = id_parts(entry_id)
+        while next_pending is not None and id_parts(next_pending) < here:
+            without_content += 1
+            next_pending = next(pending, None)
+        if here > delivered:
+            yield UNDELIVERED, _event_id(fields), entry_id
+        elif entry_id == next_pending:
+            yield PENDING, _event_id(fields), entry_id
+            next_pending = next(pending, None)
+    without_content += (next_pending is not None) + sum(1 for _ in pending)
+    if without_content:
+        notes.append(
+            f"{without_content} pending entries have no content any more: trimmed or deleted too early"
+        )
+
+
+def _entries(
+    client: redis.Redis, stream: str, start: str | None
+) -> Iterator[tuple[str, Mapping[bytes, bytes]]]:
+    if start is not None:
+        for page in pages(client, stream, start):
+            for entry_id, fields in page:
+                yield entry_id.decode(), fields
+
+
+def _pending_ids(client: redis.Redis, keys: StreamKeys) -> Iterator[str]:
+    start: str | None = "-"
+    while start is not None:
+        page = cast("list[Any]", client.xpending_range(keys.stream, keys.group, start, "+", _PAGE))
+        for one in page:
+            yield one["message_id"].decode()
+        start = after(page[-1]["message_id"]) if page else None
+
+
+def _event_id(fields: Mapping[bytes, bytes]) -> str | None:
+    raw = fields.get(b"event_id")
+    return None if raw is None else raw.decode(errors="replace")
+
+
+def _read_sink(books: Mapping[str, Book], rows: Rows) -> int:
+    """Note every stored event; gives how many no run has numbered."""
+    others = 0
+    find = {run: book.pages for run, book in books.items()}
+    for event_id in rows.event_ids():
+        # The same cut as in contract.ids, without its checks: a million of them in about a second.
+        pages = find.get(event_id[14:27])
+        if pages is None:
+            others += 1
+            continue
+        try:
+            sequence = int(event_id[27:], 16)
+        except ValueError:  # somebody else's row
+            others += 1
+            continue
+        page = pages.get(sequence >> PAGE_BITS)
+        if page is not None:
+            page[sequence & PAGE - 1] = STORED
+        elif not books[event_id[14:27]].put(sequence, STORED):
+            others += 1
+    return others
+
+
+def _settle(record: RunRecord, book: Book, latest: int, show: int) -> RunAudit:
+    """Count the places of a run's numbers.
+
+    `latest` is the number recorded by now: what was published meanwhile is not asked for, and a
+    number above it tells that the server has forgotten its latest writes.
+    """
+    highest = book.highest
+    beyond = book.counts(latest + 1, highest)
+    del beyond[MISSING]
+    # Numbers have no gap, so everything below the highest one that was met was published.
+    end = max(book.last, highest if beyond.total() else 0)
+    tally = Tally()
+    for place, number in book.counts(1, end).items():
+        tally.add(place, number)
+    return RunAudit(
+        record.run, record.source, tally, list(islice(book.missing(record.run, end), show)), beyond.total()
+    )
+
+
+def _settle_foreign(
+    client: redis.Redis,
+    record: RunRecord,
+    rows: Rows,
+    unnumbered: Unnumbered,
+    one: RunAudit,
+    show: int,
+) -> int:
+    """Look for each id that a run published and did not number; gives how many are stored."""
+    stored = 0
+    for chunk in _published_ids(client, record.keys.run_ids(record.run), record.foreign):
+        fresh = unnumbered.ask(record.run, chunk)
+        elsewhere = rows.missing_of(fresh)
+        stored += len(fresh) - len(elsewhere)
+        one.tally.add(STORED, len(fresh) - len(elsewhere))
+        for event_id in elsewhere:
+            place = unnumbered.place_of(event_id)
+            one.tally.add(place)
+            if place == MISSING and len(one.missing) < show:
+                one.missing.append(event_id)
+    return stored
+
+
+def _published_ids(client: redis.Redis, key: str, number: int) -> Iterator[list[str]]:
+    """Give the ids that a run has published and not numbered, as many as its record had, by chunks."""
+    for first in range(0, number, _IDS_A_CHUNK):
+        count = min(_IDS_A_CHUNK, number - first)
+        chunk = cast("bytes", client.getrange(key, first * ID_BYTES, (first + count) * ID_BYTES - 1))
+        yield [
+            str(UUID(bytes=chunk[at : at + ID_BYTES])) for at in range(0, len(chunk) - ID_BYTES + 1, ID_BYTES)
+        ]
+
+
+def _understated(record: RunRecord, one: RunAudit, known: Met) -> str:
+    """Say how a record says less than what is stored or waits, was met before, or than it says itself."""
+    last = record.number("last")
+    if one.beyond:
+        return f"it says that {last:,} is the last number, and {one.beyond:,} events have higher ones"
+    if last < known.last:
+        return f"it says that {last:,} is the last number, and a recorded audit has met {known.last:,}"
+    if record.number("unnumbered") < known.unnumbered:
+        told = f"it says {record.number('unnumbered'):,} events without a readable id"
+        return f"{told}, and a recorded audit has met {known.unnumbered:,}"
+    return record.contradiction
+
+
+def _settle_unreadable(one: RunAudit, published: int, unnumbered: Unnumbered) -> int:
+    """Account for events without a readable id, which have no name: by their number; gives those met."""
+    if not published:
+        return 0
+    found = unnumbered.take_unreadable(published)
+    for place, events in found.items():
+        one.tally.add(place, events)
+    lost = published - found.total()
+    if lost:
+        one.tally.add(MISSING, lost)
+        one.missing.append(f"{lost} events without a readable event_id")
+    return found.total()
+
+
+def _settle_conflicts(result: Audit, unnumbered: Unnumbered) -> None:
+    """Count each conflict for the run that has published its id."""
+    tallies = {one.run: one.tally for one in result.runs}
+    for event_id, place, asked_by in unnumbered.conflicts():
+        own = numbered(event_id)
+        run = own.run if own is not None and own.run in tallies else asked_by
+        tally = result.unrecorded if run is None else tallies[run]
+        tally.add_conflict(place)
+
+
+def _settle_unrecorded(tally: Tally, stored: int, rows: Rows, unnumbered: Unnumbered) -> None:
+    """Count what no run tells of, where it was met."""
+    tally.add(STORED, stored)
+    for chunk in _chunks(unnumbered.not_asked()):
+        places = dict(chunk)
+        for event_id in rows.missing_of(list(places)):
+            tally.add(places[event_id])
+    for place, events in unnumbered.take_unreadable(1 << 62).items():
+        tally.add(place, events)
+
+
+def _chunks(pairs: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
+    source = iter(pairs)
+    while chunk := list(itertools.islice(source, _IDS_A_CHUNK)):
+        yield chunk
+
+
+def _judge(result: Audit, records: Records, damages: Damages) -> None:
+    result.problems += [
+        f"the record of run {run.run} was tampered with or lost: {run.understated}"
+        for run in result.runs
+        if run.understated
+    ]
+    if result.unknown_rows:
+        result.notes.append(
+            f"{result.unknown_rows} stored events are of producers that have no record in this Redis: "
+            "they can't be proven complete"
+        )
+    result.notes += [f"{one.place}: {one.why}" for one in damages.torn]
+    result.problems += [f"a run's record can't be read: {line}" for line in records.unreadable]
+    if damages.number:
+        result.problems.append(
+            f"{damages.number:,} places of the dead letters can't be read; "
+            "an event that is missing may be in them"
+        )
+        result.problems += [f"{one.place}: {one.why}" for one in damages.named]
+
+
+def _added(client: redis.Redis, keys: StreamKeys) -> int | None:
+    """Ask how many entries the stream has ever had; None where nobody counts."""
+    try:
+        added = about(client, keys.stream).get("entries-added")
+    except redis.ResponseError as error:
+        if "no such key" in str(error):
+            return None
+        raise
+    return None if added is None else int(added)
+
+
+def _tell_unknown(result: Audit, records: Records, added: int | None) -> None:
+    """Where a record is doubted, say of how many entries no record tells."""
+    if added is None or not result.tampered_or_lost:
+        return
+    names = ("published", "duplicates", "unnumbered")
+    told = sum(one.foreign + sum(one.number(name) for name in names) for one in records.runs)
+    if (untold := added - told) > 0:
+        result.notes.append(
+            f"{untold:,} of the {added:,} entries that the stream has had are in no run's record: those of "
+            "doubted runs, replayed letters, and producers without a record. Which of them were events that "
+            "are lost can't be known"
+        )

@@ -1,0 +1,1 @@
+"""`telemetry events` and `telemetry summary`: what is stored."""

@@ -1,0 +1,1 @@
+"""`telemetry dlq`: dead letters, looked at, published again, removed."""

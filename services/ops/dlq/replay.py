@@ -1,0 +1,198 @@
+"""Publish dead letters again, under the event ids they had, byte for byte but for what is mended.
+
+Nothing can be doubled: a sink stores an event id once, so a letter that is published twice, or whose
+event was stored after all, changes nothing. That is why an interruption between publishing and the
+note about it is harmless: the letters of that chunk are published again.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+from services.consumer.validate import check
+from services.contract.codec import OPTIONAL, REQUIRED, decode
+from services.contract.event import DEFAULT_ENTRY_BYTES, Rejection
+from services.contract.kpis import Kpis
+from services.contract.large import size_of
+from services.contract.letter import DeadLetter
+from services.ops.dlq.letters import Letter, LetterFilter, select
+from services.ops.dlq.replay_traces import ReplayTraces
+from services.ops.server.doors import Server
+
+FIELDS: Final = tuple(name.decode() for name in REQUIRED + OPTIONAL)
+"""What an event may have."""
+
+_CHUNK: Final = 500
+_CHUNK_BYTES: Final = 1 << 20
+"""Published in one step at most, but for one larger event."""
+
+UNTRACED: Final = ReplayTraces(None, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Mending:
+    """What is changed in an event on its way."""
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    """Fields that get this value, whether they had one or not."""
+    dropped: Collection[str] = ()
+    """Fields that are left out."""
+
+    def fields(self, letter: DeadLetter) -> list[bytes]:
+        """Give the letter's names and values in turn, mended; a mended name comes once."""
+        received = letter.fields
+        values = {name.encode(): value.encode() for name, value in self.values.items()}
+        gone = {name.encode() for name in self.dropped}
+        mended: list[bytes] = []
+        for name, value in zip(received[::2], received[1::2], strict=True):
+            if name in gone:
+                continue
+            mended += (name, values.get(name, value))
+            if name in values:
+                gone.add(name)
+        missing = [pair for pair in values.items() if pair[0] not in gone]
+        return [*mended, *itertools.chain.from_iterable(missing)]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayable:
+    """A letter, and what would be published for it."""
+
+    letter: DeadLetter
+    fields: list[bytes]
+    event_id: str | None
+    """None where there is no readable one; such a letter is not published."""
+    objection: Rejection | None
+    """What the rules say against it as it would be published; it would come back as a letter."""
+    refusal: str = ""
+    """Why there is no way to publish it; empty where there is one."""
+
+    def record(self) -> dict[str, Any]:
+        """Give what a person wants to know before it is published."""
+        return {
+            "entry_id": self.letter.entry_id,
+            "event_id": self.event_id,
+            "reason": self.letter.reason,
+            "outcome": self._outcome(),
+        }
+
+    def _outcome(self) -> str:
+        if self.refusal:
+            return f"refused: {self.refusal}"
+        if self.event_id is None:
+            return "skipped: no readable event_id; give one by --entry and --set event_id="
+        return "published" if self.objection is None else f"comes back: {self.objection.error}"
+
+
+@dataclass(slots=True)
+class Report:
+    """What a replay came to."""
+
+    published: int = 0
+    skipped: list[str] = field(default_factory=list)
+    """Entry ids of letters that have no readable event id."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Why letters can't be published at all, by entry id."""
+    objections: Counter[str] = field(default_factory=Counter)
+    """Of the published: those that still break a rule, by reason."""
+
+
+def prepare(
+    one: Letter, mending: Mending, kpis: Kpis, latest_ts: float, max_entry_bytes: int = DEFAULT_ENTRY_BYTES
+) -> Replayable:
+    """Work out what would be published for a letter. `latest_ts` in Unix seconds, as for validation."""
+    fields = mending.fields(one.letter)
+    objection = _objection(fields, kpis, latest_ts)
+    refusal = _refusal(one.letter, fields, max_entry_bytes)
+    return Replayable(one.letter, fields, readable_event_id(fields), objection, refusal)
+
+
+def _refusal(letter: DeadLetter, fields: list[bytes], max_entry_bytes: int) -> str:
+    """Say why a letter can't be published whatever is mended; empty where it can."""
+    if letter.truncated:
+        size = "too large to be read" if letter.size_bytes is None else f"{letter.size_bytes} bytes large"
+        return (
+            f"truncated: the entry was {size}, and the letter has its beginning alone; "
+            f"telemetry dlq show --raw {letter.entry_id} gives all of it while Redis keeps it"
+        )
+    if (size_bytes := size_of(fields)) > max_entry_bytes:
+        return f"{size_bytes} bytes, more than MAX_ENTRY_BYTES {max_entry_bytes}"
+    return ""
+
+
+def readable_event_id(fields: list[bytes]) -> str | None:
+    """Read the event id; None where it is missing, given twice, or no text."""
+    found = [value for name, value in zip(fields[::2], fields[1::2], strict=True) if name == b"event_id"]
+    if len(found) != 1:
+        return None
+    try:
+        return found[0].decode() or None
+    except UnicodeDecodeError:
+        return None
+
+
+def replay(
+    server: Server,
+    chosen: Collection[str],
+    mending: Mending,
+    latest_ts: float,
+    traces: ReplayTraces = UNTRACED,
+) -> Report:
+    """Publish the chosen letters, by entry id, and mark each chunk as soon as it is published.
+
+    Raises redis.RedisError and OSError; what was published by then is marked, but for one chunk.
+    """
+    report = Report()
+    # By the ids chosen before: a letter that comes back at once has another, and isn't met again.
+    meant = select(server.letters, LetterFilter(entries=chosen))
+    settings = server.settings
+    ready = (prepare(one, mending, settings.kpis, latest_ts, settings.max_entry_bytes) for one in meant)
+    for chunk in _chunks(ready):
+        report.refused |= {one.letter.entry_id: one.refusal for one in chunk if one.refusal}
+        able = [one for one in chunk if not one.refusal]
+        good = [one for one in able if one.event_id is not None]
+        report.skipped += [one.letter.entry_id for one in able if one.event_id is None]
+        report.objections.update(one.objection.reason for one in good if one.objection)
+        with traces.batch([one.letter for one in good]) as traceparent:
+            published = _publish(server, good, traceparent)
+        server.letters.mark_replayed(
+            [(one.letter.entry_id, entry_id) for one, entry_id in zip(good, published, strict=True)]
+        )
+        report.published += len(published)
+    return report
+
+
+def _publish(server: Server, ready: list[Replayable], traceparent: str) -> list[str]:
+    """Add entries to the stream, all or none of them; gives their entry ids.
+
+    `traceparent`, unless empty, is for entries that have none of their own.
+    """
+    pipeline = server.client.pipeline(transaction=True)
+    for one in ready:
+        # As a plain command: a dict of fields would lose a name that is given twice.
+        trace = [b"traceparent", traceparent] if traceparent and b"traceparent" not in one.fields[::2] else []
+        pipeline.execute_command("XADD", server.settings.stream_name, "*", *one.fields, *trace)
+    return [entry_id.decode() for entry_id in cast("list[bytes]", pipeline.execute())]
+
+
+def _objection(fields: list[bytes], kpis: Kpis, latest_ts: float) -> Rejection | None:
+    texts = decode(fields)
+    if isinstance(texts, Rejection):
+        return texts
+    outcome = check(texts, kpis, latest_ts)
+    return outcome if isinstance(outcome, Rejection) else None
+
+
+def _chunks(ready: Iterator[Replayable]) -> Iterator[list[Replayable]]:
+    chunk: list[Replayable] = []
+    size = 0
+    for one in ready:
+        chunk.append(one)
+        size += size_of(one.fields)
+        if len(chunk) == _CHUNK or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

@@ -1,0 +1,245 @@
+"""How answers are shown, decided here alone.
+
+    json    --json: one document, or one JSON object a line for lists; for programs
+    rich    standard output is a terminal: tables and colours
+    plain   it is none: aligned columns, no colours
+
+Only answers go to standard output; remarks go to standard error, so a list with nothing in it is empty.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, Protocol
+
+import typer
+
+from services.runtime.screen import answer, answer_json, answers_on_terminal, remark, shown
+
+__all__ = [
+    "MOST_SHOWN",
+    "AsJson",
+    "Column",
+    "Facts",
+    "Part",
+    "Record",
+    "Screen",
+    "Style",
+    "Table",
+    "answer",
+    "choose_style",
+    "confirmed",
+    "counted",
+    "number",
+    "printable",
+    "remark",
+    "show_document",
+    "show_records",
+    "watch",
+]
+
+MOST_SHOWN: Final = 1_000_000_000
+"""What `--limit` takes at most: SQLite's numbers end somewhere."""
+
+Style = Literal["json", "rich", "plain"]
+Record = Mapping[str, Any]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
+
+_ROWS_A_TABLE: Final = 1000
+"""Rows that are aligned together; what is shown is bounded in memory, however much it is."""
+
+
+def printable(value: object) -> str:
+    """Write a value for a person, as one line; what isn't printable is escaped, and secrets are hidden."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return shown(str(value))
+
+
+def counted(value: int | None) -> str:
+    """Write a count for a person."""
+    return "" if value is None else f"{value:,}"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table: which value of a record, under which title, and how it is written."""
+
+    name: str
+    title: str = ""
+    show: Callable[[Any], str] = printable
+    right: bool = False
+    """Numbers stand at the right."""
+    wraps: bool = False
+    """A long text, which may take several lines on a narrow terminal."""
+    optional: bool = False
+    """Left out on a terminal that is too narrow for all columns."""
+
+    @property
+    def heading(self) -> str:
+        """The title; the name with spaces where none is given."""
+        return self.title or self.name.replace("_", " ")
+
+    def text(self, record: Record) -> str:
+        """Write the column's value of a record, as one line."""
+        return printable(self.show(record[self.name]))
+
+
+def number(name: str, title: str = "", show: Callable[[Any], str] = counted) -> Column:
+    """Make a column of numbers."""
+    return Column(name, title, show, right=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Records under their columns; `empty` is said where there are none."""
+
+    title: str
+    columns: Sequence[Column]
+    records: Sequence[Record]
+    empty: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Names and texts in two columns."""
+
+    title: str
+    pairs: Sequence[tuple[str, str]]
+
+
+Part = Table | Facts
+
+
+class Screen(Protocol):
+    """A terminal that can show more than lines."""
+
+    def show(self, part: Part) -> None:
+        """Show a part below what is there."""
+        ...
+
+    def refresh(self, frames: Iterable[Sequence[Part]]) -> None:
+        """Show one frame after the other in the same place."""
+        ...
+
+
+def confirmed(question: str) -> bool:
+    """Ask a person; whatever is no yes is a no."""
+    return typer.confirm(shown(question), err=True)  # noqa: TID251 - it reads the answer as well
+
+
+def choose_style(as_json: bool) -> Style:
+    """Decide how to answer."""
+    if as_json:
+        return "json"
+    return "rich" if answers_on_terminal() else "plain"
+
+
+def show_records(records: Iterable[Record], columns: Sequence[Column], *, as_json: bool) -> int:
+    """Show a list as it comes, in bounded memory; gives how many records there were."""
+    style = choose_style(as_json)
+    if style == "json":
+        return sum(_json_line(record) for record in records)
+    count = 0
+    widths = [len(column.heading) for column in columns]
+    for page in _pages(records):
+        if style == "rich":
+            _screen().show(Table("", columns, page))
+        else:
+            cells = [[column.text(record) for column in columns] for record in page]
+            widths = _wider(widths, cells)
+            _print_aligned(columns, cells, widths, with_heading=count == 0)
+        count += len(page)
+    return count
+
+
+def show_document(document: Record, parts: Sequence[Part], *, as_json: bool) -> None:
+    """Show one answer: the document to programs, its parts to people."""
+    style = choose_style(as_json)
+    if style == "json":
+        answer_json(document, indent=2)
+        return
+    show = _screen().show if style == "rich" else _print_part
+    for part in parts:
+        show(part)
+
+
+def watch(
+    documents: Iterable[Record],
+    parts_of: Callable[[Record], Sequence[Part]],
+    line_of: Callable[[Record], str],
+    *,
+    as_json: bool,
+) -> None:
+    """Show an answer that changes: in place on a terminal, else as one line each time."""
+    style = choose_style(as_json)
+    if style == "rich":
+        _screen().refresh(parts_of(document) for document in documents)
+        return
+    for document in documents:
+        if style == "json":
+            answer_json(document, flush=True)
+        else:
+            answer(line_of(document), flush=True)
+
+
+def _json_line(record: Record) -> int:
+    answer_json(record)
+    return 1
+
+
+def _pages(records: Iterable[Record]) -> Iterator[list[Record]]:
+    source = iter(records)
+    while page := list(itertools.islice(source, _ROWS_A_TABLE)):
+        yield page
+
+
+def _print_part(part: Part) -> None:
+    """Show a part as plain lines: its title, then its rows, then an empty line."""
+    if part.title:
+        answer(part.title)
+    if isinstance(part, Facts):
+        pairs = [(printable(name), printable(text)) for name, text in part.pairs]
+        width = max((len(name) for name, _ in pairs), default=0)
+        for name, text in pairs:
+            answer(f"  {name:<{width}}  {text}".rstrip())
+    elif part.records:
+        cells = [[column.text(record) for column in part.columns] for record in part.records]
+        widths = _wider([len(column.heading) for column in part.columns], cells)
+        _print_aligned(part.columns, cells, widths, with_heading=True, indent="  ")
+    else:
+        answer(f"  {part.empty}")
+    answer("")
+
+
+def _wider(widths: Sequence[int], cells: Iterable[Sequence[str]]) -> list[int]:
+    widest = list(widths)
+    for row in cells:
+        widest = [max(width, len(text)) for width, text in zip(widest, row, strict=True)]
+    return widest
+
+
+def _print_aligned(
+    columns: Sequence[Column],
+    cells: Iterable[Sequence[str]],
+    widths: Sequence[int],
+    *,
+    with_heading: bool,
+    indent: str = "",
+) -> None:
+    heading = [[column.heading.upper() for column in columns]] if with_heading else []
+    for row in itertools.chain(heading, cells):
+        aligned = (
+            f"{text:>{width}}" if column.right else f"{text:<{width}}"
+            for column, text, width in zip(columns, row, widths, strict=True)
+        )
+        answer((indent + "  ".join(aligned)).rstrip())
+
+
+def _screen() -> Screen:
+    from services.ops.output.terminal import Terminal  # noqa: PLC0415 - rich takes longer than most commands
+
+    return Terminal()

@@ -1,0 +1,1 @@
+"""`telemetry run`: the whole pipeline on this machine."""

@@ -1,0 +1,211 @@
+"""`telemetry run`: the whole pipeline on this machine, with the audit at its end."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from services.ops.about.settings import load_both
+from services.ops.failures import CommandFailed
+from services.ops.output.output import AsJson, remark
+from services.ops.run.processes import Plan, Processes
+from services.ops.server.own import ServerUnavailable, is_external, reachable
+from services.runtime.own_files import private_files
+from services.runtime.screen import wait_for_no_reader
+from services.runtime.settings import ConsumerSettings, SettingsInvalid, Sources, load, read_sources
+
+_RATE = 100.0
+_INVALID_RATIO = 0.01
+_DUPLICATE_RATIO = 0.01
+_BATCH_SIZE = 500
+_LOOPBACK = "127.0.0.1"
+_MOST_TOLD = 5
+"""Lines of a file that are named at the end; the log names more."""
+
+
+def run_command(
+    replicas: Annotated[int, typer.Option(min=1, max=64, help="Consumers that share the work.")] = 1,
+    rate: Annotated[float | None, typer.Option(min=0.1, help="Events a second.  [default: 100]")] = None,
+    duration: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds to publish; 0: until Ctrl-C.  [default: PRODUCER_RUN_DURATION]"),
+    ] = None,
+    invalid_ratio: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of invalid events.  [default: 0.01]")
+    ] = None,
+    duplicate_ratio: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share published twice.  [default: 0.01]")
+    ] = None,
+    seed: Annotated[str | None, typer.Option(help="Seed for a repeatable run.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, max=4000, help="Batch of a consumer.  [default: 500]")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", help="Publish this file (JSON lines or CSV; - for stdin).")
+    ] = None,
+    mapping: Annotated[
+        list[str] | None, typer.Option("--map", help="Our field = theirs, such as device_id=sensor.")
+    ] = None,
+    constant: Annotated[
+        list[str] | None, typer.Option("--const", help="Value of a missing field, such as zone=lab.")
+    ] = None,
+    file_format: Annotated[str | None, typer.Option("--format", help="csv or jsonl.")] = None,
+    ts_unit: Annotated[str | None, typer.Option(help="Unit of their times: s, ms, us or ns.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a file where it stopped.")] = False,
+    logs: Annotated[bool, typer.Option("--logs", help="Show the services' logs as well.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole pipeline here: producer, consumers, and the audit at the end.
+
+    Without BROKER_URL or REDIS_HOST it starts a server of its own. Ctrl-C ends the publishing, and the
+    run as soon as everything is stored; a second one ends it at once. Exit code 1 if an event is missing.
+    """
+    if find_spec("services.producer") is None:
+        raise CommandFailed("the producer is not installed here: an image of the consumer has none", 2)
+    # The pipeline goes on where nobody reads what is said about it, and hears Ctrl-C.
+    wait_for_no_reader()
+    sources = read_sources()
+    given = {
+        "--rate": _text(rate, sources, "RATE", None if source else _RATE),
+        "--duration": None if duration is None else str(duration),
+        "--invalid-ratio": _text(invalid_ratio, sources, "INVALID_RATIO", None if source else _INVALID_RATIO),
+        "--duplicate-ratio": _text(
+            duplicate_ratio, sources, "DUPLICATE_RATIO", None if source else _DUPLICATE_RATIO
+        ),
+        "--seed": seed,
+        "--from": source,
+        "--format": file_format,
+        "--ts-unit": ts_unit,
+    }
+    options = [part for name, value in given.items() if value is not None for part in (name, value)]
+    options += [part for one in mapping or [] for part in ("--map", one)]
+    options += [part for one in constant or [] for part in ("--const", one)]
+    options += ["--resume"] if resume else []
+    # The producer's errors are better told here than in its log.
+    _check_settings(
+        sources, options if source or mapping or constant or file_format or ts_unit or resume else []
+    )
+    _check_readable(source)
+    with private_files(), _reached(load(ConsumerSettings, sources), sources) as settings:
+        plan = Plan(
+            replicas=replicas,
+            producer_options=options,
+            batch_size=int(_text(batch_size, sources, "BATCH_SIZE", _BATCH_SIZE) or _BATCH_SIZE),
+            environment=_environment(settings, sources),
+        )
+        _say_where(settings, replicas)
+        with Processes(plan, settings.data_dir) as processes:
+            # What watches them loads as long as they do: after them, so that events flow sooner.
+            processes.let_load()
+            from services.ops.run.watch import watch_and_prove  # noqa: PLC0415
+
+            is_complete = watch_and_prove(processes, settings, show_logs=logs, as_json=as_json)
+    tell_unreadable(settings.data_dir / "logs" / "producer.jsonl")
+    if not as_json:
+        remark("look closer: telemetry summary, telemetry events, telemetry dlq list")
+    if not is_complete:
+        raise typer.Exit(1)
+
+
+def tell_unreadable(log: Path) -> None:
+    """Name the lines of the file that were passed over, from the producer's log."""
+    named: list[dict[str, Any]] = []
+    number = 0
+    for text in log.read_bytes().splitlines():
+        if b"unreadable" not in text:
+            continue
+        try:
+            line = json.loads(text)
+        except ValueError:  # a producer that was killed may leave half a line
+            continue
+        number = line.get("unreadable", number)
+        if line["message"] == "line_unreadable":
+            named.append(line)
+    if named:
+        remark(f"{max(number, len(named))} lines were passed over, that can't be read ({log}):")
+    for line in named[:_MOST_TOLD]:
+        remark(f"  {line['file']} line {line['line_number']}: {line['reason']}")
+
+
+def _check_settings(sources: Sources, options: list[str]) -> None:
+    """Check what both services are told, and what the producer is told of a file, before either is started.
+
+    Raises SettingsInvalid with every error.
+    """
+    errors: dict[str, str] = {}  # by what is wrong: an option may repeat what the environment says
+    try:
+        load_both(sources)
+    except SettingsInvalid as error:
+        errors |= {text.partition(" (from ")[0]: text for text in error.errors}
+    if options:
+        from services.producer.options import read_options  # noqa: PLC0415 - only a file needs it
+
+        try:
+            read_options(options)
+        except SettingsInvalid as error:
+            errors = {text.partition(" (from ")[0]: text for text in error.errors} | errors
+    if errors:
+        raise SettingsInvalid(list(errors.values()))
+
+
+def _check_readable(source: str | None) -> None:
+    if source is None or source == "-":
+        return
+    path = Path(source)
+    # A pipe can be opened only once: whoever writes to it would take us for its reader, and be gone.
+    if path.is_fifo() or path.is_char_device():
+        return
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise CommandFailed(f"--from {source}: {error.strerror or error}", 2) from error
+
+
+@contextmanager
+def _reached(settings: ConsumerSettings, sources: Sources) -> Iterator[ConsumerSettings]:
+    try:
+        with reachable(settings, sources, may_start=True) as found:
+            yield found
+    except ServerUnavailable as error:
+        raise CommandFailed(str(error)) from error
+
+
+def _text(given: float | None, sources: Sources, name: str, otherwise: float | None) -> str | None:
+    """Take an option, else what the settings say, else the default of this command."""
+    if given is not None:
+        return str(given)
+    found = sources.find(name)
+    if found is not None:
+        return found[0]
+    return None if otherwise is None else str(otherwise)
+
+
+def _environment(settings: ConsumerSettings, sources: Sources) -> dict[str, str]:
+    """Pass on our own environment, and the server that was found or started."""
+    environment = {**os.environ, "DATA_DIR": str(settings.data_dir)}
+    if not (settings.broker_url or settings.redis_url):
+        environment |= {"REDIS_HOST": settings.redis_host, "REDIS_PORT": str(settings.redis_port)}
+    if not is_external(sources):  # our own, which has a password and one user
+        own = {"REDIS_PASSWORD": settings.redis_password, "REDIS_USERNAME": "default", "REDIS_TLS": "false"}
+        environment |= own
+        environment.pop("REDIS_PASSWORD_FILE", None)
+    environment["METRICS_HOST"] = settings.metrics_host or _LOOPBACK
+    # The services are found wherever this command was started from.
+    root = str(Path(__file__).resolve().parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return environment
+
+
+def _say_where(settings: ConsumerSettings, replicas: int) -> None:
+    for name, place in (
+        ("redis", settings.redis_address),
+        ("stored in", settings.database),
+        ("dead letters", settings.dead_letter_file),
+        ("logs", f"{settings.data_dir / 'logs'}, of a producer and {replicas} consumer(s)"),
+    ):
+        remark(f"{name:<13} {place}")

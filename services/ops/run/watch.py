@@ -1,0 +1,32 @@
+"""The second half of `telemetry run`: watch the processes to their end, then audit what they left."""
+
+import redis
+
+from services.brokers.redis.server.connection import connect, explain, greet
+from services.ops.audit.command import prove, show_audit
+from services.ops.failures import CommandFailed
+from services.ops.output.output import remark
+from services.ops.run.pipeline import Pipeline
+from services.ops.run.processes import Processes, RunFailed
+from services.runtime.settings import ConsumerSettings
+
+
+def watch_and_prove(
+    processes: Processes, settings: ConsumerSettings, *, show_logs: bool, as_json: bool
+) -> bool:
+    """Show what flows until all is settled, then the audit; tells whether it proves that nothing is missing.
+
+    Raises CommandFailed when the pipeline can't run.
+    """
+    try:
+        with connect(settings) as client:
+            greet(client)
+            Pipeline(processes, settings, client, show_logs=show_logs).run()
+        result = prove(settings)
+    except RunFailed as error:
+        raise CommandFailed(str(error), error.exit_code, error.details) from None
+    except redis.RedisError as error:
+        raise CommandFailed(explain(error, settings)) from error
+    show_audit(result, as_json=as_json)
+    remark(*result.problems)
+    return result.is_proven

@@ -1,0 +1,1 @@
+"""`telemetry status`: what is where, at this moment."""
