@@ -19,9 +19,11 @@ settings.register_profile("thorough", settings.get_profile("quick"), max_example
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
-if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
-    # By `nohup`. The processes that the tests start would inherit it; a handler of ours they do not.
-    signal.signal(signal.SIGHUP, lambda *_: None)
+for number in (signal.SIGHUP, signal.SIGINT):
+    # Ignored by `nohup`, or behind a shell's `&`. The processes that the tests start would inherit that; a
+    # handler of ours they do not.
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(autouse=True)
