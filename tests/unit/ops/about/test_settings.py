@@ -8,7 +8,7 @@ from telemetry_cli import is_refusal, json_lines, telemetry
 from services.ops.about.settings import BEGIN, END, env_example, markdown
 from services.runtime.settings import ConsumerSettings, ProducerSettings, Sources, load, read_sources
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def _settings(*arguments: str, **environment: str) -> dict[tuple[str, str], dict[str, str]]:

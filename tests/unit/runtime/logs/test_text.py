@@ -13,7 +13,7 @@ import pytest
 
 from services.runtime.logs.text import text_line
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 SCRIPT = """
 import logging, sys
 from services.runtime.logs.gate import Logs

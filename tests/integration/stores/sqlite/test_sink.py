@@ -32,7 +32,7 @@ from services.stores.sqlite.files import turn_in
 from services.stores.sqlite.rows import SQLiteRows
 from services.stores.sqlite.sink import APPLICATION_ID, SQLiteSink, migrate
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture

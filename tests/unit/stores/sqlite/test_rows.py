@@ -256,7 +256,7 @@ def _read(path: Path) -> str:
     path.parent.chmod(0o555)
     done = subprocess.run(
         [sys.executable, "-c", READ_ONLY, str(path)], capture_output=True, text=True, timeout=60, check=False,
-        env={"PYTHONPATH": str(Path(__file__).parents[3])},
+        env={"PYTHONPATH": str(Path(__file__).parents[4])},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

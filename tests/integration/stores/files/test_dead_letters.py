@@ -15,7 +15,7 @@ from samples import dead, event_fields
 from services.contract.errors import DeadLettersUnavailable
 from services.stores.files.dead_letters import DeadLetterFile
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture

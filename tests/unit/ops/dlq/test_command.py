@@ -14,7 +14,7 @@ from telemetry_cli import bury, is_refusal, json_lines, telemetry
 from services.contract.doors import Dead
 from services.contract.event import Reason, Rejection, Stage
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def _dead(

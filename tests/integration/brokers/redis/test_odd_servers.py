@@ -32,7 +32,7 @@ from services.runtime.logs.gate import build_logger
 from services.runtime.settings import ConsumerSettings
 from services.runtime.telemetry.metrics import Metrics
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[4]
 LOGGER: Final = logging.getLogger("test.odd")
 REMOVED: Final = ("CONFIG", "CLIENT", "INFO", "KEYS", "DEBUG", "MONITOR", "ACL", "SCRIPT")
 """What those remove who run servers for others."""

@@ -19,7 +19,7 @@ import pytest
 from services.runtime.logs.fields import LONGEST_LINE
 from services.runtime.logs.gate import Logs
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 HEAD = """
 import gc, logging, os, sys, threading, time, warnings
 from services.runtime.logs.gate import Logs, refuse

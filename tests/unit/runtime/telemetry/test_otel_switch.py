@@ -12,7 +12,7 @@ from services.runtime.settings import SettingsInvalid, Sources
 from services.runtime.telemetry.metrics import Metrics
 from services.runtime.telemetry.otel_switch import is_wanted, open_log_sender, open_metric_sender, open_spans
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 
 

@@ -13,7 +13,7 @@ from telemetry_cli import telemetry
 from services.ops.about.messages import BEGIN, END, markdown
 from services.runtime.logs.catalogue import CATALOGUE
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
 
 

@@ -53,7 +53,7 @@ def test_what_is_written_with_an_event_lives_in_its_slot() -> None:
 
 @given(st.text(min_size=1, max_size=12) | st.text("{}ab", min_size=1, max_size=8) | st.sampled_from(BRACED))
 def test_all_keys_of_a_stream_share_its_slot(name: str) -> None:
-    """Whatever braces its name has; a server says the same (tests/integration/test_cluster.py)."""
+    """Whatever braces its name has; a server says the same (test_cluster.py)."""
     try:
         name.encode()
     except UnicodeEncodeError:

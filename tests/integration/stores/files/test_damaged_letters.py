@@ -25,7 +25,7 @@ from services.stores.files.dead_letters import DeadLetterFile
 
 __all__ = ["own_folder"]
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 KEYS = StreamKeys()
 PATH = Path("data/dlq.jsonl")
 GOOD = "1700000000000-1"

@@ -7,7 +7,7 @@ from telemetry_cli import telemetry
 from services.ops.about.metrics import markdown
 from services.runtime.telemetry.metrics import CATALOGUE
 
-PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
+PAGE = Path(__file__).parents[4] / "docs" / "metrics.md"
 
 
 def test_the_page_is_made_from_the_catalogue() -> None:

@@ -16,7 +16,7 @@ from servers import Absent, LocalServer, form_cluster, local_binary
 
 from services.brokers.redis.keys import StreamKeys, slot_of
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[4]
 NAMES: Final = ("telemetry_stream", "events:{zone1}", "{plant}:events", "odd}name", "{}events")
 
 
