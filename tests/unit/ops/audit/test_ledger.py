@@ -11,6 +11,7 @@ from services.ops.audit.ledger import (
     DEAD,
     MISSING,
     PAGE,
+    PENDING,
     PURGED,
     STORED,
     UNDELIVERED,
@@ -54,6 +55,15 @@ def test_a_number_that_is_far_away_costs_a_page() -> None:
     assert sum(map(sys.getsizeof, book.pages.values())) < 4 * PAGE
 
 
+def test_a_number_above_the_recorded_one_is_believed_so_far() -> None:
+    """A server may have forgotten its latest writes; and no numbers are missing in a span that is none."""
+    book = Book(10)
+    assert book.put(11, STORED)
+    assert book.counts(11, 11) == Counter({STORED: 1})
+    assert book.counts(12, 10) == Counter()
+    assert book.counts(20, 10)[MISSING] == 0
+
+
 @pytest.mark.parametrize("sequence", [0, -1, 20_000_000])
 def test_a_number_that_can_t_be_the_run_s_is_refused(sequence: int) -> None:
     """Numbers begin at 1, and a server forgets no ten million of them."""
@@ -71,8 +81,43 @@ def test_a_purged_event_may_be_elsewhere_again() -> None:
         unnumbered.meet("b", UNDELIVERED)
         unnumbered.meet("b", DEAD)
         unnumbered.meet("c", PURGED)
-        places = [unnumbered.place_of(name) for name in "abcd"]
-    assert places == [UNDELIVERED, DEAD, PURGED, MISSING]
+        unnumbered.meet("e", PENDING)
+        unnumbered.meet("e", UNDELIVERED)
+        places = [unnumbered.place_of(name) for name in "abcde"]
+    assert places == [UNDELIVERED, DEAD, PURGED, MISSING, PENDING]
+
+
+def test_an_id_that_is_published_twice_is_asked_for_once() -> None:
+    """By one run or by two; and what no run has published is told apart from it."""
+    with Unnumbered() as unnumbered:
+        for name in "abc":
+            unnumbered.meet(name, DEAD)
+        assert unnumbered.ask("first", ["a", "a", "b"]) == ["a", "b"]
+        assert unnumbered.ask("second", ["b", "x"]) == ["x"]
+        assert list(unnumbered.not_asked()) == [("c", DEAD)]
+
+
+def test_events_without_a_readable_id_are_used_up_in_the_order_of_their_places() -> None:
+    """A letter counts for a run before an entry that waits, each once, wherever else its entry was met."""
+    with Unnumbered() as unnumbered:
+        for entry_id, place in (("1-1", UNDELIVERED), ("1-2", DEAD), ("1-2", PENDING), ("1-3", PENDING)):
+            unnumbered.meet_unreadable(entry_id, place)
+        assert unnumbered.take_unreadable(2) == Counter({DEAD: 1, PENDING: 1})
+        assert unnumbered.take_unreadable(1 << 70) == Counter({UNDELIVERED: 1})
+        assert unnumbered.take_unreadable(1) == Counter()
+
+
+def test_a_conflict_is_an_id_and_a_content() -> None:
+    """Its letter counts before the note of one that was purged, whichever is met first."""
+    with Unnumbered() as unnumbered:
+        unnumbered.meet_conflict("a", "one", DEAD)
+        unnumbered.meet_conflict("a", "one", PURGED)
+        unnumbered.meet_conflict("b", "one", PURGED)
+        unnumbered.meet_conflict("b", "one", DEAD)
+        unnumbered.meet_conflict("b", "other", PURGED)
+        unnumbered.ask("run", ["b"])
+        found = sorted(unnumbered.conflicts(), key=str)
+    assert found == [("a", DEAD, None), ("b", PURGED, "run"), ("b", DEAD, "run")]
 
 
 @pytest.mark.parametrize(
@@ -81,6 +126,7 @@ def test_a_purged_event_may_be_elsewhere_again() -> None:
         ("018F3C5E-8A10-4ABC-8DEF-000000000001", "018f3c5e-8a10-4abc-8def-000000000001"),
         (" 018f3c5e-8a10-4abc-8def-000000000001\n", "018f3c5e-8a10-4abc-8def-000000000001"),
         ("018f3c5e", None), ("", None), (None, None),
+        ("018f3c5e-8a10-4abc-8def-0000000000012", None),
     ],
 )  # fmt: skip
 def test_an_id_is_read_whatever_its_case(text: str | None, name: str | None) -> None:
