@@ -27,25 +27,19 @@ def check_clock(entries: Sequence[Entry], invalid: Iterable[Dead], now: float, m
     `invalid`: what was found invalid of these entries. Costs nothing while none of it is in the future.
     """
     ahead = [one.entry for one in invalid if one.rejection.reason == "ts_in_future"]
-    if not any(_server_time(entry) > now + max_future_s for entry in ahead):
+    if not any(entry.taken_at > now + max_future_s for entry in ahead):
         return
     near_s = max(max_future_s, _LEAST_NEAR_S)
     behind = [
-        _server_time(entry) - now
+        entry.taken_at - now
         for entry in ahead
-        if _server_time(entry) > now + max_future_s and abs(_ts(entry) - _server_time(entry)) <= near_s
+        if entry.taken_at > now + max_future_s and abs(_ts(entry) - entry.taken_at) <= near_s
     ]
     on_time = sum(
-        1 for entry in entries if _server_time(entry) > now + max_future_s and abs(_ts(entry) - now) <= near_s
+        1 for entry in entries if entry.taken_at > now + max_future_s and abs(_ts(entry) - now) <= near_s
     )
     if len(behind) > on_time:
         raise ClockBehind(max(behind))
-
-
-def _server_time(entry: Entry) -> float:
-    """Give the time at which the server took an entry, by its clock."""
-    milliseconds = entry.entry_id.partition(b"-")[0]
-    return int(milliseconds) / 1000 if milliseconds.isdigit() else 0.0
 
 
 def _ts(entry: Entry) -> float:

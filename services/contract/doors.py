@@ -10,13 +10,21 @@ class Entry(NamedTuple):
     """One delivery of one stream entry."""
 
     entry_id: bytes
+    """`MILLISECONDS-REST`: when the broker took it (Unix time, by its clock; 0 where it does not say), and what
+    makes it unique in this pipeline: a sequence number, or a partition and its offset."""
     fields: list[bytes]
     """Names and values in turn, as received."""
     deliveries: int = 1
-    """How often the server has delivered it, this time included."""
+    """How often the broker has delivered it, this time included. 0: it does not count."""
     full_size: int = 0
     """Bytes of an entry that is too large: `fields` are its beginning then. 0: they are the whole entry;
     UNKNOWN_BYTES of large.py where nobody could look."""
+
+    @property
+    def taken_at(self) -> float:
+        """Tell when the broker took it, in Unix seconds; 0 where its id does not say."""
+        milliseconds = self.entry_id.partition(b"-")[0]
+        return int(milliseconds) / 1000 if milliseconds.isdigit() else 0.0
 
     @property
     def is_cut(self) -> bool:

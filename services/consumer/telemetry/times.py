@@ -82,7 +82,7 @@ class Times:
         self._count()
         if not outcome.rows:
             return
-        published_at = int(outcome.received[0].entry_id.partition(b"-")[0]) / 1000
+        published_at = outcome.received[0].taken_at
         # By now it is decided whether the batch has a span.
         span = current()
         self._metrics.observe(

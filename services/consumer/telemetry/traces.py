@@ -370,7 +370,7 @@ class BatchTraces:
                     )
 
     def _wait_span(self, batch: _Batch, parent: TraceContext, family: Sequence[_Followed]) -> Span:
-        published_at = int(family[0].entry.entry_id.partition(b"-")[0]) / 1000
+        published_at = family[0].entry.taken_at
         # The server's clock may be ahead of ours: no wait is negative.
         started_at = min(published_at, batch.started_at)
         return Span(
