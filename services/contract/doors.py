@@ -10,8 +10,8 @@ class Entry(NamedTuple):
     """One delivery of one stream entry."""
 
     entry_id: bytes
-    """`MILLISECONDS-REST`: when the broker took it (Unix time, by its clock; 0 where it does not say), and what
-    makes it unique in this pipeline: a sequence number, or a partition and its offset."""
+    """`MILLISECONDS-REST`: when the broker took it (Unix time, by its clock; 0 where it does not say), and
+    what makes it unique in this pipeline: a sequence number, or a partition and its offset."""
     fields: list[bytes]
     """Names and values in turn, as received."""
     deliveries: int = 1

@@ -1,7 +1,9 @@
 """What can go wrong with the infrastructure. What is wrong with an event is a Rejection, a value.
 
-ConsumerError
-  SourceUnavailable        the stream can't be read or acknowledged now
+PipelineError
+  BrokerUnavailable        the broker can't be asked now
+    SourceUnavailable      the stream can't be read or acknowledged now
+  BrokerRefuses            the broker answers, and will never do what we ask
   SinkUnavailable          the sink takes no writes now: locked, full, away, damaged
   RowsRefused              the sink takes writes, but not these rows
   SinkUnusable             what is in the sink's place can't be used at all
@@ -12,7 +14,7 @@ ConsumerError
 """
 
 
-class ConsumerError(Exception):
+class PipelineError(Exception):
     """Something outside the events failed."""
 
     def __init__(self, message: str, kind: str = "") -> None:
@@ -21,27 +23,35 @@ class ConsumerError(Exception):
         """A bounded name of the failure, for a metric's label."""
 
 
-class SourceUnavailable(ConsumerError):
+class BrokerUnavailable(PipelineError):
+    """The broker can't be asked now; the message says in one line what is wrong, and what to change."""
+
+
+class BrokerRefuses(PipelineError):
+    """The broker answers, and will never do what we ask; the message says why."""
+
+
+class SourceUnavailable(BrokerUnavailable):
     """The stream can't be read or acknowledged now."""
 
 
-class SinkUnavailable(ConsumerError):
+class SinkUnavailable(PipelineError):
     """The sink takes no writes now; nothing of this write is stored."""
 
 
-class RowsRefused(ConsumerError):
+class RowsRefused(PipelineError):
     """The sink refuses at least one of these rows for what is in it; none of them is stored."""
 
 
-class SinkUnusable(ConsumerError):
+class SinkUnusable(PipelineError):
     """What is in the sink's place can't be used, and waiting won't change that."""
 
 
-class DeadLettersUnavailable(ConsumerError):
+class DeadLettersUnavailable(PipelineError):
     """Dead letters can't be written now; none of these is."""
 
 
-class ClockBehind(ConsumerError):
+class ClockBehind(PipelineError):
     """Our clock is behind the server's and the events', by `seconds`: nothing can be judged."""
 
     def __init__(self, seconds: float) -> None:
@@ -52,9 +62,9 @@ class ClockBehind(ConsumerError):
         self.seconds = seconds
 
 
-class BreakerOpen(ConsumerError):
+class BreakerOpen(PipelineError):
     """Too large a share of the recent entries would become dead letters."""
 
 
-class Stopping(ConsumerError):
+class Stopping(PipelineError):
     """The process was asked to stop while it waited; what it held stays pending."""

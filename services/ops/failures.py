@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.contract.errors import ConsumerError
+from services.contract.errors import PipelineError
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
 
 
@@ -43,7 +43,7 @@ def failure_of(error: BaseException) -> Failure | None:
         return Failure(str(error), error.exit_code, error.details)
     if isinstance(error, SettingsInvalid):
         return Failure(error.lines[0], 2, tuple(error.lines[1:]))
-    if isinstance(error, ConsumerError):
+    if isinstance(error, PipelineError):
         return Failure(str(error), 1)
     if isinstance(error, UnicodeEncodeError):
         return Failure(f"an argument is not UTF-8: {error.object!r}", 2)

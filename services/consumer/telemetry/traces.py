@@ -25,7 +25,7 @@ from services.consumer.batch import Outcome
 from services.consumer.telemetry.stages import Nobody, Stage, Stages
 from services.contract.codec import REQUIRED
 from services.contract.doors import Dead, Entry
-from services.contract.errors import ConsumerError
+from services.contract.errors import PipelineError
 from services.contract.trace_context import TraceContext, context_of, parse
 from services.runtime.clock import Clock
 from services.runtime.telemetry import conventions as named
@@ -205,7 +205,7 @@ class BatchTraces:
         if batch is None:
             return
         if error is not None:
-            batch.error = error.kind if isinstance(error, ConsumerError) else type(error).__name__
+            batch.error = error.kind if isinstance(error, PipelineError) else type(error).__name__
         if batch.outcome is None:
             self._decide(batch)
         if batch.is_kept:

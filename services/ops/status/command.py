@@ -21,7 +21,7 @@ from services.brokers.redis.server.connection import (
     lacks_right,
 )
 from services.brokers.redis.server.entries import LAST_ID, about, after, count
-from services.contract.errors import ConsumerError
+from services.contract.errors import PipelineError
 from services.ops.audit.live import ForeignIds, count_dead, recorded
 from services.ops.audit.records import RunRecord, read_records
 from services.ops.dlq.letters import LetterStore, open_store, select, show_damages
@@ -422,7 +422,7 @@ def _database(settings: ConsumerSettings) -> dict[str, Any]:
             return {"path": path, "rows": rows.count()}
     except SinkAbsent as absent:
         return {"path": path, "rows": None, "note": str(absent)}
-    except ConsumerError as error:
+    except PipelineError as error:
         return {"path": path, "rows": None, "error": str(error)}
 
 
@@ -445,7 +445,7 @@ def _with_rows(settings: ConsumerSettings, store: LetterStore) -> dict[str, Any]
     try:
         with SQLiteRows(settings.database) as rows:
             return _counted_letters(store, rows)
-    except ConsumerError:
+    except PipelineError:
         return _counted_letters(store, None)
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self
 from urllib.parse import quote
 
-from services.contract.errors import ConsumerError, SinkUnavailable, SinkUnusable
+from services.contract.errors import PipelineError, SinkUnavailable, SinkUnusable
 from services.stores.sqlite.files import FileNames
 from services.stores.sqlite.sink import APPLICATION_ID, newest_schema
 
@@ -120,7 +120,7 @@ class SQLiteRows:
         try:
             with self._errors():
                 self._check()
-        except ConsumerError:
+        except PipelineError:
             self._connection.close()
             raise
 

@@ -227,7 +227,7 @@ def test_a_reader_leaves_no_file_behind() -> None:
 READ_ONLY = """
 import sys
 from pathlib import Path
-from services.contract.errors import ConsumerError
+from services.contract.errors import PipelineError
 from services.stores.sqlite.sink import newest_schema
 from services.stores.sqlite.rows import SQLiteRows
 import os
@@ -237,7 +237,7 @@ if os.geteuid() == 0:
 try:
     with SQLiteRows(Path(sys.argv[1])) as rows:
         print(rows.count(), len(list(rows.event_ids())), len(list(rows.events())), len(list(rows.summary())))
-except ConsumerError as error:
+except PipelineError as error:
     print(error)
 """
 
