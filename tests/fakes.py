@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from services.brokers.redis.upkeep import Upkeep
+from services.brokers.sides import Upkeep
 from services.contract.damage import Damages
 from services.contract.doors import Dead, DeadLetters, Entry, Sink, Source, Written
 from services.contract.errors import DeadLettersUnavailable, RowsRefused, SinkUnavailable, SourceUnavailable
@@ -110,6 +110,9 @@ class FakeSource:
         self._settled += [entry.entry_id for entry in entries]
         self.aside += [entry.entry_id for entry in entries if entry.is_cut]
         self._settle()
+
+    def still_working(self) -> None:
+        """As with Redis: nobody takes what we work on, but for what is claimed."""
 
     def expect_large(self) -> None:
         self.expected_large += 1

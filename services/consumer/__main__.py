@@ -9,18 +9,10 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
-from dataclasses import replace
 from typing import Final
 
-import redis
-
-from services.brokers.redis.dead_letters import DeadLetterStream
-from services.brokers.redis.keys import keys_of
-from services.brokers.redis.observer import Observer
-from services.brokers.redis.server.connection import connect, explain
-from services.brokers.redis.server.links import Attention
-from services.brokers.redis.source import RedisSource
-from services.brokers.redis.upkeep import Upkeep
+from services.brokers.choice import consumer_side
+from services.brokers.sides import ConsumerSide, Tools, Upkeep
 from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
 from services.consumer.persist import Persist
@@ -42,17 +34,12 @@ from services.runtime.stopping import StopSignals, end_when_asked
 from services.runtime.telemetry.metrics import Metrics
 from services.runtime.telemetry.otel_switch import open_log_sender, open_metric_sender, open_spans
 from services.runtime.telemetry.spans import Spans
-from services.stores.files.dead_letters import DeadLetterFile
-from services.stores.sqlite.sink import SQLiteSink
-from services.stores.storage import Storage
+from services.stores.choice import figures_of, open_dead_letters, open_sink
 
 Doors = tuple[Source, Sink, DeadLetters]
 
 _SINK_PAUSE_S: Final = 0.5
 """Between two tries to open a database that is locked, or on a full disk."""
-_OBSERVER_TIMEOUT_S: Final = 2.0
-_LONGEST_WAIT_S: Final = 1.0
-"""How long one read may wait: asked to stop, it is waited for no longer than a little more than that."""
 
 
 def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
@@ -71,14 +58,13 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
         metrics = Metrics("consumer", {"kpi": settings.kpis})
         metrics.ask_process()
         metrics.ask(logs.figures)
-        metrics.ask(Storage(settings, logger).figures)
+        metrics.ask(figures_of(settings, logger))
         metric_sender = open_metric_sender("telemetry-consumer", settings.name, sources, metrics, logger)
     except (SettingsInvalid, StepsInvalid) as error:
         refuse("consumer", "settings_unusable", error)
         return 2
     logs.take_over()
     clock = SystemClock(settings.consumer_run_duration)
-    attention = Attention(clock.is_stopping)
     in_hand = StopSignals(clock, logger)
     # Nothing that is made while starting is garbage. And a batch is thousands of objects that all die
     # together: looking for cycles among them every 700 takes a tenth of the time for nothing.
@@ -97,9 +83,9 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
             if one is not None:  # closed behind the doors: what they do at last is settled by then
                 stack.enter_context(closing(one))
         try:
-            client = connect(settings, block_s=_wait_s(settings), attention=attention)
+            side = consumer_side(settings, Tools(clock, metrics, logger))
             sink = _open_sink(settings, clock, health, metrics, logger)
-            doors = dress(make_doors(settings, sink, client, clock, metrics, logger, attention))
+            doors = dress(make_doors(settings, sink, side, clock))
         except SettingsInvalid as error:
             refuse("consumer", "settings_unusable", error)
             return 2
@@ -115,9 +101,13 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
         for door in (source, dead_letters, sink):
             stack.enter_context(closing(door))
         if server.is_serving or metric_sender is not None:
-            stack.enter_context(closing(make_observer(settings, clock, metrics, logger, attention)))
+            # Only for who can tell: it keeps others from observing.
+            observer = stack.enter_context(closing(side.observe()))
+            metrics.ask(observer.figures)
         times = Times(metrics, clock, make_traces(settings, spans, clock))
-        worker = make_worker(settings, doors, rules, client, clock, health, metrics, logger, times, in_hand)
+        worker = make_worker(
+            settings, doors, rules, side.upkeep(), clock, health, metrics, logger, times, in_hand
+        )
         logger.info("consumer_started", extra={"consumer": settings.name, "steps": len(steps)})
         worker.run()
         in_hand.ending()
@@ -133,10 +123,6 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
     return 0
 
 
-def _wait_s(settings: ConsumerSettings) -> float:
-    return min(settings.sleep_interval, _LONGEST_WAIT_S)
-
-
 def _open_sink(
     settings: ConsumerSettings, clock: SystemClock, health: Health, metrics: Metrics, logger: logging.Logger
 ) -> Sink:
@@ -144,14 +130,7 @@ def _open_sink(
     while True:
         health.turn()
         try:
-            sink = SQLiteSink(
-                settings.database,
-                settings.sqlite_busy_timeout_ms,
-                clock.now,
-                logger,
-                settings.name,
-                clock.is_stopping,
-            )
+            sink = open_sink(settings, clock, logger)
         except SinkUnavailable as error:
             health.fail("sink", str(error))
             metrics.set("telemetry_sink_up", 0)
@@ -165,45 +144,18 @@ def _open_sink(
             raise Stopping("asked to stop while the sink could not be opened")
 
 
-def make_doors(
-    settings: ConsumerSettings,
-    sink: Sink,
-    client: redis.Redis,
-    clock: SystemClock,
-    metrics: Metrics,
-    logger: logging.Logger,
-    attention: Attention,
-) -> Doors:
+def make_doors(settings: ConsumerSettings, sink: Sink, side: ConsumerSide, clock: SystemClock) -> Doors:
     """Make what entries come in by, and what they leave by."""
-    dead_letters: DeadLetters = (
-        DeadLetterFile(settings.dead_letter_file, clock.now, settings.name)
-        if settings.dead_letters == "file"
-        else DeadLetterStream(
-            connect(settings, attention=attention), keys_of(settings), clock.now, settings.name
-        )
-    )
-    source = RedisSource(
-        client,
-        keys_of(settings),
-        settings.name,
-        batch_size=settings.batch_size,
-        block_ms=max(1, int(_wait_s(settings) * 1000)),
-        claim_idle_ms=settings.claim_idle_ms,
-        claim_interval_s=settings.claim_interval_s,
-        monotonic=clock.monotonic,
-        metrics=metrics,
-        logger=logger,
-        max_entry_bytes=settings.max_entry_bytes,
-        max_deliveries=settings.max_deliveries,
-    )
-    return source, sink, dead_letters
+    at_broker = settings.dead_letters == "stream"
+    dead_letters = side.dead_letters() if at_broker else open_dead_letters(settings, clock)
+    return side.source(), sink, dead_letters
 
 
 def make_worker(
     settings: ConsumerSettings,
     doors: Doors,
     rules: Rules,
-    client: redis.Redis,
+    upkeep: Upkeep,
     clock: SystemClock,
     health: Health,
     metrics: Metrics,
@@ -223,6 +175,7 @@ def make_worker(
         metrics,
         logger,
         traces,
+        source.still_working,
     )
     return Worker(
         source,
@@ -235,42 +188,15 @@ def make_worker(
             now=clock.now,
             stages=traces,
         ),
-        Upkeep(
-            client,
-            keys_of(settings),
-            settings.name,
-            settings.retention_interval_s,
-            settings.consumer_expiry_s,
-            clock,
-            metrics,
-            logger,
-        ),
+        upkeep,
         Reporter(metrics, logger, clock),
         clock,
         health,
         metrics,
         logger,
-        functools.partial(explain, settings=settings),
         traces,
         in_hand or nullcontext(),
     )
-
-
-def make_observer(
-    settings: ConsumerSettings,
-    clock: SystemClock,
-    metrics: Metrics,
-    logger: logging.Logger,
-    attention: Attention,
-) -> Observer:
-    """Observe the group, if nobody else does. Only for who can tell: it keeps others from it."""
-    # The end of the process waits for it, so it waits for no server that does not answer.
-    timeout_s = min(settings.redis_timeout_s, _OBSERVER_TIMEOUT_S)
-    client = connect(replace(settings, redis_timeout_s=timeout_s), attention=attention)
-    observer = Observer(client, keys_of(settings), settings.name, clock, logger)
-    metrics.ask(observer.figures)
-    observer.start()
-    return observer
 
 
 def make_traces(settings: ConsumerSettings, spans: Spans | None, clock: SystemClock) -> Traces:

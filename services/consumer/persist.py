@@ -10,7 +10,7 @@ What a write can come to, and what follows (design, section 4):
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -49,6 +49,8 @@ class Persist:
     metrics: Metrics
     logger: logging.Logger
     stages: Stages = NOBODY
+    still_working: Callable[[], None] = lambda: None
+    """Told every few seconds while a write waits."""
 
     def store(self, rows: Sequence[Processed]) -> Stored:
         """Store rows, and name those that can't be. Raises Stopping; nothing is certain then."""
@@ -158,6 +160,7 @@ class Persist:
     def _pause(self, seconds: float) -> None:
         # Waiting is progress: a restart would not bring the sink back.
         self.health.turn()
+        self.still_working()
         if not self.clock.is_stopping():
             self.clock.sleep(seconds)
         self.health.turn()

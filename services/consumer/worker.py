@@ -11,15 +11,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
-import redis
-
-from services.brokers.redis.server.connection import error_kind
-from services.brokers.redis.upkeep import Upkeep
+from services.brokers.sides import Upkeep
 from services.consumer.batch import Outcome
 from services.consumer.telemetry.report import Reporter
 from services.consumer.telemetry.traces import NO_TRACES, Traces
 from services.contract.doors import Entry, Source
-from services.contract.errors import BreakerOpen, ClockBehind, SourceUnavailable, Stopping
+from services.contract.errors import BreakerOpen, BrokerUnavailable, ClockBehind, Stopping
 from services.runtime.clock import Clock
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics
@@ -42,8 +39,6 @@ class Worker:
     health: Health
     metrics: Metrics
     logger: logging.Logger
-    explain: Callable[[BaseException], str]
-    """Says in one line what is wrong with the server."""
     traces: Traces = NO_TRACES
     in_hand: AbstractContextManager[None] = field(default_factory=nullcontext)
     """How long a batch is worked on."""
@@ -64,7 +59,7 @@ class Worker:
     def _turn(self, read: Callable[[], Sequence[Entry]], *, asks: bool = True) -> None:
         """Read once and see the entries to their outcome; decide what an error means.
 
-        `asks`: whether nothing is an answer of the server, too.
+        `asks`: whether nothing is an answer of the broker, too.
         """
         try:
             entries = read()
@@ -74,10 +69,8 @@ class Worker:
                 with self.traces.batch(entries):
                     self._settle(entries)
             self.upkeep.run_due()
-        except SourceUnavailable as error:
-            self._wait_for_server(error.__cause__ or error, error.kind)
-        except redis.RedisError as error:
-            self._wait_for_server(error, error_kind(error))
+        except BrokerUnavailable as error:
+            self._wait_for_broker(error)
         except BreakerOpen as error:
             self._stand_still(error)
         except Stopping:
@@ -118,6 +111,7 @@ class Worker:
     def _wait_for_clock(self, error: ClockBehind) -> None:
         self._is_behind = True
         self.health.turn()
+        self.source.still_working()
         self.health.fail("clock", str(error))
         self.metrics.set("telemetry_clock_behind_seconds", error.seconds)
         self.logger.error("clock_behind", extra={"error": str(error), "seconds": round(error.seconds)})
@@ -126,7 +120,7 @@ class Worker:
             raise Stopping("asked to stop while the clock was wrong")
 
     def _recovered(self) -> None:
-        """Note that the server answered: as far as it is concerned we are ready."""
+        """Note that the broker answered: as far as it is concerned we are ready."""
         if self._failures:
             self.logger.info("redis_back", extra={"failures": self._failures})
         self._failures = 0
@@ -134,12 +128,12 @@ class Worker:
         self.health.started()
         self.metrics.set("telemetry_redis_up", 1)
 
-    def _wait_for_server(self, error: BaseException, kind: str) -> None:
+    def _wait_for_broker(self, error: BrokerUnavailable) -> None:
         self._failures += 1
-        why = self.explain(error)
+        why = str(error)
         self.health.fail("redis", why)
         self.metrics.set("telemetry_redis_up", 0)
-        self.metrics.count("telemetry_redis_errors_total", error=kind)
+        self.metrics.count("telemetry_redis_errors_total", error=error.kind)
         self.logger.error("redis_unavailable", extra={"error": why})
         if not self.clock.is_stopping():
             self.clock.sleep(min(_FIRST_PAUSE_S * 2 ** min(self._failures - 1, 10), _LONGEST_PAUSE_S))

@@ -72,7 +72,18 @@ class Source(Protocol):
     def ack(self, entries: Sequence[Entry]) -> None:
         """Acknowledge entries whose outcome is durable; what is too large is kept aside by the server.
 
+        In any order. A broker that knows a position, and no entries, is told of what is settled without a
+        gap; what lies behind a gap comes again after a restart.
+
         Raises SourceUnavailable; the acknowledgement is then made good before the next read.
+        """
+        ...
+
+    def still_working(self) -> None:
+        """Hear that entries in hand take longer, every few seconds while a write waits or a clock is wrong.
+
+        A broker that gives the work of who is silent to others is told here that we are alive. Entries that
+        it has taken from us all the same are not acknowledged later. Raises nothing.
         """
         ...
 

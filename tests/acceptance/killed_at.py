@@ -91,6 +91,9 @@ class DyingSource:
         entries: list[Entry] = self._inner.drain()
         return entries
 
+    def still_working(self) -> None:
+        self._inner.still_working()
+
     def expect_large(self) -> None:
         self._inner.expect_large()
 

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Final, get_args
 
 from bench.plan import in_turn
-from services.brokers.redis.server.connection import connect
-from services.brokers.redis.server.links import Attention
-from services.consumer.__main__ import make_doors, make_observer, make_traces, make_worker
+from services.brokers.choice import consumer_side
+from services.brokers.sides import Tools
+from services.consumer.__main__ import make_doors, make_traces, make_worker
 from services.consumer.batch import Outcome, Rules
 from services.consumer.telemetry.stages import Stage
 from services.consumer.telemetry.times import Times
@@ -145,7 +145,8 @@ def _traced(shared: _Shared) -> Worker:
     assert spans is not None, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT says where to"
     stack.enter_context(closing(spans))
     own = _own(settings, "traced")
-    stack.enter_context(closing(make_observer(own, clock, metrics, logger, Attention(clock.is_stopping))))
+    observer = stack.enter_context(closing(consumer_side(own, Tools(clock, metrics, logger)).observe()))
+    metrics.ask(observer.figures)
     return _worker(shared, "traced", metrics, logger, Times(metrics, clock, make_traces(own, spans, clock)))
 
 
@@ -157,15 +158,14 @@ def _own(settings: ConsumerSettings, name: str) -> ConsumerSettings:
 
 def _worker(shared: _Shared, name: str, metrics: Metrics, logger: logging.Logger, traces: Traces) -> Worker:
     settings, clock = _own(shared.settings, name), shared.clock
-    attention = Attention(clock.is_stopping)
-    client = connect(settings, block_s=settings.sleep_interval, attention=attention)
+    side = consumer_side(settings, Tools(clock, metrics, logger))
     sink = SQLiteSink(settings.database, settings.sqlite_busy_timeout_ms, clock.now)
-    doors = make_doors(settings, sink, client, clock, metrics, logger, attention)
+    doors = make_doors(settings, sink, side, clock)
     for door in doors:
         shared.stack.enter_context(closing(door))
     health = Health(settings.liveness_timeout_s, clock.monotonic)
     rules = Rules(settings.kpis, settings.max_future_s, settings.max_deliveries)
-    return make_worker(settings, doors, rules, client, clock, health, metrics, logger, traces)
+    return make_worker(settings, doors, rules, side.upkeep(), clock, health, metrics, logger, traces)
 
 
 if __name__ == "__main__":

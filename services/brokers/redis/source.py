@@ -71,7 +71,10 @@ _DOUBTS: Final = 2
 
 
 class RedisSource:
-    """One consumer of the group. `block_ms`: how long a read waits where there is nothing."""
+    """One consumer of the group. `block_ms`: how long a read waits where there is nothing.
+
+    `explain` says of an error in one line what is wrong, and what to change.
+    """
 
     def __init__(
         self,
@@ -88,6 +91,7 @@ class RedisSource:
         logger: logging.Logger,
         max_entry_bytes: int = DEFAULT_ENTRY_BYTES,
         max_deliveries: int = 5,
+        explain: Callable[[BaseException], str] = str,
     ) -> None:
         self._client = client
         self._keys = keys
@@ -101,6 +105,7 @@ class RedisSource:
         self._logger = logger
         self._max_entry_bytes = max_entry_bytes
         self._last_deliveries = max_deliveries + _LAST_DELIVERIES
+        self._explain = explain
         self._sizes = Sizes(self._command, keys, name, max_entry_bytes)
         # Two connections: an acknowledgement must not queue behind a read that waits.
         self._reader: Connection | None = None
@@ -166,6 +171,9 @@ class RedisSource:
             self._send_ack()
         except redis.RedisError as error:
             raise self._failed(error) from error
+
+    def still_working(self) -> None:
+        """Hear that entries in hand take longer. Redis asks nobody: others claim after CLAIM_IDLE_MS."""
 
     def expect_large(self) -> None:
         """Hear that large entries came unforeseen: look at new ones, too, for the next ten minutes."""
@@ -480,7 +488,7 @@ class RedisSource:
         self._reading = ()
         self._count = 1
         self._claim_from = b"0-0"
-        return SourceUnavailable(str(error), error_kind(error))
+        return SourceUnavailable(self._explain(error), error_kind(error))
 
     def _note_not_sent(self) -> None:
         """Note which pending entries were asked for when the server closed the connection.

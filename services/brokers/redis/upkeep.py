@@ -4,15 +4,17 @@ Every replica does it; each of these is one step on the server, so two at once d
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 import redis
 
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.server.connection import is_passing, lacks_right
+from services.brokers.redis.server.connection import error_kind, is_passing, lacks_right
 from services.brokers.redis.server.script import Script
 from services.brokers.redis.server.scripts import read_script
+from services.contract.errors import BrokerUnavailable
 from services.runtime.clock import Clock
 from services.runtime.telemetry.metrics import Metrics
 
@@ -32,13 +34,15 @@ class Upkeep:
     clock: Clock
     metrics: Metrics
     logger: logging.Logger
+    explain: Callable[[BaseException], str] = str
+    """Says of an error in one line what is wrong, and what to change."""
     _next_trim: float = field(init=False)
 
     def __post_init__(self) -> None:
         self._next_trim = self.clock.monotonic() + self.retention_interval_s
 
     def run_due(self) -> None:
-        """Do what is due. Raises redis.RedisError where the server is away.
+        """Do what is due. Raises BrokerUnavailable where the server is away.
 
         A server that is there and refuses it, by an ACL or for want of a command, is no outage: consuming
         goes on, and the log says at each turn what is not done.
@@ -48,9 +52,9 @@ class Upkeep:
             self._next_trim = now + self.retention_interval_s
             try:
                 self._trim_and_reap()
-            except redis.ResponseError as error:
-                if is_passing(error):
-                    raise
+            except redis.RedisError as error:
+                if not isinstance(error, redis.ResponseError) or is_passing(error):
+                    raise BrokerUnavailable(self.explain(error), error_kind(error)) from error
                 self.logger.error(
                     "upkeep_refused",
                     extra={

@@ -105,9 +105,12 @@ class Desk:
         self.tries: list[Sequence[Entry]] = []
         self.batch = [entry(HOUR, HOUR)]
         nobody: Any = SimpleNamespace()
+        self.heard: list[float] = []
+        """When the source was told that we still work."""
+        source: Any = SimpleNamespace(still_working=lambda: self.heard.append(self.clock.elapsed))
         self.worker = Worker(
-            nobody, self._run, nobody, nobody, self.clock, self.health, self.metrics,
-            logging.getLogger("test-clocks"), str,
+            source, self._run, nobody, nobody, self.clock, self.health, self.metrics,
+            logging.getLogger("test-clocks"),
         )  # fmt: skip
         self._behind = tries
         self.health.started()
@@ -133,6 +136,7 @@ def test_the_batch_is_kept_in_hand_until_the_clock_is_right() -> None:
     assert desk.worker._judge(desk.batch).received is desk.batch
     assert len(desk.tries) == 101
     assert len(seen) == 100
+    assert len(desk.heard) == 100
     assert {(unready[:33], unlive, behind) for unready, unlive, behind in seen} == {
         ("clock: our clock is 3600 s behind", "", HOUR)
     }

@@ -184,7 +184,6 @@ class World:
             health,
             self.metrics,
             LOGGER,
-            str,
             traces,
         ).run()
         return clock

@@ -1,5 +1,6 @@
 """Retries, bisection, and waiting: what a write can come to."""
 
+import itertools
 import logging
 from collections.abc import Callable
 
@@ -212,6 +213,23 @@ def test_asked_to_stop_a_waiting_write_ends(stop_after: int) -> None:
     with pytest.raises(Stopping):
         desk.persist.store(processed(1))
     assert len(desk.clock.sleeps) == stop_after
+
+
+@pytest.mark.parametrize("part", ["sink", "dead_letters"])
+def test_the_source_hears_that_its_entries_are_still_worked_on(part: str) -> None:
+    """However long a write waits, never more than some seconds pass without a word."""
+    desk = Desk()
+    heard: list[float] = []
+    desk.persist.still_working = lambda: heard.append(desk.clock.elapsed)
+    desk.letters.failures = [True] * 50
+    desk.sink.outages = [True] * 50
+    if part == "sink":
+        desk.persist.store(processed(1))
+    else:
+        desk.persist.bury([dead(1)])
+    assert desk.clock.elapsed > 60
+    told = [0.0, *heard, desk.clock.elapsed]
+    assert max(later - earlier for earlier, later in itertools.pairwise(told)) <= 5.0
 
 
 def test_dead_letters_are_waited_for_too() -> None:

@@ -5,16 +5,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-import redis
 from fakes import FakeClock, FakeSource, FakeStream
 from samples import entry, event_fields, row
 
-from services.brokers.redis.upkeep import Upkeep
+from services.brokers.sides import Upkeep
 from services.consumer.batch import Outcome
 from services.consumer.telemetry.report import Reporter
 from services.consumer.worker import Worker
 from services.contract.doors import Entry
-from services.contract.errors import BreakerOpen, SourceUnavailable, Stopping
+from services.contract.errors import BreakerOpen, BrokerUnavailable, SourceUnavailable, Stopping
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics
 
@@ -24,9 +23,9 @@ LOGGER = logging.getLogger("test.worker")
 class CountedUpkeep(Upkeep):
     """An upkeep that is counted, and fails when told to."""
 
-    def __init__(self) -> None:  # no super().__init__: that one wants a client
+    def __init__(self) -> None:
         self.turns = 0
-        self.failures: list[redis.RedisError] = []
+        self.failures: list[BrokerUnavailable] = []
 
     def run_due(self) -> None:
         self.turns += 1
@@ -58,7 +57,6 @@ class Desk:
             self.health,
             self.metrics,
             LOGGER,
-            lambda error: f"explained: {error}",
         )
 
     def settle(self, entries: Sequence[Entry]) -> Outcome:
@@ -120,7 +118,7 @@ def test_a_server_that_is_away_is_waited_for_with_growing_pauses() -> None:
         assert desk.value("telemetry_redis_up") == 0
         assert desk.health.liveness() == ""
     assert desk.clock.sleeps == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
-    assert set(seen) == {"redis: explained: told to fail at read"}
+    assert set(seen) == {"redis: told to fail at read"}
     assert desk.value("telemetry_redis_errors_total", error="other") == 9
     desk.source.on_empty = lambda: None
     desk.worker.turn()
@@ -157,7 +155,7 @@ def test_asked_to_stop_it_pauses_no_more() -> None:
     ("error", "told"),
     [
         (SourceUnavailable("no answer to the acknowledgement", "told"), "no answer"),
-        (redis.ConnectionError("cut"), "cut"),
+        (BrokerUnavailable("cut", "told"), "cut"),
     ],
 )
 def test_a_batch_or_an_upkeep_that_meets_a_dead_server_is_waited_for_too(error: Any, told: str) -> None:

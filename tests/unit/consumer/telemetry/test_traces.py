@@ -67,7 +67,7 @@ class Consumer:
         )
         reporter = Reporter(metrics, LOGGER, self.clock)
         Worker(
-            self.source, settle, NoUpkeep(), reporter, self.clock, health, metrics, LOGGER, str, self.traces
+            self.source, settle, NoUpkeep(), reporter, self.clock, health, metrics, LOGGER, self.traces
         ).run()
 
 
