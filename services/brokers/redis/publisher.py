@@ -12,7 +12,7 @@ the values travel, all in one text, which is cut apart there.
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -216,7 +216,9 @@ class Publisher:
     def _reopen(self) -> None:
         """Write the record anew: somebody has emptied the server. The gap shows as missing."""
         self._say_lost(0, 0)
-        if not write_run(self._client, self._keys, self._patience, self.run, self.position):
+        # With the numbers that are used up: whoever resumes before the next batch goes on behind them.
+        run = replace(self.run, last=self._last)
+        if not write_run(self._client, self._keys, self._patience, run, self.position):
             raise ServerRefuses(f"run {self.run.name} was written by another process after the loss")
         self._tell_limit()
         self._batches = 0

@@ -328,3 +328,18 @@ def test_a_batch_that_was_not_drawn_is_published_as_without_tracing(client: redi
     bench.patience.traces = SendTraces(FakeSpans(), bench.clock, stream=KEYS.stream, ratio=0.0)
     bench.publisher.publish(bench.batch(3))
     assert [len(entry) for entry in entries(client)] == [6, 6, 6]
+
+
+def test_the_place_in_a_file_outlives_an_emptied_server(client: redis.Redis) -> None:
+    """It is written with the record, before the next batch is: whoever dies in between resumes there."""
+    bench = Bench(client)
+    run = open_run(client, KEYS, bench.patience, "file", "source", "0:")
+    bench = Bench(client, Limits(4, "block"), run=run)
+    bench.publisher.publish(bench.batch(2, Position(20, 2)))
+    client.flushall()
+    bench.clock.stop_after = 1
+    with pytest.raises(Stopped):
+        bench.publisher.publish(bench.batch(5, Position(70, 7)))
+    taken = take_over(client, KEYS, bench.patience, "source", lambda _: None)
+    assert taken is not None
+    assert (taken.offset, taken.line, taken.run.last, taken.is_done) == (20, 2, 2, False)
