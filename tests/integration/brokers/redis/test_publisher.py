@@ -101,8 +101,34 @@ def test_a_run_has_one_writer(client: redis.Redis) -> None:
     with pytest.raises(ServerRefuses, match="another process"):
         old.publisher.publish(old.batch(1))
     new = Bench(client, run=taken.run)
+    new.publisher.publish(Batch([], Position(30, 3)))
+    assert new.record["last"] == "2"
     new.publisher.publish(new.batch(1))
     assert sequences(client, run.name) == [1, 2, 3]
+
+
+def test_a_writer_that_has_counted_fewer_batches_is_kept_out(client: redis.Redis) -> None:
+    """Whoever holds the same record from before would write the count back."""
+    bench = Bench(client)
+    bench.publisher.publish(bench.batch(1))
+    bench.publisher.publish(bench.batch(1))
+    stale = Bench(client, run=bench.run)
+    with pytest.raises(ServerRefuses, match="another process"):
+        stale.publisher.publish(stale.batch(1))
+    assert sequences(client, bench.run.name) == [1, 2]
+
+
+def test_the_last_number_never_goes_back(client: redis.Redis) -> None:
+    """A batch of repeated events, or of events without a number, leaves it: the audit asks up to there."""
+    bench = Bench(client)
+    events = [bench.event() for _ in range(3)]
+    bench.publisher.publish(Batch(events))
+    bench.publisher.publish(Batch([events[0]._replace(is_duplicate=True)]))
+    assert bench.record["last"] == "3"
+    bench.publisher.publish(Batch([Outgoing(["device_id", "d"], None, is_plain=False)]))
+    assert {name: bench.record[name] for name in ("last", "published", "duplicates", "unnumbered")} == {
+        "last": "3", "published": "3", "duplicates": "1", "unnumbered": "1",
+    }  # fmt: skip
 
 
 def test_a_full_stream_is_waited_for(client: redis.Redis) -> None:
@@ -121,7 +147,21 @@ def test_a_full_stream_is_waited_for(client: redis.Redis) -> None:
     assert lengths == [4, 4, 4]
     assert sequences(client, bench.run.name) == [5, 6]
     assert bench.metrics.value("telemetry_producer_blocked_seconds_total") == sum(bench.clock.sleeps)
-    assert len(bench.log.named("stream_full")) == len(bench.log.named("stream_has_room")) == 1
+    assert len(bench.log.named("stream_full")) == 1
+    (line,) = bench.log.named("stream_has_room")
+    assert (vars(line)["blocked_s"], vars(line)["length"]) == (round(sum(bench.clock.sleeps), 3), 2)
+    assert client.get(KEYS.limit) == b"5"
+
+
+def test_the_limit_itself_may_be_reached(client: redis.Redis) -> None:
+    """The entry that fills the stream is written, and so is what adds none to a stream that is too full."""
+    bench = Bench(client, Limits(3, "block"))
+    bench.publisher.publish(bench.batch(1))
+    bench.publisher.publish(bench.batch(2))
+    client.xadd(KEYS.stream, {"a": "b"})
+    bench.publisher.publish(Batch([], Position(20, 2, is_done=True)))
+    assert bench.clock.sleeps == []
+    assert (bench.record["offset"], bench.record["done"]) == ("20", "1")
 
 
 def _told_of_a_full_stream(bench: Bench) -> dict[str, Any]:
@@ -175,6 +215,20 @@ def test_a_user_who_may_not_see_groups_waits_all_the_same(client: redis.Redis) -
         client.execute_command("ACL", "DELUSER", "blind")
 
 
+def test_a_user_who_may_not_tell_the_limit_publishes_all_the_same(client: redis.Redis) -> None:
+    """It is a figure for whoever watches, and no part of publishing."""
+    client.execute_command("ACL", "SETUSER", "mute", "on", "nopass", "~*", "+@all", "-set")
+    client.execute_command("AUTH", "mute", "")
+    try:
+        bench = Bench(client, Limits(2, "block"))
+        bench.publisher.publish(bench.batch(2))
+        assert bench.clock.sleeps == []
+        assert not client.exists(KEYS.limit)
+    finally:
+        client.execute_command("AUTH", "default", "")
+        client.execute_command("ACL", "DELUSER", "mute")
+
+
 def test_a_stop_ends_the_wait_for_room(client: redis.Redis) -> None:
     """The batch in hand is given up, and the record doesn't count it."""
     bench = Bench(client, Limits(2, "block"))
@@ -199,20 +253,21 @@ def test_the_oldest_are_dropped_and_counted(client: redis.Redis) -> None:
     assert bench.metrics.value("telemetry_producer_events_total", {"outcome": "dropped"}) == 2
 
 
-def test_writes_that_the_server_forgot_are_told(client: redis.Redis) -> None:
+@pytest.mark.parametrize("forgotten", [1, 2])
+def test_writes_that_the_server_forgot_are_told(client: redis.Redis, forgotten: int) -> None:
     """When the server knows less than it had confirmed, the gap is logged and stays a gap."""
     bench = Bench(client)
     key = KEYS.run(bench.run.name)
     bench.publisher.publish(bench.batch(2))
     known = cast("Any", client.hgetall(key))
-    bench.publisher.publish(bench.batch(3))
-    bench.publisher.publish(bench.batch(3))
+    for _ in range(forgotten):
+        bench.publisher.publish(bench.batch(3))
     client.delete(key)
     client.hset(key, mapping=known)
     bench.publisher.publish(bench.batch(1))
     [line] = bench.log.named("redis_lost_writes")
-    assert (line.__dict__["lost_batches"], line.__dict__["lost_events"]) == (2, 6)
-    assert (bench.record["batches"], bench.record["last"]) == ("2", "9")
+    assert (line.__dict__["lost_batches"], line.__dict__["lost_events"]) == (forgotten, 3 * forgotten)
+    assert (bench.record["batches"], bench.record["last"]) == ("2", str(3 + 3 * forgotten))
 
 
 def test_an_emptied_server_is_told_and_goes_on(client: redis.Redis) -> None:
@@ -225,6 +280,42 @@ def test_an_emptied_server_is_told_and_goes_on(client: redis.Redis) -> None:
     assert sequences(client, bench.run.name) == [5, 6]
     assert (bench.record["batches"], bench.record["last"], bench.record["source"]) == ("1", "6", "test")
     assert client.sismember(KEYS.runs, bench.run.name)
+    assert client.get(KEYS.limit) == b"0"
+
+
+def test_where_nothing_was_confirmed_nothing_is_lost(client: redis.Redis) -> None:
+    """A server that is emptied before the first batch takes it, and no line accuses it."""
+    bench = Bench(client)
+    client.flushall()
+    bench.publisher.publish(bench.batch(2))
+    assert sequences(client, bench.run.name) == [1, 2]
+    assert bench.log.named("redis_lost_writes") == []
+
+
+def test_the_place_in_a_file_outlives_an_emptied_server(client: redis.Redis) -> None:
+    """It is written with the record, before the next batch is: whoever dies in between resumes there."""
+    bench = Bench(client)
+    run = open_run(client, KEYS, bench.patience, "file", "source", "0:")
+    bench = Bench(client, Limits(4, "block"), run=run)
+    bench.publisher.publish(bench.batch(2, Position(20, 2)))
+    client.flushall()
+    bench.clock.stop_after = 1
+    with pytest.raises(Stopped):
+        bench.publisher.publish(bench.batch(5, Position(70, 7)))
+    taken = take_over(client, KEYS, bench.patience, "source", lambda _: None)
+    assert taken is not None
+    assert (taken.offset, taken.line, taken.run.last, taken.is_done) == (20, 2, 2, False)
+
+
+def test_a_run_that_somebody_else_has_opened_anew_is_left_to_them(client: redis.Redis) -> None:
+    """Of two that meet an emptied server the first goes on, and the second ends."""
+    bench = Bench(client)
+    bench.publisher.publish(bench.batch(2))
+    client.flushall()
+    client.hset(KEYS.run(bench.run.name), "writer", "somebody else")
+    with pytest.raises(ServerRefuses, match="by another process after the loss"):
+        bench.publisher.publish(bench.batch(2))
+    assert not client.exists(KEYS.stream)
 
 
 @pytest.mark.parametrize("wrong", ["stream", "ids", "runs"])
@@ -312,13 +403,15 @@ def test_a_drawn_batch_carries_its_context_in_every_entry(client: redis.Redis) -
     first = bench.event()
     odd = Outgoing([*flat(bench.event().fields), "extra", b"\xff"], 2, is_plain=False)
     traced = Outgoing([*flat(bench.event().fields), "traceparent", theirs], 3, is_plain=False)
-    bench.publisher.publish(Batch([first, first._replace(is_duplicate=True), odd, traced, bench.event()]))
+    named = Outgoing([*flat(bench.event().fields), "extra", "traceparent"], 4, is_plain=False)
+    again = first._replace(is_duplicate=True)
+    bench.publisher.publish(Batch([first, again, odd, traced, named, bench.event()]))
     ours = spans.spans[0].context.traceparent
     found = [entry[b"traceparent"].decode() for entry in entries(client)]
-    assert found == [ours, ours, ours, theirs, ours]
-    assert spans.spans[0].attributes["messaging.batch.message_count"] == 5
+    assert found == [ours, ours, ours, theirs, ours, ours]
+    assert spans.spans[0].attributes["messaging.batch.message_count"] == 6
     assert [list(entry)[:6] for entry in entries(client)] == [
-        [name.encode() for name in FIELD_NAMES] for _ in range(5)
+        [name.encode() for name in FIELD_NAMES] for _ in range(6)
     ]
 
 
@@ -328,18 +421,3 @@ def test_a_batch_that_was_not_drawn_is_published_as_without_tracing(client: redi
     bench.patience.traces = SendTraces(FakeSpans(), bench.clock, stream=KEYS.stream, ratio=0.0)
     bench.publisher.publish(bench.batch(3))
     assert [len(entry) for entry in entries(client)] == [6, 6, 6]
-
-
-def test_the_place_in_a_file_outlives_an_emptied_server(client: redis.Redis) -> None:
-    """It is written with the record, before the next batch is: whoever dies in between resumes there."""
-    bench = Bench(client)
-    run = open_run(client, KEYS, bench.patience, "file", "source", "0:")
-    bench = Bench(client, Limits(4, "block"), run=run)
-    bench.publisher.publish(bench.batch(2, Position(20, 2)))
-    client.flushall()
-    bench.clock.stop_after = 1
-    with pytest.raises(Stopped):
-        bench.publisher.publish(bench.batch(5, Position(70, 7)))
-    taken = take_over(client, KEYS, bench.patience, "source", lambda _: None)
-    assert taken is not None
-    assert (taken.offset, taken.line, taken.run.last, taken.is_done) == (20, 2, 2, False)
