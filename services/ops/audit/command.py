@@ -13,10 +13,10 @@ import typer
 
 from services.brokers.redis.backlog import read_backlog
 from services.brokers.redis.keys import StreamKeys, keys_of
+from services.brokers.redis.operating.met import keep_met
+from services.brokers.redis.operating.records import read_records
 from services.brokers.redis.server.connection import address, connect, explain
-from services.ops.audit.met import keep_met
 from services.ops.audit.proof import Audit, Tally, audit
-from services.ops.audit.records import read_records
 from services.ops.failures import CommandFailed
 from services.ops.output.output import AsJson, Column, Table, answer, choose_style, number, show_document
 from services.ops.server.doors import Server, StartServer, open_server

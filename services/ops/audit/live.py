@@ -11,9 +11,9 @@ from typing import Final, NamedTuple, cast
 
 import redis
 
+from services.brokers.redis.operating.records import ID_BYTES, RunRecord
 from services.contract.letter import DeadLetter
 from services.ops.audit.ledger import readable_id
-from services.ops.audit.records import ID_BYTES, RunRecord
 
 _IDS_A_CHUNK: Final = 10_000
 _LOOKED_UP: Final = 20_000

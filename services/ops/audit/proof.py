@@ -34,6 +34,8 @@ import redis
 
 from services.brokers.redis.backlog import id_parts, read_backlog
 from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.operating.met import Met, read_met
+from services.brokers.redis.operating.records import ID_BYTES, Records, RunRecord, read_records
 from services.brokers.redis.server.entries import about, after, pages
 from services.contract.damage import Damages
 from services.contract.ids import numbered
@@ -53,8 +55,6 @@ from services.ops.audit.ledger import (
     Unnumbered,
     readable_id,
 )
-from services.ops.audit.met import Met, read_met
-from services.ops.audit.records import ID_BYTES, Records, RunRecord, read_records
 
 _PAGE: Final = 2000
 _IDS_A_CHUNK: Final = 10_000

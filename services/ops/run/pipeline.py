@@ -21,9 +21,9 @@ import redis
 
 from services.brokers.redis.backlog import Backlog, read_backlog
 from services.brokers.redis.keys import keys_of
+from services.brokers.redis.operating.records import read_records
 from services.contract.errors import SinkUnavailable
 from services.ops.audit.live import ForeignIds, count_dead, recorded
-from services.ops.audit.records import read_records
 from services.ops.run.processes import Processes
 from services.ops.server.doors import Server
 from services.runtime.logs.text import text_line, wants_colour

@@ -12,6 +12,7 @@ import typer
 
 from services.brokers.redis.backlog import AHEAD_S, Backlog, age_s, ahead_s, id_parts, read_backlog
 from services.brokers.redis.keys import StreamKeys, keys_of
+from services.brokers.redis.operating.records import RunRecord, read_records
 from services.brokers.redis.server.connection import (
     address,
     connect,
@@ -23,7 +24,6 @@ from services.brokers.redis.server.connection import (
 from services.brokers.redis.server.entries import LAST_ID, about, after, count
 from services.contract.errors import PipelineError
 from services.ops.audit.live import ForeignIds, count_dead, recorded
-from services.ops.audit.records import RunRecord, read_records
 from services.ops.dlq.letters import LetterStore, open_store, select, show_damages
 from services.ops.failures import CommandFailed
 from services.ops.output.output import (

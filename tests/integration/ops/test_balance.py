@@ -11,12 +11,12 @@ from samples import RUN, entry, event_fields, flat
 from servers import Server, Servers, shared_server
 
 from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.operating.records import read_records
 from services.contract.doors import Dead
 from services.contract.event import Reason, Rejection
 from services.contract.ids import event_id
 from services.ops.audit.live import ForeignIds, count_dead, recorded
 from services.ops.audit.proof import Audit, Tally, audit
-from services.ops.audit.records import read_records
 
 KEYS = StreamKeys()
 CONFLICT: Reason = "conflict"
