@@ -7,6 +7,7 @@ PipelineError
   SinkUnavailable          the sink takes no writes now: locked, full, away, damaged
   RowsRefused              the sink takes writes, but not these rows
   SinkUnusable             what is in the sink's place can't be used at all
+    SinkAbsent             there is nothing in its place yet
   DeadLettersUnavailable   dead letters can't be written now
   ClockBehind              our clock is behind the server's: nothing can be judged
   BreakerOpen              too many dead letters: somebody has to look
@@ -45,6 +46,10 @@ class RowsRefused(PipelineError):
 
 class SinkUnusable(PipelineError):
     """What is in the sink's place can't be used, and waiting won't change that."""
+
+
+class SinkAbsent(SinkUnusable):
+    """No consumer has stored anything here yet; the message says where."""
 
 
 class DeadLettersUnavailable(PipelineError):

@@ -7,6 +7,7 @@ from services.contract.doors import DeadLetters, Sink
 from services.runtime.clock import Clock
 from services.runtime.settings import ConsumerSettings
 from services.runtime.telemetry.metrics import Figures
+from services.stores.rows import Rows
 
 
 def open_sink(settings: ConsumerSettings, clock: Clock, logger: Logger) -> Sink:
@@ -35,3 +36,14 @@ def figures_of(settings: ConsumerSettings, logger: Logger) -> Callable[[], Figur
     from services.stores.storage import Storage  # noqa: PLC0415 - as above
 
     return Storage(settings, logger).figures
+
+
+def open_rows(settings: ConsumerSettings) -> Rows:
+    """Open the stored rows to read them.
+
+    Raises SinkAbsent where there are none yet, SinkUnusable for what isn't ours or is of a newer version, and
+    SinkUnavailable where it can't be read now.
+    """
+    from services.stores.sqlite.rows import SQLiteRows  # noqa: PLC0415 - as above
+
+    return SQLiteRows(settings.database)

@@ -16,12 +16,13 @@ from services.brokers.redis.keys import StreamKeys, keys_of
 from services.brokers.redis.operating.met import keep_met
 from services.brokers.redis.operating.records import read_records
 from services.brokers.redis.server.connection import address, connect, explain
+from services.contract.errors import SinkAbsent
 from services.ops.audit.proof import Audit, Tally, audit
 from services.ops.failures import CommandFailed
 from services.ops.output.output import AsJson, Column, Table, answer, choose_style, number, show_document
 from services.ops.server.doors import Server, StartServer, open_server
 from services.runtime.settings import ConsumerSettings, load, read_sources
-from services.stores.sqlite.rows import SinkAbsent, SQLiteRows
+from services.stores.choice import open_rows
 
 _LOOK_S: Final = 0.2
 """Time between two looks whether the consumers have caught up, with --wait."""
@@ -110,7 +111,7 @@ def prove(settings: ConsumerSettings, show: int = 20) -> Audit:
     with connect(settings) as client:
         letters = Server(client, settings).letters
         try:
-            with SQLiteRows(settings.database) as rows:
+            with open_rows(settings) as rows:
                 result = audit(client, keys_of(settings), rows, letters, show)
         except SinkAbsent:
             result = audit(client, keys_of(settings), _NoRows(), letters, show)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from services.consumer.validate import is_label
+from services.contract.errors import SinkAbsent
 from services.contract.event import MAX_LABEL_CHARS
 from services.contract.kpis import Kpis
 from services.ops.audit.ledger import readable_id
@@ -23,7 +24,8 @@ from services.ops.output.output import (
 )
 from services.ops.output.times import Since, Until, refuse_empty, show_time
 from services.runtime.settings import ConsumerSettings, load, read_sources
-from services.stores.sqlite.rows import EVERY_ROW, RowFilter, SinkAbsent, SQLiteRows, SummaryRow
+from services.stores.choice import open_rows
+from services.stores.rows import EVERY_ROW, RowFilter, Rows, SummaryRow
 
 
 def _value(value: float | None) -> str:
@@ -115,7 +117,7 @@ def summary_command(since: Since = None, until: Until = None, as_json: AsJson = 
     """Count stored events by KPI and zone, healthy and degraded, with the range of their values."""
     refuse_empty(since, until)
     settings = load(ConsumerSettings, read_sources())
-    with SQLiteRows(settings.database) as rows:
+    with open_rows(settings) as rows:
         asked = RowFilter(since=since, until=until)
         document = summarize(rows.summary(asked), settings.kpis)
         empty = "" if document["events"] else _why_none(rows, asked)
@@ -123,11 +125,11 @@ def summary_command(since: Since = None, until: Until = None, as_json: AsJson = 
 
 
 @contextmanager
-def _opened(settings: ConsumerSettings, kpi: str | None) -> Iterator[SQLiteRows]:
+def _opened(settings: ConsumerSettings, kpi: str | None) -> Iterator[Rows]:
     """Open the rows. Raises typer.BadParameter for a KPI that is neither configured nor stored."""
     is_known = kpi is None or kpi in settings.kpis
     try:
-        rows = SQLiteRows(settings.database)
+        rows = open_rows(settings)
     except SinkAbsent:
         if not is_known:
             raise _no_kpi(kpi, settings.kpis) from None
@@ -167,7 +169,7 @@ def _label(given: str | None, option: str) -> str | None:
     return given
 
 
-def _why_none(rows: SQLiteRows, asked: RowFilter) -> str:
+def _why_none(rows: Rows, asked: RowFilter) -> str:
     """Say why nothing is listed: what alone is not there, or that nothing is of all of it together."""
     if asked == EVERY_ROW or not rows.has_any():
         return "no event is stored yet"

@@ -22,14 +22,14 @@ import redis
 from services.brokers.redis.backlog import Backlog, read_backlog
 from services.brokers.redis.keys import keys_of
 from services.brokers.redis.operating.records import read_records
-from services.contract.errors import SinkUnavailable
+from services.contract.errors import SinkAbsent, SinkUnavailable
 from services.ops.audit.live import ForeignIds, count_dead, recorded
 from services.ops.run.processes import Processes
 from services.ops.server.doors import Server
 from services.runtime.logs.text import text_line, wants_colour
 from services.runtime.screen import shown
 from services.runtime.settings import ConsumerSettings
-from services.stores.sqlite.rows import SinkAbsent, SQLiteRows
+from services.stores.choice import open_rows
 
 _TICK_S: Final = 0.1
 _A_LOOK_S: Final = 0.2
@@ -164,7 +164,7 @@ class _Counting:
         progress, now = self._progress, time.monotonic()
         # What can't be read for a moment costs the line a number, and not the run its life.
         with contextlib.suppress(SinkAbsent, SinkUnavailable, redis.RedisError, OSError):
-            with SQLiteRows(self._settings.database) as rows:
+            with open_rows(self._settings) as rows:
                 # The letters first: an event that is replayed meanwhile is stored later than it was dead.
                 found = count_dead(self._letters.read(), rows.missing_of)
                 stored = rows.count()

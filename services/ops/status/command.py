@@ -22,7 +22,7 @@ from services.brokers.redis.server.connection import (
     lacks_right,
 )
 from services.brokers.redis.server.entries import LAST_ID, about, after, count
-from services.contract.errors import PipelineError
+from services.contract.errors import PipelineError, SinkAbsent
 from services.ops.audit.live import ForeignIds, count_dead, recorded
 from services.ops.dlq.letters import LetterStore, open_store, select, show_damages
 from services.ops.failures import CommandFailed
@@ -47,7 +47,8 @@ from services.ops.status.figures_text import figures_line, figures_part
 from services.ops.status.scrapes import scrape_all
 from services.runtime.foreign import name_of, number_of
 from services.runtime.settings import ConsumerSettings, load, read_sources
-from services.stores.sqlite.rows import SinkAbsent, SQLiteRows
+from services.stores.choice import open_rows
+from services.stores.rows import Rows
 
 _RUNS_SHOWN: Final = 10
 _SILENT_S: Final = 15.0
@@ -418,7 +419,7 @@ def _run(record: RunRecord) -> dict[str, Any]:
 def _database(settings: ConsumerSettings) -> dict[str, Any]:
     path = str(settings.database)
     try:
-        with SQLiteRows(settings.database) as rows:
+        with open_rows(settings) as rows:
             return {"path": path, "rows": rows.count()}
     except SinkAbsent as absent:
         return {"path": path, "rows": None, "note": str(absent)}
@@ -443,13 +444,13 @@ def _dead_letters(settings: ConsumerSettings, server: Server | None) -> dict[str
 def _with_rows(settings: ConsumerSettings, store: LetterStore) -> dict[str, Any]:
     """Count letters, and their events that are not stored; where the rows can't be read, all of them."""
     try:
-        with SQLiteRows(settings.database) as rows:
+        with open_rows(settings) as rows:
             return _counted_letters(store, rows)
     except PipelineError:
         return _counted_letters(store, None)
 
 
-def _counted_letters(store: LetterStore, rows: SQLiteRows | None) -> dict[str, Any]:
+def _counted_letters(store: LetterStore, rows: Rows | None) -> dict[str, Any]:
     letters: Counter[str] = Counter()
     replayed: Counter[str] = Counter()
     for one in select(store):

@@ -18,12 +18,12 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 from urllib.parse import quote
 
-from services.contract.errors import PipelineError, SinkUnavailable, SinkUnusable
+from services.contract.errors import PipelineError, SinkAbsent, SinkUnavailable, SinkUnusable
+from services.stores.rows import EVERY_ROW, RowFilter, StoredRow, SummaryRow
 from services.stores.sqlite.files import FileNames
 from services.stores.sqlite.sink import APPLICATION_ID, newest_schema
 
@@ -32,68 +32,6 @@ BUSY_TIMEOUT_MS: Final = 2000
 
 _IDS_A_STATEMENT: Final = 20_000
 _COLUMNS: Final = "event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at"
-
-
-class SinkAbsent(SinkUnusable):
-    """No consumer has stored anything here yet; the message says where."""
-
-
-class StoredRow(NamedTuple):
-    """A row as it stands in the table. Times in Unix seconds, UTC; `value` in the KPI's unit."""
-
-    event_id: str
-    device_id: str
-    zone: str
-    ts: float
-    kpi: str
-    value: float
-    is_degraded: bool
-    stored_at: float
-
-
-class SummaryRow(NamedTuple):
-    """What is stored of one KPI in one zone. `value_total` is the sum of all values."""
-
-    kpi: str
-    zone: str
-    events: int
-    degraded: int
-    value_min: float
-    value_max: float
-    value_total: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowFilter:
-    """Which rows are asked for; None asks for all. `since` and `until` are event times, both included."""
-
-    event_id: str | None = None
-    device_id: str | None = None
-    zone: str | None = None
-    kpi: str | None = None
-    since: float | None = None
-    until: float | None = None
-    is_degraded: bool | None = None
-
-    def where(self) -> tuple[str, list[str | float | bool]]:
-        """Write the condition, and the parameters in it."""
-        asked = [(condition, value) for condition, value in self._conditions() if value is not None]
-        text = " AND ".join(condition for condition, _ in asked)
-        return (f"WHERE {text}" if asked else "", [value for _, value in asked])
-
-    def _conditions(self) -> tuple[tuple[str, str | float | bool | None], ...]:
-        return (
-            ("event_id = ?", self.event_id),
-            ("device_id = ?", self.device_id),
-            ("zone = ?", self.zone),
-            ("kpi = ?", self.kpi),
-            ("ts >= ?", self.since),
-            ("ts <= ?", self.until),
-            ("is_degraded = ?", self.is_degraded),
-        )
-
-
-EVERY_ROW: Final = RowFilter()
 
 
 class SQLiteRows:
@@ -141,7 +79,7 @@ class SQLiteRows:
 
     def has_any(self, asked: RowFilter = EVERY_ROW) -> bool:
         """Tell whether there is a row of that kind."""
-        condition, values = asked.where()
+        condition, values = _where(asked)
         with self._errors():
             found = self._connection.execute(
                 f"SELECT 1 FROM telemetry_events {condition} LIMIT 1",  # noqa: S608 - no data in it
@@ -173,7 +111,7 @@ class SQLiteRows:
         Newest by event id: the order of publication, since our ids begin with their time. Ids of foreign
         producers that aren't of version 7 stand wherever their first digits put them.
         """
-        condition, values = asked.where()
+        condition, values = _where(asked)
         with self._errors():
             rows = self._connection.execute(
                 f"SELECT {_COLUMNS} FROM telemetry_events {condition} "  # noqa: S608 - no data in it
@@ -186,7 +124,7 @@ class SQLiteRows:
 
     def summary(self, asked: RowFilter = EVERY_ROW) -> Iterator[SummaryRow]:
         """Count rows by KPI and zone, in the order of their names."""
-        condition, values = asked.where()
+        condition, values = _where(asked)
         with self._errors():
             rows = self._connection.execute(
                 "SELECT kpi, zone, count(*), sum(is_degraded), min(value), max(value), total(value) "  # noqa: S608 - no data in it
@@ -246,6 +184,22 @@ class SQLiteRows:
                     hint = "its -wal can't be read on read-only media: copy it and the database elsewhere"
                 raise SinkUnavailable(f"{self._path} can't be opened: {error}; {hint}", name) from error
             raise SinkUnavailable(f"{self._path} can't be read: {error}", name) from error
+
+
+def _where(asked: RowFilter) -> tuple[str, list[str | float | bool]]:
+    """Write the condition, and the parameters in it."""
+    conditions: tuple[tuple[str, str | float | bool | None], ...] = (
+        ("event_id = ?", asked.event_id),
+        ("device_id = ?", asked.device_id),
+        ("zone = ?", asked.zone),
+        ("kpi = ?", asked.kpi),
+        ("ts >= ?", asked.since),
+        ("ts <= ?", asked.until),
+        ("is_degraded = ?", asked.is_degraded),
+    )
+    given = [(condition, value) for condition, value in conditions if value is not None]
+    text = " AND ".join(condition for condition, _ in given)
+    return (f"WHERE {text}" if given else "", [value for _, value in given])
 
 
 def _mode(path: Path) -> str:

@@ -15,8 +15,9 @@ import pytest
 from samples import id_of, row
 from telemetry_cli import store
 
-from services.contract.errors import SinkUnavailable, SinkUnusable
-from services.stores.sqlite.rows import RowFilter, SinkAbsent, SQLiteRows, StoredRow
+from services.contract.errors import SinkAbsent, SinkUnavailable, SinkUnusable
+from services.stores.rows import RowFilter, StoredRow
+from services.stores.sqlite.rows import SQLiteRows
 from services.stores.sqlite.sink import APPLICATION_ID, SQLiteSink, migrate
 
 DATABASE = Path("data/telemetry.db")

@@ -1,0 +1,81 @@
+"""What is read of stored rows, whatever the store."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol, Self
+
+
+class StoredRow(NamedTuple):
+    """A row as it stands in the table. Times in Unix seconds, UTC; `value` in the KPI's unit."""
+
+    event_id: str
+    device_id: str
+    zone: str
+    ts: float
+    kpi: str
+    value: float
+    is_degraded: bool
+    stored_at: float
+
+
+class SummaryRow(NamedTuple):
+    """What is stored of one KPI in one zone. `value_total` is the sum of all values."""
+
+    kpi: str
+    zone: str
+    events: int
+    degraded: int
+    value_min: float
+    value_max: float
+    value_total: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowFilter:
+    """Which rows are asked for; None asks for all. `since` and `until` are event times, both included."""
+
+    event_id: str | None = None
+    device_id: str | None = None
+    zone: str | None = None
+    kpi: str | None = None
+    since: float | None = None
+    until: float | None = None
+    is_degraded: bool | None = None
+
+
+EVERY_ROW: Final = RowFilter()
+
+
+class Rows(Protocol):
+    """The rows of one store, read-only. Reading raises SinkUnavailable."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def count(self) -> int:
+        """Count the rows."""
+        ...
+
+    def has_any(self, asked: RowFilter = EVERY_ROW) -> bool:
+        """Tell whether there is a row of that kind."""
+        ...
+
+    def event_ids(self) -> Iterator[str]:
+        """Give every event id, in ascending order.
+
+        Rows that are stored meanwhile are given where they come after the one given last.
+        """
+        ...
+
+    def missing_of(self, ids: Sequence[str]) -> list[str]:
+        """Give those of these ids that are not stored, in the order given."""
+        ...
+
+    def events(self, asked: RowFilter = EVERY_ROW, limit: int | None = None) -> Iterator[StoredRow]:
+        """Give rows, the newest first by event id; at most `limit`, None: all."""
+        ...
+
+    def summary(self, asked: RowFilter = EVERY_ROW) -> Iterator[SummaryRow]:
+        """Count rows by KPI and zone, in the order of their names."""
+        ...
