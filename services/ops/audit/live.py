@@ -4,7 +4,6 @@ Letters and entries are not events: an event that was published twice leaves two
 delivered twice as well, and a letter that was replayed with success is of an event that is stored.
 """
 
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, cast
@@ -14,6 +13,7 @@ import redis
 from services.brokers.redis.operating.records import ID_BYTES, RunRecord
 from services.contract.letter import DeadLetter
 from services.ops.audit.ledger import readable_id
+from services.stores.sqlite.scratch import DifferentIds
 
 _IDS_A_CHUNK: Final = 10_000
 _LOOKED_UP: Final = 20_000
@@ -53,7 +53,7 @@ class ForeignIds:
     def __init__(self) -> None:
         self._read: dict[str, int] = {}
         self._different = 0
-        self._file = self._new_file()
+        self._ids = DifferentIds()
 
     def count(self, client: redis.Redis, runs: Iterable[RunRecord], budget_s: float) -> int:
         """Count them; what takes longer than `budget_s` is taken for different ids, until the next time.
@@ -62,8 +62,8 @@ class ForeignIds:
         """
         found = [one for one in runs if one.foreign]
         if any(one.foreign < self._read.get(one.run, 0) for one in found):  # the server was emptied
-            self._file.close()
-            self._file, self._read, self._different = self._new_file(), {}, 0
+            self._ids.close()
+            self._ids, self._read, self._different = DifferentIds(), {}, 0
         ends = time.monotonic() + budget_s
         unread = 0
         for one in found:
@@ -74,26 +74,16 @@ class ForeignIds:
 
     def close(self) -> None:
         """Remove the temporary file."""
-        self._file.close()
+        self._ids.close()
 
     def _take(self, client: redis.Redis, one: RunRecord, at: int) -> int:
         number = min(_IDS_A_CHUNK, one.foreign - at)
         key = one.keys.run_ids(one.run)
         raw = cast("bytes", client.getrange(key, at * ID_BYTES, (at + number) * ID_BYTES - 1))
-        # In order, so that neighbours are written together.
-        ids = sorted(raw[start : start + ID_BYTES] for start in range(0, len(raw), ID_BYTES))
-        self._different += self._file.executemany(
-            "INSERT INTO ids VALUES (?) ON CONFLICT DO NOTHING", ((one,) for one in ids)
-        ).rowcount
+        self._different += self._ids.add(
+            raw[start : start + ID_BYTES] for start in range(0, len(raw), ID_BYTES)
+        )
         return number
-
-    @staticmethod
-    def _new_file() -> sqlite3.Connection:
-        # An empty name: a file of SQLite's own, gone when it is closed.
-        file = sqlite3.connect("", isolation_level=None)
-        file.execute("CREATE TABLE ids (id BLOB PRIMARY KEY) WITHOUT ROWID")
-        file.execute("BEGIN")
-        return file
 
 
 def recorded(runs: Iterable[RunRecord]) -> int:

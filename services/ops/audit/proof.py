@@ -52,9 +52,9 @@ from services.ops.audit.ledger import (
     UNDELIVERED,
     Book,
     Rows,
-    Unnumbered,
     readable_id,
 )
+from services.stores.sqlite.scratch import Unnumbered
 
 _PAGE: Final = 2000
 _IDS_A_CHUNK: Final = 10_000
@@ -232,7 +232,7 @@ def _place(
     own = numbered(text)
     book = None if own is None else books.get(own.run)
     if own is None or book is None or not book.put(own.sequence, place, unless_met=unless_met):
-        unnumbered.meet(text, place)
+        unnumbered.meet(text, place, unless_met=unless_met)
 
 
 def _waiting(

@@ -1,0 +1,62 @@
+"""What an audit keeps in temporary files: events that no run has numbered, and ids that may come twice."""
+
+from collections import Counter
+from contextlib import closing
+
+from services.ops.audit.ledger import DEAD, MISSING, PENDING, PURGED, UNDELIVERED
+from services.stores.sqlite.scratch import DifferentIds, Unnumbered
+
+
+def test_a_purged_event_may_be_elsewhere_again() -> None:
+    """The note of a purge is the last that is believed; a letter more than an entry that waits."""
+    with Unnumbered() as unnumbered:
+        unnumbered.meet("a", UNDELIVERED)
+        unnumbered.meet("a", PURGED, unless_met=True)
+        unnumbered.meet("b", UNDELIVERED)
+        unnumbered.meet("b", DEAD)
+        unnumbered.meet("c", PURGED, unless_met=True)
+        unnumbered.meet("e", PENDING)
+        unnumbered.meet("e", UNDELIVERED)
+        places = [unnumbered.place_of(name) for name in "abcde"]
+    assert places == [UNDELIVERED, DEAD, PURGED, MISSING, PENDING]
+
+
+def test_an_id_that_is_published_twice_is_asked_for_once() -> None:
+    """By one run or by two; and what no run has published is told apart from it."""
+    with Unnumbered() as unnumbered:
+        for name in "abc":
+            unnumbered.meet(name, DEAD)
+        assert unnumbered.ask("first", ["a", "a", "b"]) == ["a", "b"]
+        assert unnumbered.ask("second", ["b", "x"]) == ["x"]
+        assert list(unnumbered.not_asked()) == [("c", DEAD)]
+
+
+def test_events_without_a_readable_id_are_used_up_in_the_order_of_their_places() -> None:
+    """A letter counts for a run before an entry that waits, each once, wherever else its entry was met."""
+    with Unnumbered() as unnumbered:
+        for entry_id, place in (("1-1", UNDELIVERED), ("1-2", DEAD), ("1-2", PENDING), ("1-3", PENDING)):
+            unnumbered.meet_unreadable(entry_id, place)
+        assert unnumbered.take_unreadable(2) == Counter({DEAD: 1, PENDING: 1})
+        assert unnumbered.take_unreadable(1 << 70) == Counter({UNDELIVERED: 1})
+        assert unnumbered.take_unreadable(1) == Counter()
+
+
+def test_a_conflict_is_an_id_and_a_content() -> None:
+    """Its letter counts before the note of one that was purged, whichever is met first."""
+    with Unnumbered() as unnumbered:
+        unnumbered.meet_conflict("a", "one", DEAD)
+        unnumbered.meet_conflict("a", "one", PURGED)
+        unnumbered.meet_conflict("b", "one", PURGED)
+        unnumbered.meet_conflict("b", "one", DEAD)
+        unnumbered.meet_conflict("b", "other", PURGED)
+        unnumbered.ask("run", ["b"])
+        found = sorted(unnumbered.conflicts(), key=str)
+    assert found == [("a", DEAD, None), ("b", PURGED, "run"), ("b", DEAD, "run")]
+
+
+def test_an_id_that_comes_again_is_not_new() -> None:
+    """Neither in the same portion nor in a later one."""
+    with closing(DifferentIds()) as ids:
+        assert ids.add([b"b", b"a", b"b"]) == 2
+        assert ids.add([b"a", b"c"]) == 1
+        assert ids.add([]) == 0
