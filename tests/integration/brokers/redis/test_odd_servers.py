@@ -26,7 +26,7 @@ from services.brokers.redis.observer import Observer
 from services.brokers.redis.patience import ServerRefuses
 from services.brokers.redis.server.connection import connect, explain, is_passing
 from services.brokers.redis.upkeep import Upkeep
-from services.contract.errors import DeadLettersUnavailable, SourceUnavailable
+from services.contract.errors import BrokerUnavailable, DeadLettersUnavailable, SourceUnavailable
 from services.runtime.clock import SystemClock
 from services.runtime.logs.gate import build_logger
 from services.runtime.settings import ConsumerSettings
@@ -136,7 +136,7 @@ def test_an_upkeep_that_is_refused_is_told_and_no_outage(own_server: OwnServer) 
     assert (line["message"], line["stream"]) == ("upkeep_refused", KEYS.stream)
     server.kill()
     time.sleep(0.002)
-    with pytest.raises(redis.ConnectionError):
+    with pytest.raises(BrokerUnavailable):
         upkeep_due(server)
 
 
