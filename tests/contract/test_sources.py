@@ -12,7 +12,7 @@ from samples import event_fields, flat
 from servers import KINDS, Server, Servers, shared_server
 
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.source import RedisSource
+from services.brokers.redis.reading.source import RedisSource
 from services.contract.doors import Entry, Source
 from services.contract.errors import SourceUnavailable
 from services.contract.large import beginning

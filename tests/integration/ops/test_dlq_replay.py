@@ -18,7 +18,7 @@ from telemetry_cli import json_lines, telemetry
 
 from services.brokers.redis.dead_letters import DeadLetterStream
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.source import RedisSource
+from services.brokers.redis.reading.source import RedisSource
 from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
 from services.consumer.persist import Persist

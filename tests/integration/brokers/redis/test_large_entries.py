@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from samples import event_fields, raw_fields
 from servers import KINDS, LocalServer, Server, Servers, shared_server
 
+from services.brokers.redis.reading.sizes import MOST_PIECES, PIECE_BYTES, Sizes
 from services.brokers.redis.server.scripts import read_script
-from services.brokers.redis.sizes import MOST_PIECES, PIECE_BYTES, Sizes
 from services.contract.doors import Entry
 from services.contract.errors import SourceUnavailable
 from services.contract.large import BATCH_WEIGHT, UNKNOWN_BYTES, beginning, size_of, weight_of

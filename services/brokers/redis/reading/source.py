@@ -31,9 +31,9 @@ import redis
 from redis.connection import Connection
 
 from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.reading.sizes import Look, ScriptsNotAllowed, Sizes
 from services.brokers.redis.server.connection import error_kind, is_dropped
 from services.brokers.redis.server.scripts import read_script
-from services.brokers.redis.sizes import Look, ScriptsNotAllowed, Sizes
 from services.contract.doors import Entry
 from services.contract.errors import SourceUnavailable
 from services.contract.event import DEFAULT_ENTRY_BYTES
