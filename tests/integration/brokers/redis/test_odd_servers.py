@@ -336,9 +336,18 @@ def test_the_wrong_node_of_a_cluster_is_told_with_the_right_one(tmp_path: Path) 
 NEARLY_LAST = "18446744073709551615-18446744073709551612"
 
 
-@pytest.mark.parametrize("rights", ["all", "groups"])
-def test_no_batch_is_written_by_half_near_the_last_id(own_server: OwnServer, rights: str) -> None:
-    """The server takes three more, and a batch has five: none of it is there, and the record says so.
+@pytest.mark.parametrize(
+    ("rights", "newest", "size"),
+    [
+        ("all", NEARLY_LAST, 5),
+        ("groups", NEARLY_LAST, 5),
+        ("all", "18446744073709551615-18446744073709547520", 4096),
+    ],
+)
+def test_no_batch_is_written_by_half_near_the_last_id(
+    own_server: OwnServer, rights: str, newest: str, size: int
+) -> None:
+    """The server takes fewer than a batch has: none of it is there, and the record says so.
 
     Who may not read events may not ask for the newest id; what a group was given tells it, too.
     """
@@ -348,18 +357,27 @@ def test_no_batch_is_written_by_half_near_the_last_id(own_server: OwnServer, rig
         if rights == "groups":
             user = {"username": "poor", "password": "x"}
             client.execute_command("ACL", "SETUSER", "poor", "on", "nopass", "~*", "+@all", "-xinfo|stream")
-            client.xgroup_create(KEYS.stream, KEYS.group, "0", mkstream=True)
         bench = Bench(server.client(**user))
         bench.publisher.publish(bench.batch(5))
-        client.xadd(KEYS.stream, {"a": "b"}, id=NEARLY_LAST)
+        client.xadd(KEYS.stream, {"a": "b"}, id=newest)
         if rights == "groups":
+            client.xgroup_create(KEYS.stream, KEYS.group, "0")
             client.xreadgroup(KEYS.group, "somebody", {KEYS.stream: ">"})
         length = client.xlen(KEYS.stream)
         with pytest.raises(ServerRefuses, match=r"nearly the last possible id.*TelemetryStreamIdAhead"):
-            bench.publisher.publish(bench.batch(5))
+            bench.publisher.publish(bench.batch(size))
         assert client.xlen(KEYS.stream) == length
         assert client.hget(KEYS.run(bench.run.name), "last") == b"5"
         bench.client.close()
+
+
+def test_the_last_number_of_an_earlier_time_is_no_end(own_server: OwnServer) -> None:
+    """The server goes on with the next time."""
+    with closing(own_server().client()) as client:
+        client.xadd(KEYS.stream, {"a": "b"}, id="5-18446744073709551615")
+        bench = Bench(client)
+        bench.publisher.publish(bench.batch(5))
+        assert client.xlen(KEYS.stream) == 6
 
 
 @pytest.mark.parametrize("last", [NEARLY_LAST, LAST_ID])
