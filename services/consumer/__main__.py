@@ -27,12 +27,12 @@ from services.runtime.clock import SystemClock
 from services.runtime.endpoint import HealthServer
 from services.runtime.health import Health
 from services.runtime.logs.gate import Logs, refuse
+from services.runtime.otlp.switch import open_log_sender, open_metric_sender, open_spans
 from services.runtime.outlet import hold_standard
 from services.runtime.screen import answer, prepare, remark
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
 from services.runtime.stopping import StopSignals, end_when_asked
 from services.runtime.telemetry.metrics import Metrics
-from services.runtime.telemetry.otel_switch import open_log_sender, open_metric_sender, open_spans
 from services.runtime.telemetry.spans import Spans
 from services.stores.choice import figures_of, open_dead_letters, open_sink
 

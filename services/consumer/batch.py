@@ -15,7 +15,7 @@ from services.consumer.clocks import check_clock
 from services.consumer.persist import Persist
 from services.consumer.process import Step, process
 from services.consumer.recognise import recognise
-from services.consumer.telemetry.stages import NOBODY, Stages
+from services.consumer.stages import NOBODY, Stages
 from services.consumer.validate import validate
 from services.contract.codec import decode as decode_fields
 from services.contract.doors import Dead, Decoded, Entry, Source

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from services.consumer.telemetry.stages import NOBODY, Stages
+from services.consumer.stages import NOBODY, Stages
 from services.contract.doors import Dead, DeadLetters, Entry, Processed, Sink
 from services.contract.errors import DeadLettersUnavailable, RowsRefused, SinkUnavailable, Stopping
 from services.contract.event import Reason, Rejection

@@ -37,12 +37,12 @@ from services.runtime.clock import SystemClock
 from services.runtime.endpoint import HealthServer
 from services.runtime.health import Health
 from services.runtime.logs.gate import Logs, refuse
+from services.runtime.otlp.switch import open_log_sender, open_metric_sender, open_spans
 from services.runtime.outlet import hold_standard
 from services.runtime.screen import prepare
 from services.runtime.settings import SettingsInvalid, read_sources
 from services.runtime.stopping import StopSignals, end_when_asked
 from services.runtime.telemetry.metrics import Metrics
-from services.runtime.telemetry.otel_switch import open_log_sender, open_metric_sender, open_spans
 from services.runtime.telemetry.send_traces import NO_TRACES, SendTraces, Traces
 from services.runtime.telemetry.spans import Spans
 

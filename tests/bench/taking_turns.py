@@ -30,7 +30,7 @@ from services.brokers.choice import consumer_side
 from services.brokers.sides import Tools
 from services.consumer.__main__ import make_doors, make_traces, make_worker
 from services.consumer.batch import Outcome, Rules
-from services.consumer.telemetry.stages import Stage
+from services.consumer.stages import Stage
 from services.consumer.telemetry.times import Times
 from services.consumer.telemetry.traces import NO_TRACES, Traces
 from services.consumer.worker import Worker
@@ -38,9 +38,9 @@ from services.runtime.clock import SystemClock
 from services.runtime.endpoint import HealthServer
 from services.runtime.health import Health
 from services.runtime.logs.gate import Logs
+from services.runtime.otlp.switch import open_spans
 from services.runtime.settings import ConsumerSettings, Sources, load, read_sources
 from services.runtime.telemetry.metrics import Metrics
-from services.runtime.telemetry.otel_switch import open_spans
 from services.stores.sqlite.sink import SQLiteSink
 from services.stores.storage import Storage
 

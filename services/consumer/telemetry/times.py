@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Final
 
 from services.consumer.batch import Outcome
-from services.consumer.telemetry.stages import Stage
+from services.consumer.stages import Stage
 from services.consumer.telemetry.traces import NO_TRACES, Traces
 from services.contract.doors import Entry
 from services.runtime.clock import Clock

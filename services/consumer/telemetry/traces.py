@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Protocol, get_args
 
 from services.consumer.batch import Outcome
-from services.consumer.telemetry.stages import Nobody, Stage, Stages
+from services.consumer.stages import Nobody, Stage, Stages
 from services.contract.codec import REQUIRED
 from services.contract.doors import Dead, Entry
 from services.contract.errors import PipelineError

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 from services.contract.letter import DeadLetter
 from services.runtime.logs.gate import build_logger
+from services.runtime.otlp.switch import open_spans
 from services.runtime.settings import ConsumerSettings, Sources
 from services.runtime.telemetry import conventions as named
 from services.runtime.telemetry.conventions import operation_attributes, span_name
-from services.runtime.telemetry.otel_switch import open_spans
 from services.runtime.telemetry.spans import Link, Span, Spans, begin_trace
 
 

@@ -1,1 +1,1 @@
-"""Metrics and spans, and how they are sent."""
+"""What there is to be measured: metrics, spans, and what they are called."""

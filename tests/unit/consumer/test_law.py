@@ -29,9 +29,9 @@ from services.contract.doors import Dead, Entry
 from services.contract.errors import BreakerOpen, SourceUnavailable
 from services.contract.event import Event, Rejection
 from services.runtime.health import Health
+from services.runtime.otlp.tracing import OTelSpans
 from services.runtime.telemetry.metrics import Metrics
 from services.runtime.telemetry.spans import Spans
-from services.runtime.telemetry.tracing import OTelSpans
 
 LOGGER = logging.getLogger("test.law")
 MAX_ENTRY_BYTES = 4096

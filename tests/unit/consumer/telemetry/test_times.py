@@ -5,7 +5,7 @@ from fakes import FakeClock
 from samples import event_fields, row
 
 from services.consumer.batch import Outcome
-from services.consumer.telemetry.stages import Stage
+from services.consumer.stages import Stage
 from services.consumer.telemetry.times import Times
 from services.consumer.telemetry.traces import NoTraces
 from services.contract.doors import Dead, Entry

@@ -19,8 +19,9 @@ from opentelemetry.trace import SpanKind, StatusCode
 from services import __version__
 from services.contract.trace_context import TraceContext
 from services.runtime.logs.gate import build_logger
+from services.runtime.otlp import sdk as otel
+from services.runtime.otlp.tracing import OTelSpans
 from services.runtime.redact import redact
-from services.runtime.telemetry import otel
 from services.runtime.telemetry.spans import (
     BURST,
     Budget,
@@ -33,7 +34,6 @@ from services.runtime.telemetry.spans import (
     is_drawn,
     set_current,
 )
-from services.runtime.telemetry.tracing import OTelSpans
 
 LOGGER = logging.getLogger("test.tracing")
 SIGNALS = 3

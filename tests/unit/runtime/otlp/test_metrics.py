@@ -10,8 +10,8 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult,
 from opentelemetry.sdk.resources import Resource
 from servers import eventually
 
+from services.runtime.otlp.metrics import OTelMetrics
 from services.runtime.telemetry.metrics import CATALOGUE, Metrics
-from services.runtime.telemetry.otlp_metrics import OTelMetrics
 
 PATIENCE_S = 20.0
 

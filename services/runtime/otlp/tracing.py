@@ -1,6 +1,6 @@
 """Where spans go, as the standard OTEL_* variables say.
 
-Loaded only where they switch traces on (see otel_switch.py); without them nothing of it is imported by us.
+Loaded only where they switch traces on (see switch.py); without them nothing of it is imported by us.
 
 - A collector that is away, slow or refusing costs no event: spans wait in a queue of bounded length that
   another thread empties, and what doesn't fit is dropped. It costs one line in ten seconds in our log,
@@ -22,7 +22,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from services import __version__
 from services.contract.trace_context import TraceContext
-from services.runtime.telemetry.otel import finish, make_exporter, make_resource, speak_for_senders
+from services.runtime.otlp.sdk import finish, make_exporter, make_resource, speak_for_senders
 from services.runtime.telemetry.spans import Kind, Span
 
 _KINDS: Final[Mapping[Kind, SpanKind]] = {

@@ -1,6 +1,6 @@
 """Log lines to a collector, beside standard output, where OTEL_LOGS_EXPORTER=otlp asks for it.
 
-The level is the severity, the message the body, the fields are attributes. Loaded by otel_switch.py alone.
+The level is the severity, the message the body, the fields are attributes. Loaded by switch.py alone.
 The SDK has logs in modules that are not yet stable (`_logs`): what we need of them is all here.
 """
 
@@ -16,7 +16,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 
 from services import __version__
 from services.runtime.logs.fields import Fields
-from services.runtime.telemetry.otel import finish, make_exporter, make_resource, speak_for_senders
+from services.runtime.otlp.sdk import finish, make_exporter, make_resource, speak_for_senders
 
 _SEVERITIES: Final = {
     logging.DEBUG: SeverityNumber.DEBUG,

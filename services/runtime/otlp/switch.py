@@ -57,7 +57,7 @@ def open_spans(service: str, instance: str, sources: Sources, logger: logging.Lo
     if not is_wanted(sources):
         return None
     _show_to_sdk(sources)
-    from services.runtime.telemetry import tracing  # noqa: PLC0415 - a third of a second, for those who asked for it
+    from services.runtime.otlp import tracing  # noqa: PLC0415 - a third of a second, for those who asked for it
 
     return tracing.start(service, instance, logger)
 
@@ -70,9 +70,9 @@ def open_log_sender(service: str, instance: str, sources: Sources, logger: loggi
     if not _is_asked_for(sources, "OTEL_LOGS_EXPORTER"):
         return None
     _show_to_sdk(sources)
-    from services.runtime.telemetry import otlp_logs  # noqa: PLC0415 - as above
+    from services.runtime.otlp import logs  # noqa: PLC0415 - as above
 
-    return otlp_logs.start(service, instance, logger)
+    return logs.start(service, instance, logger)
 
 
 def open_metric_sender(
@@ -85,7 +85,7 @@ def open_metric_sender(
     if not _is_asked_for(sources, "OTEL_METRICS_EXPORTER"):
         return None
     _show_to_sdk(sources)
-    from services.runtime.telemetry import otlp_metrics  # noqa: PLC0415 - as above
+    from services.runtime.otlp import metrics as otlp_metrics  # noqa: PLC0415 - as above
 
     return otlp_metrics.start(service, instance, metrics, logger)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from services.runtime.otlp.switch import is_wanted, open_log_sender, open_metric_sender, open_spans
 from services.runtime.settings import SettingsInvalid, Sources
 from services.runtime.telemetry.metrics import Metrics
-from services.runtime.telemetry.otel_switch import is_wanted, open_log_sender, open_metric_sender, open_spans
 
 ROOT = Path(__file__).parents[4]
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
@@ -76,13 +76,14 @@ def test_without_the_variables_we_import_nothing_of_opentelemetry(service: str) 
 import sys
 sys.modules["opentelemetry"] = None
 import services.{service}.__main__
-from services.runtime.telemetry.otel_switch import open_log_sender, open_metric_sender, open_spans
+from services.runtime.otlp.switch import open_log_sender, open_metric_sender, open_spans
 from services.runtime.settings import Sources
 assert open_metric_sender("x", "y", Sources({{}}, {{}}, {{}}), None, None) is None
 assert open_spans("x", "y", Sources({{}}, {{}}, {{}}), None) is None
 assert open_log_sender("x", "y", Sources({{}}, {{}}, {{}}), None) is None
-for name in ("tracing", "otel", "otlp_logs", "otlp_metrics"):
-    assert f"services.runtime.{{name}}" not in sys.modules
+assert [name for name in sys.modules if name.startswith("services.runtime.otlp.")] == [
+    "services.runtime.otlp.switch"
+]
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

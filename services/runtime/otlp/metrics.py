@@ -1,7 +1,7 @@
 """Metrics to a collector, beside /metrics, where OTEL_METRICS_EXPORTER=otlp asks for it.
 
 The same numbers under the same names and labels, taken from the registry as a scrape takes them: counters as
-monotonic sums, histograms with their own bounds, both cumulative since the start. Loaded by otel_switch.py
+monotonic sums, histograms with their own bounds, both cumulative since the start. Loaded by switch.py
 alone.
 
 The SDK's instruments would be a second place that counts, and have no histogram that is read when it is asked
@@ -32,9 +32,9 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from services import __version__
+from services.runtime.otlp.sdk import finish, make_exporter, make_resource, speak_for_senders
 from services.runtime.settings import SettingsInvalid
 from services.runtime.telemetry.metrics import Family, Metrics, Sample
-from services.runtime.telemetry.otel import finish, make_exporter, make_resource, speak_for_senders
 
 _SCOPE: Final = InstrumentationScope("telemetry-pipeline", __version__)
 _INTERVAL: Final = "OTEL_METRIC_EXPORT_INTERVAL"
