@@ -13,8 +13,8 @@ from typing import Annotated, Any, Final, cast
 import redis
 import typer
 
-from services.brokers.redis.backlog import age_s
 from services.brokers.redis.server.entries import after, count
+from services.brokers.redis.server.entry_ids import age_s
 from services.brokers.redis.server.groups import GroupState, read_groups
 from services.ops.dlq.options import Yes
 from services.ops.failures import CommandFailed

@@ -28,10 +28,11 @@ from services.brokers.redis.server.links import Attention
 from services.contract.outgoing import Feed, Position
 from services.producer.files import progress
 from services.producer.files.read import Reader, SourceUnusable, check_same, fingerprint, source_key
+from services.producer.files.reading import Reading
 from services.producer.files.replay import Opener
 from services.producer.generate import Generator
 from services.producer.loop import Loop, Totals
-from services.producer.options import Reading, Told, read_options
+from services.producer.options import Told, read_options
 from services.producer.pace import Pacer, at_rate
 from services.runtime.clock import SystemClock
 from services.runtime.endpoint import HealthServer

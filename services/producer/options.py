@@ -3,11 +3,11 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, NoReturn, cast
 
 from services.contract.outgoing import FIELD_NAMES, TRACE_NAMES
 from services.producer.files.read import STANDARD_INPUT
+from services.producer.files.reading import Reading
 from services.producer.files.texts import FORMATS, TS_UNITS, Format, Mapped, TsUnit
 from services.runtime.settings import ProducerSettings, SettingsInvalid, Sources, load, read_sources
 
@@ -23,22 +23,6 @@ _SETTINGS: Final = {
     "--zone-count": ("ZONE_COUNT", "zones that they are spread over"),
 }
 _FILE_BATCH: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What file is read, and how."""
-
-    source: str
-    """A path, or `-` for standard input."""
-    mapped: Mapped
-    format: Format | None
-    resume: bool
-
-    @property
-    def path(self) -> Path | None:
-        """The file; None for standard input."""
-        return None if self.source == STANDARD_INPUT else Path(self.source)
 
 
 @dataclass(frozen=True, slots=True)

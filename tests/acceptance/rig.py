@@ -18,7 +18,7 @@ import redis
 from acceptance.publisher import KEYS, Published, Publisher
 from servers import LocalServer, eventually
 
-from services.brokers.redis.backlog import id_parts
+from services.brokers.redis.server.entry_ids import id_parts
 from services.contract.event import Event
 from services.contract.letter import DeadLetter
 from services.ops.audit.command import prove

@@ -10,7 +10,7 @@ from acceptance.killed_at import POINTS
 from acceptance.rig import CROWDED, PATIENCE_S, Process, Rig
 from servers import eventually
 
-from services.brokers.redis.backlog import id_parts
+from services.brokers.redis.server.entry_ids import id_parts
 
 STORM_S = 12.0
 REPLICAS = 4

@@ -15,7 +15,7 @@ from acceptance.publisher import Published
 from acceptance.rig import CROWDED, PATIENCE_S, Process, Rig, free_port
 from servers import eventually
 
-from services.brokers.redis.backlog import id_parts
+from services.brokers.redis.server.entry_ids import id_parts
 
 
 @pytest.fixture(name="small_disk")

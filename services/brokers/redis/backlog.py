@@ -13,6 +13,7 @@ import redis
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.entries import LAST_ID as LAST_ID  # noqa: PLC0414 - others know it from here
 from services.brokers.redis.server.entries import about, after, count
+from services.brokers.redis.server.entry_ids import age_s, id_parts
 from services.runtime.foreign import name_of, whole_of
 
 AHEAD_S: Final = 300.0
@@ -93,14 +94,6 @@ class Backlog:
         return age_s(self.oldest_pending_id, now)
 
 
-def age_s(entry_id: str | None, now: float) -> float:
-    """Tell how long ago an entry was published, in seconds; 0 without one."""
-    if entry_id is None:
-        return 0.0
-    # An id of the far future (some producer set it by hand) has no age.
-    return max(0.0, now - int(entry_id.partition("-")[0]) / 1000)
-
-
 def read_backlog(client: redis.Redis, keys: StreamKeys, group_name: bytes | None = None) -> Backlog | None:
     """Ask the server; None where there is no stream or no group. Raises redis.RedisError.
 
@@ -153,17 +146,6 @@ def read_backlog(client: redis.Redis, keys: StreamKeys, group_name: bytes | None
         if isinstance(trimmed_before, bytes) and trimmed_before == trimmed_after
         else None,
     )
-
-
-def ahead_s(entry_id: str, now: float) -> float:
-    """Tell how far an id lies ahead of `now` (Unix seconds), in seconds; 0 for one of the past."""
-    return max(0.0, id_parts(entry_id)[0] / 1000 - now)
-
-
-def id_parts(entry_id: str) -> tuple[int, int]:
-    """Split an entry id into what it is ordered by."""
-    milliseconds, _, sequence = entry_id.partition("-")
-    return int(milliseconds), int(sequence or 0)
 
 
 def _lag(stream: Any, group: Any, last_delivered: str) -> int | None:

@@ -20,10 +20,11 @@ from typing import Any, Final, NamedTuple, cast
 
 import redis
 
-from services.brokers.redis.backlog import Backlog, age_s, ahead_s, read_backlog
+from services.brokers.redis.backlog import Backlog, read_backlog
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.connection import describe, lacks_command, lacks_right
 from services.brokers.redis.server.entries import after, count
+from services.brokers.redis.server.entry_ids import age_s, ahead_s
 from services.brokers.redis.server.script import Script
 from services.brokers.redis.server.scripts import read_script
 from services.runtime.clock import Clock

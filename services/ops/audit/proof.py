@@ -32,11 +32,12 @@ from uuid import UUID
 
 import redis
 
-from services.brokers.redis.backlog import id_parts, read_backlog
+from services.brokers.redis.backlog import read_backlog
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.operating.met import Met, read_met
 from services.brokers.redis.operating.records import ID_BYTES, Records, RunRecord, read_records
 from services.brokers.redis.server.entries import about, after, pages
+from services.brokers.redis.server.entry_ids import id_parts
 from services.contract.damage import Damages
 from services.contract.ids import numbered
 from services.contract.letter import DeadLetter, Purged

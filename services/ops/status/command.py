@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, cast
 import redis
 import typer
 
-from services.brokers.redis.backlog import AHEAD_S, Backlog, age_s, ahead_s, id_parts, read_backlog
+from services.brokers.redis.backlog import AHEAD_S, Backlog, read_backlog
 from services.brokers.redis.keys import StreamKeys, keys_of
 from services.brokers.redis.operating.records import RunRecord, read_records
 from services.brokers.redis.server.connection import (
@@ -22,6 +22,7 @@ from services.brokers.redis.server.connection import (
     lacks_right,
 )
 from services.brokers.redis.server.entries import LAST_ID, about, after, count
+from services.brokers.redis.server.entry_ids import age_s, ahead_s, id_parts
 from services.contract.errors import PipelineError, SinkAbsent
 from services.ops.audit.live import ForeignIds, count_dead, recorded
 from services.ops.dlq.letters import LetterStore, open_store, select, show_damages

@@ -16,7 +16,7 @@ from services.producer.files.read import (
     open_reader,
     sniff,
 )
-from services.producer.options import Reading
+from services.producer.files.reading import Reading
 from services.runtime.telemetry.metrics import Metrics
 
 

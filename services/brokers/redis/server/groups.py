@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from services.brokers.redis.backlog import id_parts
+from services.brokers.redis.server.entry_ids import id_parts
 
 
 @dataclass(frozen=True, slots=True)
