@@ -10,6 +10,7 @@ named by that piece. Ids grow with time, which keeps inserts at the right edge o
 """
 
 import re
+import secrets
 from typing import Final, NamedTuple
 
 MAX_SEQUENCE: Final = (1 << 36) - 1
@@ -38,6 +39,15 @@ def run_name(random_bits: int) -> str:
         raise ValueError(f"a run is {RUN_BITS} random bits, got {random_bits:#x}")
     high, middle, low = random_bits >> 26, random_bits >> 12 & 0x3FFF, random_bits & 0xFFF
     return f"7{high:03x}-{0x8000 | middle:04x}-{low:03x}"
+
+
+def draw_name() -> str:
+    """Draw the name of a run."""
+    while True:
+        name = run_name(secrets.randbits(RUN_BITS))
+        # With a letter in it, upper case always spoils an id: the generator counts on that.
+        if name != name.upper():
+            return name
 
 
 def event_id(run: str, sequence: int, now_ms: int) -> str:

@@ -22,10 +22,11 @@ import redis
 from services.brokers.redis.keys import keys_of
 from services.brokers.redis.patience import Patience, ServerRefuses, Stopped
 from services.brokers.redis.publisher import Limits, Publisher
-from services.brokers.redis.runs import Replayed, Run, open_run, take_over
+from services.brokers.redis.runs import open_run, take_over
 from services.brokers.redis.server.connection import connect, explain
 from services.brokers.redis.server.links import Attention
 from services.contract.outgoing import Feed, Position
+from services.contract.publishing import Replayed, Run
 from services.producer.files import progress
 from services.producer.files.read import Reader, SourceUnusable, check_same, fingerprint, source_key
 from services.producer.files.reading import Reading

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.brokers.redis.patience import Stopped
-from services.brokers.redis.publisher import Publisher, Sent
-from services.brokers.redis.runs import Run
+from services.brokers.redis.publisher import Publisher
 from services.contract.outgoing import Feed, Numbering
+from services.contract.publishing import Run, Sent
 from services.producer.pace import Pacer
 from services.runtime.clock import Clock
 from services.runtime.health import Health

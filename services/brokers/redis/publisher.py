@@ -21,12 +21,12 @@ import redis
 
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.patience import Backoff, Patience, ServerRefuses, Stopped
-from services.brokers.redis.runs import Run, write_run
+from services.brokers.redis.runs import write_run
 from services.brokers.redis.server.groups import read_groups, slowest
 from services.brokers.redis.server.script import Script
 from services.brokers.redis.server.scripts import read_script
 from services.contract.outgoing import Batch, Outgoing, Position
-from services.contract.trace_context import TraceContext
+from services.contract.publishing import Run, Sent
 from services.runtime.telemetry.spans import current
 
 _SCRIPT: Final = Script(read_script("publish.lua"))
@@ -46,19 +46,6 @@ class Limits:
     max_length: int = 0
     """Entries; 0: no limit."""
     when_full: Literal["block", "drop_oldest"] = "block"
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What one batch came to."""
-
-    published: int
-    """Distinct events, whatever their ids."""
-    duplicates: int
-    dropped: int
-    """Entries that were given up to make room, and that somebody still needed."""
-    trace: TraceContext | None = None
-    """The span that the batch has; None where it has none."""
 
 
 class Publisher:

@@ -19,7 +19,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, cast
 
 import redis
@@ -27,45 +27,11 @@ import redis
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.patience import Patience
 from services.brokers.redis.server.scripts import read_script
-from services.contract.ids import RUN_BITS, run_name
+from services.contract.ids import draw_name
 from services.contract.outgoing import Position
+from services.contract.publishing import Replayed, Run
 
 _OPEN: Final = read_script("open.lua")
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run that this process writes."""
-
-    name: str
-    writer: str
-    source: str
-    """`generator`, or the file's name."""
-    replay: str | None = None
-    """How the replayed file is named in its key."""
-    fingerprint: str = ""
-    """How the replayed file began: `LENGTH:SHA256`."""
-    batches: int = 0
-    last: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """How far a file was replayed, and by which run."""
-
-    run: Run
-    offset: int
-    line: int
-    is_done: bool
-
-
-def draw_name() -> str:
-    """Draw the name of a run."""
-    while True:
-        name = run_name(secrets.randbits(RUN_BITS))
-        # With a letter in it, upper case always spoils an id: the generator counts on that.
-        if name != name.upper():
-            return name
 
 
 def open_run(

@@ -16,8 +16,9 @@ from servers import Address
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.patience import Patience
 from services.brokers.redis.publisher import Limits, Publisher
-from services.brokers.redis.runs import Run, open_run
+from services.brokers.redis.runs import open_run
 from services.contract.outgoing import Batch, Numbering, Outgoing, Position
+from services.contract.publishing import Run
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics
 

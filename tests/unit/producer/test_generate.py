@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import KPIS, NOW
 
-from services.brokers.redis.runs import draw_name
 from services.consumer.validate import check
 from services.contract.codec import decode
 from services.contract.event import Event, Fields, Reason
-from services.contract.ids import MAX_SEQUENCE, numbered
+from services.contract.ids import MAX_SEQUENCE, draw_name, numbered
 from services.contract.kpis import Kpi
 from services.contract.outgoing import Numbering, Outgoing, flat
 from services.producer.generate import Generator, Walk

@@ -15,9 +15,10 @@ from servers import LocalServer, Server
 
 from services.brokers.redis.patience import ServerRefuses, Stopped
 from services.brokers.redis.publisher import Limits
-from services.brokers.redis.runs import Run, draw_name, open_run, take_over
-from services.contract.ids import MAX_SEQUENCE
+from services.brokers.redis.runs import open_run, take_over
+from services.contract.ids import MAX_SEQUENCE, draw_name
 from services.contract.outgoing import FIELD_NAMES, Batch, Outgoing, Position, flat
+from services.contract.publishing import Run
 from services.producer.generate import Generator
 from services.producer.loop import Loop
 from services.producer.pace import Pacer
