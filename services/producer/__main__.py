@@ -20,11 +20,12 @@ from typing import Any, Final, Literal, cast
 import redis
 
 from services.brokers.redis.keys import keys_of
-from services.brokers.redis.patience import Patience, ServerRefuses, Stopped
+from services.brokers.redis.patience import Patience
 from services.brokers.redis.publisher import Limits, Publisher
 from services.brokers.redis.runs import open_run, take_over
 from services.brokers.redis.server.connection import connect, explain
 from services.brokers.redis.server.links import Attention
+from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.outgoing import Feed, Position
 from services.contract.publishing import Replayed, Run
 from services.producer.files import progress
@@ -111,10 +112,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except SourceUnusable as error:
             refuse("producer", "source_unusable", error)
             return 2
-        except ServerRefuses as error:
+        except BrokerRefuses as error:
             logger.critical("redis_refuses", extra={"error": str(error)})
             return 1
-        except Stopped:
+        except Stopping:
             _finish(parts, "", Totals(), None)
             return 0
 

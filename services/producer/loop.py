@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.brokers.redis.patience import Stopped
 from services.brokers.redis.publisher import Publisher
+from services.contract.errors import Stopping
 from services.contract.outgoing import Feed, Numbering
 from services.contract.publishing import Run, Sent
 from services.producer.pace import Pacer
@@ -61,7 +61,7 @@ class Loop:
         self._summary = Limited(_SUMMARY_INTERVAL_S, self.clock.monotonic)
 
     def run(self) -> None:
-        """Publish until asked to stop, or until all is published. Raises ServerRefuses."""
+        """Publish until asked to stop, or until all is published. Raises BrokerRefuses."""
         ends = self.clock.monotonic() + self.duration_s
         try:
             while not self.clock.is_stopping():
@@ -74,7 +74,7 @@ class Loop:
                     self.clock.sleep(min(wait, left, _TURN_S))
                 elif not self._publish():
                     break
-        except Stopped:
+        except Stopping:
             self.logger.warning(
                 "stopped_while_waiting", extra={"hint": "the batch in hand was not confirmed"}
             )

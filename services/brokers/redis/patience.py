@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import redis
 
 from services.brokers.redis.server.connection import error_kind, is_passing, lacks_right
+from services.contract.errors import BrokerRefuses, Stopping
 from services.runtime.clock import Clock
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics
@@ -20,14 +21,6 @@ T = TypeVar("T")
 
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 5.0
-
-
-class Stopped(Exception):
-    """The process was asked to stop while it waited."""
-
-
-class ServerRefuses(Exception):
-    """The server answers, and will never do what we ask; the message says why."""
 
 
 class Backoff:
@@ -64,7 +57,7 @@ class Patience:
     def ask(self, send: Callable[[], T]) -> T:
         """Give the answer. Safe only for what may be sent twice.
 
-        Raises Stopped, and ServerRefuses for what won't pass.
+        Raises Stopping, and BrokerRefuses for what won't pass.
         """
         backoff = Backoff()
         failures = 0
@@ -87,14 +80,14 @@ class Patience:
         self.metrics.set("telemetry_redis_up", 0)
         self.health.fail("redis", why)
         if not (is_passing(error) or _is_of_the_user(error)):
-            raise ServerRefuses(why) from error
+            raise BrokerRefuses(why) from error
         self.logger.error("redis_unavailable", extra={"error": why})
 
     def _wait(self, backoff: Backoff) -> None:
         if not self.clock.is_stopping():
             self.clock.sleep(backoff.pause_s())
         if self.clock.is_stopping():
-            raise Stopped
+            raise Stopping("asked to stop while the server was waited for")
 
     def _answered(self, failures: int) -> None:
         if failures:

@@ -20,11 +20,12 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import redis
 
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.patience import Backoff, Patience, ServerRefuses, Stopped
+from services.brokers.redis.patience import Backoff, Patience
 from services.brokers.redis.runs import write_run
 from services.brokers.redis.server.groups import read_groups, slowest
 from services.brokers.redis.server.script import Script
 from services.brokers.redis.server.scripts import read_script
+from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.outgoing import Batch, Outgoing, Position
 from services.contract.publishing import Run, Sent
 from services.runtime.telemetry.spans import current
@@ -76,7 +77,7 @@ class Publisher:
             self._key_names.append(keys.trimmed)
 
     def _tell_limit(self) -> None:
-        """Leave word of the limit. Raises Stopped and ServerRefuses."""
+        """Leave word of the limit. Raises Stopping and BrokerRefuses."""
 
         def tell() -> None:
             # Watching is no part of publishing: where the right is missing, the figure is.
@@ -88,7 +89,7 @@ class Publisher:
     def publish(self, batch: Batch) -> Sent:
         """Publish a batch, however long it takes.
 
-        Raises Stopped when asked to stop before the server had it, and ServerRefuses.
+        Raises Stopping when asked to stop before the server had it, and BrokerRefuses.
         """
         duplicates = sum(1 for event in batch.events if event.is_duplicate)
         last = max((event.sequence for event in batch.events if event.sequence), default=self._last)
@@ -127,12 +128,12 @@ class Publisher:
             elif what == b"behind":
                 self._lost(batches, known_last)
             elif what == b"exhausted":
-                raise ServerRefuses(
+                raise BrokerRefuses(
                     f"the stream {self._keys.stream} has had an entry with nearly the last possible id, "
                     "so no other can follow: docs/runbooks/TelemetryStreamIdAhead.md has the way out"
                 )
             else:
-                raise ServerRefuses(
+                raise BrokerRefuses(
                     f"run {self.run.name} is written by another process since; this one has "
                     f"confirmed {self._batches} batches, the server {batches}"
                 )
@@ -166,7 +167,7 @@ class Publisher:
             self._patience.health.turn()
             paused_at = clock.monotonic()
             if clock.is_stopping():
-                raise Stopped
+                raise Stopping("asked to stop while the stream was full")
             # Short of the longest pause: consumers make room steadily.
             clock.sleep(min(backoff.pause_s(), 1.0))
             paused_s = clock.monotonic() - paused_at
@@ -206,7 +207,7 @@ class Publisher:
         # With the numbers that are used up: whoever resumes before the next batch goes on behind them.
         run = replace(self.run, last=self._last)
         if not write_run(self._client, self._keys, self._patience, run, self.position):
-            raise ServerRefuses(f"run {self.run.name} was written by another process after the loss")
+            raise BrokerRefuses(f"run {self.run.name} was written by another process after the loss")
         self._tell_limit()
         self._batches = 0
 

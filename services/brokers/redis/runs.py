@@ -44,7 +44,7 @@ def open_run(
     position: Position | None = None,
     draw: Callable[[], str] = draw_name,
 ) -> Run:
-    """Open a run under a name that nobody has. Raises Stopped and ServerRefuses."""
+    """Open a run under a name that nobody has. Raises Stopping and BrokerRefuses."""
     while True:
         run = Run(draw(), secrets.token_hex(8), source, replay, fingerprint)
         if write_run(client, keys, patience, run, position):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Protocol
 
+from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.outgoing import Outgoing
 from services.contract.trace_context import TraceContext, context_of
 from services.runtime.clock import Clock
@@ -31,6 +32,9 @@ from services.runtime.telemetry.spans import (
     is_drawn,
     set_current,
 )
+
+_NAMES: Final[Mapping[type[BaseException], str]] = {Stopping: "Stopped", BrokerRefuses: "ServerRefuses"}
+"""What spans call an error by another name than its class has: who searches them knows these."""
 
 
 class Traces(Protocol):
@@ -105,7 +109,7 @@ class SendTraces:
         try:
             yield batch.context.traceparent if is_drawn_now else ""
         except BaseException as error:
-            batch.error = type(error).__name__
+            batch.error = _NAMES.get(type(error)) or type(error).__name__
             raise
         finally:
             if is_drawn_now or origins or batch.marks or batch.error:

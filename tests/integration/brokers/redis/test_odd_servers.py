@@ -23,10 +23,14 @@ from services.brokers.redis.backlog import LAST_ID, read_backlog
 from services.brokers.redis.dead_letters import DeadLetterStream
 from services.brokers.redis.keys import slot_of
 from services.brokers.redis.observer import Observer
-from services.brokers.redis.patience import ServerRefuses
 from services.brokers.redis.server.connection import connect, explain, is_passing
 from services.brokers.redis.upkeep import Upkeep
-from services.contract.errors import BrokerUnavailable, DeadLettersUnavailable, SourceUnavailable
+from services.contract.errors import (
+    BrokerRefuses,
+    BrokerUnavailable,
+    DeadLettersUnavailable,
+    SourceUnavailable,
+)
 from services.runtime.clock import SystemClock
 from services.runtime.logs.gate import build_logger
 from services.runtime.settings import ConsumerSettings
@@ -364,7 +368,7 @@ def test_no_batch_is_written_by_half_near_the_last_id(
             client.xgroup_create(KEYS.stream, KEYS.group, "0")
             client.xreadgroup(KEYS.group, "somebody", {KEYS.stream: ">"})
         length = client.xlen(KEYS.stream)
-        with pytest.raises(ServerRefuses, match=r"nearly the last possible id.*TelemetryStreamIdAhead"):
+        with pytest.raises(BrokerRefuses, match=r"nearly the last possible id.*TelemetryStreamIdAhead"):
             bench.publisher.publish(bench.batch(size))
         assert client.xlen(KEYS.stream) == length
         assert client.hget(KEYS.run(bench.run.name), "last") == b"5"

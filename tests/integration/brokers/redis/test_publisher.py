@@ -13,9 +13,9 @@ from integration.producer.parts import KEYS, Bench, entries, sequences
 from samples import KPIS
 from servers import LocalServer, Server
 
-from services.brokers.redis.patience import ServerRefuses, Stopped
 from services.brokers.redis.publisher import Limits
 from services.brokers.redis.runs import open_run, take_over
+from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.ids import MAX_SEQUENCE, draw_name
 from services.contract.outgoing import FIELD_NAMES, Batch, Outgoing, Position, flat
 from services.contract.publishing import Run
@@ -99,7 +99,7 @@ def test_a_run_has_one_writer(client: redis.Redis) -> None:
     taken = take_over(client, KEYS, bench.patience, "source", lambda _: None)
     assert taken is not None
     assert (taken.offset, taken.line, taken.run.last, taken.run.batches) == (20, 2, 2, 1)
-    with pytest.raises(ServerRefuses, match="another process"):
+    with pytest.raises(BrokerRefuses, match="another process"):
         old.publisher.publish(old.batch(1))
     new = Bench(client, run=taken.run)
     new.publisher.publish(Batch([], Position(30, 3)))
@@ -114,7 +114,7 @@ def test_a_writer_that_has_counted_fewer_batches_is_kept_out(client: redis.Redis
     bench.publisher.publish(bench.batch(1))
     bench.publisher.publish(bench.batch(1))
     stale = Bench(client, run=bench.run)
-    with pytest.raises(ServerRefuses, match="another process"):
+    with pytest.raises(BrokerRefuses, match="another process"):
         stale.publisher.publish(stale.batch(1))
     assert sequences(client, bench.run.name) == [1, 2]
 
@@ -168,7 +168,7 @@ def test_the_limit_itself_may_be_reached(client: redis.Redis) -> None:
 def _told_of_a_full_stream(bench: Bench) -> dict[str, Any]:
     """Run into the end of the stream, give up at once, and give what the log says of it."""
     bench.clock.stop_after = 1
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopping):
         bench.publisher.publish(bench.batch(1))
     (line,) = bench.log.named("stream_full")
     return vars(line)
@@ -235,7 +235,7 @@ def test_a_stop_ends_the_wait_for_room(client: redis.Redis) -> None:
     bench = Bench(client, Limits(2, "block"))
     bench.publisher.publish(bench.batch(2))
     bench.clock.stop_after = 1
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopping):
         bench.publisher.publish(bench.batch(1))
     assert bench.record["last"] == "2"
 
@@ -301,7 +301,7 @@ def test_the_place_in_a_file_outlives_an_emptied_server(client: redis.Redis) -> 
     bench.publisher.publish(bench.batch(2, Position(20, 2)))
     client.flushall()
     bench.clock.stop_after = 1
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopping):
         bench.publisher.publish(bench.batch(5, Position(70, 7)))
     taken = take_over(client, KEYS, bench.patience, "source", lambda _: None)
     assert taken is not None
@@ -314,7 +314,7 @@ def test_a_run_that_somebody_else_has_opened_anew_is_left_to_them(client: redis.
     bench.publisher.publish(bench.batch(2))
     client.flushall()
     client.hset(KEYS.run(bench.run.name), "writer", "somebody else")
-    with pytest.raises(ServerRefuses, match="by another process after the loss"):
+    with pytest.raises(BrokerRefuses, match="by another process after the loss"):
         bench.publisher.publish(bench.batch(2))
     assert not client.exists(KEYS.stream)
 
@@ -326,7 +326,7 @@ def test_a_key_of_another_type_is_refused_before_any_write(client: redis.Redis, 
     name = {"stream": KEYS.stream, "ids": KEYS.run_ids(bench.run.name), "runs": KEYS.runs}[wrong]
     client.delete(name)
     client.hset(name, "a", "b")
-    with pytest.raises(ServerRefuses, match="WRONGTYPE"):
+    with pytest.raises(BrokerRefuses, match="WRONGTYPE"):
         bench.publisher.publish(bench.batch(1))
     assert bench.record["batches"] == "0"
 

@@ -4,7 +4,7 @@ import pytest
 from fakes import FakeClock, FakeSpans
 from samples import id_of
 
-from services.brokers.redis.patience import Stopped
+from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.outgoing import Outgoing, flat
 from services.contract.trace_context import TraceContext, parse
 from services.runtime.telemetry.send_traces import NO_TRACES, SendTraces
@@ -71,11 +71,22 @@ def test_a_batch_that_fails_has_a_span_though_it_was_not_drawn() -> None:
         ("redis unavailable", {"error.type": "ConnectionError"})
     ]
     assert span.error == ""
-    with pytest.raises(Stopped), traces.batch([_event(2)], "run-1"):
-        raise Stopped
-    assert spans.spans[-1].error == "Stopped"
+    with pytest.raises(RuntimeError), traces.batch([_event(2)], "run-1"):
+        raise RuntimeError
+    assert spans.spans[-1].error == "RuntimeError"
     traces.trouble("redis unavailable", "between two batches")
     assert len(spans.spans) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "name"), [(Stopping("asked to"), "Stopped"), (BrokerRefuses("never"), "ServerRefuses")]
+)
+def test_a_span_calls_an_error_as_it_always_has(error: Exception, name: str) -> None:
+    """Whoever searches for them in a year of traces finds them all."""
+    traces, spans, _ = _traces(0.0)
+    with pytest.raises(type(error)), traces.batch([_event(1)], "run-1"):
+        raise error
+    assert (spans.one(SEND).error, spans.one(SEND).attributes["error.type"]) == (name, name)
 
 
 def test_events_that_come_with_a_context_keep_it_and_are_followed() -> None:
