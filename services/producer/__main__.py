@@ -19,8 +19,8 @@ from typing import Any, Final, Literal, cast
 
 import redis
 
+from services.brokers.patience import Patience
 from services.brokers.redis.keys import keys_of
-from services.brokers.redis.patience import Patience
 from services.brokers.redis.publisher import Limits, Publisher
 from services.brokers.redis.runs import open_run, take_over
 from services.brokers.redis.server.connection import connect, explain

@@ -17,7 +17,7 @@ from bench.plan import BATCH_SIZE, BenchFailed, in_turn
 from bench.sample import Sample
 from bench.server import Server
 from bench.stream import KEYS
-from services.brokers.redis.patience import Patience
+from services.brokers.patience import Patience
 from services.brokers.redis.publisher import Limits, Publisher
 from services.brokers.redis.runs import open_run
 from services.brokers.redis.server.connection import connect, explain

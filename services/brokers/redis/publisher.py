@@ -19,8 +19,8 @@ from typing import Any, Final, Literal, TypeAlias, cast
 
 import redis
 
+from services.brokers.patience import Backoff, Patience
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.patience import Backoff, Patience
 from services.brokers.redis.runs import write_run
 from services.brokers.redis.server.groups import read_groups, slowest
 from services.brokers.redis.server.script import Script

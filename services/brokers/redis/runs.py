@@ -24,8 +24,8 @@ from typing import Any, Final, cast
 
 import redis
 
+from services.brokers.patience import Patience
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.patience import Patience
 from services.brokers.redis.server.scripts import read_script
 from services.contract.ids import draw_name
 from services.contract.outgoing import Position

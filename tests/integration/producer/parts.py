@@ -13,8 +13,8 @@ import redis
 from fakes import FakeClock
 from servers import Address
 
+from services.brokers.patience import Patience
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.patience import Patience
 from services.brokers.redis.publisher import Limits, Publisher
 from services.brokers.redis.runs import open_run
 from services.contract.outgoing import Batch, Numbering, Outgoing, Position
