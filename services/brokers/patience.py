@@ -1,21 +1,10 @@
-"""Patience with the server: what passes by itself is waited for, counted, and logged once.
+"""Patience with a broker: what passes by itself is waited for, counted, and logged once."""
 
-An error of a user or a right is waited for too: on Kubernetes an exit would only become a crash loop,
-and the secret may be rotated while we wait. Everything else is a refusal.
-"""
-
-import logging
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-import redis
-
-from services.brokers.redis.server.connection import error_kind, is_passing, lacks_right
-from services.contract.errors import BrokerRefuses, Stopping
-from services.runtime.clock import Clock
-from services.runtime.health import Health
-from services.runtime.telemetry.metrics import Metrics
-from services.runtime.telemetry.send_traces import NO_TRACES, Traces
+from services.brokers.sides import ProducerTools
+from services.contract.errors import BrokerRefuses, BrokerUnavailable, Stopping
 
 T = TypeVar("T")
 
@@ -36,23 +25,21 @@ class Backoff:
 
 
 class Patience:
-    """Asks the server until it answers."""
+    """Asks a broker until it answers.
+
+    `errors` is what its client library raises; `judge` makes one of ours of such an error: it passes, or
+    the broker refuses.
+    """
 
     def __init__(
         self,
-        clock: Clock,
-        health: Health,
-        metrics: Metrics,
-        logger: logging.Logger,
-        explain: Callable[[BaseException], str],
-        traces: Traces = NO_TRACES,
+        tools: ProducerTools,
+        errors: type[Exception],
+        judge: Callable[[Any], BrokerUnavailable | BrokerRefuses],
     ) -> None:
-        self.clock = clock
-        self.health = health
-        self.metrics = metrics
-        self.logger = logger
-        self.traces = traces
-        self._explain = explain
+        self.tools = tools
+        self._errors = errors
+        self._judge = judge
 
     def ask(self, send: Callable[[], T]) -> T:
         """Give the answer. Safe only for what may be sent twice.
@@ -62,40 +49,36 @@ class Patience:
         backoff = Backoff()
         failures = 0
         while True:
-            self.health.turn()
+            self.tools.health.turn()
             try:
                 answer = send()
-            except redis.RedisError as error:
+            except self._errors as error:
                 failures += 1
-                self._failed(error)
+                trouble = self._judge(error)
+                self._failed(trouble)
+                if isinstance(trouble, BrokerRefuses):
+                    raise trouble from error
+                self.tools.logger.error("redis_unavailable", extra={"error": str(trouble)})
                 self._wait(backoff)
                 continue
             self._answered(failures)
             return answer
 
-    def _failed(self, error: redis.RedisError) -> None:
-        why = self._explain(error)
-        self.traces.trouble("redis unavailable", error_kind(error))
-        self.metrics.count("telemetry_redis_errors_total", error=error_kind(error))
-        self.metrics.set("telemetry_redis_up", 0)
-        self.health.fail("redis", why)
-        if not (is_passing(error) or _is_of_the_user(error)):
-            raise BrokerRefuses(why) from error
-        self.logger.error("redis_unavailable", extra={"error": why})
+    def _failed(self, trouble: BrokerUnavailable | BrokerRefuses) -> None:
+        self.tools.traces.trouble("redis unavailable", trouble.kind)
+        self.tools.metrics.count("telemetry_redis_errors_total", error=trouble.kind)
+        self.tools.metrics.set("telemetry_redis_up", 0)
+        self.tools.health.fail("redis", str(trouble))
 
     def _wait(self, backoff: Backoff) -> None:
-        if not self.clock.is_stopping():
-            self.clock.sleep(backoff.pause_s())
-        if self.clock.is_stopping():
-            raise Stopping("asked to stop while the server was waited for")
+        clock = self.tools.clock
+        if not clock.is_stopping():
+            clock.sleep(backoff.pause_s())
+        if clock.is_stopping():
+            raise Stopping("asked to stop while the broker was waited for")
 
     def _answered(self, failures: int) -> None:
         if failures:
-            self.logger.info("redis_back", extra={"failures": failures})
-        self.metrics.set("telemetry_redis_up", 1)
-        self.health.clear("redis")
-
-
-def _is_of_the_user(error: redis.RedisError) -> bool:
-    """Tell whether the user, the password or a right is wrong: an operator can mend it meanwhile."""
-    return isinstance(error, redis.AuthenticationError) or lacks_right(error)
+            self.tools.logger.info("redis_back", extra={"failures": failures})
+        self.tools.metrics.set("telemetry_redis_up", 1)
+        self.tools.health.clear("redis")

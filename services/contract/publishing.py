@@ -1,7 +1,9 @@
-"""A producer's run, and what becomes of the batches that it publishes."""
+"""A producer's run, what becomes of the batches that it publishes, and the door that they go through."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
+from services.contract.outgoing import Batch, Position
 from services.contract.trace_context import TraceContext
 
 
@@ -11,6 +13,7 @@ class Run:
 
     name: str
     writer: str
+    """What tells it from every other process that would write the run; the broker lets in only one."""
     source: str
     """`generator`, or the file's name."""
     replay: str | None = None
@@ -18,7 +21,9 @@ class Run:
     fingerprint: str = ""
     """How the replayed file began: `LENGTH:SHA256`."""
     batches: int = 0
+    """How many batches of it are published, as far as was known when it was opened or taken over."""
     last: int = 0
+    """The last number of theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +47,29 @@ class Sent:
     """Entries that were given up to make room, and that somebody still needed."""
     trace: TraceContext | None = None
     """The span that the batch has; None where it has none."""
+
+
+class Publisher(Protocol):
+    """Writes one run: each batch together with the record of it, wholly or not at all, and once."""
+
+    @property
+    def run(self) -> Run:
+        """The run that it writes, as it was when this began."""
+        ...
+
+    @property
+    def position(self) -> Position | None:
+        """How far a file is published, as far as this process knows."""
+        ...
+
+    def use(self, run: Run) -> None:
+        """Go on with another run. Raises Stopping and BrokerRefuses."""
+        ...
+
+    def publish(self, batch: Batch) -> Sent:
+        """Publish a batch, however long it takes: on return it is there, once, and its record counts it.
+
+        Raises Stopping when asked to stop before the broker had confirmed it: then it may be there. Raises
+        BrokerRefuses, also where the run has another writer since.
+        """
+        ...

@@ -15,16 +15,10 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Literal, cast
+from typing import Any, Final
 
-import redis
-
-from services.brokers.patience import Patience
-from services.brokers.redis.keys import keys_of
-from services.brokers.redis.publisher import Limits, Publisher
-from services.brokers.redis.runs import open_run, take_over
-from services.brokers.redis.server.connection import connect, explain
-from services.brokers.redis.server.links import Attention
+from services.brokers.choice import producer_side
+from services.brokers.sides import ProducerSide, ProducerTools
 from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.outgoing import Feed, Position
 from services.contract.publishing import Replayed, Run
@@ -57,9 +51,10 @@ class _Parts:
     """What every part of the wiring needs."""
 
     told: Told
-    client: redis.Redis
+    side: ProducerSide
     clock: SystemClock
-    patience: Patience
+    health: Health
+    metrics: Metrics
     logs: Logs
     logger: logging.Logger
     in_hand: StopSignals
@@ -72,15 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         told = read_options(sys.argv[1:] if arguments is None else arguments)
         clock = SystemClock()
-        client = connect(told.settings, attention=Attention(clock.is_stopping))
         logs = Logs("producer", told.settings.log_level, told.settings.log_format)
         logger = logs.logger
         instance = f"{socket.gethostname()}-{os.getpid()}"
         sources = read_sources()
         spans = open_spans("telemetry-producer", instance, sources, logger)
+        metrics = Metrics("producer")
+        health = Health(_LIVENESS_TIMEOUT_S, clock.monotonic)
+        tools = ProducerTools(clock, metrics, logger, health, _traces(told, spans, clock))
+        side = producer_side(told.settings, tools)
         if (sender := open_log_sender("telemetry-producer", instance, sources, logger)) is not None:
             logs.also_to(sender)
-        metrics = Metrics("producer")
         metrics.ask_process()
         metrics.ask(logs.figures)
         metric_sender = open_metric_sender("telemetry-producer", instance, sources, metrics, logger)
@@ -92,12 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A batch is thousands of objects that die together: looking for cycles among them costs for nothing.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    health = Health(_LIVENESS_TIMEOUT_S, clock.monotonic)
-    traces = _traces(told, spans, clock)
-    patience = Patience(
-        clock, health, metrics, logger, functools.partial(explain, settings=told.settings), traces
-    )
-    parts = _Parts(told, client, clock, patience, logs, logger, in_hand)
+    parts = _Parts(told, side, clock, health, metrics, logs, logger, in_hand)
     with ExitStack() as stack:
         stack.enter_context(logs)  # closed last of all: those who close have something to say
         stack.enter_context(
@@ -106,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for one in (spans, metric_sender):
             if one is not None:
                 stack.enter_context(closing(one))
-        stack.enter_context(closing(client))
+        stack.enter_context(closing(side))
         try:
             return _generate(parts) if told.reading is None else _read(parts, told.reading, stack)
         except SourceUnusable as error:
@@ -143,55 +135,53 @@ def _generate(parts: _Parts) -> int:
         invalid_ratio=settings.invalid_ratio,
         duplicate_ratio=settings.duplicate_ratio,
     )
-    open_new = functools.partial(open_run, parts.client, keys_of(settings), parts.patience, "generator")
+    open_new = functools.partial(parts.side.open_run, "generator")
     return _run(parts, generator, open_new(), lambda _: open_new())
 
 
 def _read(parts: _Parts, reading: Reading, stack: ExitStack) -> int:
-
-    def is_stopping() -> bool:
-        parts.patience.health.turn()  # whoever waits for the first line of a pipe is alive
-        return parts.clock.is_stopping()
-
-    opener = Opener(
-        reading,
-        is_stopping,
-        parts.logger,
-        parts.patience.metrics,
-        stack,
-        parts.told.settings.max_entry_bytes,
-    )
+    opener = _opener(parts, reading, stack)
     reader = opener.open()
-    path = reading.path
-    if path is not None and not path.is_file():
-        if reading.resume:
-            raise SourceUnusable(f"{path}: not a regular file, so it can't be read again by --resume")
-        path = None  # a pipe gives its bytes once: none for a fingerprint
-    key = None if path is None else source_key(path)
-    begins = "" if path is None else fingerprint(path)
-    replayed = _go_on(parts, path, key) if reading.resume and path and key else None
+    file = _file_of(reading)
+    key = None if file is None else source_key(file)
+    begins = "" if file is None else fingerprint(file)
+    replayed = _take_over(parts, file, key) if reading.resume and file and key else None
     if replayed is not None:
-        if path and replayed.is_done and replayed.offset == path.stat().st_size:
-            parts.logger.info("already_published", extra={"file": str(path), "run": replayed.run.name})
+        told = {"file": str(file), "run": replayed.run.name}
+        if file and replayed.is_done and replayed.offset == file.stat().st_size:
+            parts.logger.info("already_published", extra=told)
             _finish(parts, replayed.run.name, Totals(), reader)
             return 0
         reader = opener.open((replayed.offset, replayed.line))
-        parts.logger.info(
-            "resumed", extra={"file": str(path), "run": replayed.run.name, "after_line": replayed.line}
-        )
-    open_new = functools.partial(
-        open_run, parts.client, keys_of(parts.told.settings), parts.patience, opener.name, key, begins
-    )
+        parts.logger.info("resumed", extra={**told, "after_line": replayed.line})
+    open_new = functools.partial(parts.side.open_run, opener.name, key, begins)
     run = open_new() if replayed is None else replayed.run
-    show = stack.enter_context(progress.shown(path))
+    show = stack.enter_context(progress.shown(file))
     return _run(parts, reader, run, open_new, lambda: show(reader.records.offset))
 
 
-def _go_on(parts: _Parts, path: Path, key: str) -> Replayed | None:
-    def check(found: Replayed) -> None:
-        check_same(path, found.run.fingerprint, found.offset)
+def _opener(parts: _Parts, reading: Reading, stack: ExitStack) -> Opener:
 
-    return take_over(parts.client, keys_of(parts.told.settings), parts.patience, key, check)
+    def is_stopping() -> bool:
+        parts.health.turn()  # whoever waits for the first line of a pipe is alive
+        return parts.clock.is_stopping()
+
+    max_entry_bytes = parts.told.settings.max_entry_bytes
+    return Opener(reading, is_stopping, parts.logger, parts.metrics, stack, max_entry_bytes)
+
+
+def _file_of(reading: Reading) -> Path | None:
+    """Give the file; None for what gives its bytes once: none for a fingerprint. Raises SourceUnusable."""
+    path = reading.path
+    if path is None or path.is_file():
+        return path
+    if reading.resume:
+        raise SourceUnusable(f"{path}: not a regular file, so it can't be read again by --resume")
+    return None
+
+
+def _take_over(parts: _Parts, file: Path, key: str) -> Replayed | None:
+    return parts.side.take_over(key, lambda found: check_same(file, found.run.fingerprint, found.offset))
 
 
 def _run(
@@ -201,24 +191,20 @@ def _run(
     open_new: Callable[[Position | None], Run],
     on_batch: Callable[[], None] = lambda: None,
 ) -> int:
-    settings = parts.told.settings
-    when_full = cast("Literal['block', 'drop_oldest']", settings.stream_full)
-    publisher = Publisher(
-        parts.client, keys_of(settings), run, parts.patience, Limits(settings.stream_max_length, when_full)
-    )
+    publisher = parts.side.publisher(run)
     loop = Loop(
         feed,
         publisher,
         lambda: open_new(publisher.position),
         _pacer(parts),
         parts.clock,
-        parts.patience.health,
+        parts.health,
         parts.logger,
         parts.told.duration_s,
         on_batch,
         parts.in_hand,
     )
-    parts.patience.health.started()
+    parts.health.started()
     parts.logger.info("producer_started", extra={"run": run.name, "source": run.source})
     loop.run()
     _finish(parts, publisher.run.name, loop.totals, feed)

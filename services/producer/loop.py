@@ -6,10 +6,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.brokers.redis.publisher import Publisher
 from services.contract.errors import Stopping
 from services.contract.outgoing import Feed, Numbering
-from services.contract.publishing import Run, Sent
+from services.contract.publishing import Publisher, Run, Sent
 from services.producer.pace import Pacer
 from services.runtime.clock import Clock
 from services.runtime.health import Health

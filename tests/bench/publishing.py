@@ -1,11 +1,11 @@
 """Case `producer`: our publisher against a plain redis-py pipeline, on the same events."""
 
-import functools
 import gc
 import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from typing import Final, TypeVar
 
 import redis
@@ -17,10 +17,8 @@ from bench.plan import BATCH_SIZE, BenchFailed, in_turn
 from bench.sample import Sample
 from bench.server import Server
 from bench.stream import KEYS
-from services.brokers.patience import Patience
-from services.brokers.redis.publisher import Limits, Publisher
-from services.brokers.redis.runs import open_run
-from services.brokers.redis.server.connection import connect, explain
+from services.brokers.choice import producer_side
+from services.brokers.sides import ProducerTools
 from services.contract.codec import encode
 from services.contract.event import Event
 from services.contract.outgoing import Batch, Outgoing
@@ -90,13 +88,9 @@ def _publisher(server: Server, batches: Sequence[Batch]) -> float:
     """Publish as our producer does, with the record of the run; gives seconds."""
     settings = ProducerSettings(redis_url=server.url)
     clock, logger = SystemClock(), logging.getLogger(__name__)
-    health = Health(60.0, clock.monotonic)
-    patience = Patience(
-        clock, health, Metrics("producer"), logger, functools.partial(explain, settings=settings)
-    )
-    with connect(settings) as client:
-        run = open_run(client, KEYS, patience, "bench")
-        publisher = Publisher(client, KEYS, run, patience, Limits(settings.stream_max_length))
+    tools = ProducerTools(clock, Metrics("producer"), logger, Health(60.0, clock.monotonic))
+    with closing(producer_side(settings, tools)) as side:
+        publisher = side.publisher(side.open_run("bench"))
         started = time.perf_counter()
         for batch in batches:
             publisher.publish(batch)

@@ -10,7 +10,6 @@ the values travel, all in one text, which is cut apart there.
 """
 
 import contextlib
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
@@ -49,7 +48,7 @@ class Limits:
     when_full: Literal["block", "drop_oldest"] = "block"
 
 
-class Publisher:
+class RedisPublisher:
     """Writes one run."""
 
     def __init__(
@@ -59,8 +58,9 @@ class Publisher:
         self._keys = keys
         self._patience = patience
         self._limits = limits
-        self._log: logging.Logger = patience.logger
-        self._metrics = patience.metrics
+        self._tools = patience.tools
+        self._log = patience.tools.logger
+        self._metrics = patience.tools.metrics
         self.use(run)
 
     def use(self, run: Run) -> None:
@@ -94,12 +94,12 @@ class Publisher:
         duplicates = sum(1 for event in batch.events if event.is_duplicate)
         last = max((event.sequence for event in batch.events if event.sequence), default=self._last)
         last = max(last, self._last)
-        started = self._patience.clock.monotonic()
-        with self._patience.traces.batch(batch.events, self.run.name) as traceparent:
+        started = self._tools.clock.monotonic()
+        with self._tools.traces.batch(batch.events, self.run.name) as traceparent:
             tail = [traceparent, *_pack_events(batch.events, traceparent)]
             dropped = self._apply(batch, tail, last, duplicates)
             trace = current()
-        clock = self._patience.clock
+        clock = self._tools.clock
         self._metrics.observe("telemetry_producer_send_duration_seconds", clock.monotonic() - started)
         self._metrics.observe("telemetry_producer_batch_size_events", len(batch.events))
         self._metrics.set("telemetry_producer_last_publish_timestamp_seconds", clock.now())
@@ -147,7 +147,7 @@ class Publisher:
             self.run.name, self.run.writer, self._batches + 1,
             self._limits.max_length, self._limits.when_full,
             len(events), last, numbered, duplicates, unnumbered,
-            f"{self._patience.clock.now():.3f}", foreign, *_pack_position(batch.position),
+            f"{self._tools.clock.now():.3f}", foreign, *_pack_position(batch.position),
         ]  # fmt: skip
 
     def _send(self, head: _Arguments, tail: _Arguments) -> _Answer:
@@ -158,13 +158,13 @@ class Publisher:
 
         It is a write that asks: who was demoted to a replica meanwhile answers a look at the length.
         """
-        clock = self._patience.clock
+        clock = self._tools.clock
         told = {"stream": self._keys.stream, "stream_max_length": self._limits.max_length}
         self._log.warning("stream_full", extra=told | self._patience.ask(self._who_holds))
         backoff = Backoff()
         blocked_s = 0.0
         while True:
-            self._patience.health.turn()
+            self._tools.health.turn()
             paused_at = clock.monotonic()
             if clock.is_stopping():
                 raise Stopping("asked to stop while the stream was full")

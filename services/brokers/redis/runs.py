@@ -48,9 +48,9 @@ def open_run(
     while True:
         run = Run(draw(), secrets.token_hex(8), source, replay, fingerprint)
         if write_run(client, keys, patience, run, position):
-            patience.logger.info("run_opened", extra={"run": run.name, "source": source})
+            patience.tools.logger.info("run_opened", extra={"run": run.name, "source": source})
             return run
-        patience.logger.warning("run_name_taken", extra={"run": run.name})
+        patience.tools.logger.warning("run_name_taken", extra={"run": run.name})
 
 
 def write_run(
@@ -61,7 +61,7 @@ def write_run(
     `position` is how far its file is published already: after a loss nothing is published twice.
     """
     names = [keys.run(run.name), keys.runs, *([keys.replay(run.replay)] if run.replay else [])]
-    now = f"{patience.clock.now():.3f}"
+    now = f"{patience.tools.clock.now():.3f}"
     record: dict[str, str | int] = {
         "writer": run.writer, "batches": 0, "last": run.last,
         "published": 0, "duplicates": 0, "unnumbered": 0,

@@ -5,7 +5,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -13,14 +13,17 @@ import redis
 from fakes import FakeClock
 from servers import Address
 
-from services.brokers.patience import Patience
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.publisher import Limits, Publisher
-from services.brokers.redis.runs import open_run
+from services.brokers.redis.producer_side import side_of
+from services.brokers.redis.publisher import Limits
+from services.brokers.sides import ProducerTools
 from services.contract.outgoing import Batch, Numbering, Outgoing, Position
 from services.contract.publishing import Run
+from services.runtime.clock import Clock
 from services.runtime.health import Health
+from services.runtime.settings import ProducerSettings
 from services.runtime.telemetry.metrics import Metrics
+from services.runtime.telemetry.send_traces import NO_TRACES, Traces
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 KEYS: Final = StreamKeys()
@@ -43,7 +46,13 @@ class Lines(logging.Handler):
 class Bench:
     """One publisher, and everything it was given."""
 
-    def __init__(self, client: redis.Redis, limits: Limits | None = None, run: Run | None = None) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        limits: Limits | None = None,
+        run: Run | None = None,
+        traces: Callable[[Clock], Traces] = lambda _: NO_TRACES,
+    ) -> None:
         self.client = client
         self.clock = FakeClock()
         self.metrics = Metrics("producer")
@@ -54,9 +63,12 @@ class Bench:
         logger.propagate = False
         logger.setLevel("DEBUG")
         logger.addHandler(self.log)
-        self.patience = Patience(self.clock, self.health, self.metrics, logger, str)
-        self.run = open_run(client, KEYS, self.patience, "test") if run is None else run
-        self.publisher = Publisher(client, KEYS, self.run, self.patience, limits or Limits())
+        self.tools = ProducerTools(self.clock, self.metrics, logger, self.health, traces(self.clock))
+        limits = limits or Limits()
+        settings = ProducerSettings(stream_max_length=limits.max_length, stream_full=limits.when_full)
+        self.side = side_of(settings, self.tools, client)
+        self.run = self.side.open_run("test") if run is None else run
+        self.publisher = self.side.publisher(self.run)
         self.numbering = Numbering(self.run.name, self.run.last)
 
     def batch(self, size: int, position: Position | None = None) -> Batch:

@@ -27,6 +27,7 @@ from services.brokers.redis.server.links import (
     load_into,
     make_context,
 )
+from services.contract.errors import BrokerRefuses, BrokerUnavailable
 from services.runtime.address import Address, read_address
 from services.runtime.redact import know
 from services.runtime.settings import Settings, SettingsInvalid
@@ -152,6 +153,17 @@ def is_passing(error: redis.RedisError) -> bool:
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return True
     return isinstance(error, redis.ResponseError) and (code_of(error) in _LATER or is_elsewhere(error))
+
+
+def judge(error: redis.RedisError, settings: Settings) -> BrokerUnavailable | BrokerRefuses:
+    """Tell whether an error is worth waiting for, or the server refuses; say in one line what is wrong.
+
+    An error of a user or a right is waited for too: on Kubernetes an exit would only become a crash loop,
+    and the secret may be rotated while we wait. What else does not pass by itself is a refusal.
+    """
+    why, kind = explain(error, settings), error_kind(error)
+    is_of_the_user = isinstance(error, redis.AuthenticationError) or lacks_right(error)
+    return (BrokerUnavailable if is_passing(error) or is_of_the_user else BrokerRefuses)(why, kind)
 
 
 def lacks_right(error: BaseException) -> bool:

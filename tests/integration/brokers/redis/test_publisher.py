@@ -14,11 +14,10 @@ from samples import KPIS
 from servers import LocalServer, Server
 
 from services.brokers.redis.publisher import Limits
-from services.brokers.redis.runs import open_run, take_over
+from services.brokers.redis.runs import open_run
 from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.ids import MAX_SEQUENCE, draw_name
 from services.contract.outgoing import FIELD_NAMES, Batch, Outgoing, Position, flat
-from services.contract.publishing import Run
 from services.producer.generate import Generator
 from services.producer.loop import Loop
 from services.producer.pace import Pacer
@@ -85,7 +84,7 @@ def test_a_run_name_is_never_shared(client: redis.Redis) -> None:
     """When a drawn name exists, another one is drawn."""
     bench = Bench(client)
     names = [bench.run.name, draw_name()]
-    run = open_run(client, KEYS, bench.patience, "test", draw=iter(names).__next__)
+    run = open_run(client, KEYS, bench.side.patience, "test", draw=iter(names).__next__)
     assert run.name == names[1]
     assert len(bench.log.named("run_name_taken")) == 1
 
@@ -93,10 +92,10 @@ def test_a_run_name_is_never_shared(client: redis.Redis) -> None:
 def test_a_run_has_one_writer(client: redis.Redis) -> None:
     """Who takes a replay over keeps its former process out."""
     bench = Bench(client)
-    run = open_run(client, KEYS, bench.patience, "file", "source", "0:")
+    run = bench.side.open_run("file", "source", "0:")
     old = Bench(client, run=run)
     old.publisher.publish(old.batch(2, Position(20, 2)))
-    taken = take_over(client, KEYS, bench.patience, "source", lambda _: None)
+    taken = bench.side.take_over("source", lambda _: None)
     assert taken is not None
     assert (taken.offset, taken.line, taken.run.last, taken.run.batches) == (20, 2, 2, 1)
     with pytest.raises(BrokerRefuses, match="another process"):
@@ -296,14 +295,14 @@ def test_where_nothing_was_confirmed_nothing_is_lost(client: redis.Redis) -> Non
 def test_the_place_in_a_file_outlives_an_emptied_server(client: redis.Redis) -> None:
     """It is written with the record, before the next batch is: whoever dies in between resumes there."""
     bench = Bench(client)
-    run = open_run(client, KEYS, bench.patience, "file", "source", "0:")
+    run = bench.side.open_run("file", "source", "0:")
     bench = Bench(client, Limits(4, "block"), run=run)
     bench.publisher.publish(bench.batch(2, Position(20, 2)))
     client.flushall()
     bench.clock.stop_after = 1
     with pytest.raises(Stopping):
         bench.publisher.publish(bench.batch(5, Position(70, 7)))
-    taken = take_over(client, KEYS, bench.patience, "source", lambda _: None)
+    taken = bench.side.take_over("source", lambda _: None)
     assert taken is not None
     assert (taken.offset, taken.line, taken.run.last, taken.is_done) == (20, 2, 2, False)
 
@@ -375,18 +374,14 @@ def test_a_run_without_numbers_left_is_followed_by_another(client: redis.Redis) 
     bench = Bench(client)
     bench = Bench(client, run=replace(bench.run, last=MAX_SEQUENCE - 5))
     bench.clock.on_sleep = bench.clock.stop
-
-    def open_next() -> Run:
-        return open_run(client, KEYS, bench.patience, "next")
-
     loop = Loop(
         Generator(KPIS, 2, 2, Random(1)),
         bench.publisher,
-        open_next,
+        lambda: bench.side.open_run("next"),
         Pacer(5, 0.0, bench.clock.monotonic),
         bench.clock,
         bench.health,
-        bench.patience.logger,
+        bench.tools.logger,
         on_batch=lambda: bench.clock.stop() if client.xlen(KEYS.stream) >= 10 else None,
     )
     loop.run()
@@ -397,9 +392,8 @@ def test_a_run_without_numbers_left_is_followed_by_another(client: redis.Redis) 
 
 def test_a_drawn_batch_carries_its_context_in_every_entry(client: redis.Redis) -> None:
     """In ordinary events, in odd ones and in repeated ones; an event's own context stays."""
-    bench = Bench(client)
     spans = FakeSpans()
-    bench.patience.traces = SendTraces(spans, bench.clock, stream=KEYS.stream, ratio=1.0)
+    bench = Bench(client, traces=lambda clock: SendTraces(spans, clock, stream=KEYS.stream, ratio=1.0))
     theirs = f"00-{'ab' * 16}-{'cd' * 8}-01"
     first = bench.event()
     odd = Outgoing([*flat(bench.event().fields), "extra", b"\xff"], 2, is_plain=False)
@@ -418,7 +412,6 @@ def test_a_drawn_batch_carries_its_context_in_every_entry(client: redis.Redis) -
 
 def test_a_batch_that_was_not_drawn_is_published_as_without_tracing(client: redis.Redis) -> None:
     """Not a byte more."""
-    bench = Bench(client)
-    bench.patience.traces = SendTraces(FakeSpans(), bench.clock, stream=KEYS.stream, ratio=0.0)
+    bench = Bench(client, traces=lambda clock: SendTraces(FakeSpans(), clock, stream=KEYS.stream, ratio=0.0))
     bench.publisher.publish(bench.batch(3))
     assert [len(entry) for entry in entries(client)] == [6, 6, 6]

@@ -1,0 +1,68 @@
+"""What a producer needs of Redis."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import redis
+
+from services.brokers.patience import Patience
+from services.brokers.redis.keys import StreamKeys, keys_of
+from services.brokers.redis.publisher import Limits, RedisPublisher
+from services.brokers.redis.runs import open_run, take_over
+from services.brokers.redis.server.connection import connect, judge
+from services.brokers.redis.server.links import Attention
+from services.brokers.sides import ProducerTools
+from services.contract.outgoing import Position
+from services.contract.publishing import Replayed, Run
+from services.runtime.settings import ProducerSettings
+
+
+def open_side(settings: ProducerSettings, tools: ProducerTools) -> "RedisProducerSide":
+    """Open it; nothing is sent yet. Raises SettingsInvalid."""
+    client = connect(settings, attention=Attention(tools.clock.is_stopping))
+    return side_of(settings, tools, client)
+
+
+def side_of(settings: ProducerSettings, tools: ProducerTools, client: redis.Redis) -> "RedisProducerSide":
+    """Give the side of a server that is connected to; it closes the client."""
+    when_full = cast("Literal['block', 'drop_oldest']", settings.stream_full)
+    return RedisProducerSide(
+        client,
+        keys_of(settings),
+        Patience(tools, redis.RedisError, functools.partial(judge, settings=settings)),
+        Limits(settings.stream_max_length, when_full),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RedisProducerSide:
+    """The parts of a producer that know Redis. All of them use one client, one after the other."""
+
+    client: redis.Redis
+    keys: StreamKeys
+    patience: Patience
+    limits: Limits
+
+    def open_run(
+        self,
+        source: str,
+        replay: str | None = None,
+        fingerprint: str = "",
+        position: Position | None = None,
+    ) -> Run:
+        """Open a run under a name that nobody has."""
+        return open_run(self.client, self.keys, self.patience, source, replay, fingerprint, position)
+
+    def take_over(self, replay: str, check: Callable[[Replayed], None]) -> Replayed | None:
+        """Go on with the run that replayed a file."""
+        return take_over(self.client, self.keys, self.patience, replay, check)
+
+    def publisher(self, run: Run) -> RedisPublisher:
+        """Give what publishes a run."""
+        return RedisPublisher(self.client, self.keys, run, self.patience, self.limits)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self.client.close()
