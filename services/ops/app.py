@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from services import __version__
 from services.ops.failures import failure_of
 from services.ops.lazy import bare_app, register
-from services.runtime.screen import answer, escaped, remark
+from services.runtime.screen import answer, drop_answer, escaped, remark
 
 COMMANDS: Final = {
     "run": (
@@ -80,6 +80,8 @@ class Commands(TyperGroup):
             failure = failure_of(error)
             if failure is None:
                 raise
+            if failure.is_of_output:
+                drop_answer()
             remark(failure.message, *failure.details)
             raise typer.Exit(failure.exit_code) from None
         return result

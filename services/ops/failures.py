@@ -35,6 +35,8 @@ class Failure:
     exit_code: int
     details: tuple[str, ...] = ()
     """Lines below it."""
+    is_of_output: bool = False
+    """Whether the answer could not be written."""
 
 
 def failure_of(error: BaseException) -> Failure | None:
@@ -52,7 +54,7 @@ def failure_of(error: BaseException) -> Failure | None:
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError) and error.filename:
         return Failure(f"{error.filename}: {error.strerror}", 1)
     if isinstance(error, OSError) and error.errno in _OUTPUT_FAILS:
-        return Failure(f"standard output: {error.strerror}", 1)
+        return Failure(f"standard output: {error.strerror}", 1, is_of_output=True)
     return _failure_of_server(error)
 
 

@@ -9,9 +9,11 @@ moves no cursor and turns no text around. A lint rule keeps other modules from w
 and T201 in pyproject.toml). The log has a gate of its own (logs.py), which uses the same two functions.
 """
 
+import contextlib
 import json
 import logging
 import math
+import os
 import re
 import sys
 import threading
@@ -121,6 +123,14 @@ def wait_for_no_reader() -> None:
     sys.stderr = unhurried(sys.stderr) or sys.stderr
     if may_wait(sys.stdout):
         sys.stdout = unhurried(sys.stdout) or sys.stdout
+
+
+def drop_answer() -> None:
+    """Drop what is left of an answer that can't be written: at its end Python would try again."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # no file, or closed
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 def _write(stream: TextIO | None, lines: tuple[str, ...], *, flush: bool) -> None:

@@ -172,12 +172,13 @@ def test_commands_end_quietly_where_nobody_reads_on(rig: Rig, command: str) -> N
     assert "Exception" not in done.stderr
 
 
-def test_an_answer_that_does_not_fit_on_the_disk_is_an_error(rig: Rig) -> None:
-    """One line, and exit code 1; not half an answer and 0."""
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_answer_that_does_not_fit_on_the_disk_is_an_error(rig: Rig, unbuffered: str) -> None:
+    """One line, and exit code 1; not half an answer and 0. Whether it fails at once, or at the end."""
     for command in ("status", "settings", "run --duration 0.1"):
         done = subprocess.run(
             ["bash", "-c", f'"$0" -m services.ops {command} > /dev/full', sys.executable],
-            env={**os.environ, "PYTHONPATH": str(ROOT), **rig.environment},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **rig.environment, "PYTHONUNBUFFERED": unbuffered},
             cwd=rig.folder,
             capture_output=True,
             text=True,
