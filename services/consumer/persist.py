@@ -24,7 +24,7 @@ from services.runtime.telemetry.metrics import Metrics
 
 _SHORTEST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
-"""Between two tries while the whole sink is down, whatever RETRY_BACKOFF_S says."""
+"""Between two tries while the sink is down, and between two signs of life, whatever RETRY_BACKOFF_S says."""
 
 
 class Stored(NamedTuple):
@@ -114,6 +114,7 @@ class Persist:
         return Stored(left.entries + right.entries, left.inserted + right.inserted, left.dead + right.dead)
 
     def _try_part(self, rows: Sequence[Processed], attempts: int, reason: Reason) -> Stored:
+        self._tell_alive()  # one of many writes, and each may take as long as it takes to fail
         try:
             return self._write(rows)
         except RowsRefused as error:
@@ -158,14 +159,22 @@ class Persist:
         self._pause(pause_s)
 
     def _pause(self, seconds: float) -> None:
+        """Wait so long, and say every few seconds that we are alive. Raises Stopping."""
+        while True:
+            self._tell_alive()
+            if not self.clock.is_stopping():
+                self.clock.sleep(min(seconds, _LONGEST_PAUSE_S))
+            seconds -= _LONGEST_PAUSE_S
+            self.health.turn()
+            if self.clock.is_stopping():
+                raise Stopping("asked to stop while a write was waiting")
+            if seconds <= 0:
+                return
+
+    def _tell_alive(self) -> None:
         # Waiting is progress: a restart would not bring the sink back.
         self.health.turn()
         self.still_working()
-        if not self.clock.is_stopping():
-            self.clock.sleep(seconds)
-        self.health.turn()
-        if self.clock.is_stopping():
-            raise Stopping("asked to stop while a write was waiting")
 
     def _count(self, error: SinkUnavailable | RowsRefused) -> None:
         self.metrics.count("telemetry_sink_errors_total", error=error.kind)

@@ -232,6 +232,38 @@ def test_the_source_hears_that_its_entries_are_still_worked_on(part: str) -> Non
     assert max(later - earlier for earlier, later in itertools.pairwise(told)) <= 5.0
 
 
+def test_a_long_back_off_is_waited_for_in_slices() -> None:
+    """With RETRY_BACKOFF_S 60 the third retry comes after 60, 120 and 180 s, and nobody takes us for dead."""
+    desk = Desk()
+    desk.persist.retry_backoff_s = 60.0
+    heard: list[float] = []
+    desk.persist.still_working = lambda: heard.append(desk.clock.elapsed)
+    alive: set[str] = set()
+    desk.clock.on_sleep = lambda: alive.add(desk.health.liveness())
+    desk.sink.outages = [True] * 3
+    desk.persist.store(processed(1))
+    assert alive == {""}
+    assert desk.clock.elapsed == 360.0
+    assert heard == [5.0 * number for number in range(72)]
+
+
+def test_the_source_hears_of_each_part_of_a_split_batch() -> None:
+    """Where each failing write takes its time, many of them take long."""
+    desk = Desk()
+    heard: list[float] = []
+    desk.persist.still_working = lambda: heard.append(desk.clock.elapsed)
+
+    def refuse(one: Event) -> bool:
+        desk.clock.elapsed += 20.0
+        return one.event_id == id_of(1)
+
+    desk.sink.refuses = refuse
+    desk.persist.store(processed(*range(1, 33)))
+    writes = len(desk.sink.sizes)
+    assert writes == 11
+    assert len(heard) == writes - 1
+
+
 def test_dead_letters_are_waited_for_too() -> None:
     """While they can't be written the process is unready; every failure is counted, none is given up."""
     desk = Desk()
