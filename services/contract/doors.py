@@ -15,7 +15,8 @@ class Entry(NamedTuple):
     fields: list[bytes]
     """Names and values in turn, as received."""
     deliveries: int = 1
-    """How often the broker has delivered it, this time included. 0: it does not count."""
+    """How often it was delivered and never settled, this time included, as far as anybody knows: the broker
+    counts, or the source does, at a place that outlives the process. 1: nobody is known to have failed."""
     full_size: int = 0
     """Bytes of an entry that is too large: `fields` are its beginning then. 0: they are the whole entry;
     UNKNOWN_BYTES of large.py where nobody could look."""
@@ -70,10 +71,11 @@ class Source(Protocol):
         ...
 
     def ack(self, entries: Sequence[Entry]) -> None:
-        """Acknowledge entries whose outcome is durable; what is too large is kept aside by the server.
+        """Acknowledge entries whose outcome is durable; a server that can keeps aside what is too large.
 
         In any order. A broker that knows a position, and no entries, is told of what is settled without a
-        gap; what lies behind a gap comes again after a restart.
+        gap; what lies behind a gap comes again after a restart. What has become another consumer's since it
+        was read is left out in silence: it comes again there, and is a duplicate.
 
         Raises SourceUnavailable; the acknowledgement is then made good before the next read.
         """
@@ -82,8 +84,8 @@ class Source(Protocol):
     def still_working(self) -> None:
         """Hear that entries in hand take longer, every few seconds while a write waits or a clock is wrong.
 
-        A broker that gives the work of who is silent to others is told here that we are alive. Entries that
-        it has taken from us all the same are not acknowledged later. Raises nothing.
+        A broker that gives the work of who is silent to others is told here that we are alive, and takes
+        from us here what it gives to others all the same. Raises nothing.
         """
         ...
 
