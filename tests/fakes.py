@@ -179,11 +179,13 @@ class FakeSink:
 
     `refuses` and `is_stuck` are asked about each row: the first refuses it, the second makes the
     write that holds it fail as if the sink were away, while a probe is answered.
+
+    `beside`: another node's way to the same store. They share the rows, and each fails for itself.
     """
 
-    def __init__(self) -> None:
-        self.rows: dict[str, Event] = {}
-        self.inserts: list[str] = []
+    def __init__(self, beside: "FakeSink | None" = None) -> None:
+        self.rows: dict[str, Event] = {} if beside is None else beside.rows
+        self.inserts: list[str] = [] if beside is None else beside.inserts
         self.sizes: list[int] = []
         """The size of each write that was tried."""
         self.probes = 0
@@ -192,9 +194,13 @@ class FakeSink:
         """For each call from now on, whether it fails; after the last, none does."""
         self.refuses: Callable[[Event], bool] = lambda _: False
         self.is_stuck: Callable[[Event], bool] = lambda _: False
+        self.on_write: Callable[[Sequence[Event]], None] = lambda _: None
+        """Called as a write begins; and `on_written` when it is durable, and has not said so yet."""
+        self.on_written: Callable[[Sequence[Event]], None] = lambda _: None
 
     def write(self, rows: Sequence[Event]) -> Written:
         self.sizes.append(len(rows))
+        self.on_write(rows)
         self._fail_if_told()
         if any(map(self.is_stuck, rows)):
             raise SinkUnavailable("stuck at a row", "stuck")
@@ -210,6 +216,7 @@ class FakeSink:
                 inserted += 1
             elif stored[:6] != row[:6]:
                 conflicts.append(position)
+        self.on_written(rows)
         return Written(inserted, conflicts)
 
     def probe(self) -> None:
@@ -225,10 +232,18 @@ class FakeSink:
 
 
 class FakeDeadLetters:
-    """Letters in a list, as their JSON lines. `failures`: for each put from now on, whether it fails."""
+    """Letters in a list, as their JSON lines. `failures`: for each put from now on, whether it fails.
 
-    def __init__(self, now: Callable[[], float] = lambda: 0.0, consumer: str = "") -> None:
-        self.lines: list[str] = []
+    `beside`: another node's way to the same letters.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float] = lambda: 0.0,
+        consumer: str = "",
+        beside: "FakeDeadLetters | None" = None,
+    ) -> None:
+        self.lines: list[str] = [] if beside is None else beside.lines
         self.failures: list[bool] = []
         self._now = now
         self._consumer = consumer
