@@ -241,9 +241,12 @@ class Prometheus(_Program):
         new.write_text(json.dumps(targets), encoding="utf-8")
         os.replace(new, self.folder / "targets.json")  # noqa: PTH105 - the name says what it does
 
-    def query(self, expression: str) -> list[Sample]:
-        """Ask for the values of now; a scalar is one sample without labels. Raises AssertionError."""
-        data = self.ask("/api/v1/query", query=expression)["data"]
+    def query(self, expression: str, at: str = "") -> list[Sample]:
+        """Ask for the values of now, or of a time as RFC 3339 has it; a scalar is one sample without labels.
+
+        Raises AssertionError.
+        """
+        data = self.ask("/api/v1/query", query=expression, **({"time": at} if at else {}))["data"]
         if data["resultType"] == "scalar":
             return [Sample({}, float(data["result"][1]))]
         return [Sample(one["metric"], float(one["value"][1])) for one in data["result"]]
