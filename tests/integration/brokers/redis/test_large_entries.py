@@ -338,7 +338,7 @@ def test_ten_thousand_trimmed_entries_of_our_own_are_ended(server: Server) -> No
             "EVAL", "redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'STREAMS', KEYS[1], '0')",
             1, KEYS.stream, KEYS.group, "consumer-1",
         )  # fmt: skip
-        source._next_claim = math.inf
+        source._claims.due_at = math.inf
         client.xtrim(KEYS.stream, minid=left[0].decode(), approximate=False)
         assert ids(settle(source)) == left
         assert source.metrics.value("telemetry_lost_entries_total") == 10_001

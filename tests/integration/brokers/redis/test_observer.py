@@ -115,7 +115,7 @@ def test_the_figures_are_those_of_the_group(server: Server) -> None:
         assert set(replica.observer.figures()) == {"telemetry_group_observer", *OF_THE_SERVER}
         published = publish(client, 9)  # less than a batch, so none is asked for ahead
         source.ack(source.read()[:3])
-        source._settle()
+        source.drain()
         publish(client, 6, first=10)
         client.set(KEYS.limit, 1000)
         clock.started_at = int(published[-1].partition(b"-")[0]) / 1000 + 60

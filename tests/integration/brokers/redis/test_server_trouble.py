@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
-from consumers import KEYS, Consumer, ids, publish
+from consumers import KEYS, LOGGER, Consumer, ids, publish
 from fakes import FakeClock
 from samples import dead
 from servers import LocalServer, Server, answers, eventually
@@ -201,7 +201,7 @@ def test_upkeep_trims_and_counts(server: Server) -> None:
     """What all have acknowledged is trimmed, at its interval."""
     clock, metrics = FakeClock(), Metrics("consumer")
     with closing(server.client()) as client, closing(Consumer(server)) as source:
-        upkeep = Upkeep(client, KEYS, "consumer-1", 10.0, 3600.0, clock, metrics, source._logger)
+        upkeep = Upkeep(client, KEYS, "consumer-1", 10.0, 3600.0, clock, metrics, LOGGER)
         upkeep.run_due()
         publish(client, 15)
         source.ack(source.read())
