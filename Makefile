@@ -27,14 +27,17 @@ run: $(VENV)/ready ## Run the whole pipeline here, with its own Redis, and prove
 observe: $(VENV)/ready ## See what `make run` does: Grafana and the rest with Docker, else Prometheus, until Ctrl-C
 	@exec $(BIN)/python -m charts.observe $(ARGS)
 
-# A file stays with one worker: its tests share their servers. What runs whole pipelines has the machine for itself.
-APART = tests/acceptance tests/alerts
-TOGETHER = -n $(strip $(WORKERS)) --dist loadfile $(APART:%=--ignore=%)
+# A file stays with one worker: its tests share their servers. What runs whole pipelines has more of the machine, and
+# what runs dozens of them at once has all of it.
+PIPELINES = tests/acceptance
+CROWDS = tests/alerts
+TOGETHER = -n $(strip $(WORKERS)) --dist loadfile $(patsubst %,--ignore=%,$(PIPELINES) $(CROWDS))
 
 test: $(VENV)/ready ## Run all tests, and print the coverage; WORKERS (3) files at a time where that is safe
 	@rm -f .coverage .coverage.*
 	@$(BIN)/coverage run -m pytest $(or $(strip $(ARGS)),$(TOGETHER))
-	@$(if $(strip $(ARGS)),,$(BIN)/coverage run -m pytest $(APART))
+	@$(if $(strip $(ARGS)),,$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(PIPELINES))
+	@$(if $(strip $(ARGS)),,$(BIN)/coverage run -m pytest $(CROWDS))
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report $(if $(strip $(ARGS)),,--fail-under=90)
 
