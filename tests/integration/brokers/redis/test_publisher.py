@@ -118,6 +118,18 @@ def test_a_writer_that_has_counted_fewer_batches_is_kept_out(client: redis.Redis
     assert sequences(client, bench.run.name) == [1, 2]
 
 
+def test_a_record_tells_when_it_was_written_last(client: redis.Redis) -> None:
+    """A run that is not among the runs any more is named there again."""
+    bench = Bench(client)
+    opened_at = bench.record["updated_at"]
+    client.delete(KEYS.runs)
+    bench.clock.sleep(5.0)
+    bench.publisher.publish(bench.batch(1))
+    assert float(bench.record["updated_at"]) - float(opened_at) == 5.0
+    assert bench.record["started_at"] == opened_at
+    assert client.sismember(KEYS.runs, bench.run.name)
+
+
 def test_the_last_number_never_goes_back(client: redis.Redis) -> None:
     """A batch of repeated events, or of events without a number, leaves it: the audit asks up to there."""
     bench = Bench(client)

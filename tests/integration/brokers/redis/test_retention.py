@@ -310,6 +310,22 @@ def test_a_producer_that_drops_the_oldest_is_none_of_the_others(server: Server) 
         assert removed_by_others(client) == 0
 
 
+def test_a_producer_that_may_not_count_drops_all_the_same(server: Server) -> None:
+    """A user of an earlier version has no right to, and nothing of the batch is refused for it."""
+    with closing(server.client()) as client:
+        client.set(KEYS.trimmed, 7)
+        client.execute_command(
+            "ACL", "SETUSER", "earlier", *["reset", "on", "nopass", "~*", "+@all", "-incrby"]
+        )
+        with closing(new_client(server, username="earlier", password="any")) as earlier:  # noqa: S106
+            bench = Bench(earlier, Limits(5, "drop_oldest"))
+            bench.clock.stop_after = 1
+            bench.publisher.publish(bench.batch(5))
+            assert bench.publisher.publish(bench.batch(2)).dropped == 2
+        assert client.get(KEYS.trimmed) == b"7"
+        client.execute_command("ACL", "DELUSER", "earlier")
+
+
 def test_a_stream_made_anew_is_counted_anew(server: Server) -> None:
     """The count of the one before it would hide what is removed from this one."""
     with closing(server.client()) as client:

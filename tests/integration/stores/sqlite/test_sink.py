@@ -24,9 +24,11 @@ from servers import Server
 from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
 from services.consumer.persist import Persist
-from services.contract.errors import SinkUnavailable, SinkUnusable, Stopping
+from services.contract.errors import RowsRefused, SinkUnavailable, SinkUnusable, Stopping
+from services.contract.event import Event
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics
+from services.stores.sqlite import sink as sink_module
 from services.stores.sqlite.check import find_damage
 from services.stores.sqlite.files import turn_in
 from services.stores.sqlite.rows import SQLiteRows
@@ -232,6 +234,70 @@ def test_a_file_removed_in_the_middle_of_a_write_is_noticed(path: Path) -> None:
             sink.write([row(1)])
         assert sink.write([row(1)]).inserted == 1
         assert count(path) == 1
+
+
+@pytest.mark.parametrize("step", ["connect", "migrate"])
+def test_a_file_that_is_replaced_while_it_is_opened_is_left_as_it_is(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """At whatever step: what was begun for the earlier file is no part of the next."""
+    other = tmp_path / "other.db"
+    filled(path, 1)
+    filled(other, 10)
+
+    def replacing(*arguments: object) -> object:
+        found = real(*arguments)
+        assert Path(f"{path}-wal").exists()
+        if other.exists():
+            other.replace(path)
+        return found
+
+    real = getattr(sink_module, step)
+    monkeypatch.setattr(sink_module, step, replacing)
+    with pytest.raises(SinkUnavailable, match="while it was opened"):
+        open_sink(path)
+    assert Path(f"{path}-wal.orphan").exists()
+    with closing(open_sink(path)) as sink:
+        assert sink.write([row(9), row(10)]).inserted == 1
+    assert count(path) == 11
+
+
+def test_a_wal_that_is_replaced_while_the_file_is_opened_is_noticed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection goes on with the one that is gone, and would take another one for its own."""
+    filled(path, 1)
+
+    def replacing(*arguments: object) -> object:
+        if (wal := Path(f"{path}-wal")).exists():
+            wal.unlink()
+            wal.touch()
+        return real(*arguments)
+
+    real = sink_module.migrate
+    with monkeypatch.context() as patched:
+        patched.setattr(sink_module, "migrate", replacing)
+        with pytest.raises(SinkUnavailable, match="while it was opened"):
+            open_sink(path)
+    with closing(open_sink(path)) as sink:
+        assert sink.write([row(0), row(1)]).inserted == 1
+
+
+def test_a_write_that_is_refused_while_the_wal_is_taken_away_leaves_no_transaction(path: Path) -> None:
+    """What is open could not be saved with one."""
+
+    class Unlucky(SQLiteSink):
+        def _insert(self, connection: sqlite3.Connection, rows: Sequence[Event]) -> int:
+            if len(rows) > 1:
+                Path(f"{path}-wal").unlink()
+            return super()._insert(connection, rows)
+
+    with closing(Unlucky(path, 50, lambda: 1.0)) as sink:
+        sink.write([row(1)])
+        with pytest.raises(RowsRefused):
+            sink.write([row(2), row(3, value=None)])
+        assert sink.write([row(4)]).inserted == 1
+    assert stored(path) == {id_of(1), id_of(4)}
 
 
 def test_a_replica_that_clears_up_leaves_the_next_files_alone(path: Path) -> None:
