@@ -89,6 +89,36 @@ def test_a_run_name_is_never_shared(client: redis.Redis) -> None:
     assert len(bench.log.named("run_name_taken")) == 1
 
 
+def test_a_lost_answer_opens_no_second_run(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our own name in the record says that it was opened, whether at first or after a loss."""
+    execute: Any = client.execute_command
+    lost: list[Any] = []
+
+    def lose_once(*arguments: object, **more: object) -> object:
+        answer = execute(*arguments, **more)
+        if arguments[0] == "EVAL" and not lost:
+            lost.append(answer)
+            raise redis.ConnectionError("the answer is lost")
+        return answer
+
+    monkeypatch.setattr(client, "execute_command", lose_once)
+    bench = Bench(client)
+    assert client.smembers(KEYS.runs) == {bench.run.name.encode()}
+    bench.publisher.publish(bench.batch(2))
+    client.flushall()
+    lost.clear()
+    bench.publisher.publish(bench.batch(2))
+    assert (len(lost), sequences(client, bench.run.name)) == (1, [3, 4])
+
+
+def test_no_run_is_opened_by_half(client: redis.Redis) -> None:
+    """A record that the set of runs doesn't name would be no part of any proof."""
+    client.set(KEYS.runs, "a text")
+    with pytest.raises(BrokerRefuses, match="WRONGTYPE"):
+        Bench(client)
+    assert list(client.scan_iter()) == [KEYS.runs.encode()]
+
+
 def test_a_run_has_one_writer(client: redis.Redis) -> None:
     """Who takes a replay over keeps its former process out."""
     bench = Bench(client)

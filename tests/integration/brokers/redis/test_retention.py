@@ -314,9 +314,7 @@ def test_a_producer_that_may_not_count_drops_all_the_same(server: Server) -> Non
     """A user of an earlier version has no right to, and nothing of the batch is refused for it."""
     with closing(server.client()) as client:
         client.set(KEYS.trimmed, 7)
-        client.execute_command(
-            "ACL", "SETUSER", "earlier", *["reset", "on", "nopass", "~*", "+@all", "-incrby"]
-        )
+        client.execute_command("ACL", "SETUSER", "earlier", "reset", "on", "nopass", "~*", "+@all", "-incrby")
         with closing(new_client(server, username="earlier", password="any")) as earlier:  # noqa: S106
             bench = Bench(earlier, Limits(5, "drop_oldest"))
             bench.clock.stop_after = 1

@@ -268,13 +268,12 @@ def test_a_wal_that_is_replaced_while_the_file_is_opened_is_noticed(
     """The connection goes on with the one that is gone, and would take another one for its own."""
     filled(path, 1)
 
-    def replacing(*arguments: object) -> object:
+    def replacing(connection: sqlite3.Connection, database: Path) -> None:
         if (wal := Path(f"{path}-wal")).exists():
             wal.unlink()
             wal.touch()
-        return real(*arguments)
+        migrate(connection, database)
 
-    real = sink_module.migrate
     with monkeypatch.context() as patched:
         patched.setattr(sink_module, "migrate", replacing)
         with pytest.raises(SinkUnavailable, match="while it was opened"):
