@@ -151,6 +151,17 @@ def test_the_oldest_letter_comes_first_and_all_outlive_a_restart(reopen: Open) -
     assert numbers == [2, 9, 1, *range(100, 2100)]
 
 
+def test_letters_of_many_megabytes_are_all_kept(box: Box) -> None:
+    """However they are sent: large ones and small ones come back in their order, and all are purged."""
+    sizes = [1_000_000 if number % 3 else 10 for number in range(20)]
+    put = [dead(number, event_fields(number, zone="z" * size)) for number, size in enumerate(sizes)]
+    box.put(put)
+    assert [len(letter.text("zone") or "") for letter in box.read()] == sizes
+    assert [letter.entry_id for letter in box.read()] == [one.entry.entry_id.decode() for one in put]
+    assert box.purge({one.entry.entry_id.decode() for one in put}) == len(put)
+    assert list(box.read()) == []
+
+
 def test_an_entry_delivered_again_may_leave_a_second_letter(box: Box) -> None:
     """Nothing refuses the letter of an entry that has one; a purge takes both."""
     box.put([dead(1)])

@@ -311,7 +311,7 @@ def test_a_producer_that_drops_the_oldest_is_none_of_the_others(server: Server) 
 
 
 def test_a_producer_that_may_not_count_drops_all_the_same(server: Server) -> None:
-    """A user of an earlier version has no right to, and nothing of the batch is refused for it."""
+    """A user of an earlier version has no right to it, and nothing of the batch is refused for it."""
     with closing(server.client()) as client:
         client.set(KEYS.trimmed, 7)
         client.execute_command("ACL", "SETUSER", "earlier", "reset", "on", "nopass", "~*", "+@all", "-incrby")
