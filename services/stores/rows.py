@@ -1,6 +1,6 @@
 """What is read of stored rows, whatever the store."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, Self
 
@@ -42,8 +42,28 @@ class RowFilter:
     until: float | None = None
     is_degraded: bool | None = None
 
+    def conditions(self) -> list[tuple[str, str, str | float | bool]]:
+        """Give the conditions that all have to be met: a field's name, `=`, `>=` or `<=`, and the value."""
+        asked: tuple[tuple[str, str, str | float | bool | None], ...] = (
+            ("event_id", "=", self.event_id),
+            ("device_id", "=", self.device_id),
+            ("zone", "=", self.zone),
+            ("kpi", "=", self.kpi),
+            ("ts", ">=", self.since),
+            ("ts", "<=", self.until),
+            ("is_degraded", "=", self.is_degraded),
+        )
+        return [(name, operator, value) for name, operator, value in asked if value is not None]
+
 
 EVERY_ROW: Final = RowFilter()
+
+Progress = Callable[[int, int], None]
+"""Told, now and then, how many of how many parts are read."""
+
+
+def no_progress(_read: int, _parts: int) -> None:
+    """Show nothing."""
 
 
 class Rows(Protocol):
@@ -76,6 +96,6 @@ class Rows(Protocol):
         """Give rows, the newest first by event id; at most `limit`, None: all."""
         ...
 
-    def summary(self, asked: RowFilter = EVERY_ROW) -> Iterator[SummaryRow]:
-        """Count rows by KPI and zone, in the order of their names."""
+    def summary(self, asked: RowFilter = EVERY_ROW, progress: Progress = no_progress) -> Iterator[SummaryRow]:
+        """Count rows by KPI and zone, in the order of their names; `progress` is told how far it is."""
         ...

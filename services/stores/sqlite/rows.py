@@ -23,7 +23,7 @@ from typing import Final, Self
 from urllib.parse import quote
 
 from services.contract.errors import PipelineError, SinkAbsent, SinkUnavailable, SinkUnusable
-from services.stores.rows import EVERY_ROW, RowFilter, StoredRow, SummaryRow
+from services.stores.rows import EVERY_ROW, Progress, RowFilter, StoredRow, SummaryRow, no_progress
 from services.stores.sqlite.files import FileNames
 from services.stores.sqlite.sink import APPLICATION_ID, newest_schema
 
@@ -122,9 +122,10 @@ class SQLiteRows:
                 row = StoredRow._make(columns)
                 yield row._replace(is_degraded=bool(row.is_degraded))
 
-    def summary(self, asked: RowFilter = EVERY_ROW) -> Iterator[SummaryRow]:
+    def summary(self, asked: RowFilter = EVERY_ROW, progress: Progress = no_progress) -> Iterator[SummaryRow]:
         """Count rows by KPI and zone, in the order of their names."""
         condition, values = _where(asked)
+        progress(0, 1)
         with self._errors():
             rows = self._connection.execute(
                 "SELECT kpi, zone, count(*), sum(is_degraded), min(value), max(value), total(value) "  # noqa: S608 - no data in it
@@ -132,6 +133,7 @@ class SQLiteRows:
                 values,
             )
             yield from map(SummaryRow._make, rows)
+        progress(1, 1)
 
     def _id_chunks(self) -> Iterator[list[str]]:
         """Give the ids by many: one text of 20,000 ids crosses from SQLite sooner than 20,000 rows."""
@@ -188,18 +190,9 @@ class SQLiteRows:
 
 def _where(asked: RowFilter) -> tuple[str, list[str | float | bool]]:
     """Write the condition, and the parameters in it."""
-    conditions: tuple[tuple[str, str | float | bool | None], ...] = (
-        ("event_id = ?", asked.event_id),
-        ("device_id = ?", asked.device_id),
-        ("zone = ?", asked.zone),
-        ("kpi = ?", asked.kpi),
-        ("ts >= ?", asked.since),
-        ("ts <= ?", asked.until),
-        ("is_degraded = ?", asked.is_degraded),
-    )
-    given = [(condition, value) for condition, value in conditions if value is not None]
-    text = " AND ".join(condition for condition, _ in given)
-    return (f"WHERE {text}" if given else "", [value for _, value in given])
+    conditions = asked.conditions()
+    text = " AND ".join(f"{name} {operator} ?" for name, operator, _ in conditions)
+    return (f"WHERE {text}" if conditions else "", [value for _, _, value in conditions])
 
 
 def _mode(path: Path) -> str:
