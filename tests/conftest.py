@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from postgres import LocalPostgres, PostgresServers, absent, own_postgres
 from servers import KINDS, Absent, LocalServer, Server, Servers, local_binary, shared_server
 
 from services.runtime import redact
@@ -66,3 +67,26 @@ def own_server(tmp_path: Path) -> Iterator[Callable[..., LocalServer]]:
     yield start
     for one in started:
         one.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres_servers() -> Iterator[PostgresServers]:
+    """Give the shared PostgreSQL servers by the name of their kind."""
+    running = PostgresServers()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_servers: PostgresServers) -> str:
+    """Give the URL of a new, empty database on a shared PostgreSQL."""
+    try:
+        return postgres_servers.any().new_database()
+    except Absent as why:
+        absent(why)
+
+
+@pytest.fixture
+def own_postgres_server() -> Iterator[LocalPostgres]:
+    """Give a PostgreSQL of one's own, to be killed and stopped; it ends with the test."""
+    yield from own_postgres()

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -326,12 +326,8 @@ def _ask_docker() -> str:
     return ""
 
 
-def start_container(kind: Kind, folder: Path | None = None, *options: str) -> tuple[Server, Stop]:
-    """Start a container of this kind. `folder` is its /etc/redis, `options` go to the server.
-
-    Raises Absent.
-    """
-    assert kind.image is not None
+def _new_container(image: str) -> Any:
+    """Give a container that is not started yet. Raises Absent."""
     # Its helper container removes leftovers after a crash, and needs an image of its own.
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
     with warnings.catch_warnings():
@@ -345,7 +341,32 @@ def start_container(kind: Kind, folder: Path | None = None, *options: str) -> tu
         # testcontainers moves its modules about and says so at each import.
         warnings.simplefilter("ignore", DeprecationWarning)
         from testcontainers.core.container import DockerContainer
-    container = DockerContainer(kind.image).with_exposed_ports(6379)
+    return DockerContainer(image)
+
+
+def start_image(image: str, port: int, environment: Mapping[str, str]) -> tuple[str, int, Stop]:
+    """Start a container of an image; gives host and port where `port` of it is to be reached.
+
+    Raises Absent.
+    """
+    container = _new_container(image).with_exposed_ports(port)
+    for name, value in environment.items():
+        container.with_env(name, value)
+    docker: Any = importlib.import_module("docker")
+    try:
+        container.start()
+    except docker.errors.APIError as error:
+        raise Absent(f"no image {image} here, nor to be had: HTTP {error.status_code}") from None
+    return container.get_container_host_ip(), int(container.get_exposed_port(port)), container.stop
+
+
+def start_container(kind: Kind, folder: Path | None = None, *options: str) -> tuple[Server, Stop]:
+    """Start a container of this kind. `folder` is its /etc/redis, `options` go to the server.
+
+    Raises Absent.
+    """
+    assert kind.image is not None
+    container = _new_container(kind.image).with_exposed_ports(6379)
     if folder is not None:
         container.with_volume_mapping(str(folder), "/etc/redis", "ro")
     if options:

@@ -1,0 +1,1 @@
+"""Rows and dead letters in PostgreSQL, 15 and newer."""

@@ -1,0 +1,120 @@
+"""Looks after the days, beside the batches and on a connection of its own: no write waits for it.
+
+Each consumer has one; a lock in the database lets one of them at a time make a day. At each turn: the days
+ahead that are missing, then the days of which rows lie in the DEFAULT partition, then the figures.
+"""
+
+import datetime as dt
+import logging
+import threading
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Final
+
+import psycopg
+
+from services.contract.errors import PipelineError, SinkUnavailable
+from services.stores.postgres.connection import Connection, Database
+from services.stores.postgres.errors import told
+from services.stores.postgres.partitions import (
+    FIRST,
+    LAST,
+    Taken,
+    days,
+    make_day,
+    rows_in_default,
+    stray_days,
+    today,
+)
+
+DAYS_AHEAD: Final = 14
+"""So long may nobody look after the days before a row lies in the DEFAULT partition."""
+INTERVAL_S: Final = 60.0
+_MOST_STRAY_DAYS: Final = 1000
+"""Days that are made, at most, of what lies in the DEFAULT partition: each makes every plan a little "
+"longer."""
+_LIMIT_S: Final = 600.0
+_END_S: Final = 5.0
+
+
+class Keeper:
+    """Makes days until it is closed. `interval_s`: between two turns."""
+
+    def __init__(
+        self,
+        database: Database,
+        logger: logging.Logger,
+        interval_s: float = INTERVAL_S,
+        days_ahead: int = DAYS_AHEAD,
+    ) -> None:
+        self._database = database.named("keeper")
+        self._logger = logger
+        self._interval_s = interval_s
+        self._days_ahead = days_ahead
+        self._figures: Mapping[str, float] = {}
+        self._asked_to_end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+
+    def start(self) -> None:
+        """Take the turns in a thread of its own."""
+        self._thread.start()
+
+    def figures(self) -> Mapping[str, float]:
+        """Give what the last turn has found; nothing before it."""
+        return self._figures
+
+    def close(self) -> None:
+        """End it; what it is about is broken off and has changed nothing."""
+        self._asked_to_end.set()
+        if self._thread.is_alive():
+            self._thread.join(_END_S)
+
+    def turn(self) -> None:
+        """Do once what is due. Raises SinkUnavailable; what was done is done."""
+        try:
+            with closing(self._database.connect(self._asked_to_end.is_set, _LIMIT_S)) as connection:
+                self._make_due(connection)
+                self._figures = _measure(connection)
+        except psycopg.Error as error:
+            raise SinkUnavailable(
+                told(error, self._database.place), error.sqlstate or type(error).__name__
+            ) from error
+        except Taken as error:
+            raise SinkUnavailable(f"PostgreSQL at {self._database.place}: {error}", "taken") from error
+
+    def _make_due(self, connection: Connection) -> None:
+        first = today(connection) - dt.timedelta(days=1)
+        wanted = [first + dt.timedelta(days=number) for number in range(self._days_ahead + 2)]
+        there = days(connection)
+        room = max(0, _MOST_STRAY_DAYS - len(there))
+        # Of what lies in the DEFAULT partition the newest days come first: somebody may write there still.
+        stray = [day for day in stray_days(connection, _MOST_STRAY_DAYS) if FIRST <= day <= LAST][:room]
+        for day in dict.fromkeys([*wanted, *stray]):
+            if self._asked_to_end.is_set():
+                return
+            if day in there and day not in stray:
+                continue
+            moved = make_day(connection, day)
+            if moved.rows:
+                self._logger.info("rows_moved", extra={"day": day.isoformat(), "rows": moved.rows})
+
+    def _run(self) -> None:
+        while not self._asked_to_end.is_set():
+            try:
+                self.turn()
+            except PipelineError as error:
+                if not self._asked_to_end.is_set():
+                    self._logger.warning("days_not_made", extra={"error": str(error), "kind": error.kind})
+            self._asked_to_end.wait(self._interval_s)
+
+
+def _measure(connection: Connection) -> dict[str, float]:
+    ahead = max((day - today(connection)).days for day in [*days(connection), FIRST])
+    row = connection.execute(
+        "SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('telemetry.events')"
+    ).fetchone()
+    return {
+        "telemetry_sink_default_rows": float(rows_in_default(connection)),
+        "telemetry_sink_days_ahead": float(max(0, ahead)),
+        "telemetry_sink_database_bytes": float(row[0]) if row is not None else 0.0,
+    }

@@ -1,0 +1,199 @@
+"""Events in PostgreSQL: one round trip a batch, from any number of consumers on any node.
+
+    telemetry.events              a partition a day, by event_id; authoritative for what is stored
+    telemetry.events_default      rows of days that have no partition (yet); the keeper moves them (keeper.py)
+    telemetry.sink_probe          one row, by which we ask whether the database takes writes
+
+A batch is one statement over arrays, sorted by its key: two consumers that write the same ids in opposite
+order would end in a deadlock. Fewer rows inserted than given: some ids were there before, and a second
+statement compares. It sees what others have committed meanwhile, since each statement of READ COMMITTED has
+a snapshot of its own.
+
+No answer to a COMMIT is no commit: the batch is written again, and what is there already is a duplicate.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import psycopg
+
+from services.contract.doors import Written
+from services.contract.errors import PipelineError, RowsRefused, SinkUnavailable
+from services.contract.event import Event
+from services.stores.postgres import arrays
+from services.stores.postgres.arrays import Unstorable
+from services.stores.postgres.connection import Database
+from services.stores.postgres.errors import MOVED, kind_of, meaning_of, ours
+from services.stores.postgres.exchange import Exchange, Statement
+from services.stores.postgres.partitions import READERS_LOCK
+from services.stores.postgres.schema import refuse_unfit, update
+
+_LOGGER: Final = logging.getLogger(__name__)
+
+_GIVEN: Final = (
+    "unnest($1::uuid[], $2::text[], $3::text[], $4::float8[], $5::text[], $6::float8[], $7::bool[]) "
+    "WITH ORDINALITY AS given (event_id, device_id, zone, ts, kpi, value, is_degraded, number)"
+)
+_INSERT: Final = (
+    "INSERT INTO telemetry.events (event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at) "  # noqa: S608
+    "SELECT event_id, device_id, zone, to_timestamp(ts), kpi, value, is_degraded, to_timestamp($8::float8) "
+    f"FROM {_GIVEN} ORDER BY event_id, number ON CONFLICT (event_id) DO NOTHING"
+).encode()
+_CONFLICTS: Final = (
+    f"SELECT given.number - 1, stored.event_id IS NULL FROM {_GIVEN} "  # noqa: S608
+    "LEFT JOIN telemetry.events AS stored ON stored.event_id = given.event_id "
+    # The planner leaves out the other days; given.event_id alone would not let it.
+    "AND stored.event_id BETWEEN $8::uuid AND $9::uuid "
+    "WHERE (stored.device_id, stored.zone, stored.ts, stored.kpi, stored.value) "
+    "IS DISTINCT FROM (given.device_id, given.zone, to_timestamp(given.ts), given.kpi, given.value) "
+    "ORDER BY 1"
+).encode()
+_BINARY: Final = (1,) * 8
+_TRUE: Final = b"\1"
+_WAIT_FOR_DAY: Final = Statement(f"SELECT pg_advisory_xact_lock_shared({READERS_LOCK})".encode())
+"""A day may just be attached, and what is planned before that would miss its rows."""
+_PROBE: Final = (
+    # Of each partition: a lock that somebody holds on one of them would keep the rows out as well.
+    Statement(b"LOCK TABLE telemetry.events IN ROW EXCLUSIVE MODE"),
+    Statement(
+        b"INSERT INTO telemetry.sink_probe VALUES (1, now()) ON CONFLICT (id) DO UPDATE SET probed_at = now()"
+    ),
+)
+
+
+class PostgresSink:
+    """The sink in a database. `now` in Unix seconds.
+
+    Asked to stop, it waits for an answer for a second at most.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        now: Callable[[], float],
+        logger: logging.Logger = _LOGGER,
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Connect, make or update the tables, and write once. Raises SinkUnusable or SinkUnavailable."""
+        self._database = database.named("sink")
+        self._now = now
+        self._logger = logger
+        self._is_stopping = is_stopping
+        self._exchange: Exchange | None = None
+        self._texts = arrays.Texts()
+        # Why the last write failed, where that was no row's fault: a probe may pass where a write does not.
+        self._down: str | None = None
+        try:
+            self._open(is_start=True)
+            self.probe()
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, rows: Sequence[Event]) -> Written:
+        """Store rows in one transaction, idempotent by event id, durable on return.
+
+        Raises SinkUnavailable or RowsRefused; nothing of the call is stored then, or nobody knows: it may
+        come again.
+        """
+        if not rows:
+            return Written(0, [])
+        try:
+            columns = self._columns(rows)
+        except Unstorable as error:
+            raise RowsRefused(str(error), "binding") from error
+        try:
+            exchange = self._open()
+            insert = Statement(_INSERT, [*columns, arrays.float_value(self._now())], _BINARY)
+            try:
+                inserted = exchange.transact(insert, is_durable=True)[0].command_tuples
+            except psycopg.errors.CheckViolation as error:
+                if kind_of(error) != MOVED:
+                    raise
+                inserted = exchange.transact(insert, is_durable=True)[0].command_tuples
+            conflicts = [] if inserted == len(rows) else _conflicts(exchange, columns, rows)
+        except psycopg.Error as error:
+            raise self._failed(error) from error
+        except PipelineError as error:  # it was fit at the start, and may be so again
+            self._down = str(error)
+            raise SinkUnavailable(str(error), error.kind) from error
+        self._down = None
+        return Written(inserted, conflicts)
+
+    def probe(self) -> None:
+        """Write something that is no event. Raises SinkUnavailable.
+
+        Also where the last write has met what is no row's fault (a full disk, a table that is gone), though
+        this one works: the events would all be dead letters.
+        """
+        try:
+            self._open().transact(*_PROBE)
+        except psycopg.Error as error:
+            raise SinkUnavailable(*_cause(ours(error, self._database.place))) from error
+        except PipelineError as error:
+            raise SinkUnavailable(str(error), error.kind) from error
+        if self._down is not None:
+            raise SinkUnavailable(self._down, "down")
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._exchange is not None:
+            with contextlib.suppress(psycopg.Error):
+                self._exchange.close()
+            self._exchange = None
+
+    def _columns(self, rows: Sequence[Event]) -> list[bytes]:
+        event_id, device_id, zone, ts, kpi, value, is_degraded = zip(*rows, strict=True)
+        texts = self._texts
+        return [
+            arrays.ids(event_id), texts(device_id), texts(zone), arrays.floats(ts), texts(kpi),
+            arrays.floats(value), arrays.flags(is_degraded),
+        ]  # fmt: skip
+
+    def _open(self, *, is_start: bool = False) -> Exchange:
+        """Give the connection, or a new one to a database that was looked at.
+
+        Raises psycopg.Error, or ours.
+        """
+        if self._exchange is not None and not self._exchange.is_closed:
+            return self._exchange
+        place, database = self._database.place, self._database
+        try:
+            connection = database.connect(self._is_stopping)
+        except psycopg.Error as error:
+            raise ours(error, place, is_start=is_start) from error
+        try:
+            refuse_unfit(connection, place)
+            update(connection, place, self._logger)
+            self._exchange = Exchange(connection, database.timeout_s, database.lock_timeout_s)
+        except psycopg.Error as error:
+            connection.close()
+            raise ours(error, place, is_start=is_start) from error
+        except PipelineError:
+            connection.close()
+            raise
+        return self._exchange
+
+    def _failed(self, error: psycopg.Error) -> PipelineError:
+        meant = meaning_of(error)
+        failure = ours(error, self._database.place)
+        self._down = str(failure) if meant.verdict in {"down", "unusable"} else None
+        return failure
+
+
+def _cause(error: PipelineError) -> tuple[str, str]:
+    return str(error), error.kind
+
+
+def _conflicts(exchange: Exchange, columns: Sequence[bytes], rows: Sequence[Event]) -> list[int]:
+    """Name the positions of rows whose id is stored with another content. Raises psycopg.Error."""
+    ids = [row.event_id for row in rows]
+    bounds = [min(ids).encode(), max(ids).encode()]
+    compare = Statement(_CONFLICTS, [*columns, *bounds], (*_BINARY[:7], 0, 0))
+    found = exchange.transact(_WAIT_FOR_DAY, compare)[1]
+    if any(found.get_value(row, 1) == _TRUE for row in range(found.ntuples)):
+        # They were deleted in between. Nothing is certain of what nobody has seen.
+        raise psycopg.errors.SerializationFailure("rows that were there are not to be seen at the moment")
+    return [int.from_bytes(found.get_value(row, 0), "big") for row in range(found.ntuples)]
