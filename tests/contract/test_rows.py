@@ -1,0 +1,154 @@
+"""One suite over every reader of rows: what the `telemetry` command asks, whatever store has them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from postgres import KINDS as POSTGRES_KINDS
+from postgres import PostgresServers, database
+from samples import id_of, row
+
+from services.contract.doors import Sink
+from services.contract.errors import SinkAbsent
+from services.stores.postgres import rows as postgres_rows
+from services.stores.postgres.rows import PostgresRows
+from services.stores.postgres.sink import PostgresSink
+from services.stores.rows import RowFilter, Rows, StoredRow, SummaryRow
+from services.stores.sqlite import rows as sqlite_rows
+from services.stores.sqlite.rows import SQLiteRows
+from services.stores.sqlite.sink import SQLiteSink
+
+STORED_AT = 1_700_000_100.25
+FOREIGN = ["1b4e28ba-2fa1-4d3b-8f0e-000000000001", "fb4e28ba-2fa1-4d3b-8f0e-000000000002"]
+
+
+class Rig(NamedTuple):
+    """A place that has no rows yet."""
+
+    sink: Callable[[], Sink]
+    rows: Callable[[], Rows]
+
+
+@pytest.fixture(params=["sqlite", *POSTGRES_KINDS])
+def rig(request: pytest.FixtureRequest, tmp_path: Path, postgres_servers: PostgresServers) -> Rig:
+    """Give each store in turn."""
+    if request.param == "sqlite":
+        path = tmp_path / "telemetry.db"
+        return Rig(lambda: SQLiteSink(path, 1000, lambda: STORED_AT), lambda: SQLiteRows(path))
+    url = postgres_servers.new_database(request.param)
+    return Rig(lambda: PostgresSink(database(url), lambda: STORED_AT), lambda: PostgresRows(database(url)))
+
+
+@pytest.fixture
+def rows(rig: Rig) -> Iterator[Rows]:
+    """Give the rows of nine events: of two KPIs and two zones, ours and two of foreign producers."""
+    sink = rig.sink()
+    ours = [
+        row(
+            number,
+            kpi=("humidity", "pressure")[number % 2],
+            zone=f"zone-{number % 3 // 2}",
+            value=number * 1.5,
+            ts=1_700_000_000.0 + number,
+            is_degraded=int(number > 5),
+        )
+        for number in range(1, 8)
+    ]
+    sink.write([*ours, *(row(event_id=one, device_id="foreign", ts=1_600_000_000.123456) for one in FOREIGN)])
+    sink.close()
+    with rig.rows() as one:
+        yield one
+
+
+def test_there_is_nothing_to_read_before_a_consumer_came(rig: Rig) -> None:
+    """That is told apart from rows that can't be read."""
+    with pytest.raises(SinkAbsent, match="a consumer makes"):
+        rig.rows()
+
+
+def test_an_empty_store_answers_everything(rig: Rig) -> None:
+    """No row, no id, no summary."""
+    rig.sink().close()
+    with rig.rows() as rows:
+        assert (rows.count(), rows.has_any(), list(rows.event_ids()), list(rows.events())) == (
+            0,
+            False,
+            [],
+            [],
+        )
+        assert list(rows.summary()) == []
+        assert rows.missing_of([]) == []
+        assert rows.missing_of([id_of(1)]) == [id_of(1)]
+
+
+def test_ids_come_in_ascending_order_across_pages(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each once, whatever the size of a page."""
+    for module in (sqlite_rows, postgres_rows):
+        monkeypatch.setattr(module, "_IDS_A_STATEMENT", 3)
+    assert list(rows.event_ids()) == sorted([*map(id_of, range(1, 8)), *FOREIGN])
+
+
+def test_those_that_are_missing_are_named_in_the_order_given(rows: Rows) -> None:
+    """Whether they lie in a day, before all days, or beyond them."""
+    asked = [id_of(9), FOREIGN[1], id_of(1), id_of(8), "00000000-0000-4000-8000-000000000000", FOREIGN[0]]
+    assert rows.missing_of(asked) == [id_of(9), id_of(8), "00000000-0000-4000-8000-000000000000"]
+
+
+def test_events_come_whole_the_newest_id_first(rows: Rows) -> None:
+    """With their times, and no more of them than asked for."""
+    first, second = rows.events(limit=2)
+    assert first.event_id == FOREIGN[1]
+    assert second.event_id == FOREIGN[0]
+    assert first == StoredRow(
+        FOREIGN[1], "foreign", "zone-1", 1_600_000_000.123456, "humidity", 42.25, False, STORED_AT
+    )
+    assert [one.event_id for one in rows.events()] == sorted([*map(id_of, range(1, 8)), *FOREIGN])[::-1]
+    assert {type(one.is_degraded) for one in rows.events()} == {bool}
+
+
+@pytest.mark.parametrize(
+    ("asked", "numbers"),
+    [
+        (RowFilter(event_id=id_of(3)), [3]),
+        (RowFilter(device_id="device-3"), [3]),
+        (RowFilter(zone="zone-1", kpi="humidity"), [2]),
+        (RowFilter(since=1_700_000_006.0), [7, 6]),
+        (RowFilter(until=1_700_000_002.0, since=1_650_000_000.0), [2, 1]),
+        (RowFilter(is_degraded=True), [7, 6]),
+        (RowFilter(kpi="nothing"), []),
+    ],
+)
+def test_a_filter_gives_what_meets_all_of_it(rows: Rows, asked: RowFilter, numbers: list[int]) -> None:
+    """Both ends of a time are included; `has_any` says the same."""
+    found = [one.event_id for one in rows.events(asked) if one.device_id != "foreign"]
+    assert found == [id_of(number) for number in numbers]
+    assert rows.has_any(asked) is bool(numbers)
+
+
+def test_a_summary_counts_by_kpi_and_zone(rows: Rows) -> None:
+    """In the order of their names, over all days."""
+    assert list(rows.summary()) == [
+        SummaryRow("humidity", "zone-0", 2, 1, 6.0, 9.0, 15.0),
+        SummaryRow("humidity", "zone-1", 3, 0, 3.0, 42.25, 87.5),
+        SummaryRow("pressure", "zone-0", 3, 1, 1.5, 10.5, 16.5),
+        SummaryRow("pressure", "zone-1", 1, 0, 7.5, 7.5, 7.5),
+    ]
+    assert [one.events for one in rows.summary(RowFilter(since=1_700_000_006.0))] == [1, 1]
+
+
+def test_a_summary_tells_how_far_it_is(rows: Rows) -> None:
+    """From nothing to all of its parts."""
+    told: list[tuple[int, int]] = []
+    list(rows.summary(progress=lambda read, parts: told.append((read, parts))))
+    assert told[0][0] == 0
+    assert told[-1][0] == told[-1][1]
+
+
+def test_what_is_stored_meanwhile_is_seen(rig: Rig) -> None:
+    """A reader that is open sees what a consumer commits after it."""
+    sink = rig.sink()
+    with rig.rows() as rows:
+        sink.write([row(1)])
+        assert rows.count() == 1
+    sink.close()
