@@ -11,8 +11,8 @@ from services.brokers.patience import Patience
 from services.brokers.redis.keys import StreamKeys, keys_of
 from services.brokers.redis.publisher import Limits, RedisPublisher
 from services.brokers.redis.runs import open_run, take_over
+from services.brokers.redis.server.attention import Attention
 from services.brokers.redis.server.connection import connect, judge
-from services.brokers.redis.server.links import Attention
 from services.brokers.sides import ProducerTools
 from services.contract.outgoing import Position
 from services.contract.publishing import Replayed, Run

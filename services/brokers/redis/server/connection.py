@@ -15,18 +15,15 @@ from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 from redis.retry import Retry
 
+from services.brokers.redis.server.answers import SentinelAnswers, code_of, is_elsewhere
+from services.brokers.redis.server.attention import Attention
 from services.brokers.redis.server.links import (
-    Attention,
     AttentiveConnection,
-    SentinelAnswers,
     TcpConnection,
     TlsConnection,
     UnixConnection,
-    code_of,
-    is_elsewhere,
-    load_into,
-    make_context,
 )
+from services.brokers.redis.server.tls import load_into, make_context
 from services.contract.errors import BrokerRefuses, BrokerUnavailable
 from services.runtime.address import Address, read_address
 from services.runtime.redact import know

@@ -1,214 +1,31 @@
 """Connections to the server that stay attentive, for every part of a process.
 
-- **Asked to stop.** A wait is cut into slices. Who was asked to stop waits for a server's answer for a second
-  and no longer; a server that is frozen, or sends a byte a second, makes nobody deaf to SIGTERM.
-- **A whole answer has a deadline**, and not each of its pieces: REDIS_TIMEOUT_S, and more for what is long.
-- **Not this server.** After a failover behind a stable address the old server lives on, as a replica that
-  takes no writes. What it says then (READONLY, UNBLOCKED, MOVED ...) counts for every connection of the
-  process: none of them sends anything more, each connects anew.
-- **TLS**: session tickets, which a server sends when it likes, are no answer.
+**Not this server.** After a failover behind a stable address the old server lives on, as a replica that
+takes no writes. What it says then (READONLY, UNBLOCKED, MOVED ...) counts for every connection of the
+process: none of them sends anything more, each connects anew. How long they wait: sockets.py.
 """
 
 import os
-import select
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from errno import EAGAIN, EINPROGRESS, EINTR, EISCONN, EWOULDBLOCK
 from typing import Any, Final, cast
 
 import redis
 from redis.connection import AbstractConnection, Connection, UnixDomainSocketConnection
 
-_SLICE_S: Final = 0.1
-"""How long a wait lasts before we look whether we were asked to stop."""
-_LAST_WAIT_S: Final = 1.2
-"""How long a server that we wait for when we are asked to stop still has. Longer than a read may block."""
-_IN_VAIN_S: Final = 0.05
-"""How long it has from then on, once one such wait was in vain."""
-_SLOWEST_BYTES_PER_S: Final = 8192
-"""A long answer may take longer than the timeout, where it comes in at this rate."""
-
-_ELSEWHERE: Final = frozenset(
-    {
-        "READONLY",
-        "UNBLOCKED",
-        "MOVED",
-        "ASK",
-        "MASTERDOWN",
-        "CLUSTERDOWN",
-        "NOREPLICAS",
-        "REDIRECT",
-        "FAILOVER",
-    }
+from services.brokers.redis.server.answers import SentinelAnswers, is_elsewhere
+from services.brokers.redis.server.attention import Attention
+from services.brokers.redis.server.sockets import (
+    SLICE_S,
+    AttentiveSocket,
+    TlsSocket,
+    has_shaken_hands,
+    is_writable,
 )
-"""What a server says that is not, or no longer, the one to talk to."""
-
-
-def code_of(error: BaseException) -> str:
-    """Read the server's code of an error; the client takes it off the message where it has a class for it."""
-    if isinstance(error, redis.ResponseError) and error.status_code not in {None, "ERR"}:
-        return str(error.status_code)
-    return str(error).partition(" ")[0].removeprefix("-")
-
-
-def is_elsewhere(error: BaseException) -> bool:
-    """Tell whether a server says that it is not the one to talk to: another one has the address by now."""
-    return isinstance(error, redis.ResponseError) and code_of(error) in _ELSEWHERE
-
-
-class SentinelAnswers(redis.ResponseError):
-    """What answers is a Redis Sentinel; the message names the masters that it watches."""
-
-
-class Attention:
-    """What all connections of a process heed: whether it was asked to stop, and which server is the one.
-
-    Threads may share it.
-    """
-
-    def __init__(self, is_stopping: Callable[[], bool] = lambda: False) -> None:
-        self._is_stopping = is_stopping
-        self._asked_at: float | None = None
-        self._in_vain = False
-        self.generation = 0
-        """Counts how often a server said that it is not the one; older connections are not used any more."""
-
-    def elsewhere(self) -> None:
-        """Note that a server said so: every connection of the process is made anew."""
-        self.generation += 1
-
-    def is_over(self, waits_since: float, now: float) -> bool:
-        """Tell whether a wait has to end, since we were asked to stop. Times on the monotonic clock."""
-        if not self._is_stopping():
-            return False
-        if self._asked_at is None:
-            self._asked_at = now
-        patience_s = _IN_VAIN_S if self._in_vain else _LAST_WAIT_S
-        if now < max(self._asked_at, waits_since) + patience_s:
-            return False
-        self._in_vain = True
-        return True
-
-
-class AttentiveSocket:
-    """A socket as the client library uses it, whose waits end in time."""
-
-    def __init__(self, sock: socket.socket, timeout_s: float, attention: Attention) -> None:
-        self._sock = sock
-        self._timeout_s = timeout_s
-        self._attention = attention
-        self._since: float | None = None
-        """When we began to wait for the answers to what was sent last."""
-        self._until = 0.0
-        sock.settimeout(min(_SLICE_S, timeout_s))
-
-    def sendall(self, data: Any) -> None:
-        """Send all of it, or raise TimeoutError or another OSError."""
-        self._since = None
-        sent = self._send(data)
-        if sent < len(data):
-            view = memoryview(data)
-            since = time.monotonic()
-            until = since + self._timeout_s
-            while sent < len(view):
-                piece = self._send(view[sent:])
-                sent += piece
-                until += piece / _SLOWEST_BYTES_PER_S
-                self._check(since, until)
-
-    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        """Receive what there is; waits for it. Raises TimeoutError where the whole answer takes too long."""
-        return cast("int", self._receive(self._sock.recv_into, buffer, nbytes, flags))
-
-    def recv(self, size: int, flags: int = 0) -> bytes:
-        """Receive what there is; waits for it, but for a peek."""
-        if flags:
-            return self._sock.recv(size, flags)
-        return cast("bytes", self._receive(self._sock.recv, size))
-
-    def settimeout(self, timeout_s: float | None) -> None:
-        """Wait not at all (0), or as long as an answer may take."""
-        self._sock.settimeout(0 if timeout_s == 0 else min(_SLICE_S, self._timeout_s))
-
-    def fileno(self) -> int:
-        """Give the descriptor, to poll it."""
-        return self._sock.fileno()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-    def _send(self, data: Any) -> int:
-        try:
-            return self._sock.send(data)
-        except TimeoutError:
-            return 0
-
-    def _receive(self, receive: Callable[..., Any], *arguments: Any) -> Any:
-        since = self._since
-        if since is None:
-            since = self._since = time.monotonic()
-            self._until = since + self._timeout_s
-        else:
-            self._check(since, self._until)
-        while True:
-            try:
-                received = receive(*arguments)
-            except TimeoutError:
-                self._check(since, self._until)
-                continue
-            size = received if isinstance(received, int) else len(received)
-            self._until += size / _SLOWEST_BYTES_PER_S
-            return received
-
-    def _check(self, since: float, until: float) -> None:
-        now = time.monotonic()
-        if now >= until or (now >= since + _SLICE_S and self._attention.is_over(since, now)):
-            raise TimeoutError("timed out")
-
-
-class TlsSocket(AttentiveSocket):
-    """The same with TLS, where something to read need be no data: tickets and keys come with no answer."""
-
-    def __init__(self, sock: ssl.SSLSocket, timeout_s: float, attention: Attention) -> None:
-        super().__init__(sock, timeout_s, attention)
-        self._read_ahead = b""
-
-    def has_data(self) -> bool:
-        """Read what is there; tell whether there is data in it. Raises OSError, also where it is closed."""
-        if not self._read_ahead:
-            self._sock.settimeout(0)
-            try:
-                self._read_ahead = self._sock.recv(65536)
-                if not self._read_ahead:
-                    raise ConnectionResetError("the server closed the connection")
-            except (ssl.SSLWantReadError, BlockingIOError):
-                pass
-            finally:
-                self.settimeout(None)
-        return bool(self._read_ahead)
-
-    def pending(self) -> int:
-        """Tell how much was received and not read."""
-        return len(self._read_ahead) + cast("ssl.SSLSocket", self._sock).pending()
-
-    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        """As above; what was read ahead comes first."""
-        if self._read_ahead:
-            size = min(len(self._read_ahead), nbytes or len(buffer))
-            memoryview(buffer)[:size] = self._read_ahead[:size]
-            self._read_ahead = self._read_ahead[size:]
-            return size
-        return super().recv_into(buffer, nbytes, flags)
-
-    def recv(self, size: int, flags: int = 0) -> bytes:
-        """As above; what was read ahead comes first."""
-        if self._read_ahead and not flags:
-            piece, self._read_ahead = self._read_ahead[:size], self._read_ahead[size:]
-            return piece
-        return super().recv(size, flags)
 
 
 class AttentiveConnection(AbstractConnection):
@@ -342,7 +159,7 @@ class TcpConnection(AttentiveConnection, Connection):
         thread.start()
 
         def is_found() -> bool:
-            thread.join(_SLICE_S)
+            thread.join(SLICE_S)
             return bool(found)
 
         self._wait(is_found)
@@ -357,7 +174,7 @@ class TcpConnection(AttentiveConnection, Connection):
         sock.setblocking(False)
         code = sock.connect_ex(address)
         if code in {EINPROGRESS, EWOULDBLOCK, EAGAIN, EINTR}:
-            self._wait(lambda: _is_writable(sock))
+            self._wait(lambda: is_writable(sock))
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code not in {0, EISCONN}:
             raise OSError(code, os.strerror(code))
@@ -399,8 +216,8 @@ class TlsConnection(TcpConnection):
             sock.close()
             raise
         try:
-            secure.settimeout(_SLICE_S)
-            self._wait(lambda: _has_shaken_hands(secure))
+            secure.settimeout(SLICE_S)
+            self._wait(lambda: has_shaken_hands(secure))
         except BaseException:
             secure.close()
             raise
@@ -450,58 +267,9 @@ class UnixConnection(AttentiveConnection, UnixDomainSocketConnection):
     def _connect(self) -> Any:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.settimeout(_SLICE_S)  # it is there at once, or full
+            sock.settimeout(SLICE_S)  # it is there at once, or full
             sock.connect(self.path)
         except BaseException:
             sock.close()
             raise
         return AttentiveSocket(sock, self._answer_s, self._attention)
-
-
-def _is_writable(sock: socket.socket) -> bool:
-    """Wait a slice for a socket; poll takes any descriptor, and Windows has none."""
-    if not hasattr(select, "poll"):
-        return bool(select.select([], [sock], [], _SLICE_S)[1])
-    poller = select.poll()
-    poller.register(sock, select.POLLOUT)
-    return bool(poller.poll(_SLICE_S * 1000))
-
-
-def _has_shaken_hands(sock: ssl.SSLSocket) -> bool:
-    try:
-        sock.do_handshake()
-    except TimeoutError:
-        return False
-    return True
-
-
-def make_context(parameters: Mapping[str, Any]) -> ssl.SSLContext:
-    """Make what TLS needs, of the parameters of an address.
-
-    Raises OSError (ssl.SSLError is one) and ValueError for files that can't be used.
-    """
-    context = ssl.create_default_context()
-    load_into(context, parameters)
-    return context
-
-
-def load_into(context: ssl.SSLContext, parameters: Mapping[str, Any]) -> None:
-    """Load the files of an address into a context of a client. Raises as above."""
-    verify = parameters.get("ssl_cert_reqs", "required")
-    context.check_hostname = verify != "none" and parameters.get("ssl_check_hostname", True)
-    context.verify_mode = {
-        "none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED
-    }[verify]  # fmt: skip
-    authorities = [parameters.get(name) for name in ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data")]
-    if any(authorities):
-        context.load_verify_locations(*authorities)
-    if certificate := parameters.get("ssl_certfile"):
-        password = parameters.get("ssl_password") or _no_password
-        context.load_cert_chain(certificate, parameters.get("ssl_keyfile"), password)
-    if ciphers := parameters.get("ssl_ciphers"):
-        context.set_ciphers(ciphers)
-
-
-def _no_password() -> str:
-    # Without one, the library asks on the terminal, and waits.
-    raise ValueError("the private key is encrypted, and there is no password for it")

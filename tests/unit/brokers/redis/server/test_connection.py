@@ -8,8 +8,8 @@ import pytest
 import redis
 from redis._parsers.base import BaseParser
 
+from services.brokers.redis.server.answers import SentinelAnswers
 from services.brokers.redis.server.connection import PasswordFile, connect, error_kind, explain, is_passing
-from services.brokers.redis.server.links import SentinelAnswers
 from services.runtime.settings import ConsumerSettings, SettingsInvalid
 
 SETTINGS = ConsumerSettings(redis_host="h")

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 import redis
 
+from services.brokers.redis.server.attention import Attention
 from services.brokers.redis.server.connection import connect
-from services.brokers.redis.server.links import Attention
 from services.runtime.settings import ConsumerSettings
 
 TIMEOUT_S = 1.0
