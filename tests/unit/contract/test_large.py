@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 from fakes import FakeClock, FakeDeadLetters, FakeSink, FakeSource, FakeStream
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from samples import KPIS, NOW, entry, event_fields, id_of, raw_fields
 
@@ -123,6 +123,7 @@ def test_line_feeds_cost_no_memory() -> None:
 
 
 @given(raw_fields, st.sampled_from([0, UNKNOWN_BYTES, 5 * MEGABYTE]))
+@example(event_fields(1, traceparent=f"00-{'ab' * 16}-{'cd' * 8}-01"), 0)
 def test_a_line_is_the_letter(fields: list[bytes], full_size: int) -> None:
     """Written from the bytes, a line says what the letter says."""
     rejection = Rejection("decode", "not_utf8", '"event":{} in it')
