@@ -22,7 +22,7 @@ from services.brokers.redis.server.entry_ids import id_parts
 from services.contract.event import Event
 from services.contract.letter import DeadLetter
 from services.ops.audit.command import prove
-from services.ops.audit.proof import Audit
+from services.ops.audit.result import Audit
 from services.runtime.settings import ConsumerSettings
 from services.stores.files.dead_letters import DeadLetterFile
 

@@ -12,7 +12,7 @@ from acceptance.publisher import KEYS, Publisher
 from acceptance.rig import CROWDED, Rig
 
 from services.contract.ids import id_pattern
-from services.ops.audit.proof import Audit
+from services.ops.audit.result import Audit
 from services.stores.files.dead_letters import DeadLetterFile
 from services.stores.sqlite.sink import SQLiteSink
 

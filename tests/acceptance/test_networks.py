@@ -11,7 +11,7 @@ from acceptance.rig import PATIENCE_S, Process, Rig, free_port
 from proxy import Proxy, Weather
 from servers import LocalServer, eventually
 
-from services.ops.audit.proof import Audit
+from services.ops.audit.result import Audit
 
 RATE: Final = 300
 

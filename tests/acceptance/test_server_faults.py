@@ -9,7 +9,7 @@ from acceptance.publisher import KEYS
 from acceptance.rig import PATIENCE_S, Process, Rig, free_port
 from servers import eventually
 
-from services.ops.audit.proof import Audit
+from services.ops.audit.result import Audit
 
 
 def test_a_killed_server_with_append_only_file_costs_nothing(rig: Rig) -> None:

@@ -17,7 +17,8 @@ from services.brokers.redis.operating.met import keep_met
 from services.brokers.redis.operating.records import read_records
 from services.brokers.redis.server.connection import address, connect, explain
 from services.contract.errors import SinkAbsent
-from services.ops.audit.proof import Audit, Tally, audit
+from services.ops.audit.proof import audit
+from services.ops.audit.result import Audit, Tally
 from services.ops.failures import CommandFailed
 from services.ops.output.output import AsJson, Column, Table, answer, choose_style, number, show_document
 from services.ops.server.doors import Server, StartServer, open_server

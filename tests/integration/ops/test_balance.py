@@ -16,7 +16,8 @@ from services.contract.doors import Dead
 from services.contract.event import Reason, Rejection
 from services.contract.ids import event_id
 from services.ops.audit.live import ForeignIds, count_dead, recorded
-from services.ops.audit.proof import Audit, Tally, audit
+from services.ops.audit.proof import audit
+from services.ops.audit.result import Audit, Tally
 
 KEYS = StreamKeys()
 CONFLICT: Reason = "conflict"
