@@ -16,7 +16,7 @@ from servers import LocalServer, Server
 from telemetry_cli import bury, is_refusal, store, telemetry
 
 from services.brokers.redis.keys import StreamKeys
-from services.ops.status.command import Looks
+from services.ops.status.looks import Looks
 from services.runtime.settings import ConsumerSettings
 
 KEYS = StreamKeys()
