@@ -64,10 +64,7 @@ def _failure_of_server(error: BaseException) -> Failure | None:
     from redis import RedisError  # noqa: PLC0415 - half a second, paid only by who has paid it before
 
     from services.brokers.redis.server.connection import explain  # noqa: PLC0415 - as above
-    from services.ops.server.own import ServerUnavailable  # noqa: PLC0415 - as above
 
-    if isinstance(error, ServerUnavailable):
-        return Failure(str(error), 1)
     if not isinstance(error, RedisError):
         return None
     return Failure(explain(error, load(ConsumerSettings, read_sources())), 1)

@@ -2,8 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +12,7 @@ from services.ops.about.settings import load_both
 from services.ops.failures import CommandFailed
 from services.ops.output.output import AsJson, remark
 from services.ops.run.processes import Plan, Processes
-from services.ops.server.own import ServerUnavailable, is_external, reachable
+from services.ops.server.own import is_external, reachable
 from services.runtime.own_files import private_files
 from services.runtime.screen import wait_for_no_reader
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, Sources, load, read_sources
@@ -91,7 +89,8 @@ def run_command(
         sources, options if source or mapping or constant or file_format or ts_unit or resume else []
     )
     _check_readable(source)
-    with private_files(), _reached(load(ConsumerSettings, sources), sources) as settings:
+    settings = load(ConsumerSettings, sources)
+    with private_files(), reachable(settings, sources, may_start=True) as settings:
         plan = Plan(
             replicas=replicas,
             producer_options=options,
@@ -164,15 +163,6 @@ def _check_readable(source: str | None) -> None:
         path.open("rb").close()
     except OSError as error:
         raise CommandFailed(f"--from {source}: {error.strerror or error}", 2) from error
-
-
-@contextmanager
-def _reached(settings: ConsumerSettings, sources: Sources) -> Iterator[ConsumerSettings]:
-    try:
-        with reachable(settings, sources, may_start=True) as found:
-            yield found
-    except ServerUnavailable as error:
-        raise CommandFailed(str(error)) from error
 
 
 def _text(given: float | None, sources: Sources, name: str, otherwise: float | None) -> str | None:

@@ -25,6 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from services.ops.failures import CommandFailed
 from services.ops.server.child import start_child
 from services.runtime.own_files import open_own, private_files, write_own
 from services.runtime.redact import know
@@ -46,7 +47,7 @@ class _Address(NamedTuple):
     password: str
 
 
-class ServerUnavailable(Exception):
+class ServerUnavailable(CommandFailed):
     """There is no server, and none can be started; the message says what to do."""
 
 

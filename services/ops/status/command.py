@@ -10,7 +10,7 @@ import typer
 from services.ops.failures import CommandFailed
 from services.ops.output.output import AsJson, Record, remark, show_document, watch
 from services.ops.server.doors import StartServer
-from services.ops.server.own import ServerUnavailable, reachable, running
+from services.ops.server.own import reachable, running
 from services.ops.status.looks import Looks
 from services.ops.status.text import errors_of, status_line, status_parts
 from services.runtime.settings import ConsumerSettings, load, read_sources
@@ -34,10 +34,7 @@ def status_command(
     settings = load(ConsumerSettings, sources)
     with ExitStack() as stack:
         if start_server:
-            try:
-                stack.enter_context(reachable(settings, sources, may_start=True))
-            except ServerUnavailable as error:
-                raise CommandFailed(str(error)) from error
+            stack.enter_context(reachable(settings, sources, may_start=True))
         # Looked for at each look: the next run's server has another address.
         looks = Looks(settings, lambda: running(settings, sources))
         stack.callback(looks.close)
