@@ -1,26 +1,41 @@
 """Which broker it is: chosen by the scheme of BROKER_URL, here and nowhere else."""
 
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from services.brokers.sides import ConsumerSide, ProducerSide, ProducerTools, Tools
+from services.brokers.operator_side import OperatorSide
 from services.runtime.address import read_address
 from services.runtime.settings import ConsumerSettings, ProducerSettings, Settings
+
+if TYPE_CHECKING:  # a command that looks at a file needs none of what they import
+    from services.brokers.sides import ConsumerSide, ProducerSide, ProducerTools, Tools
 
 _ROOMS: Final = dict.fromkeys(("redis", "rediss", "valkey", "valkeys", "unix"), "services.brokers.redis")
 """The room of each scheme. It is imported when it is chosen: one client library is, and no more."""
 
 
-def consumer_side(settings: ConsumerSettings, tools: Tools) -> ConsumerSide:
+def consumer_side(settings: ConsumerSettings, tools: "Tools") -> "ConsumerSide":
     """Give what a consumer needs of the broker; nothing is sent yet. Raises SettingsInvalid."""
     side: ConsumerSide = _of(settings, "consumer_side").open_side(settings, tools)
     return side
 
 
-def producer_side(settings: ProducerSettings, tools: ProducerTools) -> ProducerSide:
+def producer_side(settings: ProducerSettings, tools: "ProducerTools") -> "ProducerSide":
     """Give what a producer needs of the broker; nothing is sent yet. Raises SettingsInvalid."""
     side: ProducerSide = _of(settings, "producer_side").open_side(settings, tools)
     return side
+
+
+def operator_side(settings: ConsumerSettings) -> OperatorSide:
+    """Give what a person's commands need of the broker; nothing is sent yet. Raises SettingsInvalid."""
+    side: OperatorSide = _of(settings, "operating.side").open_side(settings)
+    return side
+
+
+def letters_place(settings: ConsumerSettings) -> str:
+    """Name where dead letters are at the broker, whether it is there or not."""
+    place: str = _of(settings, "keys").keys_of(settings).dead_letters
+    return place
 
 
 def _of(settings: Settings, name: str) -> Any:

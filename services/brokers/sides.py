@@ -1,4 +1,4 @@
-"""What a broker gives to each of those who use it: a consumer, a producer, a person with a command."""
+"""What a broker gives to the services that use it; what a person's commands need of it: operator_side.py."""
 
 import logging
 from collections.abc import Callable

@@ -3,6 +3,8 @@
 PipelineError
   BrokerUnavailable        the broker can't be asked now
     SourceUnavailable      the stream can't be read or acknowledged now
+    BrokerFull             it has no memory for what we would write
+  EntryDamaged             what the broker keeps of an entry is not all of it
   BrokerRefuses            the broker answers, and will never do what we ask
   SinkUnavailable          the sink takes no writes now: locked, full, away, damaged
   RowsRefused              the sink takes writes, but not these rows
@@ -34,6 +36,14 @@ class BrokerRefuses(PipelineError):
 
 class SourceUnavailable(BrokerUnavailable):
     """The stream can't be read or acknowledged now."""
+
+
+class BrokerFull(BrokerUnavailable):
+    """The broker has no memory for what we would write; it can be read."""
+
+
+class EntryDamaged(PipelineError):
+    """What the broker keeps of an entry is not all of it, or was written by somebody else."""
 
 
 class SinkUnavailable(PipelineError):

@@ -5,13 +5,12 @@
 """
 
 import errno
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from services.contract.errors import PipelineError
-from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
+from services.runtime.settings import SettingsInvalid
 
 
 class CommandFailed(Exception):
@@ -55,16 +54,4 @@ def failure_of(error: BaseException) -> Failure | None:
         return Failure(f"{error.filename}: {error.strerror}", 1)
     if isinstance(error, OSError) and error.errno in _OUTPUT_FAILS:
         return Failure(f"standard output: {error.strerror}", 1, is_of_output=True)
-    return _failure_of_server(error)
-
-
-def _failure_of_server(error: BaseException) -> Failure | None:
-    if "redis" not in sys.modules:  # nobody has talked to a server
-        return None
-    from redis import RedisError  # noqa: PLC0415 - half a second, paid only by who has paid it before
-
-    from services.brokers.redis.server.connection import explain  # noqa: PLC0415 - as above
-
-    if not isinstance(error, RedisError):
-        return None
-    return Failure(explain(error, load(ConsumerSettings, read_sources())), 1)
+    return None

@@ -6,16 +6,13 @@ named before, holds everything that came since, and at STREAM_MAX_LENGTH produce
 
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, cast
+from dataclasses import asdict
+from typing import Annotated, Any, Final
 
-import redis
 import typer
 
-from services.brokers.redis.server.entries import after, count
-from services.brokers.redis.server.entry_ids import age_s
-from services.brokers.redis.server.groups import GroupState, read_groups
+from services.brokers.operator_side import OperatorSide
+from services.contract.operating import Group
 from services.ops.dlq.options import Yes
 from services.ops.failures import CommandFailed
 from services.ops.lazy import bare_app
@@ -66,11 +63,11 @@ def list_groups(context: typer.Context, as_json: AsJson = False) -> None:
     sources = read_sources()
     with open_server(load(ConsumerSettings, sources), sources) as server:
         settings = server.settings
-        found = _look(server.client, settings, time.time())
+        found = server.side.groups(time.time())
         document = {
             "stream": settings.stream_name,
             "group": settings.group_name,
-            "groups": [one.record() for one in found],
+            "groups": [_record(one) for one in found],
         }
     show_document(document, _parts(document), as_json=as_json)
 
@@ -90,47 +87,26 @@ def remove_group(
     """
     sources = read_sources()
     with open_server(load(ConsumerSettings, sources), sources) as server:
-        client, settings = server.client, server.settings
-        one = _choose(client, settings, name, force=force)
+        stream = server.settings.stream_name
+        one = _choose(server.side, stream, name, force=force)
         if not yes:
             _ask(one)
-            one = _choose(client, settings, name, force=force)  # somebody may have begun to read meanwhile
-        if not client.xgroup_destroy(settings.stream_name, cast("Any", one.state.name)):
+            one = _choose(server.side, stream, name, force=force)  # somebody may have begun to read meanwhile
+        if not server.side.remove_group(one):
             raise CommandFailed(f"the group {printable(name)} is gone already")
-    answer(f"removed the group {printable(one.state.shown)}, which held back {one.held_text}")
+    answer(f"removed the group {printable(one.name)}, which held back {_held(one)}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """A group, and who reads by it."""
+def _held(one: Group) -> str:
+    unread = "an unknown number of" if one.unread is None else f"{one.unread:,}"
+    return f"{unread} unread and {one.pending:,} unacknowledged entries"
 
-    state: GroupState
-    is_ours: bool
-    oldest_age_s: float | None
-    """Of the oldest entry that it has yet to acknowledge; None where it has none."""
-    idle_ms: Sequence[int]
-    """Of each consumer."""
-    live: int
 
-    @property
-    def held_text(self) -> str:
-        unread = "an unknown number of" if self.state.unread is None else f"{self.state.unread:,}"
-        return f"{unread} unread and {self.state.pending:,} unacknowledged entries"
-
-    def record(self) -> dict[str, Any]:
-        """Give what is shown of it."""
-        return {
-            "name": self.state.shown,
-            "is_ours": self.is_ours,
-            "pending": self.state.pending,
-            "unread": self.state.unread,
-            "oldest_age_s": self.oldest_age_s,
-            "oldest_pending_id": self.state.oldest_pending_id,
-            "last_delivered_id": self.state.last_delivered_id,
-            "consumers": len(self.idle_ms),
-            "live": self.live,
-            "idle_s": min(self.idle_ms) / 1000 if self.idle_ms else None,
-        }
+def _record(one: Group) -> dict[str, Any]:
+    """Give what is shown of it."""
+    record = asdict(one)
+    del record["key"]  # no text
+    return record
 
 
 def _parts(document: Record) -> list[Part]:
@@ -138,46 +114,13 @@ def _parts(document: Record) -> list[Part]:
     return [Table(title, _COLUMNS, document["groups"], "none yet; a consumer makes its group")]
 
 
-def _look(client: redis.Redis, settings: ConsumerSettings, now: float) -> list[_Group]:
-    """Look at every group. Raises redis.RedisError."""
-    found = []
-    for state in read_groups(client, settings.stream_name):
-        try:
-            consumers: Any = client.xinfo_consumers(settings.stream_name, cast("Any", state.name))
-        except redis.ResponseError as error:
-            if str(error).startswith("NOGROUP"):  # removed meanwhile
-                continue
-            raise
-        idle_ms = [int(one["idle"]) for one in consumers]
-        found.append(
-            _Group(
-                state,
-                state.name == settings.group_name.encode(),
-                _oldest_age_s(client, settings.stream_name, state, now),
-                idle_ms,
-                sum(idle < settings.claim_idle_ms for idle in idle_ms),
-            )
-        )
-    return found
-
-
-def _oldest_age_s(client: redis.Redis, stream: str, state: GroupState, now: float) -> float | None:
-    if state.held == 0:
-        return None
-    if state.needed_from == state.oldest_pending_id:
-        return age_s(state.oldest_pending_id, now)
-    start = after(state.needed_from)
-    found = None if start is None else count(client, stream, start, 1).first
-    return None if found is None else age_s(found, now)
-
-
-def _choose(client: redis.Redis, settings: ConsumerSettings, name: str, *, force: bool) -> _Group:
-    """Find a group that may be removed. Raises CommandFailed, and redis.RedisError."""
-    found = _look(client, settings, time.time())
-    one = next((one for one in found if one.state.shown == name), None)
+def _choose(broker: OperatorSide, stream: str, name: str, *, force: bool) -> Group:
+    """Find a group that may be removed. Raises CommandFailed, and BrokerUnavailable."""
+    found = broker.groups(time.time())
+    one = next((one for one in found if one.name == name), None)
     if one is None:
-        known = ", ".join(printable(one.state.shown) for one in found) or "none"
-        raise CommandFailed(f"no group {printable(name)} on {settings.stream_name}; there are: {known}")
+        known = ", ".join(printable(one.name) for one in found) or "none"
+        raise CommandFailed(f"no group {printable(name)} on {stream}; there are: {known}")
     if force:
         return one
     if one.is_ours:
@@ -193,10 +136,10 @@ def _choose(client: redis.Redis, settings: ConsumerSettings, name: str, *, force
     return one
 
 
-def _ask(one: _Group) -> None:
+def _ask(one: Group) -> None:
     """Ask before it is removed. Raises CommandFailed unless the answer is yes."""
-    name = printable(one.state.shown)
-    question = f"Remove the group {name}? It has {one.held_text}, which it would then never read"
+    name = printable(one.name)
+    question = f"Remove the group {name}? It has {_held(one)}, which it would then never read"
     if not sys.stdin.isatty():
         raise CommandFailed(f"{question}. Nobody can answer here: add --yes", exit_code=2)
     if not confirmed(question):

@@ -15,6 +15,7 @@ from fakes import FakeDeadLetters
 from samples import flat
 from servers import eventually, free_port
 
+from services.brokers.redis.operating.side import RedisOperatorSide
 from services.ops.dlq.raw import raw_json
 
 CONSUMER_MIB = 256
@@ -143,7 +144,7 @@ def test_what_killed_one_is_cut_by_the_other(rig: Rig, limit: MemoryLimit) -> No
     (*_, large) = publisher.valid(5).send()[600:601]
     assert supervise(rig, limit, "consumer-1", "consumer-2", BATCH_SIZE="100") <= 2
     rig.assert_complete()
-    text = "".join(raw_json(rig.client, KEYS.large, FakeDeadLetters(), large.entry_id))
+    text = "".join(raw_json(RedisOperatorSide(rig.client, rig.settings), FakeDeadLetters(), large.entry_id))
     assert [base64.b64decode(part["base64"]) for pair in json.loads(text)["fields"] for part in pair] == (
         large.fields
     )

@@ -5,20 +5,18 @@ With --record the numbers are left in the hash {telemetry_stream}:audit, for an 
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-import redis
 import typer
 
-from services.brokers.redis.backlog import read_backlog
-from services.brokers.redis.keys import StreamKeys, keys_of
-from services.brokers.redis.operating.met import keep_met
-from services.brokers.redis.operating.records import read_records
-from services.brokers.redis.server.connection import address, connect, explain
-from services.contract.errors import SinkAbsent
+from services.brokers.choice import operator_side
+from services.brokers.operator_side import OperatorSide
+from services.contract.errors import BrokerFull, SinkAbsent
 from services.ops.audit.proof import audit
 from services.ops.audit.result import Audit, Tally
+from services.ops.dlq.letters import letters_of
 from services.ops.failures import CommandFailed
 from services.ops.output.output import AsJson, Column, Table, answer, choose_style, number, show_document
 from services.ops.server.doors import Server, StartServer, open_server
@@ -56,7 +54,7 @@ def audit_command(
     """
     sources = read_sources()
     with open_server(load(ConsumerSettings, sources), sources, may_start=start_server) as server:
-        is_settled = wait == 0 or settle(server, wait)
+        is_settled = wait == 0 or settle(server.side, wait)
         result = prove(server.settings, show)
         not_recorded = _record(server, result) if record else ""
     show_audit(result, as_json=as_json)
@@ -74,19 +72,20 @@ def audit_command(
 
 
 def _record(server: Server, result: Audit) -> str:
-    """Leave the result in Redis; says why not where the server is full: the proof is shown all the same."""
-    client, keys = server.client, keys_of(server.settings)
+    """Leave the result at the broker; says why not where that is full: the proof is shown all the same."""
     try:
         # What is no proof takes no older one's place, unless it is bad news.
         if result.is_proven or result.total.missing:
-            leave_result(client, keys, result.total, time.time())
-        _keep(client, keys, result)
-    except redis.exceptions.OutOfMemoryError as error:
-        return f"not recorded: {explain(error, server.settings)}"
+            server.side.leave_audit(asdict(result.total), time.time())
+        # What was met of each run is kept, so that a record that is lowered from now on shows.
+        if why := server.side.keep_met({one.run: one.met for one in result.runs}):
+            result.notes.append(f"what was met is not kept: {why}")
+    except BrokerFull as error:
+        return f"not recorded: {error}"
     return ""
 
 
-def settle(server: Server, at_most_s: float) -> bool:
+def settle(broker: OperatorSide, at_most_s: float) -> bool:
     """Wait until a run is recorded and all that is in the stream now is acknowledged.
 
     Gives False when that takes too long.
@@ -94,14 +93,9 @@ def settle(server: Server, at_most_s: float) -> bool:
     deadline = time.monotonic() + at_most_s
     newest: str | None = None
     while True:
-        backlog = read_backlog(server.client, keys_of(server.settings))
-        if backlog is not None:
-            newest = backlog.last_generated_id if newest is None else newest
-            if (
-                backlog.is_settled_up_to(newest)
-                and read_records(server.client, keys_of(server.settings)).runs
-            ):
-                return True
+        newest = broker.newest() if newest is None else newest
+        if newest is not None and broker.is_settled_up_to(newest) and broker.records().runs:
+            return True
         if time.monotonic() >= deadline:
             return False
         time.sleep(_LOOK_S)
@@ -109,36 +103,20 @@ def settle(server: Server, at_most_s: float) -> bool:
 
 def prove(settings: ConsumerSettings, show: int = 20) -> Audit:
     """Audit the stream, the dead letters and the sink that the settings name."""
-    with connect(settings) as client:
-        letters = Server(client, settings).letters
+    with closing(operator_side(settings)) as broker:
+        letters = letters_of(settings, broker)
         try:
             with open_rows(settings) as rows:
-                result = audit(client, keys_of(settings), rows, letters, show)
+                result = audit(broker, rows, letters, show)
         except SinkAbsent:
-            result = audit(client, keys_of(settings), _NoRows(), letters, show)
+            result = audit(broker, _NoRows(), letters, show)
     if not result.runs and not result.problems:
         result.problems.append(
             f"nothing is proven: no producer run was ever recorded for the stream {settings.stream_name} "
-            f"at Redis {address(settings)} (rows and dead letters: {settings.data_dir.absolute()}). "
+            f"at {broker.place} (rows and dead letters: {settings.data_dir.absolute()}). "
             "Either no producer has started yet, or DATA_DIR, STREAM_NAME, BROKER_URL or REDIS_HOST is wrong"
         )
     return result
-
-
-def leave_result(client: redis.Redis, keys: StreamKeys, total: Tally, ended_at: float) -> None:
-    """Leave the numbers of an audit in Redis, in place of those before; `ended_at` in Unix seconds.
-
-    The consumer that observes the group exports them as telemetry_audit_*. Raises redis.RedisError.
-    """
-    # In one command: whoever reads meanwhile has all numbers of one audit.
-    result: dict[Any, Any] = {**asdict(total), "ended_at": f"{ended_at:.3f}"}
-    client.hset(keys.audit, mapping=result)
-
-
-def _keep(client: redis.Redis, keys: StreamKeys, result: Audit) -> None:
-    """Keep what was met of each run, so that a record that is lowered from now on shows."""
-    if not keep_met(client, keys, {one.run: one.met for one in result.runs}):
-        result.notes.append(f"what was met is not kept: this user lacks the right HSET on {keys.met}")
 
 
 def show_audit(result: Audit, *, as_json: bool) -> None:

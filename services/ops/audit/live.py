@@ -6,12 +6,11 @@ delivered twice as well, and a letter that was replayed with success is of an ev
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
-import redis
-
-from services.brokers.redis.operating.records import ID_BYTES, RunRecord
+from services.brokers.operator_side import OperatorSide
 from services.contract.letter import DeadLetter
+from services.contract.operating import RunRecord
 from services.ops.audit.ledger import readable_id
 from services.stores.sqlite.scratch import DifferentIds
 
@@ -55,10 +54,10 @@ class ForeignIds:
         self._different = 0
         self._ids = DifferentIds()
 
-    def count(self, client: redis.Redis, runs: Iterable[RunRecord], budget_s: float) -> int:
+    def count(self, broker: OperatorSide, runs: Iterable[RunRecord], budget_s: float) -> int:
         """Count them; what takes longer than `budget_s` is taken for different ids, until the next time.
 
-        Raises redis.RedisError.
+        Raises BrokerUnavailable.
         """
         found = [one for one in runs if one.foreign]
         if any(one.foreign < self._read.get(one.run, 0) for one in found):  # the server was emptied
@@ -68,22 +67,14 @@ class ForeignIds:
         unread = 0
         for one in found:
             while (at := self._read.get(one.run, 0)) < one.foreign and time.monotonic() < ends:
-                self._read[one.run] = at + self._take(client, one, at)
+                self._different += self._ids.add(broker.foreign_ids(one, at, _IDS_A_CHUNK))
+                self._read[one.run] = min(at + _IDS_A_CHUNK, one.foreign)
             unread += one.foreign - self._read.get(one.run, 0)
         return self._different + unread
 
     def close(self) -> None:
         """Remove the temporary file."""
         self._ids.close()
-
-    def _take(self, client: redis.Redis, one: RunRecord, at: int) -> int:
-        number = min(_IDS_A_CHUNK, one.foreign - at)
-        key = one.keys.run_ids(one.run)
-        raw = cast("bytes", client.getrange(key, at * ID_BYTES, (at + number) * ID_BYTES - 1))
-        self._different += self._ids.add(
-            raw[start : start + ID_BYTES] for start in range(0, len(raw), ID_BYTES)
-        )
-        return number
 
 
 def recorded(runs: Iterable[RunRecord]) -> int:

@@ -26,20 +26,14 @@ Memory: one byte for each numbered event; ids that aren't numbered go to a tempo
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol
 from uuid import UUID
 
-import redis
-
-from services.brokers.redis.backlog import read_backlog
-from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.operating.met import Met, read_met
-from services.brokers.redis.operating.records import ID_BYTES, Records, RunRecord, read_records
-from services.brokers.redis.server.entries import about, after, pages
-from services.brokers.redis.server.entry_ids import id_parts
+from services.brokers.operator_side import OperatorSide
 from services.contract.damage import Damages
 from services.contract.ids import numbered
 from services.contract.letter import DeadLetter, Purged
+from services.contract.operating import Met, Records, RunRecord
 from services.ops.audit.ledger import (
     DEAD,
     MISSING,
@@ -56,7 +50,6 @@ from services.ops.audit.ledger import (
 from services.ops.audit.result import Audit, RunAudit, Tally
 from services.stores.sqlite.scratch import Unnumbered
 
-_PAGE: Final = 2000
 _IDS_A_CHUNK: Final = 10_000
 
 
@@ -77,21 +70,20 @@ class Letters(Protocol):
         ...
 
 
-def audit(client: redis.Redis, keys: StreamKeys, rows: Rows, letters: Letters, show: int = 20) -> Audit:
+def audit(broker: OperatorSide, rows: Rows, letters: Letters, show: int = 20) -> Audit:
     """Find every published event. `show`: how many missing ones are named, for each run.
 
-    Raises redis.RedisError, and what the sink and the dead letters raise when they can't be read.
+    Raises BrokerUnavailable, and what the sink and the dead letters raise when they can't be read.
     """
     result = Audit()
-    added = _added(client, keys)
+    added = broker.entries_added()
     # The records first: what is published after this moment is not asked for.
-    records = read_records(client, keys)
-    before = read_met(client, keys)
+    records = broker.records()
+    before = broker.met()
     known = {one.run: before.get(one.run, Met()) for one in records.runs}
     books = {one.run: Book(max(one.number("last"), known[one.run].last)) for one in records.runs}
     with Unnumbered() as unnumbered:
-        for place, event_id, entry_id in _waiting(client, keys, result.notes):
-            _place(books, unnumbered, place, event_id, entry_id)
+        _read_stream(broker, books, unnumbered, result.notes)
         for letter in letters.read():
             event_id = letter.text("event_id")
             # A conflict's letter is of a second content under an id: it doesn't stand for the first, the row.
@@ -105,12 +97,12 @@ def audit(client: redis.Redis, keys: StreamKeys, rows: Rows, letters: Letters, s
             else:
                 _place(books, unnumbered, PURGED, note.event_id, note.entry_id, unless_met=True)
         others = _read_sink(books, rows)
-        latest = {one.run: one for one in read_records(client, keys).runs}
+        latest = {one.run: one for one in broker.records().runs}
         for record in records.runs:
             # A record that went away meanwhile (FLUSHALL) stands as it was.
             now = latest.get(record.run, record)
             one = _settle(record, books[record.run], now.number("last"), show)
-            others -= _settle_foreign(client, record, rows, unnumbered, one, show)
+            others -= _settle_foreign(broker, record, rows, unnumbered, one, show)
             unreadable = max(record.number("unnumbered"), known[record.run].unnumbered)
             one.met = Met(books[record.run].highest, _settle_unreadable(one, unreadable, unnumbered))
             one.understated = _understated(now, one, known[record.run])
@@ -142,60 +134,21 @@ def _place(
         unnumbered.meet(text, place, unless_met=unless_met)
 
 
-def _waiting(
-    client: redis.Redis, keys: StreamKeys, notes: list[str]
-) -> Iterator[tuple[int, str | None, str]]:
-    """Give place, event id and entry id of what waits in the stream."""
-    backlog = read_backlog(client, keys)
-    if backlog is None:
-        # No group: whatever is in the stream was delivered to nobody.
-        for entry_id, fields in _entries(client, keys.stream, "-"):
-            yield UNDELIVERED, _event_id(fields), entry_id
-        return
-    delivered = id_parts(backlog.last_delivered_id)
-    pending = _pending_ids(client, keys)
-    next_pending = next(pending, None)
+def _read_stream(
+    broker: OperatorSide, books: Mapping[str, Book], unnumbered: Unnumbered, notes: list[str]
+) -> None:
+    """Note every entry that waits."""
     without_content = 0
-    for entry_id, fields in _entries(
-        client, keys.stream, backlog.oldest_pending_id or after(backlog.last_delivered_id)
-    ):
-        here = id_parts(entry_id)
-        while next_pending is not None and id_parts(next_pending) < here:
+    for one in broker.waiting():
+        if one.has_content:
+            place = PENDING if one.is_delivered else UNDELIVERED
+            _place(books, unnumbered, place, one.event_id, one.entry_id)
+        else:
             without_content += 1
-            next_pending = next(pending, None)
-        if here > delivered:
-            yield UNDELIVERED, _event_id(fields), entry_id
-        elif entry_id == next_pending:
-            yield PENDING, _event_id(fields), entry_id
-            next_pending = next(pending, None)
-    without_content += (next_pending is not None) + sum(1 for _ in pending)
     if without_content:
         notes.append(
             f"{without_content} pending entries have no content any more: trimmed or deleted too early"
         )
-
-
-def _entries(
-    client: redis.Redis, stream: str, start: str | None
-) -> Iterator[tuple[str, Mapping[bytes, bytes]]]:
-    if start is not None:
-        for page in pages(client, stream, start):
-            for entry_id, fields in page:
-                yield entry_id.decode(), fields
-
-
-def _pending_ids(client: redis.Redis, keys: StreamKeys) -> Iterator[str]:
-    start: str | None = "-"
-    while start is not None:
-        page = cast("list[Any]", client.xpending_range(keys.stream, keys.group, start, "+", _PAGE))
-        for one in page:
-            yield one["message_id"].decode()
-        start = after(page[-1]["message_id"]) if page else None
-
-
-def _event_id(fields: Mapping[bytes, bytes]) -> str | None:
-    raw = fields.get(b"event_id")
-    return None if raw is None else raw.decode(errors="replace")
 
 
 def _read_sink(books: Mapping[str, Book], rows: Rows) -> int:
@@ -241,7 +194,7 @@ def _settle(record: RunRecord, book: Book, latest: int, show: int) -> RunAudit:
 
 
 def _settle_foreign(
-    client: redis.Redis,
+    broker: OperatorSide,
     record: RunRecord,
     rows: Rows,
     unnumbered: Unnumbered,
@@ -250,8 +203,9 @@ def _settle_foreign(
 ) -> int:
     """Look for each id that a run published and did not number; gives how many are stored."""
     stored = 0
-    for chunk in _published_ids(client, record.keys.run_ids(record.run), record.foreign):
-        fresh = unnumbered.ask(record.run, chunk)
+    for first in range(0, record.foreign, _IDS_A_CHUNK):
+        ids = broker.foreign_ids(record, first, _IDS_A_CHUNK)
+        fresh = unnumbered.ask(record.run, [str(UUID(bytes=one)) for one in ids])
         elsewhere = rows.missing_of(fresh)
         stored += len(fresh) - len(elsewhere)
         one.tally.add(STORED, len(fresh) - len(elsewhere))
@@ -261,16 +215,6 @@ def _settle_foreign(
             if place == MISSING and len(one.missing) < show:
                 one.missing.append(event_id)
     return stored
-
-
-def _published_ids(client: redis.Redis, key: str, number: int) -> Iterator[list[str]]:
-    """Give the ids that a run has published and not numbered, as many as its record had, by chunks."""
-    for first in range(0, number, _IDS_A_CHUNK):
-        count = min(_IDS_A_CHUNK, number - first)
-        chunk = cast("bytes", client.getrange(key, first * ID_BYTES, (first + count) * ID_BYTES - 1))
-        yield [
-            str(UUID(bytes=chunk[at : at + ID_BYTES])) for at in range(0, len(chunk) - ID_BYTES + 1, ID_BYTES)
-        ]
 
 
 def _understated(record: RunRecord, one: RunAudit, known: Met) -> str:
@@ -346,17 +290,6 @@ def _judge(result: Audit, records: Records, damages: Damages) -> None:
             "an event that is missing may be in them"
         )
         result.problems += [f"{one.place}: {one.why}" for one in damages.named]
-
-
-def _added(client: redis.Redis, keys: StreamKeys) -> int | None:
-    """Ask how many entries the stream has ever had; None where nobody counts."""
-    try:
-        added = about(client, keys.stream).get("entries-added")
-    except redis.ResponseError as error:
-        if "no such key" in str(error):
-            return None
-        raise
-    return None if added is None else int(added)
 
 
 def _tell_unknown(result: Audit, records: Records, added: int | None) -> None:

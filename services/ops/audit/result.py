@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Self
 
-from services.brokers.redis.operating.met import Met
+from services.contract.operating import Met
 from services.ops.audit.ledger import PLACES, PURGED
 
 

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from services.brokers.redis.keys import keys_of
+from services.contract.operating import LetterStore
 from services.ops.dlq.letters import (
     Chosen,
     Letter,
     LetterFilter,
-    LetterStore,
     choose,
+    letters_of,
     newest_of,
     open_letters,
     reasons,
@@ -31,6 +31,7 @@ from services.ops.dlq.options import (
     counted,
     entry_id_of,
 )
+from services.ops.dlq.raw import raw_json
 from services.ops.failures import CommandFailed
 from services.ops.lazy import bare_app, register
 from services.ops.output.output import (
@@ -44,6 +45,7 @@ from services.ops.output.output import (
     show_records,
 )
 from services.ops.output.times import Since, Until, refuse_empty, show_time
+from services.ops.server.doors import open_server
 from services.runtime.screen import answer_parts
 from services.runtime.settings import ConsumerSettings, Sources, load, read_sources
 
@@ -169,12 +171,8 @@ def _none(store: LetterStore) -> str:
 
 
 def _write_raw(settings: ConsumerSettings, sources: Sources, entry_id: str) -> None:
-    # A letter in a file needs no client library.
-    from services.ops.dlq.raw import raw_json  # noqa: PLC0415
-    from services.ops.server.doors import open_server  # noqa: PLC0415
-
     with open_server(settings, sources) as server:
-        answer_parts(raw_json(server.client, keys_of(server.settings).large, server.letters, entry_id))
+        answer_parts(raw_json(server.side, letters_of(server.settings, server.side), entry_id))
 
 
 class _Counted:

@@ -3,48 +3,21 @@
 An entry that was delivered again may have left more than one letter; the newest one stands for it.
 """
 
-import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
+from services.brokers.operator_side import OperatorSide
 from services.contract.damage import Damages
-from services.contract.letter import DeadLetter, Purged
+from services.contract.letter import DeadLetter
+from services.contract.operating import LetterStore
 from services.ops.failures import CommandFailed
 from services.ops.output.output import remark
+from services.ops.server.doors import open_server
 from services.runtime.settings import ConsumerSettings, Sources
-from services.stores.files.dead_letters import DeadLetterFile
-
-
-class LetterStore(Protocol):
-    """What the commands need of a place for dead letters."""
-
-    @property
-    def damages(self) -> Damages:
-        """What could not be read so far."""
-        ...
-
-    def read(self) -> Iterator[DeadLetter]:
-        """Give every letter, the oldest first."""
-        ...
-
-    def replayed(self) -> dict[str, float]:
-        """Tell when each replayed letter was replayed (Unix seconds), by entry id."""
-        ...
-
-    def purged(self) -> Iterator[Purged]:
-        """Give what is known of each purged letter."""
-        ...
-
-    def mark_replayed(self, replayed: Sequence[tuple[str, str]]) -> None:
-        """Note that letters were published again: entry id of the letter, and of the new entry."""
-        ...
-
-    def purge(self, entry_ids: Collection[str]) -> int:
-        """Remove the letters of these entries; gives how many letters went."""
-        ...
+from services.stores.choice import open_letter_store
 
 
 class Letter(NamedTuple):
@@ -105,11 +78,6 @@ class LetterFilter:
 EVERY_LETTER: Final = LetterFilter()
 
 
-def open_store(settings: ConsumerSettings) -> LetterStore:
-    """Give the dead letters of the file."""
-    return DeadLetterFile(settings.dead_letter_file, time.time, max_entry_bytes=settings.max_entry_bytes)
-
-
 @contextmanager
 def open_letters(
     settings: ConsumerSettings, sources: Sources, *, may_start: bool = False
@@ -117,19 +85,27 @@ def open_letters(
     """Give the dead letters that the settings name, in the file or in the stream.
 
     `may_start`: as for `open_server`. What can't be read of them is told at the end. Raises CommandFailed
-    then, and when the server with the stream can't be reached.
+    then, and as `open_server` does.
     """
-    if settings.dead_letters == "file":
-        with _told_damages(open_store(settings)) as store:
+    if not are_at_broker(settings):
+        with _told_damages(open_letter_store(settings)) as store:
             yield store
         return
-    from services.ops.server.doors import open_server  # noqa: PLC0415 - a file needs no client library
-
     with (
         open_server(settings, sources, may_start=may_start) as server,
-        _told_damages(server.letters) as store,
+        _told_damages(letters_of(server.settings, server.side)) as store,
     ):
         yield store
+
+
+def are_at_broker(settings: ConsumerSettings) -> bool:
+    """Tell whether the dead letters are kept at the broker, and not on this side of it."""
+    return settings.dead_letters == "stream"
+
+
+def letters_of(settings: ConsumerSettings, broker: OperatorSide) -> LetterStore:
+    """Give the dead letters that the settings name: those at the broker, or those beside the rows."""
+    return broker.letters() if are_at_broker(settings) else open_letter_store(settings)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from services.consumer.validate import check
 from services.contract.codec import OPTIONAL, REQUIRED, decode
@@ -17,6 +17,7 @@ from services.contract.event import DEFAULT_ENTRY_BYTES, Rejection
 from services.contract.kpis import Kpis
 from services.contract.large import size_of
 from services.contract.letter import DeadLetter
+from services.contract.operating import LetterStore
 from services.ops.dlq.letters import Letter, LetterFilter, select
 from services.ops.dlq.replay_traces import ReplayTraces
 from services.ops.server.doors import Server
@@ -135,6 +136,7 @@ def readable_event_id(fields: list[bytes]) -> str | None:
 
 def replay(
     server: Server,
+    letters: LetterStore,
     chosen: Collection[str],
     mending: Mending,
     latest_ts: float,
@@ -142,11 +144,11 @@ def replay(
 ) -> Report:
     """Publish the chosen letters, by entry id, and mark each chunk as soon as it is published.
 
-    Raises redis.RedisError and OSError; what was published by then is marked, but for one chunk.
+    Raises BrokerUnavailable and OSError; what was published by then is marked, but for one chunk.
     """
     report = Report()
     # By the ids chosen before: a letter that comes back at once has another, and isn't met again.
-    meant = select(server.letters, LetterFilter(entries=chosen))
+    meant = select(letters, LetterFilter(entries=chosen))
     settings = server.settings
     ready = (prepare(one, mending, settings.kpis, latest_ts, settings.max_entry_bytes) for one in meant)
     for chunk in _chunks(ready):
@@ -156,25 +158,18 @@ def replay(
         report.skipped += [one.letter.entry_id for one in able if one.event_id is None]
         report.objections.update(one.objection.reason for one in good if one.objection)
         with traces.batch([one.letter for one in good]) as traceparent:
-            published = _publish(server, good, traceparent)
-        server.letters.mark_replayed(
+            published = server.side.publish([_entry(one, traceparent) for one in good])
+        letters.mark_replayed(
             [(one.letter.entry_id, entry_id) for one, entry_id in zip(good, published, strict=True)]
         )
         report.published += len(published)
     return report
 
 
-def _publish(server: Server, ready: list[Replayable], traceparent: str) -> list[str]:
-    """Add entries to the stream, all or none of them; gives their entry ids.
-
-    `traceparent`, unless empty, is for entries that have none of their own.
-    """
-    pipeline = server.client.pipeline(transaction=True)
-    for one in ready:
-        # As a plain command: a dict of fields would lose a name that is given twice.
-        trace = [b"traceparent", traceparent] if traceparent and b"traceparent" not in one.fields[::2] else []
-        pipeline.execute_command("XADD", server.settings.stream_name, "*", *one.fields, *trace)
-    return [entry_id.decode() for entry_id in cast("list[bytes]", pipeline.execute())]
+def _entry(ready: Replayable, traceparent: str) -> list[bytes | str]:
+    """Write the entry of a letter; `traceparent`, unless empty, is for one that has none of its own."""
+    has_own = b"traceparent" in ready.fields[::2]
+    return [*ready.fields, *((b"traceparent", traceparent) if traceparent and not has_own else ())]
 
 
 def _objection(fields: list[bytes], kpis: Kpis, latest_ts: float) -> Rejection | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 import typer
 
 from services.contract.codec import REQUIRED
-from services.ops.dlq.letters import LetterFilter, choose, open_letters, reasons, select, told
+from services.ops.dlq.letters import LetterFilter, choose, letters_of, open_letters, reasons, select, told
 from services.ops.dlq.options import (
     Consumers,
     Devices,
@@ -116,7 +116,8 @@ def replay_command(
                 open_traces(settings, sources) as traces,
                 open_server(settings, sources, may_start=True) as server,
             ):
-                _tell(replay(server, chosen.keys(), mending, latest_ts, traces))
+                letters = letters_of(server.settings, server.side)
+                _tell(replay(server, letters, chosen.keys(), mending, latest_ts, traces))
 
 
 def _refuse_one_id_for_many(number: int, mending: Mending) -> None:

@@ -17,15 +17,12 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final, Self, TextIO
 
-import redis
-
-from services.brokers.redis.backlog import Backlog, read_backlog
-from services.brokers.redis.keys import keys_of
-from services.brokers.redis.operating.records import read_records
-from services.contract.errors import SinkAbsent, SinkUnavailable
+from services.brokers.operator_side import OperatorSide
+from services.contract.errors import BrokerUnavailable, SinkAbsent, SinkUnavailable
+from services.contract.operating import Unsettled
 from services.ops.audit.live import ForeignIds, count_dead, recorded
+from services.ops.dlq.letters import letters_of
 from services.ops.run.processes import Processes
-from services.ops.server.doors import Server
 from services.runtime.logs.text import text_line, wants_colour
 from services.runtime.screen import shown
 from services.runtime.settings import ConsumerSettings
@@ -65,11 +62,11 @@ class Pipeline:
     """Watches the running processes, and ends them."""
 
     def __init__(
-        self, processes: Processes, settings: ConsumerSettings, client: redis.Redis, *, show_logs: bool
+        self, processes: Processes, settings: ConsumerSettings, broker: OperatorSide, *, show_logs: bool
     ) -> None:
         self._processes = processes
         self._show_logs = show_logs
-        self._counting = _Counting(settings, client)
+        self._counting = _Counting(settings, broker)
 
     def run(self) -> None:
         """See everything to its end. Raises RunFailed when it can't work at all."""
@@ -94,8 +91,7 @@ class Pipeline:
         self._look_after()
         if not self._processes.producer.has_ended():
             return False
-        backlog = self._counting.backlog()
-        return backlog is not None and backlog.lag == 0 and backlog.pending == 0
+        return self._counting.unsettled() == (0, 0)
 
     def _look_after(self) -> None:
         if self._processes.producer.has_ended() and self._processes.producer.process.returncode > 0:
@@ -117,21 +113,21 @@ class Pipeline:
 class _Counting:
     """Looks at the server, the database and the dead letters, no oftener than is cheap."""
 
-    def __init__(self, settings: ConsumerSettings, client: redis.Redis) -> None:
+    def __init__(self, settings: ConsumerSettings, broker: OperatorSide) -> None:
         self._settings = settings
-        self._letters = Server(client, settings).letters
-        self._client = client
+        self._letters = letters_of(settings, broker)
+        self._broker = broker
         self._foreign = ForeignIds()
         self._recorded = 0
         self._progress = Progress()
         self._next_count = 0.0
         self._counted_at: float | None = None
 
-    def backlog(self) -> Backlog | None:
-        """Ask the server; None while it can't answer."""
+    def unsettled(self) -> Unsettled | None:
+        """Ask the server what waits; None while it can't answer."""
         try:
-            return read_backlog(self._client, keys_of(self._settings))
-        except redis.RedisError:
+            return self._broker.unsettled()
+        except BrokerUnavailable:
             return None
 
     def progress(self) -> Progress:
@@ -153,17 +149,17 @@ class _Counting:
 
     def _ask_server(self, budget_s: float) -> None:
         progress = self._progress
-        if (backlog := self.backlog()) is not None:
-            progress.pending, progress.lag = backlog.pending, backlog.lag
-        with contextlib.suppress(redis.RedisError):
-            runs = read_records(self._client, keys_of(self._settings)).runs
-            self._recorded = recorded(runs) + self._foreign.count(self._client, runs, budget_s)
+        if (waits := self.unsettled()) is not None:
+            progress.pending, progress.lag = waits.pending, waits.unread
+        with contextlib.suppress(BrokerUnavailable):
+            runs = self._broker.records().runs
+            self._recorded = recorded(runs) + self._foreign.count(self._broker, runs, budget_s)
         progress.published = self._recorded + progress.conflicts
 
     def _count_events(self) -> None:
         progress, now = self._progress, time.monotonic()
         # What can't be read for a moment costs the line a number, and not the run its life.
-        with contextlib.suppress(SinkAbsent, SinkUnavailable, redis.RedisError, OSError):
+        with contextlib.suppress(SinkAbsent, SinkUnavailable, BrokerUnavailable, OSError):
             with open_rows(self._settings) as rows:
                 # The letters first: an event that is replayed meanwhile is stored later than it was dead.
                 found = count_dead(self._letters.read(), rows.missing_of)

@@ -1,8 +1,9 @@
 """The second half of `telemetry run`: watch the processes to their end, then audit what they left."""
 
-import redis
+from contextlib import closing
 
-from services.brokers.redis.server.connection import connect, explain, greet
+from services.brokers.choice import operator_side
+from services.contract.errors import BrokerUnavailable
 from services.ops.audit.command import prove, show_audit
 from services.ops.failures import CommandFailed
 from services.ops.output.output import remark
@@ -19,14 +20,14 @@ def watch_and_prove(
     Raises CommandFailed when the pipeline can't run.
     """
     try:
-        with connect(settings) as client:
-            greet(client)
-            Pipeline(processes, settings, client, show_logs=show_logs).run()
+        with closing(operator_side(settings)) as broker:
+            broker.greet()
+            Pipeline(processes, settings, broker, show_logs=show_logs).run()
         result = prove(settings)
     except RunFailed as error:
         raise CommandFailed(str(error), error.exit_code, error.details) from None
-    except redis.RedisError as error:
-        raise CommandFailed(explain(error, settings)) from error
+    except BrokerUnavailable as error:
+        raise CommandFailed(str(error)) from error
     show_audit(result, as_json=as_json)
     remark(*result.problems)
     return result.is_proven

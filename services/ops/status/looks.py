@@ -1,40 +1,24 @@
 """Looks at everything that `telemetry status` tells of: broker, rows, dead letters, and each process."""
 
-import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from typing import Any, Final, cast
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from typing import Any, Final
 
-import redis
-
-from services.brokers.redis.backlog import Backlog, read_backlog
-from services.brokers.redis.keys import StreamKeys, keys_of
-from services.brokers.redis.operating.records import RunRecord, read_records
-from services.brokers.redis.server.connection import (
-    address,
-    connect,
-    explain,
-    greet,
-    lacks_command,
-    lacks_right,
-)
-from services.brokers.redis.server.entries import about, after, count
-from services.brokers.redis.server.entry_ids import age_s, ahead_s
-from services.contract.errors import PipelineError, SinkAbsent
+from services.brokers.choice import letters_place, operator_side
+from services.brokers.operator_side import OperatorSide
+from services.contract.errors import BrokerUnavailable, PipelineError, SinkAbsent
+from services.contract.operating import LetterStore, RunRecord
 from services.ops.audit.live import ForeignIds, count_dead, recorded
-from services.ops.dlq.letters import LetterStore, open_store, select, show_damages
-from services.ops.output.output import (
-    Record,
-)
-from services.ops.server.doors import Server
+from services.ops.dlq.letters import are_at_broker, letters_of, select, show_damages
+from services.ops.output.output import Record
 from services.ops.server.own import not_running
 from services.ops.status.figures import Counts, figures
 from services.ops.status.scrapes import scrape_all
-from services.runtime.foreign import name_of, number_of
 from services.runtime.settings import ConsumerSettings
-from services.stores.choice import open_rows
+from services.stores.choice import open_letter_store, open_rows
 from services.stores.rows import Rows
 
 _SILENT_S: Final = 15.0
@@ -67,12 +51,14 @@ class Looks:
         document: dict[str, Any] = {"at": time.time()}
         found = self._find()
         with ExitStack() as stack:
-            server = None if found is None else Server(stack.enter_context(connect(found)), found)
-            document |= _no_server(settings) if server is None else _server_parts(server, self._foreign)
+            broker = None if found is None else stack.enter_context(closing(operator_side(found)))
+            document |= _no_server(settings)
+            if found is not None and broker is not None:
+                document |= _server_parts(found, broker, self._foreign)
             if "error" in document["server"]:  # it is told once
-                server = None
+                broker = None
             document["database"] = _database(settings)
-            document["dead_letters"] = _dead_letters(settings, server)
+            document["dead_letters"] = _dead_letters(settings, broker)
         if document["published"] is not None:
             document["published"] += document["dead_letters"].get("conflicts", 0)
         if document["server"]["address"] != self._address:  # what another server counted is no start
@@ -118,73 +104,38 @@ def _no_server(settings: ConsumerSettings) -> dict[str, Any]:
     }
 
 
-def _server_parts(server: Server, foreign: ForeignIds) -> dict[str, Any]:
-    """Ask the server for its share; the error alone when it can't be asked."""
-    settings = server.settings
-    parts = _no_server(settings)
+def _server_parts(settings: ConsumerSettings, broker: OperatorSide, foreign: ForeignIds) -> dict[str, Any]:
+    """Ask the broker for its share; the error alone when it can't be asked."""
+    parts: dict[str, Any] = {}
+    address = settings.redis_address
     try:
-        about = _about(server.client)
-        parts |= _stream(server.client, keys_of(settings), time.time(), about.pop("uptime_s"))
-        records = read_records(server.client, keys_of(settings))
+        broker.greet()
+        about = broker.about()
+        parts |= _stream(broker, about.uptime_s)
+        records = broker.records()
         parts["runs"] = [_run(record) for record in records.runs]
-        parts["published"] = recorded(records.runs) + foreign.count(server.client, records.runs, _FOREIGN_S)
-        parts["unreadable"] = records.unreadable
-        parts["audit"] = _last_audit(server.client, keys_of(settings), records.unreadable)
-    except redis.RedisError as error:
-        return parts | {"server": {"address": address(settings), "error": explain(error, settings)}}
-    return parts | {"server": {"address": address(settings), **about}}
+        parts["published"] = recorded(records.runs) + foreign.count(broker, records.runs, _FOREIGN_S)
+        audit, unreadable = broker.last_audit()
+        parts["unreadable"] = [*records.unreadable, *unreadable]
+        parts["audit"] = None if audit is None else audit._asdict()
+    except BrokerUnavailable as error:
+        return parts | {"server": {"address": address, "error": str(error)}}
+    return parts | {"server": {"address": address, "name": about.name, "version": about.version}}
 
 
-def _about(client: redis.Redis) -> dict[str, Any]:
-    """Tell what the server is; a user may lack INFO, and a server may have none."""
-    greet(client)
-    try:
-        about = cast("Mapping[str, Any]", client.info("server"))
-    except redis.ResponseError as error:
-        if not (lacks_right(error) or lacks_command(error)):
-            raise
-        return {"name": "redis", "version": None, "uptime_s": math.inf}
-    name = str(about.get("server_name", "redis"))
-    version = about.get(f"{name}_version", about.get("redis_version"))
-    return {"name": name, "version": version, "uptime_s": float(about.get("uptime_in_seconds", math.inf))}
-
-
-def _stream(client: redis.Redis, keys: StreamKeys, now: float, uptime_s: float) -> dict[str, Any]:
+def _stream(broker: OperatorSide, uptime_s: float) -> dict[str, Any]:
     """Look at the stream, its groups and their consumers; empty when there is none."""
-    if not client.exists(keys.stream):
+    found = broker.overview(time.time())
+    if found is None:
         return {}
-    groups: list[Record] = []
-    consumers: list[Record] = []
-    for info in client.xinfo_groups(keys.stream):
-        backlog = read_backlog(client, keys, info["name"])
-        if backlog is None:  # removed meanwhile
-            continue
-        name = name_of(info["name"])
-        groups.append(
-            {
-                "name": name,
-                "is_ours": info["name"] == keys.group.encode(),
-                "lag": backlog.lag,
-                "lag_known": backlog.lag_known,
-                "pending": backlog.pending,
-                "oldest_pending_age_s": backlog.oldest_pending_age_s(now),
-                "oldest_unread_age_s": age_s(_oldest_unread(client, keys.stream, backlog), now),
-                "last_delivered_id": backlog.last_delivered_id,
-            }
-        )
-        consumers += (
-            {"name": one.name, "group": name, "pending": one.pending, **_heard(one.idle_ms / 1000, uptime_s)}
-            for one in backlog.consumers
-        )
-    known = about(client, keys.stream)
-    newest = known["last-generated-id"].decode()
-    stream = {
-        "length": int(known["length"]),
-        "added": known.get("entries-added"),
-        "last_generated_id": newest,
-        "id_ahead_s": ahead_s(newest, now),
+    return {
+        "stream": asdict(found.stream),
+        "groups": [asdict(one) for one in found.groups],
+        "consumers": [
+            {"name": one.name, "group": one.group, "pending": one.pending, **_heard(one.idle_s, uptime_s)}
+            for one in found.consumers
+        ],
     }
-    return {"stream": stream, "groups": groups, "consumers": consumers}
 
 
 def _heard(idle_s: float, uptime_s: float) -> dict[str, Any]:
@@ -194,42 +145,6 @@ def _heard(idle_s: float, uptime_s: float) -> dict[str, Any]:
     """
     is_known = idle_s < uptime_s
     return {"idle_s": idle_s if is_known else None, "is_silent": not is_known or idle_s > _SILENT_S}
-
-
-def _oldest_unread(client: redis.Redis, stream: str, backlog: Backlog) -> str | None:
-    if backlog.lag == 0:
-        return None
-    start = after(backlog.last_delivered_id)
-    return None if start is None else count(client, stream, start, 1).first
-
-
-def _last_audit(client: redis.Redis, keys: StreamKeys, unreadable: list[str]) -> dict[str, Any] | None:
-    """Read what `telemetry audit --record` found last; None where there was none, or we may not read it."""
-    try:
-        found = cast("Mapping[bytes, bytes]", client.hgetall(keys.audit))
-    except redis.exceptions.NoPermissionError:
-        return None
-    except redis.ResponseError as error:
-        if not str(error).startswith("WRONGTYPE"):
-            raise
-        unreadable.append(f"{keys.audit}: this key is not a hash, so somebody else has written it")
-        return None
-    unreadable += [
-        f"{keys.audit}: {name_of(name)} can't be {name_of(value[:40])!r}"
-        for name, value in found.items()
-        if (amount := number_of(value)) is None or not 0 <= amount < 1 << 62
-    ]
-    missing, published, conflicts, ended_at = (
-        number_of(found.get(name)) for name in (b"missing", b"published", b"conflicts", b"ended_at")
-    )
-    if missing is None or ended_at is None or not 0 <= ended_at < 1e11:
-        return None
-    return {
-        "missing": int(missing),
-        "published": int(published or 0),
-        "conflicts": int(conflicts or 0),
-        "ended_at": ended_at,
-    }
 
 
 def _run(record: RunRecord) -> dict[str, Any]:
@@ -257,16 +172,16 @@ def _database(settings: ConsumerSettings) -> dict[str, Any]:
         return {"path": path, "rows": None, "error": str(error)}
 
 
-def _dead_letters(settings: ConsumerSettings, server: Server | None) -> dict[str, Any]:
-    in_file = settings.dead_letters == "file"
-    place = str(settings.dead_letter_file) if in_file else keys_of(settings).dead_letters
-    if server is None and not in_file:
+def _dead_letters(settings: ConsumerSettings, broker: OperatorSide | None) -> dict[str, Any]:
+    at_broker = are_at_broker(settings)
+    place = letters_place(settings) if at_broker else str(settings.dead_letter_file)
+    if broker is None and at_broker:
         return {"place": place, "note": "not known: they are on the server"}
     try:
-        store = open_store(settings) if server is None else server.letters
+        store = open_letter_store(settings) if broker is None else letters_of(settings, broker)
         return {"place": place, **_with_rows(settings, store)}
-    except redis.RedisError as error:
-        return {"place": place, "error": explain(error, settings)}
+    except BrokerUnavailable as error:
+        return {"place": place, "error": str(error)}
     except OSError as error:
         return {"place": place, "error": f"{error.filename}: {error.strerror}"}
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Final
 
-from services.brokers.redis.backlog import AHEAD_S
-from services.brokers.redis.server.entries import LAST_ID
-from services.brokers.redis.server.entry_ids import id_parts
+from services.contract.operating import AHEAD_S
 from services.ops.output.output import Column, Facts, Part, Record, Table, counted, number
 from services.ops.output.times import show_ago, show_span, show_time
 from services.ops.status.figures_text import figures_line, figures_part
 
 _RUNS_SHOWN: Final = 10
+_LAST_MS: Final = (1 << 64) - 1
+"""The last possible time of an entry's id."""
 
 
 def _yes_or_counted(known: bool) -> str:
@@ -101,7 +101,7 @@ def status_parts(document: Record) -> list[Part]:
 def _told_ahead(stream: Record) -> str:
     """Say that an id was set by hand, or by a clock that is wrong: each new one follows it."""
     newest = stream["last_generated_id"]
-    if id_parts(newest)[0] == id_parts(LAST_ID)[0]:
+    if int(newest.partition("-")[0]) == _LAST_MS:
         how = "with the last possible time: soon no entry can follow"
     else:
         how = f"{show_span(stream['id_ahead_s'])} ahead of our clock: ages and latencies are not true"

@@ -11,13 +11,14 @@ from samples import RUN, entry, event_fields, flat
 from servers import Server, Servers, shared_server
 
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.operating.records import read_records
+from services.brokers.redis.operating.side import RedisOperatorSide
 from services.contract.doors import Dead
 from services.contract.event import Reason, Rejection
 from services.contract.ids import event_id
 from services.ops.audit.live import ForeignIds, count_dead, recorded
 from services.ops.audit.proof import audit
 from services.ops.audit.result import Audit, Tally
+from services.runtime.settings import ConsumerSettings
 
 KEYS = StreamKeys()
 CONFLICT: Reason = "conflict"
@@ -35,6 +36,7 @@ class World:
 
     def __init__(self, client: Any) -> None:
         self.client = client
+        self.broker = RedisOperatorSide(client, ConsumerSettings())
         self.rows: set[str] = set()
         self.letters = FakeDeadLetters()
         self.last = 0
@@ -87,14 +89,14 @@ class World:
         record: dict[Any, Any] = {"last": self.last, "unnumbered": self.unnumbered, "source": "test"}
         self.client.sadd(KEYS.runs, RUN)
         self.client.hset(KEYS.run(RUN), mapping=record)
-        result = audit(self.client, KEYS, self, self.letters)
+        result = audit(self.broker, self, self.letters)
         total, others = result.total, result.unrecorded
         for tally in (total, others):
             places = [getattr(tally, name) for name in Tally.__slots__ if name != "published"]
             assert tally.published == sum(places), tally
-        runs = read_records(self.client, KEYS).runs
+        runs = self.broker.records().runs
         with closing(ForeignIds()) as foreign:
-            different = foreign.count(self.client, runs, 60)
+            different = foreign.count(self.broker, runs, 60)
         live = count_dead(self.letters.read(), self.missing_of)
         assert (live.dead, live.conflicts) == (total.dead + others.dead, total.conflicts + others.conflicts)
         assert len(self.rows) == total.stored + others.stored

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import redis
@@ -18,12 +18,13 @@ from telemetry_cli import json_lines, telemetry
 
 from services.brokers.redis.dead_letters import DeadLetterStream
 from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.operating.side import RedisOperatorSide
 from services.brokers.redis.reading.source import RedisSource
 from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
 from services.consumer.persist import Persist
+from services.contract.errors import BrokerUnavailable
 from services.contract.trace_context import TraceContext
-from services.ops.dlq.letters import LetterStore
 from services.ops.dlq.replay import Mending, replay
 from services.ops.dlq.replay_traces import ReplayTraces
 from services.ops.server.doors import Server as Door
@@ -193,9 +194,10 @@ def test_an_interruption_repeats_no_more_than_a_chunk(
     ids = [pipeline.publish(event_fields(number, value="-1")) for number in range(1, 6)]
     pipeline.consume()
     settings = ConsumerSettings(kpis=KPIS)
-    breaking = _Breaking(pipeline.client, pipeline.letters, settings)
-    with pytest.raises(redis.ConnectionError):
-        replay(breaking, ids, Mending({"value": "1"}), 2e9)  # type: ignore[arg-type]
+    breaking: Any = _Breaking(pipeline.client)
+    door = Door(RedisOperatorSide(breaking, settings), settings)
+    with pytest.raises(BrokerUnavailable, match="can't be reached: gone"):
+        replay(door, pipeline.letters, ids, Mending({"value": "1"}), 2e9)
     assert sorted(pipeline.letters.replayed()) == sorted(ids[:2])
     assert pipeline.replay("--set", "value=1", "--yes").stdout == "replayed 3\n"
     pipeline.consume()
@@ -216,8 +218,8 @@ def test_a_replay_has_a_span_that_links_to_where_each_letter_died(pipeline: Pipe
     pipeline.client.delete(KEYS.stream)
     spans = FakeSpans()
     settings = ConsumerSettings(kpis=KPIS)
-    door: Any = _Door(pipeline.client, pipeline.letters, settings)
-    replay(door, ids, Mending({"value": "1"}), 2e9, ReplayTraces(spans, KEYS.stream))
+    door = Door(RedisOperatorSide(pipeline.client, settings), settings)
+    replay(door, pipeline.letters, ids, Mending({"value": "1"}), 2e9, ReplayTraces(spans, KEYS.stream))
     span = spans.one("send telemetry_stream")
     assert (span.kind, span.attributes["messaging.batch.message_count"]) == ("producer", 2)
     assert [link.context for link in span.links] == [theirs, batch]
@@ -228,30 +230,19 @@ def test_a_replay_has_a_span_that_links_to_where_each_letter_died(pipeline: Pipe
     ]  # fmt: skip
 
 
-class _Door(NamedTuple):
-    """What a replay needs of a server."""
-
-    client: redis.Redis
-    letters: LetterStore
-    settings: ConsumerSettings
-
-
 class _Breaking:
-    """A server that goes away before its second pipeline."""
+    """A client that its server leaves before the second pipeline."""
 
-    def __init__(self, client: redis.Redis, letters: LetterStore, settings: ConsumerSettings) -> None:
-        self.door = Door(client, settings)
-        self.letters = letters
-        self.settings = settings
-        self.pipelines = 0
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._pipelines = 0
 
-    @property
-    def client(self) -> redis.Redis:
-        """Give the client, once."""
-        self.pipelines += 1
-        if self.pipelines > 1:
+    def pipeline(self, *, transaction: bool) -> Any:
+        """Give a pipeline, once."""
+        self._pipelines += 1
+        if self._pipelines > 1:
             raise redis.ConnectionError("gone")
-        return self.door.client
+        return self._client.pipeline(transaction=transaction)
 
 
 def _whole(text: str) -> list[bytes]:

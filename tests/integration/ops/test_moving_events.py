@@ -10,10 +10,12 @@ from samples import RUN, entry, event_fields, id_of
 from servers import Server, Servers, shared_server
 
 from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.operating.side import RedisOperatorSide
 from services.contract.doors import Dead
 from services.contract.event import Rejection
 from services.contract.letter import DeadLetter, Purged
 from services.ops.audit.proof import audit
+from services.runtime.settings import ConsumerSettings
 
 KEYS = StreamKeys()
 GROUP = KEYS.group
@@ -105,6 +107,7 @@ def test_an_event_that_moves_between_two_reads_is_met(server: Server) -> None:
     """Whenever it goes from the stream to the rows or the letters, or from there to the purged ones."""
     with closing(server.client()) as client, closing(server.client()) as other:
         moving = Moving(other)
+        broker = RedisOperatorSide(client, ConsumerSettings())
         xrange = client.xrange
 
         def watched(*arguments: Any, **options: Any) -> Any:
@@ -114,12 +117,12 @@ def test_an_event_that_moves_between_two_reads_is_met(server: Server) -> None:
             return page
 
         vars(client)["xrange"] = watched
-        result = audit(client, KEYS, moving, moving)
+        result = audit(broker, moving, moving)
         assert moving.looks >= 4, "it has read fewer places than there are"
         assert result.total.published == MOVES * 3
         assert result.total.missing == 0, result
         while moving.looks < MOVES:
             moving.move()
         del vars(client)["xrange"]
-        after = audit(client, KEYS, moving, moving).total
+        after = audit(broker, moving, moving).total
         assert (after.stored, after.dead, after.purged, after.missing) == (MOVES, MOVES, MOVES, 0)

@@ -12,7 +12,7 @@ import pytest
 import redis
 from telemetry_cli import is_refusal, telemetry
 
-from services.contract.errors import SinkUnavailable
+from services.contract.errors import BrokerUnavailable, SinkUnavailable
 from services.ops import lazy
 from services.ops.app import COMMANDS
 from services.ops.failures import CommandFailed, Failure, failure_of
@@ -80,13 +80,14 @@ def test_wrong_settings_are_all_told_at_once(command: list[str]) -> None:
     assert result.stderr.count("settings: ") == 2
 
 
-def test_settings_need_no_client_library() -> None:
+@pytest.mark.parametrize("command", [["settings"], ["dlq", "list"]])
+def test_settings_and_letters_in_a_file_need_no_client_library(command: list[str]) -> None:
     """A command is quick to start when it has no use for one."""
     code = (
         "import sys\n"
         "from services.ops.app import app\n"
-        "app(['settings'], standalone_mode=False)\n"
-        "sys.exit('redis' in sys.modules or 'rich' in sys.modules)"
+        f"app({command!r}, standalone_mode=False)\n"
+        "sys.exit(bool({'redis', 'rich', 'sqlite3', 'prometheus_client'} & sys.modules.keys()))"
     )
     assert _start(code).returncode == 0
 
@@ -123,7 +124,8 @@ def test_a_terminal_without_a_degree_sign_is_no_error() -> None:
             Failure("data/dlq.jsonl: Permission denied", 1),
         ),
         (ServerUnavailable("so"), Failure("so", 1)),
-        (redis.ResponseError("so"), Failure("Redis at localhost:6379 says: so", 1)),
+        (BrokerUnavailable("Redis says: so"), Failure("Redis says: so", 1)),
+        (redis.ResponseError("which the broker's room has left untold"), None),
         (BrokenPipeError(32, "Broken pipe"), None),
         (ValueError("a bug"), None),
     ],

@@ -6,29 +6,17 @@ Only who may record an audit writes it: no producer. It holds what was seen, and
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import redis
 
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.connection import lacks_right
 from services.contract.ids import MAX_SEQUENCE
+from services.contract.operating import Met
 from services.runtime.foreign import whole_of
 
 _MOST: Final = 1 << 62
-
-
-class Met(NamedTuple):
-    """What was met of a run."""
-
-    last: int = 0
-    """The highest of its numbers; 0: none."""
-    unnumbered: int = 0
-    """Events without a readable id."""
-
-    def both(self, other: "Met") -> "Met":
-        """Take the larger of each."""
-        return Met(max(self.last, other.last), max(self.unnumbered, other.unnumbered))
 
 
 def read_met(client: redis.Redis, keys: StreamKeys) -> dict[str, Met]:

@@ -10,17 +10,14 @@ So is a key of another type, and a run whose record is gone.
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
 import redis
 
 from services.brokers.redis.keys import StreamKeys
 from services.contract.ids import MAX_SEQUENCE
+from services.contract.operating import ID_BYTES, Records, RunRecord
 from services.runtime.foreign import name_of, number_of, whole_of
-
-ID_BYTES: Final = 16
-"""How an id is kept that a run published and did not number: a replayed file's own."""
 
 _Value = TypeVar("_Value", int | None, float | None)
 
@@ -35,51 +32,6 @@ _TIMES: Final = ("started_at", "updated_at")
 _TEXTS: Final = ("source", "host")
 _SHOWN: Final = 40
 """Characters that are quoted of a value that can't be."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """One run. What its record does not say, or not readably, is None."""
-
-    run: str
-    keys: StreamKeys
-    """What its record is among: the keys of today, or former ones."""
-    numbers: Mapping[str, int | None]
-    times: Mapping[str, float | None]
-    """Unix seconds."""
-    texts: Mapping[str, str | None]
-    is_done: bool | None
-    foreign: int
-    """Ids that it published and did not number, repeats included."""
-
-    def number(self, name: str) -> int:
-        """Give a count; 0 where there is none."""
-        return self.numbers[name] or 0
-
-    @property
-    def contradiction(self) -> str:
-        """Say what can't be true at once in it; empty where all can."""
-        last, published, batches = (self.number(name) for name in ("last", "published", "batches"))
-        if published > last and self.numbers["last"] is not None:
-            return f"it says {published:,} numbered events, and that the last of them is number {last:,}"
-        others = sum(self.number(name) for name in ("unnumbered", "duplicates")) + self.foreign
-        # Of a file a batch may tell how far it is read, and nothing else.
-        if batches and not last and not others and self.numbers["line"] is None:
-            return f"it says {batches:,} batches, and no event"
-        return ""
-
-    @property
-    def source(self) -> str:
-        """Where its events came from; empty where it does not say."""
-        return self.texts["source"] or ""
-
-
-@dataclass(slots=True)
-class Records:
-    """All runs, the oldest first, and what can't be read of their records."""
-
-    runs: list[RunRecord] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
 
 
 def read_records(client: redis.Redis, keys: StreamKeys) -> Records:
@@ -104,6 +56,18 @@ def read_records(client: redis.Redis, keys: StreamKeys) -> Records:
         found.runs.append(_record(name, its, fields, size // ID_BYTES, wrong))
     found.runs.sort(key=lambda one: (one.times["started_at"] or 0.0, one.run))
     return found
+
+
+def read_foreign_ids(client: redis.Redis, record: RunRecord, first: int, number: int) -> list[bytes]:
+    """Give so many of the ids that a run has published and not numbered, from number `first` (0) on.
+
+    Raises redis.RedisError.
+    """
+    if first >= record.foreign:  # the server takes -1 for all of it
+        return []
+    end = min(first + number, record.foreign) * ID_BYTES
+    raw = cast("bytes", client.getrange(record.ids_place, first * ID_BYTES, end - 1))
+    return [raw[at : at + ID_BYTES] for at in range(0, len(raw) - ID_BYTES + 1, ID_BYTES)]
 
 
 def _all_names(client: redis.Redis, keys: StreamKeys, wrong: list[str]) -> dict[str, StreamKeys]:
@@ -154,7 +118,7 @@ def _record(
 
     return RunRecord(
         name,
-        keys,
+        keys.run_ids(name),
         {one: noted(one, whole_of(fields.get(one.encode()), most)) for one, most in _NUMBERS.items()},
         {one: noted(one, _time_of(fields.get(one.encode()))) for one in _TIMES},
         {one: None if (raw := fields.get(one.encode())) is None else name_of(raw) for one in _TEXTS},

@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from samples import event_fields, raw_fields
 from servers import KINDS, LocalServer, Server, Servers, shared_server
 
+from services.brokers.redis.operating.side import RedisOperatorSide
 from services.brokers.redis.reading.sizes import MOST_PIECES, PIECE_BYTES, Sizes
 from services.brokers.redis.server.scripts import read_script
 from services.contract.doors import Entry
 from services.contract.errors import SourceUnavailable
 from services.contract.large import BATCH_WEIGHT, UNKNOWN_BYTES, beginning, size_of, weight_of
 from services.ops.dlq.raw import raw_json
+from services.runtime.settings import ConsumerSettings
 
 OwnServer = Callable[..., LocalServer]
 
@@ -36,7 +38,9 @@ def publish_large(client: redis.Redis, size: int = LARGE, number: int = 1000) ->
 
 def raw(client: redis.Redis, entry_id: bytes) -> list[bytes]:
     """Read all of an entry that was kept aside."""
-    text = "".join(raw_json(client, KEYS.large, FakeDeadLetters(), entry_id.decode()))
+    text = "".join(
+        raw_json(RedisOperatorSide(client, ConsumerSettings()), FakeDeadLetters(), entry_id.decode())
+    )
     return [base64.b64decode(part["base64"]) for pair in json.loads(text)["fields"] for part in pair]
 
 

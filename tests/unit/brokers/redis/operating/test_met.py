@@ -7,7 +7,8 @@ import pytest
 import redis
 
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.operating.met import Met, keep_met, read_met
+from services.brokers.redis.operating.met import keep_met, read_met
+from services.contract.operating import Met
 
 KEYS = StreamKeys()
 
