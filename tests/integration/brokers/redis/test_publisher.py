@@ -13,11 +13,13 @@ from integration.producer.parts import KEYS, Bench, entries, sequences
 from samples import KPIS
 from servers import LocalServer, Server
 
+from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.publisher import Limits
 from services.brokers.redis.runs import open_run
 from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.ids import MAX_SEQUENCE, draw_name
 from services.contract.outgoing import FIELD_NAMES, Batch, Outgoing, Position, flat
+from services.contract.publishing import Replayed
 from services.producer.generate import Generator
 from services.producer.loop import Loop
 from services.producer.pace import Pacer
@@ -135,6 +137,65 @@ def test_a_run_has_one_writer(client: redis.Redis) -> None:
     assert new.record["last"] == "2"
     new.publisher.publish(new.batch(1))
     assert sequences(client, run.name) == [1, 2, 3]
+
+
+def test_a_replay_is_taken_over_as_far_as_it_came(client: redis.Redis) -> None:
+    """What its former process publishes until it is kept out counts; a refusal before writes nothing."""
+    bench = Bench(client)
+    old = Bench(client, run=bench.side.open_run("file", "source", "7:abc"))
+
+    def refuse(found: Replayed) -> None:
+        assert (found.run.fingerprint, found.run.source, found.offset) == ("7:abc", "file", 0)
+        raise BrokerRefuses("another file")
+
+    with pytest.raises(BrokerRefuses, match="another file"):
+        bench.side.take_over("source", refuse)
+    assert old.record["writer"] == old.run.writer
+
+    def publish(_: Replayed) -> None:
+        old.publisher.publish(old.batch(2, Position(20, 2, is_done=True)))
+
+    taken = bench.side.take_over("source", publish)
+    assert taken is not None
+    assert (taken.offset, taken.line, taken.is_done) == (20, 2, True)
+    assert (taken.run.last, taken.run.batches) == (2, 1)
+
+
+def test_a_replay_whose_record_is_gone_is_not_taken_over(client: redis.Redis) -> None:
+    """Its name alone tells nothing; nor is a file found that nobody has replayed."""
+    bench = Bench(client)
+    run = bench.side.open_run("file", "source", "7:abc")
+    client.delete(KEYS.run(run.name))
+    assert bench.side.take_over("source", lambda _: None) is None
+    assert bench.side.take_over("another", lambda _: None) is None
+    assert not client.exists(KEYS.run(run.name))
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_replay_of_an_earlier_version_goes_on_in_a_new_run(client: redis.Redis, is_done: bool) -> None:
+    """With its place in the file, under the names of today; where all is read, no run is opened."""
+    bench = Bench(client)
+    keys = StreamKeys("events:{zone1}")
+    assert keys.former is not None
+    side, former = replace(bench.side, keys=keys), replace(bench.side, keys=keys.former)
+    old = former.open_run("file", "source", "7:abc")
+    writes = former.publisher(old)
+    writes.publish(bench.batch(2, Position(20, 2, is_done=is_done)))
+    taken = side.take_over("source", lambda _: None)
+    assert taken is not None
+    assert (taken.offset, taken.line, taken.is_done) == (20, 2, is_done)
+    with pytest.raises(BrokerRefuses, match="another process"):
+        writes.publish(bench.batch(1))
+    if is_done:
+        assert not client.exists(keys.runs)
+        return
+    assert taken.run.name != old.name
+    found = cast("dict[bytes, bytes]", client.hgetall(keys.run(taken.run.name)))
+    names = (b"offset", b"line", b"done", b"fingerprint", b"source", b"last", b"batches")
+    assert [found[name] for name in names] == [b"20", b"2", b"0", b"7:abc", b"file", b"0", b"0"]
+    again = side.take_over("source", lambda _: None)
+    assert again is not None
+    assert again.run.name == taken.run.name
 
 
 def test_a_writer_that_has_counted_fewer_batches_is_kept_out(client: redis.Redis) -> None:
