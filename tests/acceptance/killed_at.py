@@ -28,7 +28,7 @@ from services.consumer import batch
 from services.consumer.recognise import recognise
 from services.contract.doors import Dead, DeadLetters, Entry, Sink, Source, Written
 from services.contract.event import Event
-from services.stores.files import dead_letters as file
+from services.stores.files import lines
 from services.stores.sqlite.sink import SQLiteSink
 
 POINTS = (
@@ -157,7 +157,7 @@ class DyingDeadLetters:
 def main(point: str, target: str, number: str = "SIGKILL") -> int:
     """Run the consumer, with a trap in its doors and in two of its steps."""
     trap = Trap(point, target, signal.Signals[number])
-    write_all = file._write_all
+    write_all = lines._write_all
 
     def write_half(descriptor: int, data: bytes) -> None:
         if trap.springs("mid_dead_letter"):
@@ -171,7 +171,7 @@ def main(point: str, target: str, number: str = "SIGKILL") -> int:
         return recognise(entries, *rules)
 
     # The two steps inside a door and inside the batch, in their modules.
-    vars(file)["_write_all"] = write_half
+    vars(lines)["_write_all"] = write_half
     vars(batch)["recognise"] = recognise_or_die
     return consumer.main(
         lambda doors: (
