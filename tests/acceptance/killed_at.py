@@ -98,7 +98,7 @@ class DyingSource:
         self._inner.expect_large()
 
     def ack(self, entries: Sequence[Entry]) -> None:
-        if self._inner._asked_ahead:
+        if self._inner._new.is_asked:
             self._trap.reach("with_batch_asked_ahead")
         self._inner.ack(entries)
         self._trap.reach("after_ack_sent")
