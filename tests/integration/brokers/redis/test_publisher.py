@@ -410,6 +410,22 @@ def test_the_place_in_a_file_outlives_an_emptied_server(client: redis.Redis) -> 
     assert (taken.offset, taken.line, taken.run.last, taken.is_done) == (20, 2, 2, False)
 
 
+def test_a_run_that_was_taken_over_counts_anew_on_an_emptied_server(client: redis.Redis) -> None:
+    """A count that came from before would pass its first batch for one that is there."""
+    bench = Bench(client)
+    old = Bench(client, run=bench.side.open_run("file", "source", "0:"))
+    old.publisher.publish(old.batch(2, Position(20, 2)))
+    taken = bench.side.take_over("source", lambda _: None)
+    assert taken is not None
+    new = Bench(client, run=taken.run)
+    client.flushall()
+    new.publisher.publish(new.batch(2, Position(40, 4)))
+    assert sequences(client, taken.run.name) == [3, 4]
+    assert {name: new.record[name] for name in ("batches", "last", "published", "offset")} == {
+        "batches": "1", "last": "4", "published": "2", "offset": "40",
+    }  # fmt: skip
+
+
 def test_a_run_that_somebody_else_has_opened_anew_is_left_to_them(client: redis.Redis) -> None:
     """Of two that meet an emptied server the first goes on, and the second ends."""
     bench = Bench(client)
