@@ -25,7 +25,7 @@ from urllib.parse import quote
 from services.contract.errors import PipelineError, SinkAbsent, SinkUnavailable, SinkUnusable
 from services.stores.rows import EVERY_ROW, Progress, RowFilter, StoredRow, SummaryRow, no_progress
 from services.stores.sqlite.files import FileNames
-from services.stores.sqlite.sink import APPLICATION_ID, newest_schema
+from services.stores.sqlite.schema import APPLICATION_ID, newest_schema
 
 BUSY_TIMEOUT_MS: Final = 2000
 """How long to wait while a file is recovered after a crash; writers alone never make a reader wait."""

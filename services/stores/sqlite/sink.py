@@ -14,17 +14,14 @@ an insert is small (docs/decisions/0003).
 """
 
 import contextlib
-import errno
 import functools
 import itertools
 import json
 import logging
-import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -40,17 +37,11 @@ from services.stores.sqlite.check import (
     find_damage,
     tells_damage,
 )
+from services.stores.sqlite.errors import not_made, of_a_write, unopened
 from services.stores.sqlite.files import FileNames, Files, Note, turn_in
-
-APPLICATION_ID: Final = 0x54454C45
-"""`TELE`, in the file's header: tells our databases from others."""
+from services.stores.sqlite.schema import migrate, refuse_foreign
 
 _ROWS_A_STATEMENT: Final = 100
-_PASSING: Final = {
-    errno.ENOSPC: "SQLITE_FULL", errno.EDQUOT: "SQLITE_FULL", errno.EIO: "SQLITE_IOERR",
-    errno.EMFILE: "SQLITE_CANTOPEN", errno.ENFILE: "SQLITE_CANTOPEN",
-}  # fmt: skip
-"""Errors that pass without anybody changing a setting, and SQLite's name for them."""
 _DEAF_MS: Final = 1000
 """How long a lock is waited for that others have, once we are asked to stop."""
 _GLANCE_S: Final = 0.1
@@ -171,7 +162,7 @@ class SQLiteSink:
         except SinkUnusable as error:  # it was usable at the start, and may be so again
             raise SinkUnavailable(str(error), error.kind) from error
         except OSError as error:  # the folder's rights were changed, say
-            raise SinkUnavailable(str(_not_made(self._path, error)), "directory") from error
+            raise SinkUnavailable(str(not_made(self._path, error)), "directory") from error
 
     @contextmanager
     def _turn(self) -> Iterator[int]:
@@ -186,7 +177,7 @@ class SQLiteSink:
                     turn_in(self._path.parent, most_ms, self._note, self._waits)
                 )
             except OSError as error:
-                raise _not_made(self._path, error) from error
+                raise not_made(self._path, error) from error
             yield patience_ms
 
     @contextmanager
@@ -202,7 +193,7 @@ class SQLiteSink:
             self._undo(error)
             if tells_damage(error):
                 self._damage = str(error)
-            raise _ours(error) from error
+            raise of_a_write(error) from error
         except (OverflowError, UnicodeEncodeError) as error:  # raised while a row is bound
             self._undo(error)
             raise RowsRefused(str(error), "binding") from error
@@ -270,7 +261,7 @@ class SQLiteSink:
         try:
             found = find_damage(connection, AT_START_S)
         except sqlite3.Error as error:
-            raise _unopened(self._path, error) from error
+            raise unopened(self._path, error) from error
         if found is not None:
             raise SinkUnusable(damaged(self._path, found), "SQLITE_CORRUPT")
 
@@ -355,9 +346,9 @@ class SQLiteSink:
                 migrate(connection, self._path)
                 files = self._still(before)
             except OSError as error:
-                raise _not_made(self._path, error) from error
+                raise not_made(self._path, error) from error
             except sqlite3.Error as error:
-                raise _unopened(self._path, error) from error
+                raise unopened(self._path, error) from error
             if not files.are_all_there():
                 raise self._replaced("while it was opened")
             undo.pop_all()
@@ -383,7 +374,7 @@ def connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
     try:
         connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
         # Asked first: turning a database of somebody else to WAL would change it.
-        _refuse_foreign(connection, path)
+        refuse_foreign(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA journal_size_limit = 67108864")
@@ -392,38 +383,6 @@ def connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the schema to ours.
-
-    Raises SinkUnusable for a newer one, and for a database that isn't ours.
-    """
-    connection.execute("BEGIN IMMEDIATE")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version:
-        _refuse_foreign(connection, path)
-    migrations = _migrations()
-    newest = newest_schema()
-    if version > newest:
-        connection.execute("ROLLBACK")
-        raise SinkUnusable(
-            f"{path} has schema {version}, and this version knows {newest}: it was written by a newer one. "
-            "Update this consumer, or give it another DATA_DIR",
-            "newer_schema",
-        )
-    for number in range(version + 1, newest + 1):
-        for statement in migrations[number]:
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {number}")
-    if version < newest:
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute("COMMIT")
-
-
-def newest_schema() -> int:
-    """Tell the newest schema that this version knows."""
-    return max(_migrations())
 
 
 def _refuse_odd(path: Path) -> None:
@@ -449,39 +408,6 @@ def _refuse_used(path: Path) -> None:
                     "SQLITE_BUSY",
                 ) from None
             # Whatever else it is, who opens it to write will meet it too, and tell it.
-
-
-def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
-    # In this order: another replica may make the tables meanwhile, and marks them as ours with them.
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-    if application_id != APPLICATION_ID and (tables or application_id):
-        raise SinkUnusable(
-            f"{path} is a database of another program, and is left as it is; "
-            "give the pipeline another DATA_DIR",
-            "foreign_database",
-        )
-
-
-def _migrations() -> Mapping[int, Sequence[str]]:
-    """Read the statements of each migration from schema.sql."""
-    text = resources.files("services.stores.sqlite").joinpath("schema.sql").read_text(encoding="utf-8")
-    _, *parts = re.split(r"^-- migration (\d+):.*$", text, flags=re.MULTILINE)
-    return {
-        int(number): _statements(body) for number, body in zip(parts[::2], parts[1::2], strict=True)
-    }  # fmt: skip
-
-
-def _statements(script: str) -> list[str]:
-    """Split a script at its semicolons; executescript would commit in between."""
-    statements: list[str] = []
-    current = ""
-    for line in script.splitlines():
-        current += line + "\n"
-        if sqlite3.complete_statement(current):
-            statements.append(current)
-            current = ""
-    return statements
 
 
 @functools.cache
@@ -512,40 +438,3 @@ def _conflicts(connection: sqlite3.Connection, rows: Sequence[Event]) -> list[in
         error.sqlite_errorname = "SQLITE_CORRUPT"
         raise error
     return [position for position, row in enumerate(rows) if stored[row.event_id] != row[:6]]
-
-
-def _ours(error: sqlite3.Error) -> RowsRefused | SinkUnavailable:
-    kind = getattr(error, "sqlite_errorname", None) or type(error).__name__
-    binding = isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError) and "binding" in str(error)
-    if binding or isinstance(error, sqlite3.IntegrityError | sqlite3.DataError):
-        return RowsRefused(str(error), kind)
-    return SinkUnavailable(str(error), kind)
-
-
-def _not_made(path: Path, error: OSError) -> SinkUnusable | SinkUnavailable:
-    """Say what keeps a file from being made: something to be changed, or to be waited for."""
-    why = error.strerror or str(error)
-    if error.errno in _PASSING:
-        return SinkUnavailable(f"{path.parent}: {why} (DATA_DIR)", _PASSING[error.errno])
-    if error.errno == errno.ELOOP:
-        return SinkUnusable(f"{path}: {why}", "directory")
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        why = f"can't be written: {why}; check the rights on DATA_DIR"
-        return SinkUnusable(f"{path.parent} {why}", "directory")
-    return SinkUnusable(f"{path.parent}: {why} (DATA_DIR)", "directory")
-
-
-def _unopened(path: Path, error: sqlite3.Error) -> SinkUnusable | SinkUnavailable:
-    """Say what keeps a database from being opened: something to be changed, or to be waited for."""
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_LOCKED")):
-        return SinkUnavailable(f"{path}: {error}", name)
-    if name.startswith("SQLITE_CORRUPT"):
-        return SinkUnusable(damaged(path, str(error)), name)
-    if name.startswith("SQLITE_NOTADB"):
-        return SinkUnusable(f"{path} is no SQLite database, and is left as it is; move it away", name)
-    if path.is_dir():
-        return SinkUnusable(f"{path} is a folder, and is left as it is; move it away", name)
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-        return SinkUnusable(f"{path} can't be written: {error}; check the rights on DATA_DIR", name)
-    return SinkUnusable(f"{path} can't be used: {error}", name)

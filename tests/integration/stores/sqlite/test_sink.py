@@ -32,7 +32,8 @@ from services.stores.sqlite import sink as sink_module
 from services.stores.sqlite.check import find_damage
 from services.stores.sqlite.files import turn_in
 from services.stores.sqlite.rows import SQLiteRows
-from services.stores.sqlite.sink import APPLICATION_ID, SQLiteSink, migrate
+from services.stores.sqlite.schema import APPLICATION_ID, migrate
+from services.stores.sqlite.sink import SQLiteSink
 
 ROOT = Path(__file__).parents[4]
 

@@ -18,7 +18,8 @@ from telemetry_cli import store
 from services.contract.errors import SinkAbsent, SinkUnavailable, SinkUnusable
 from services.stores.rows import RowFilter, StoredRow
 from services.stores.sqlite.rows import SQLiteRows
-from services.stores.sqlite.sink import APPLICATION_ID, SQLiteSink, migrate
+from services.stores.sqlite.schema import APPLICATION_ID, migrate
+from services.stores.sqlite.sink import SQLiteSink
 
 DATABASE = Path("data/telemetry.db")
 
@@ -229,7 +230,7 @@ READ_ONLY = """
 import sys
 from pathlib import Path
 from services.contract.errors import PipelineError
-from services.stores.sqlite.sink import newest_schema
+from services.stores.sqlite.schema import newest_schema
 from services.stores.sqlite.rows import SQLiteRows
 import os
 newest_schema()  # what it imports
