@@ -25,8 +25,7 @@ from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.connection import describe, lacks_command, lacks_right
 from services.brokers.redis.server.entries import after, count
 from services.brokers.redis.server.entry_ids import age_s, ahead_s
-from services.brokers.redis.server.script import Script
-from services.brokers.redis.server.scripts import read_script
+from services.brokers.redis.server.scripts import Script, read_script
 from services.runtime.clock import Clock
 from services.runtime.foreign import number_of, whole_of
 from services.runtime.telemetry.metrics import Figures

@@ -22,8 +22,7 @@ from services.brokers.patience import Backoff, Patience
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.runs import write_run
 from services.brokers.redis.server.groups import read_groups, slowest
-from services.brokers.redis.server.script import Script
-from services.brokers.redis.server.scripts import read_script
+from services.brokers.redis.server.scripts import Script, read_script
 from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.outgoing import Batch, Outgoing, Position
 from services.contract.publishing import Run, Sent

@@ -12,8 +12,7 @@ import redis
 
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.connection import error_kind, is_passing, lacks_right
-from services.brokers.redis.server.script import Script
-from services.brokers.redis.server.scripts import read_script
+from services.brokers.redis.server.scripts import Script, read_script
 from services.contract.errors import BrokerUnavailable
 from services.runtime.clock import Clock
 from services.runtime.telemetry.metrics import Metrics

@@ -10,8 +10,7 @@ from typing import Any, Final, NamedTuple, cast
 import redis
 
 from services.brokers.redis.server.connection import lacks_command, lacks_right
-from services.brokers.redis.server.script import Script
-from services.brokers.redis.server.scripts import read_script
+from services.brokers.redis.server.scripts import Script, read_script
 
 LAST_ID: Final = "18446744073709551615-18446744073709551615"
 """The last possible id; the server takes no range behind it."""

@@ -1,10 +1,37 @@
-"""The texts of the scripts that run on the server, and the pieces that they share."""
+"""The scripts that run on the server: their texts, the pieces that they share, and how one is run."""
 
+import hashlib
 import re
+from collections.abc import Sequence
 from importlib import resources
-from typing import Final
+from typing import Any, Final, cast
+
+import redis
+
+from services.brokers.redis.server.connection import lacks_command
 
 _INCLUDE: Final = re.compile(r"^-- include: (.*)\n", re.MULTILINE)
+
+
+class Script:
+    """One script, run by its hash where the server has it.
+
+    It needs EVAL, which keeps it there as SCRIPT LOAD does: some servers have no SCRIPT.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def run(self, client: redis.Redis, keys: Sequence[str], *arguments: Any) -> Any:
+        """Run it, and give its answer. Raises redis.RedisError."""
+        execute = cast("Any", client.execute_command)
+        try:
+            return execute("EVALSHA", self._sha, len(keys), *keys, *arguments)
+        except redis.ResponseError as error:
+            if not (isinstance(error, redis.exceptions.NoScriptError) or lacks_command(error)):
+                raise
+        return execute("EVAL", self._text, len(keys), *keys, *arguments)
 
 
 def read_script(name: str) -> str:
