@@ -5,7 +5,6 @@ more: entries are then read as they are, one at first and more with each that tu
 """
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -13,7 +12,7 @@ import redis
 
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.connection import lacks_right
-from services.brokers.redis.server.scripts import read_script
+from services.brokers.redis.server.scripts import Script, read_script
 from services.contract.doors import Entry
 from services.contract.large import UNKNOWN_BYTES
 
@@ -50,9 +49,9 @@ class Sizes:
         self._keys = keys
         self._name = name
         self._max_entry_bytes = max_entry_bytes
-        self._look = _Script("look.lua")
-        self._take = _Script("take.lua")
-        self._move = _Script("move.lua")
+        self._look = Script(read_script("look.lua"))
+        self._take = Script(read_script("take.lua"))
+        self._move = Script(read_script("move.lua"))
 
     def look(self, ids: Sequence[bytes], most_weight: int) -> list[Look]:
         """Look at pending entries in turn until that weight is reached. Raises ScriptsNotAllowed."""
@@ -86,7 +85,7 @@ class Sizes:
                 return int(self._run(self._move, [keys.stream, keys.large], *arguments))
         return 0 if self._command("XACK", keys.stream, group, entry.entry_id) else -1
 
-    def _run(self, script: "_Script", keys: Sequence[str], *arguments: Any) -> Any:
+    def _run(self, script: Script, keys: Sequence[str], *arguments: Any) -> Any:
         # Not by SCRIPT LOAD: some servers and users have no right to it.
         try:
             try:
@@ -97,14 +96,6 @@ class Sizes:
             if _is_of_scripts(error):
                 raise ScriptsNotAllowed(str(error)) from error
             raise
-
-
-class _Script:
-    """A script, and the name that the server has for it once it has met it."""
-
-    def __init__(self, name: str) -> None:
-        self.text = read_script(name)
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
 def _is_of_scripts(error: redis.ResponseError) -> bool:

@@ -20,18 +20,19 @@ class Script:
     """
 
     def __init__(self, text: str) -> None:
-        self._text = text
-        self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self.text = text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        """Its name for the server, once that has met it."""
 
     def run(self, client: redis.Redis, keys: Sequence[str], *arguments: Any) -> Any:
         """Run it, and give its answer. Raises redis.RedisError."""
         execute = cast("Any", client.execute_command)
         try:
-            return execute("EVALSHA", self._sha, len(keys), *keys, *arguments)
+            return execute("EVALSHA", self.sha, len(keys), *keys, *arguments)
         except redis.ResponseError as error:
             if not (isinstance(error, redis.exceptions.NoScriptError) or lacks_command(error)):
                 raise
-        return execute("EVAL", self._text, len(keys), *keys, *arguments)
+        return execute("EVAL", self.text, len(keys), *keys, *arguments)
 
 
 def read_script(name: str) -> str:
