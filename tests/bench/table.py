@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from services.stores.sqlite.database import connect
 from services.stores.sqlite.schema import migrate
-from services.stores.sqlite.sink import connect
 
 BareRow = tuple[str, str, str, float, str, float]
 """The six fields."""

@@ -28,7 +28,7 @@ from services.contract.errors import RowsRefused, SinkUnavailable, SinkUnusable,
 from services.contract.event import Event
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics
-from services.stores.sqlite import sink as sink_module
+from services.stores.sqlite import database
 from services.stores.sqlite.check import find_damage
 from services.stores.sqlite.files import turn_in
 from services.stores.sqlite.rows import SQLiteRows
@@ -253,8 +253,8 @@ def test_a_file_that_is_replaced_while_it_is_opened_is_left_as_it_is(
             other.replace(path)
         return found
 
-    real = getattr(sink_module, step)
-    monkeypatch.setattr(sink_module, step, replacing)
+    real = getattr(database, step)
+    monkeypatch.setattr(database, step, replacing)
     with pytest.raises(SinkUnavailable, match="while it was opened"):
         open_sink(path)
     assert Path(f"{path}-wal.orphan").exists()
@@ -276,7 +276,7 @@ def test_a_wal_that_is_replaced_while_the_file_is_opened_is_noticed(
         migrate(connection, database)
 
     with monkeypatch.context() as patched:
-        patched.setattr(sink_module, "migrate", replacing)
+        patched.setattr(database, "migrate", replacing)
         with pytest.raises(SinkUnavailable, match="while it was opened"):
             open_sink(path)
     with closing(open_sink(path)) as sink:
@@ -300,19 +300,22 @@ def test_a_write_that_is_refused_while_the_wal_is_taken_away_leaves_no_transacti
     assert stored(path) == {id_of(1), id_of(4)}
 
 
-def test_a_replica_that_clears_up_leaves_the_next_files_alone(path: Path) -> None:
+def test_a_replica_that_clears_up_leaves_the_next_files_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Their numbers may be those of the removed ones, as soon as nobody has these open."""
 
-    class Slow(SQLiteSink):
-        def _close(self) -> None:
-            super()._close()
-            if not path.exists():
-                with pytest.raises(SinkUnavailable, match="another replica writes"):
-                    quick.write([row(3)])
-                tried.append(3)
+    def close_slowly() -> None:
+        close()
+        if not path.exists():
+            with pytest.raises(SinkUnavailable, match="another replica writes"):
+                quick.write([row(3)])
+            tried.append(3)
 
     tried: list[int] = []
-    with closing(Slow(path, 50, lambda: 1.0)) as slow, closing(open_sink(path)) as quick:
+    with closing(open_sink(path)) as slow, closing(open_sink(path)) as quick:
+        close = slow._database.close
+        monkeypatch.setattr(slow._database, "close", close_slowly)
         slow.write([row(1)])
         quick.write([row(2)])
         for one in path.parent.glob("telemetry.db*"):
@@ -541,7 +544,7 @@ def test_a_file_removed_while_it_is_opened_is_noticed(path: Path, monkeypatch: p
         where.unlink()
 
     with monkeypatch.context() as patched:
-        patched.setattr("services.stores.sqlite.sink.migrate", migrate_and_lose)
+        patched.setattr("services.stores.sqlite.database.migrate", migrate_and_lose)
         with pytest.raises(SinkUnavailable, match="removed or replaced while it was opened"):
             open_sink(path)
     with closing(open_sink(path)) as sink:
