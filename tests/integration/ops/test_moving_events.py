@@ -126,3 +126,35 @@ def test_an_event_that_moves_between_two_reads_is_met(server: Server) -> None:
         del vars(client)["xrange"]
         after = audit(broker, moving, moving).total
         assert (after.stored, after.dead, after.purged, after.missing) == (MOVES, MOVES, MOVES, 0)
+
+
+def test_an_entry_that_moves_beside_the_look_at_the_stream_has_lost_nothing(server: Server) -> None:
+    """Delivered after the look at the group, or acknowledged and trimmed after it was found pending."""
+    with closing(server.client()) as client, closing(server.client()) as other:
+        moving = Moving(other)
+        xpending_range = client.xpending_range
+
+        def watched(*arguments: Any, **options: Any) -> Any:
+            if "xpending_range" in vars(client):
+                other.xreadgroup(GROUP, "c", {KEYS.stream: ">"}, count=2)
+                del vars(client)["xpending_range"]
+                page = xpending_range(*arguments, **options)
+                moving.store(3)
+                return page
+            return xpending_range(*arguments, **options)
+
+        vars(client)["xpending_range"] = watched
+        result = audit(RedisOperatorSide(client, ConsumerSettings()), moving, moving)
+        assert result.notes == []
+        assert result.total.missing == 0, result
+
+
+def test_an_entry_that_is_pending_and_was_trimmed_is_told(server: Server) -> None:
+    """A note says how many there are, and the audit that they are missing."""
+    with closing(server.client()) as client:
+        moving = Moving(client)
+        moving.looks = MOVES  # nothing moves
+        client.xdel(KEYS.stream, "1700000000000-2", "1700000000000-3")
+        result = audit(RedisOperatorSide(client, ConsumerSettings()), moving, moving)
+        assert result.notes == ["2 pending entries have no content any more: trimmed or deleted too early"]
+        assert result.total.missing == 2, result

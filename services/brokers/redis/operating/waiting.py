@@ -25,21 +25,26 @@ def read_waiting(client: redis.Redis, keys: StreamKeys) -> Iterator[Waiting]:
     delivered = id_parts(backlog.last_delivered_id)
     pending = _pending_ids(client, keys)
     next_pending = next(pending, None)
+    unseen: list[str] = []
     for entry_id, fields in _entries(
         client, keys.stream, backlog.oldest_pending_id or after(backlog.last_delivered_id)
     ):
         here = id_parts(entry_id)
         while next_pending is not None and id_parts(next_pending) < here:
-            yield _gone(next_pending)
+            unseen.append(next_pending)
             next_pending = next(pending, None)
+        is_pending = entry_id == next_pending
+        if is_pending:
+            next_pending = next(pending, None)
+        # What was delivered since the backlog was read is pending by now, and was undelivered then.
         if here > delivered:
             yield Waiting(entry_id, _event_id(fields), is_delivered=False)
-        elif entry_id == next_pending:
+        elif is_pending:
             yield Waiting(entry_id, _event_id(fields), is_delivered=True)
-            next_pending = next(pending, None)
     if next_pending is not None:
-        yield _gone(next_pending)
-    yield from map(_gone, pending)
+        unseen += [next_pending, *pending]
+    for entry_id in _still_pending(client, keys, unseen):
+        yield Waiting(entry_id, None, is_delivered=True, has_content=False)
 
 
 def entries_added(client: redis.Redis, stream: str) -> int | None:
@@ -53,8 +58,14 @@ def entries_added(client: redis.Redis, stream: str) -> int | None:
     return None if added is None else int(added)
 
 
-def _gone(entry_id: str) -> Waiting:
-    return Waiting(entry_id, None, is_delivered=True, has_content=False)
+def _still_pending(client: redis.Redis, keys: StreamKeys, entry_ids: list[str]) -> Iterator[str]:
+    """Give those that are pending still: the others were acknowledged and trimmed meanwhile."""
+    for first in range(0, len(entry_ids), _PAGE):
+        asked = client.pipeline(transaction=False)
+        for entry_id in entry_ids[first : first + _PAGE]:
+            asked.xpending_range(keys.stream, keys.group, entry_id, entry_id, 1)
+        for page in asked.execute():
+            yield from (one["message_id"].decode() for one in page)
 
 
 def _entries(
