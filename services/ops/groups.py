@@ -16,18 +16,8 @@ from services.contract.operating import Group
 from services.ops.dlq.options import Yes
 from services.ops.failures import CommandFailed
 from services.ops.lazy import bare_app
-from services.ops.output.output import (
-    AsJson,
-    Column,
-    Part,
-    Record,
-    Table,
-    answer,
-    confirmed,
-    number,
-    printable,
-    show_document,
-)
+from services.ops.output.output import AsJson, answer, confirmed, show_document
+from services.ops.output.parts import Column, Part, Record, Table, number, printable
 from services.ops.output.times import show_span
 from services.ops.server.doors import open_server
 from services.runtime.settings import ConsumerSettings, load, read_sources

@@ -6,7 +6,8 @@ from typing import Annotated, Final
 import typer
 
 from services.ops.about.marked import put_into
-from services.ops.output.output import AsJson, Column, show_records
+from services.ops.output.output import AsJson, show_records
+from services.ops.output.parts import Column
 from services.runtime.logs.catalogue import CATALOGUE, Message
 
 BEGIN: Final = "<!-- messages:begin -->"

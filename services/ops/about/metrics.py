@@ -4,7 +4,8 @@ from typing import Annotated, Final
 
 import typer
 
-from services.ops.output.output import AsJson, Column, answer, show_records
+from services.ops.output.output import AsJson, answer, show_records
+from services.ops.output.parts import Column
 from services.runtime.telemetry.metrics import CATALOGUE, Metric
 
 _HEAD: Final = """# Metrics

@@ -10,7 +10,8 @@ import typer
 
 from services.contract.kpis import Kpi, Kpis, parse_kpis, shipped
 from services.ops.about.marked import put_into
-from services.ops.output.output import AsJson, Column, answer, show_records
+from services.ops.output.output import AsJson, answer, show_records
+from services.ops.output.parts import Column
 from services.runtime.settings import (
     THRESHOLD_PREFIX,
     ConsumerSettings,

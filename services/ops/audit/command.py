@@ -18,7 +18,8 @@ from services.ops.audit.proof import audit
 from services.ops.audit.result import Audit, Tally
 from services.ops.dlq.letters import letters_of
 from services.ops.failures import CommandFailed
-from services.ops.output.output import AsJson, Column, Table, answer, choose_style, number, show_document
+from services.ops.output.output import AsJson, answer, choose_style, show_document
+from services.ops.output.parts import Column, Table, number
 from services.ops.server.doors import Server, StartServer, open_server
 from services.runtime.settings import ConsumerSettings, load, read_sources
 from services.stores.choice import open_rows

@@ -12,16 +12,8 @@ from services.contract.errors import SinkAbsent
 from services.contract.event import MAX_LABEL_CHARS
 from services.contract.kpis import Kpis
 from services.ops.audit.ledger import readable_id
-from services.ops.output.output import (
-    MOST_SHOWN,
-    AsJson,
-    Column,
-    Table,
-    number,
-    remark,
-    show_document,
-    show_records,
-)
+from services.ops.output.output import MOST_SHOWN, AsJson, remark, show_document, show_records
+from services.ops.output.parts import Column, Table, number
 from services.ops.output.times import Since, Until, refuse_empty, show_time
 from services.runtime.settings import ConsumerSettings, load, read_sources
 from services.stores.choice import open_rows

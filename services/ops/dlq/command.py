@@ -34,16 +34,8 @@ from services.ops.dlq.options import (
 from services.ops.dlq.raw import raw_json
 from services.ops.failures import CommandFailed
 from services.ops.lazy import bare_app, register
-from services.ops.output.output import (
-    MOST_SHOWN,
-    AsJson,
-    Column,
-    Facts,
-    answer,
-    remark,
-    show_document,
-    show_records,
-)
+from services.ops.output.output import MOST_SHOWN, AsJson, answer, remark, show_document, show_records
+from services.ops.output.parts import Column, Facts
 from services.ops.output.times import Since, Until, refuse_empty, show_time
 from services.ops.server.doors import open_server
 from services.runtime.screen import answer_parts

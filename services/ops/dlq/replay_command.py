@@ -21,7 +21,8 @@ from services.ops.dlq.options import (
 from services.ops.dlq.replay import FIELDS, Mending, Report, prepare, replay
 from services.ops.dlq.replay_traces import open_traces
 from services.ops.failures import CommandFailed
-from services.ops.output.output import Column, answer, remark, show_records
+from services.ops.output.output import answer, remark, show_records
+from services.ops.output.parts import Column
 from services.ops.output.times import Since, Until, refuse_empty
 from services.ops.server.doors import open_server
 from services.runtime.settings import ConsumerSettings, load, read_sources

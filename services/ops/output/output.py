@@ -8,30 +8,21 @@ Only answers go to standard output; remarks go to standard error, so a list with
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Annotated, Final, Literal
 
 import typer
 
+from services.ops.output.parts import Column, Facts, Part, Record, Screen, Table, printable
 from services.runtime.screen import answer, answer_json, answers_on_terminal, remark, shown
 
 __all__ = [
     "MOST_SHOWN",
     "AsJson",
-    "Column",
-    "Facts",
-    "Part",
-    "Record",
-    "Screen",
     "Style",
-    "Table",
     "answer",
     "choose_style",
     "confirmed",
-    "counted",
-    "number",
-    "printable",
     "remark",
     "show_document",
     "show_records",
@@ -42,88 +33,10 @@ MOST_SHOWN: Final = 1_000_000_000
 """What `--limit` takes at most: SQLite's numbers end somewhere."""
 
 Style = Literal["json", "rich", "plain"]
-Record = Mapping[str, Any]
-
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 
 _ROWS_A_TABLE: Final = 1000
 """Rows that are aligned together; what is shown is bounded in memory, however much it is."""
-
-
-def printable(value: object) -> str:
-    """Write a value for a person, as one line; what isn't printable is escaped, and secrets are hidden."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return shown(str(value))
-
-
-def counted(value: int | None) -> str:
-    """Write a count for a person."""
-    return "" if value is None else f"{value:,}"
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of a table: which value of a record, under which title, and how it is written."""
-
-    name: str
-    title: str = ""
-    show: Callable[[Any], str] = printable
-    right: bool = False
-    """Numbers stand at the right."""
-    wraps: bool = False
-    """A long text, which may take several lines on a narrow terminal."""
-    optional: bool = False
-    """Left out on a terminal that is too narrow for all columns."""
-
-    @property
-    def heading(self) -> str:
-        """The title; the name with spaces where none is given."""
-        return self.title or self.name.replace("_", " ")
-
-    def text(self, record: Record) -> str:
-        """Write the column's value of a record, as one line."""
-        return printable(self.show(record[self.name]))
-
-
-def number(name: str, title: str = "", show: Callable[[Any], str] = counted) -> Column:
-    """Make a column of numbers."""
-    return Column(name, title, show, right=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Records under their columns; `empty` is said where there are none."""
-
-    title: str
-    columns: Sequence[Column]
-    records: Sequence[Record]
-    empty: str = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """Names and texts in two columns."""
-
-    title: str
-    pairs: Sequence[tuple[str, str]]
-
-
-Part = Table | Facts
-
-
-class Screen(Protocol):
-    """A terminal that can show more than lines."""
-
-    def show(self, part: Part) -> None:
-        """Show a part below what is there."""
-        ...
-
-    def refresh(self, frames: Iterable[Sequence[Part]]) -> None:
-        """Show one frame after the other in the same place."""
-        ...
 
 
 def confirmed(question: str) -> bool:

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from services.ops.output.output import Column, Facts, Part, Table, printable
+from services.ops.output.parts import Column, Facts, Part, Table, printable
 
 
 class Terminal:

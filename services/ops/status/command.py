@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from services.ops.failures import CommandFailed
-from services.ops.output.output import AsJson, Record, remark, show_document, watch
+from services.ops.output.output import AsJson, remark, show_document, watch
+from services.ops.output.parts import Record
 from services.ops.server.doors import StartServer
 from services.ops.server.own import reachable, running
 from services.ops.status.looks import Looks

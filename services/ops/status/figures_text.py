@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from services.ops.output.output import Facts, Record
+from services.ops.output.parts import Facts, Record
 from services.ops.output.times import show_ago, show_span
 from services.ops.status.scrapes import THE_ONE_HERE
 

@@ -13,7 +13,7 @@ from services.contract.errors import BrokerUnavailable, PipelineError, SinkAbsen
 from services.contract.operating import LetterStore, RunRecord
 from services.ops.audit.live import ForeignIds, count_dead, recorded
 from services.ops.dlq.letters import are_at_broker, letters_of, select, show_damages
-from services.ops.output.output import Record
+from services.ops.output.parts import Record
 from services.ops.server.own import not_running
 from services.ops.status.figures import Counts, figures
 from services.ops.status.scrapes import scrape_all

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from services.contract.operating import AHEAD_S
-from services.ops.output.output import Column, Facts, Part, Record, Table, counted, number
+from services.ops.output.parts import Column, Facts, Part, Record, Table, counted, number
 from services.ops.output.times import show_ago, show_span, show_time
 from services.ops.status.figures_text import figures_line, figures_part
 

@@ -10,17 +10,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from services.ops.output.output import (
-    Column,
-    Facts,
-    Part,
-    Table,
-    number,
-    printable,
-    show_document,
-    show_records,
-    watch,
-)
+from services.ops.output.output import show_document, show_records, watch
+from services.ops.output.parts import Column, Facts, Part, Table, number, printable
 from services.ops.output.terminal import Terminal
 
 COLUMNS = (Column("name"), number("count"), Column("note", wraps=True, optional=True))
