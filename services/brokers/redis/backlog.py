@@ -11,13 +11,10 @@ from typing import Any, Final
 import redis
 
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.server.entries import LAST_ID as LAST_ID  # noqa: PLC0414 - others know it from here
 from services.brokers.redis.server.entries import about, after, count
 from services.brokers.redis.server.entry_ids import age_s, id_parts
 from services.runtime.foreign import name_of, whole_of
 
-AHEAD_S: Final = 300.0
-"""How far the newest id may lie ahead of our clock: beyond it, somebody set it, or a clock is wrong."""
 _PAGE: Final = 1000
 _COUNTED_AT_MOST: Final = 100_000
 _MOST: Final = 1 << 63
