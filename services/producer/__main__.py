@@ -23,7 +23,8 @@ from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.outgoing import Feed, Position
 from services.contract.publishing import Replayed, Run
 from services.producer.files import progress
-from services.producer.files.read import Reader, SourceUnusable, check_same, fingerprint, source_key
+from services.producer.files.inputs import SourceUnusable, check_same, fingerprint, source_key
+from services.producer.files.read import Reader
 from services.producer.files.reading import Reading
 from services.producer.files.replay import Opener
 from services.producer.generate import Generator

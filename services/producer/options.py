@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn, cast
 
 from services.contract.outgoing import FIELD_NAMES, TRACE_NAMES
-from services.producer.files.read import STANDARD_INPUT
+from services.producer.files.inputs import STANDARD_INPUT
 from services.producer.files.reading import Reading
 from services.producer.files.texts import FORMATS, TS_UNITS, Format, Mapped, TsUnit
 from services.runtime.settings import ProducerSettings, SettingsInvalid, Sources, load, read_sources

@@ -4,16 +4,11 @@ A record that can't be used is one line in the log and one more in the count; th
 the file is published stands in the run's hash (see runs.py), written in the same step as the events.
 """
 
-import errno
 import functools
-import hashlib
 import logging
-import os
-import select
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from services.contract.event import DEFAULT_ENTRY_BYTES
@@ -26,6 +21,7 @@ from services.contract.outgoing import (
     Position,
     flat,
 )
+from services.producer.files.inputs import BOM, SourceUnusable
 from services.producer.files.lines import MAX_RECORD_BYTES, Bytes, Record, Records
 from services.producer.files.texts import (
     Format,
@@ -41,10 +37,6 @@ from services.producer.files.texts import (
 )
 from services.runtime.telemetry.metrics import Metrics
 
-STANDARD_INPUT: Final = "-"
-_FINGERPRINT_BYTES: Final = 1 << 16
-_BOM: Final = b"\xef\xbb\xbf"
-_IDLE_S: Final = 0.2
 _TURN_S: Final = 0.25
 """How long a batch is read for; then it is as large as it is by then."""
 _MOST_NAMED: Final = 100
@@ -52,104 +44,6 @@ _BATCH_BYTES: Final = 2 << 20
 """What a batch is made of at most, but for the last record."""
 _ENVELOPE_BYTES: Final = sum(map(len, (*FIELD_NAMES, *TRACE_NAMES))) + 36 + 55
 """Of an event beside its own values: names, an id, and the trace context that it may be given."""
-_FORMATS_BY_SUFFIX: Final[Mapping[str, Format]] = {
-    ".csv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-}
-
-
-class SourceUnusable(Exception):
-    """The file can't be read at all; the message says why."""
-
-
-def source_key(path: Path) -> str:
-    """Name a file in the key of its replay."""
-    return hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
-
-
-def fingerprint(path: Path, length: int = _FINGERPRINT_BYTES) -> str:
-    """Tell how a file begins, `LENGTH:SHA256`: a file that only grows keeps it. Raises SourceUnusable."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(length)
-    except OSError as error:
-        raise SourceUnusable(f"{path}: {error.strerror}") from None
-    return f"{len(start)}:{hashlib.sha256(start).hexdigest()}"
-
-
-def check_same(path: Path, known: str, offset: int) -> None:
-    """Make sure that a file is the one that was replayed up to `offset`. Raises SourceUnusable."""
-    length = known.partition(":")[0]
-    if fingerprint(path, int(length) if length.isdigit() else 0) != known or path.stat().st_size < offset:
-        raise SourceUnusable(
-            f"{path}: not the file that was replayed before, or it was changed; "
-            "leave out --resume to publish it from the beginning"
-        )
-
-
-class Input:
-    """Bytes of a file, a pipe or a device. Nobody waits for them longer than a moment."""
-
-    def __init__(self, descriptor: int, name: str, is_stopping: Callable[[], bool]) -> None:
-        self._descriptor = descriptor
-        self._name = name
-        self._is_stopping = is_stopping
-
-    def read(self, size: int, /) -> bytes | None:
-        """Give what there is; None after a moment without anything, and when asked to stop.
-
-        Raises SourceUnusable.
-        """
-        if self._is_stopping():
-            return None
-        try:
-            ready, _, _ = select.select([self._descriptor], [], [], _IDLE_S)
-            return os.read(self._descriptor, size) if ready else None
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            raise SourceUnusable(f"{self._name}: {error.strerror}") from None
-
-    def seek(self, offset: int) -> None:
-        """Go on from a byte of a file. Raises SourceUnusable."""
-        try:
-            os.lseek(self._descriptor, offset, os.SEEK_SET)
-        except OSError as error:
-            raise SourceUnusable(f"{self._name}: {error.strerror}") from None
-
-    def close(self) -> None:
-        """Close it."""
-        os.close(self._descriptor)
-
-
-class _Prefixed:
-    """Bytes that were read already, and then the rest."""
-
-    def __init__(self, start: bytes, rest: Bytes) -> None:
-        self._start = start
-        self._rest = rest
-
-    def read(self, size: int, /) -> bytes | None:
-        start, self._start = self._start[:size], self._start[size:]
-        return start or self._rest.read(size)
-
-
-def sniff(source: Bytes, is_stopping: Callable[[], bool] = lambda: False) -> tuple[Format, Bytes]:
-    """Tell the format from the first character that isn't blank, and give the whole input back."""
-    start = b""
-    while not (seen := start.removeprefix(_BOM).lstrip()) and len(start) < _FINGERPRINT_BYTES:
-        chunk = source.read(4096)
-        if chunk == b"" or is_stopping():
-            break
-        start += chunk or b""
-    return ("jsonl" if seen.startswith(b"{") else "csv"), _Prefixed(start, source)
-
-
-def format_of(path: Path) -> Format | None:
-    """Tell the format by a file's name."""
-    return _FORMATS_BY_SUFFIX.get(path.suffix.lower())
 
 
 @dataclass(slots=True)
@@ -206,8 +100,8 @@ class Reader:
 
     def _event(self, record: Record, now_ms: int, numbering: Numbering) -> Outgoing | None:
         data = record.data
-        if record.line == 1 and data.startswith(_BOM):
-            data = data[len(_BOM) :]
+        if record.line == 1 and data.startswith(BOM):
+            data = data[len(BOM) :]
         if not record.problem and not data.strip():
             return None
         try:
@@ -333,10 +227,10 @@ def _header(records: Records, name: str, mapped: Mapped, is_stopping: Callable[[
             break
         if record is None and records.is_too_long:
             raise SourceUnusable(f"{name}:{records.line + 1}: the header can't be read: it has no end")
-        if record is None or (not record.problem and not record.data.removeprefix(_BOM).strip()):
+        if record is None or (not record.problem and not record.data.removeprefix(BOM).strip()):
             continue
         try:
-            columns = parse_row(_usable(record, record.data.removeprefix(_BOM)))
+            columns = parse_row(_usable(record, record.data.removeprefix(BOM)))
         except Problem as problem:
             raise SourceUnusable(f"{name}:{record.line}: the header can't be read: {problem}") from None
         twice = sorted({column for column in columns if columns.count(column) > 1})
@@ -349,16 +243,3 @@ def _header(records: Records, name: str, mapped: Mapped, is_stopping: Callable[[
             )
         return columns
     return []
-
-
-def open_input(path: Path, is_stopping: Callable[[], bool]) -> Input:
-    """Open a file, or what has the name of one, for reading. Raises SourceUnusable."""
-    try:
-        # A named pipe that nobody writes to yet would not be opened before somebody does.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
-    except OSError as error:
-        raise SourceUnusable(f"{path}: {error.strerror}") from None
-    if path.is_dir():
-        os.close(descriptor)
-        raise SourceUnusable(f"{path}: {os.strerror(errno.EISDIR)}")
-    return Input(descriptor, str(path), is_stopping)

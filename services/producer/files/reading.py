@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.producer.files.read import STANDARD_INPUT
+from services.producer.files.inputs import STANDARD_INPUT
 from services.producer.files.texts import Format, Mapped
 
 

@@ -7,15 +7,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from services.contract.event import DEFAULT_ENTRY_BYTES
-from services.producer.files.read import (
-    Input,
-    Reader,
-    SourceUnusable,
-    format_of,
-    open_input,
-    open_reader,
-    sniff,
-)
+from services.producer.files.inputs import Input, SourceUnusable, format_of, open_input, sniff
+from services.producer.files.read import Reader, open_reader
 from services.producer.files.reading import Reading
 from services.runtime.telemetry.metrics import Metrics
 

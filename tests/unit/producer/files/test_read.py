@@ -11,15 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.contract.outgoing import Batch, Numbering, Outgoing, flat
+from services.producer.files.inputs import SourceUnusable, check_same, fingerprint, sniff
 from services.producer.files.lines import Record, Records, ends_in_quotes
-from services.producer.files.read import (
-    Reader,
-    SourceUnusable,
-    check_same,
-    fingerprint,
-    open_reader,
-    sniff,
-)
+from services.producer.files.read import Reader, open_reader
 from services.producer.files.texts import Format, Mapped, Problem, canonical_id, parse_json, unix_seconds
 from services.runtime.telemetry.metrics import Metrics
 
