@@ -1,5 +1,6 @@
 """Reading files: every record once, published or reported, from any record boundary."""
 
+import functools
 import io
 import json
 import logging
@@ -336,6 +337,22 @@ def test_a_header_without_a_needed_column_is_refused() -> None:
     """The message names the field and how to supply it."""
     with pytest.raises(SourceUnusable, match="--const zone=VALUE"):
         reader(b"device_id,ts,kpi,value\n", "csv")
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b'\xef\xbb\xbf{"device_id":"a"}\n', "jsonl"),
+        (b"\xef\xbb\xbf\r\n device_id\n", "csv"),
+        (b"\n" * 10_000 + b'{"device_id":"a"}\n', "jsonl"),
+    ],
+)
+def test_what_stands_before_the_first_character_hides_no_format(data: bytes, kind: Format) -> None:
+    """A mark of the byte order, blank lines by the thousand; all of it is given back, in any portions."""
+    found, whole = sniff(io.BytesIO(data))
+    assert found == kind
+    portions = iter(functools.partial(whole.read, 7), b"")
+    assert b"".join(portion or b"" for portion in portions) == data
 
 
 def test_standard_input_is_sniffed_and_given_back_whole() -> None:
