@@ -13,6 +13,7 @@ import pytest
 from fakes import FakeClock, FakeDeadLetters, FakeSink, FakeSource, FakeStream, NoUpkeep
 from hypothesis import example, given
 from hypothesis import strategies as st
+from law import GUILTY, LARGE_BYTES, MAX_ENTRY_BYTES, POISON, is_poison, outages, publish
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from samples import KPIS, event_fields, id_of, row
@@ -27,23 +28,13 @@ from services.consumer.telemetry.traces import NO_TRACES, BatchTraces, Traces
 from services.consumer.worker import Worker
 from services.contract.doors import Dead, Entry
 from services.contract.errors import BreakerOpen, SourceUnavailable
-from services.contract.event import Event, Rejection
+from services.contract.event import Rejection
 from services.runtime.health import Health
 from services.runtime.otlp.tracing import OTelSpans
 from services.runtime.telemetry.metrics import Metrics
 from services.runtime.telemetry.spans import Spans
 
 LOGGER = logging.getLogger("test.law")
-MAX_ENTRY_BYTES = 4096
-GUILTY = {
-    "missing_field": [b"event_id", b"x"],
-    "not_utf8": event_fields(1, zone=b"\xff"),
-    "value_negative": event_fields(1, value="-1"),
-    "event_id_invalid": event_fields(1, event_id="1"),
-    "entry_too_large": [*event_fields(1), b"blob", b"\n" * MAX_ENTRY_BYTES],
-}
-LARGE_BYTES = sum(map(len, GUILTY["entry_too_large"]))
-POISON = "poison"
 
 
 @dataclass(frozen=True)
@@ -58,43 +49,6 @@ class Plan:
     stops: list[int]
 
 
-def publish(
-    stream: FakeStream, entries: Sequence[tuple[str, int]], traces: Sequence[list[bytes]] = ()
-) -> dict[bytes, str]:
-    """Publish the planned entries; name for each guilty one the reason that it has to get.
-
-    `traces` are the trace contexts of entries, in turn.
-    """
-    turns = itertools.cycle(traces or [[]])
-    write = stream.publish
-    reasons: dict[bytes, str] = {}
-    contents: dict[int, str] = {}
-    for kind, number in entries:
-        trace = next(turns)
-        if kind in GUILTY:
-            reasons[write([*GUILTY[kind], *trace])] = kind
-        elif kind == POISON:
-            # Ids of its own: a sink that refuses a row never gets to compare it.
-            fields = event_fields(1000 + number, device_id=POISON)
-            reasons[write([*fields, *trace])] = "refused_by_sink"
-        else:
-            value = "2.0" if kind == "other" else "1.0"
-            entry_id = write([*event_fields(number, value=value), *trace])
-            if contents.setdefault(number, value) != value:
-                reasons[entry_id] = "conflict"
-    return reasons
-
-
-def is_poison(row: Event) -> bool:
-    """Tell what the sink of these tests refuses."""
-    return row.device_id == POISON
-
-
-# An outage takes two calls at least, and so do the times between: a single failing write between two
-# answered probes would be the write's own fault.
-outages = st.lists(st.tuples(st.integers(2, 14), st.integers(3, 6)), max_size=3).map(
-    lambda parts: [away for down, up in parts for away in (*[True] * down, *[False] * up)]
-)
 plans = st.builds(
     Plan,
     entries=st.lists(
