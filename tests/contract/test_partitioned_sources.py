@@ -276,7 +276,9 @@ def test_the_way_to_the_guilty_one_is_not_gone_again_after_each_death(desk: Desk
     guilty = published[3]
     deaths = 0
     counts = []
-    while desk.topic.unsettled():
+    for _ in range(20):
+        if not desk.topic.unsettled():
+            break
         source = desk.open()
         for page in settle(source):
             if guilty in ids(page) and page[0].deliveries <= 5:
@@ -286,6 +288,7 @@ def test_the_way_to_the_guilty_one_is_not_gone_again_after_each_death(desk: Desk
                 break
     assert counts == [(5, 1), (1, 1), (1, 2), (1, 3), (1, 4), (1, 5)]
     assert deaths == 6
+    assert desk.topic.unsettled() == set()
 
 
 def test_a_suspect_of_one_partition_waits_for_no_other(desk: Desk) -> None:
