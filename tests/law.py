@@ -1,13 +1,13 @@
 """What the tests of the law publish, what it has to come to, and how a store fails meanwhile."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from fakes import FakeStream
 from hypothesis import strategies as st
 from samples import event_fields
 
 from services.contract.event import Event
+from services.runtime.telemetry.metrics import Metrics
 
 MAX_ENTRY_BYTES = 4096
 GUILTY = {
@@ -22,14 +22,15 @@ POISON = "poison"
 
 
 def publish(
-    stream: FakeStream, entries: Sequence[tuple[str, int]], traces: Sequence[list[bytes]] = ()
+    write: Callable[[list[bytes]], bytes],
+    entries: Sequence[tuple[str, int]],
+    traces: Sequence[list[bytes]] = (),
 ) -> dict[bytes, str]:
-    """Publish the planned entries; name for each guilty one the reason that it has to get.
+    """Publish the planned entries; name for each guilty one, by its id, the reason that it has to get.
 
     `traces` are the trace contexts of entries, in turn.
     """
     turns = itertools.cycle(traces or [[]])
-    write = stream.publish
     reasons: dict[bytes, str] = {}
     contents: dict[int, str] = {}
     for kind, number in entries:
@@ -46,6 +47,27 @@ def publish(
             if contents.setdefault(number, value) != value:
                 reasons[entry_id] = "conflict"
     return reasons
+
+
+def figures(metrics: Metrics) -> tuple[float, float, float]:
+    """Give how many entries the metrics say were received, settled, and are being worked on, at one moment.
+
+    These alone are collected: a scrape of everything at each step of each example takes minutes.
+    """
+    names = [f"telemetry_consumer_{what}" for what in ("received_events_total", "settled_events_total")]
+    names.append("telemetry_consumer_in_flight_events")
+    totals = dict.fromkeys(names, 0.0)
+    for family in metrics.registry.restricted_registry(names).collect():
+        for sample in family.samples:
+            totals[sample.name] += sample.value
+    received, settled, in_flight = totals.values()
+    return received, settled, in_flight
+
+
+def check_metrics(metrics: Metrics) -> None:
+    """Check the law in the metrics, as any scrape would find it."""
+    received, settled, in_flight = figures(metrics)
+    assert received == settled + in_flight
 
 
 def is_poison(row: Event) -> bool:

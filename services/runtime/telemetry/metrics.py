@@ -178,6 +178,10 @@ class _Together(Collector):
     metrics: Iterable[Counter | Gauge | Histogram]
     lock: threading.Lock
 
+    def describe(self) -> Iterable[Family]:
+        """Name them, for whoever asks for some by name."""
+        return [family for one in self.metrics for family in one.describe()]
+
     def collect(self) -> Iterable[Family]:
         with self.lock:
             return [family for one in self.metrics for family in one.collect()]
