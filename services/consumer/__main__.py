@@ -34,7 +34,8 @@ from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, r
 from services.runtime.stopping import StopSignals, end_when_asked
 from services.runtime.telemetry.metrics import Metrics
 from services.runtime.telemetry.spans import Spans
-from services.stores.choice import figures_of, open_dead_letters, open_sink
+from services.stores.choice import figures_of, open_dead_letters, store_of
+from services.stores.doors import Store
 
 Doors = tuple[Source, Sink, DeadLetters]
 
@@ -58,7 +59,8 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
         metrics = Metrics("consumer", {"kpi": settings.kpis})
         metrics.ask_process()
         metrics.ask(logs.figures)
-        metrics.ask(figures_of(settings, logger))
+        store = store_of(settings)
+        metrics.ask(figures_of(settings, store, logger))
         metric_sender = open_metric_sender("telemetry-consumer", settings.name, sources, metrics, logger)
     except (SettingsInvalid, StepsInvalid) as error:
         refuse("consumer", "settings_unusable", error)
@@ -84,8 +86,8 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
                 stack.enter_context(closing(one))
         try:
             side = consumer_side(settings, Tools(clock, metrics, logger))
-            sink = _open_sink(settings, clock, health, metrics, logger)
-            doors = dress(make_doors(settings, sink, side, clock))
+            sink = _open_sink(store, clock, health, metrics, logger)
+            doors = dress(make_doors(settings, store, sink, side, clock))
         except SettingsInvalid as error:
             refuse("consumer", "settings_unusable", error)
             return 2
@@ -124,13 +126,13 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
 
 
 def _open_sink(
-    settings: ConsumerSettings, clock: SystemClock, health: Health, metrics: Metrics, logger: logging.Logger
+    store: Store, clock: SystemClock, health: Health, metrics: Metrics, logger: logging.Logger
 ) -> Sink:
     """Open the sink, however long it is locked or full. Raises SinkUnusable and Stopping."""
     while True:
         health.turn()
         try:
-            sink = open_sink(settings, clock, logger)
+            sink = store.open_sink(clock, logger)
         except SinkUnavailable as error:
             health.fail("sink", str(error))
             metrics.set("telemetry_sink_up", 0)
@@ -139,15 +141,18 @@ def _open_sink(
         else:
             health.clear("sink")
             metrics.set("telemetry_sink_up", 1)
+            logger.info("sink_opened", extra={"place": store.place})
             return sink
         if clock.is_stopping():
             raise Stopping("asked to stop while the sink could not be opened")
 
 
-def make_doors(settings: ConsumerSettings, sink: Sink, side: ConsumerSide, clock: SystemClock) -> Doors:
+def make_doors(
+    settings: ConsumerSettings, store: Store, sink: Sink, side: ConsumerSide, clock: SystemClock
+) -> Doors:
     """Make what entries come in by, and what they leave by."""
-    at_broker = settings.dead_letters == "stream"
-    dead_letters = side.dead_letters() if at_broker else open_dead_letters(settings, clock)
+    at_broker = settings.letters_in == "stream"
+    dead_letters = side.dead_letters() if at_broker else open_dead_letters(settings, store, clock)
     return side.source(), sink, dead_letters
 
 

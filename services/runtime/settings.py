@@ -234,10 +234,35 @@ class ConsumerSettings(Settings):
     sqlite_busy_timeout_ms: int = setting(
         5000, "How long a write waits for another replica's lock, in milliseconds", least=0
     )
+    database_url: str = setting(
+        "",
+        "Where rows are stored: `postgresql://user:password@host:port/database?sslmode=verify-full`; what it "
+        "doesn't say, libpq's own variables say (PGHOST, PGPASSWORD, PGSSLROOTCERT, ...). Empty: SQLite, "
+        "telemetry.db in DATA_DIR",
+        secret=True,
+    )
+    database_password_file: str = setting(
+        "", "File that holds the password; read again at each connection, so it can be rotated"
+    )
+    database_connect_timeout_s: float = setting(
+        5.0, "How long to wait for a connection to the database, in seconds", least=1
+    )
+    database_timeout_s: float = setting(
+        4.0, "The longest that one write there may take, in seconds; then it is tried again", least=0.1
+    )
+    database_lock_timeout_s: float = setting(
+        3.0, "The longest that it may wait for somebody else's lock, in seconds", least=0.01
+    )
     dead_letters: str = setting(
-        "file", "Where dead letters go: dlq.jsonl in DATA_DIR, or the stream {STREAM_NAME}:dlq",
-        choices=("file", "stream"),
-    )  # fmt: skip
+        "",
+        "Where dead letters go: `file`, dlq.jsonl in DATA_DIR; `stream`, {STREAM_NAME}:dlq; `database`, "
+        "beside the rows in PostgreSQL. Empty: `database` with DATABASE_URL, else `file`",
+        choices=("file", "stream", "database"),
+    )
+    pipeline_name: str = setting(
+        "telemetry",
+        "Name of this pipeline among those that share a database: dead letters of others are not its own",
+    )
     dlq_breaker_ratio: float = setting(
         0.0, "Share of dead letters among recent entries at which consuming stops; 0: never", least=0, most=1
     )
@@ -259,6 +284,11 @@ class ConsumerSettings(Settings):
         # container finds its own pending entries again.
         return self.consumer_name or f"{socket.gethostname()}-{os.getpid()}"
 
+    @property
+    def letters_in(self) -> str:
+        """Where dead letters go: `file`, `stream` or `database`."""
+        return self.dead_letters or ("database" if self.database_url else "file")
+
     def as_operator(self) -> Self:
         """Give the settings of the `telemetry` command, which may be another user than the service."""
         if not self.operator_redis_password_file:
@@ -275,7 +305,9 @@ class ConsumerSettings(Settings):
     def longest_batch_s(self) -> float:
         """The longest from a delivery to its settlement with a sink that answers, in seconds."""
         attempts = self.max_retries + 1
-        waiting = attempts * self.sqlite_busy_timeout_ms / 1000
+        # What the server is given for its answer comes on top.
+        one_write_s = self.database_timeout_s + 1 if self.database_url else self.sqlite_busy_timeout_ms / 1000
+        waiting = attempts * one_write_s
         one = waiting + self.retry_backoff_s * self.max_retries * attempts / 2 + self.redis_timeout_s
         # A batch that was asked for ahead waits for the one before it.
         return 2 * one
@@ -283,10 +315,11 @@ class ConsumerSettings(Settings):
     def check(self) -> list[str]:
         """List what is wrong between settings that are each right alone."""
         errors = Settings.check(self)
+        waits = "DATABASE_TIMEOUT_S" if self.database_url else "SQLITE_BUSY_TIMEOUT_MS"
         if self.claim_idle_ms < self.longest_batch_s * 1000:
             errors.append(
                 f"CLAIM_IDLE_MS={self.claim_idle_ms}: a batch can take {self.longest_batch_s * 1000:.0f} ms "
-                "from its delivery, behind the one before it (SQLITE_BUSY_TIMEOUT_MS, MAX_RETRIES, "
+                f"from its delivery, behind the one before it ({waits}, MAX_RETRIES, "
                 "RETRY_BACKOFF_S, REDIS_TIMEOUT_S), and a shorter idle time takes entries from consumers "
                 "that still work on them; raise it, or lower those"
             )

@@ -1,46 +1,50 @@
-"""Which store it is: chosen by the settings, here and nowhere else."""
+"""Which store it is: chosen by the scheme of DATABASE_URL, here and nowhere else."""
 
 import time
 from collections.abc import Callable
+from importlib import import_module
 from logging import Logger
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from services.contract.doors import DeadLetters, Sink
+from services.contract.doors import DeadLetters
 from services.contract.operating import LetterStore
 from services.runtime.clock import Clock
-from services.runtime.settings import ConsumerSettings
+from services.runtime.settings import ConsumerSettings, SettingsInvalid
+from services.stores.doors import Store
 from services.stores.rows import Rows
 
-if TYPE_CHECKING:  # as for what is not chosen: a command that reads loads no more than it needs
+if TYPE_CHECKING:  # a command that reads loads no more than it needs
     from services.runtime.telemetry.metrics import Figures
 
-
-def open_sink(settings: ConsumerSettings, clock: Clock, logger: Logger) -> Sink:
-    """Open where rows are stored. Raises SinkUnavailable where that passes, and SinkUnusable."""
-    from services.stores.sqlite.sink import SQLiteSink  # noqa: PLC0415 - what is not chosen is not imported
-
-    return SQLiteSink(
-        settings.database,
-        settings.sqlite_busy_timeout_ms,
-        clock.now,
-        logger,
-        settings.name,
-        clock.is_stopping,
-    )
+_STORES: Final = {
+    "": ("services.stores.sqlite.store", "SQLiteStore"),
+    "postgresql": ("services.stores.postgres.store", "PostgresStore"),
+    "postgres": ("services.stores.postgres.store", "PostgresStore"),
+}
+"""The store of each scheme; without a URL it is SQLite. It is imported when it is chosen, and no other is."""
+_DRIVERS: Final = {"psycopg": "postgres"}
+"""The extra that has a driver, where it is not installed."""
 
 
-def open_dead_letters(settings: ConsumerSettings, clock: Clock) -> DeadLetters:
-    """Open what keeps dead letters beside the rows, and not at the broker."""
-    from services.stores.files.dead_letters import DeadLetterFile  # noqa: PLC0415 - as above
-
-    return DeadLetterFile(settings.dead_letter_file, clock.now, settings.name)
-
-
-def figures_of(settings: ConsumerSettings, logger: Logger) -> Callable[[], "Figures"]:
-    """Give what tells, when it is asked, how much room the rows and letters take, and what is left."""
-    from services.stores.storage import Storage  # noqa: PLC0415 - as above
-
-    return Storage(settings, logger).figures
+def store_of(settings: ConsumerSettings) -> Store:
+    """Give the store that the settings name; nothing is opened yet. Raises SettingsInvalid."""
+    scheme, separator, _ = settings.database_url.partition("://")
+    if settings.database_url and (not separator or scheme.lower() not in _STORES):
+        named = repr(scheme[:20]) if separator and scheme.isalnum() else "what it begins with"
+        raise _refused(
+            f"{named} is no scheme of a store here: write postgresql://user:password@host:port/database, "
+            "or leave it out for SQLite in DATA_DIR"
+        )
+    module, name = _STORES[scheme.lower() if separator else ""]
+    try:
+        store: Store = getattr(import_module(module), name)(settings)
+    except ModuleNotFoundError as error:
+        if error.name not in _DRIVERS:
+            raise
+        raise _refused(
+            f"{error.name} is not installed here: pip install 'telemetry-pipeline[{_DRIVERS[error.name]}]'"
+        ) from None
+    return store
 
 
 def open_rows(settings: ConsumerSettings) -> Rows:
@@ -49,13 +53,41 @@ def open_rows(settings: ConsumerSettings) -> Rows:
     Raises SinkAbsent where there are none yet, SinkUnusable for what isn't ours or is of a newer version, and
     SinkUnavailable where it can't be read now.
     """
-    from services.stores.sqlite.rows import SQLiteRows  # noqa: PLC0415 - as above
+    return store_of(settings).open_rows()
 
-    return SQLiteRows(settings.database)
+
+def open_dead_letters(settings: ConsumerSettings, store: Store, clock: Clock) -> DeadLetters:
+    """Open what keeps dead letters, where that is not the broker."""
+    if settings.letters_in == "database":
+        return store.open_letters(clock.now, settings.name)
+    from services.stores.files.dead_letters import DeadLetterFile  # noqa: PLC0415 - only what is chosen
+
+    return DeadLetterFile(settings.dead_letter_file, clock.now, settings.name)
 
 
 def open_letter_store(settings: ConsumerSettings) -> LetterStore:
-    """Open the dead letters that are kept beside the rows, and not at the broker, to look at them."""
+    """Open the dead letters for a command, where they are not at the broker. Raises SettingsInvalid."""
+    if settings.letters_in == "database":
+        return store_of(settings).open_letters(time.time)
     from services.stores.files.dead_letters import DeadLetterFile  # noqa: PLC0415 - as above
 
     return DeadLetterFile(settings.dead_letter_file, time.time, max_entry_bytes=settings.max_entry_bytes)
+
+
+def place_of_letters(settings: ConsumerSettings) -> str:
+    """Name where dead letters are kept, where that is not the broker. Raises SettingsInvalid."""
+    if settings.letters_in == "database":
+        return f"{store_of(settings).place}, telemetry.dead_letters"
+    return str(settings.dead_letter_file)
+
+
+def figures_of(settings: ConsumerSettings, store: Store, logger: Logger) -> Callable[[], "Figures"]:
+    """Give what tells, when it is asked, how much room the rows and letters take, and what is left."""
+    from services.stores.storage import Storage  # noqa: PLC0415 - as above
+
+    folder = Storage(settings, logger)
+    return lambda: {**folder.figures(), **store.figures()}
+
+
+def _refused(why: str) -> SettingsInvalid:
+    return SettingsInvalid([f"DATABASE_URL=(hidden): {why}"])

@@ -41,6 +41,7 @@ from services.runtime.logs.gate import Logs
 from services.runtime.otlp.switch import open_spans
 from services.runtime.settings import ConsumerSettings, Sources, load, read_sources
 from services.runtime.telemetry.metrics import Metrics
+from services.stores.choice import store_of
 from services.stores.sqlite.sink import SQLiteSink
 from services.stores.storage import Storage
 
@@ -160,7 +161,7 @@ def _worker(shared: _Shared, name: str, metrics: Metrics, logger: logging.Logger
     settings, clock = _own(shared.settings, name), shared.clock
     side = consumer_side(settings, Tools(clock, metrics, logger))
     sink = SQLiteSink(settings.database, settings.sqlite_busy_timeout_ms, clock.now)
-    doors = make_doors(settings, sink, side, clock)
+    doors = make_doors(settings, store_of(settings), sink, side, clock)
     for door in doors:
         shared.stack.enter_context(closing(door))
     health = Health(settings.liveness_timeout_s, clock.monotonic)

@@ -100,7 +100,7 @@ def open_letters(
 
 def are_at_broker(settings: ConsumerSettings) -> bool:
     """Tell whether the dead letters are kept at the broker, and not on this side of it."""
-    return settings.dead_letters == "stream"
+    return settings.letters_in == "stream"
 
 
 def letters_of(settings: ConsumerSettings, broker: OperatorSide) -> LetterStore:

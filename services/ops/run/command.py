@@ -16,6 +16,7 @@ from services.ops.server.own import is_external, reachable
 from services.runtime.own_files import private_files
 from services.runtime.screen import wait_for_no_reader
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, Sources, load, read_sources
+from services.stores.choice import place_of_letters, store_of
 
 _RATE = 100.0
 _INVALID_RATIO = 0.01
@@ -194,8 +195,8 @@ def _environment(settings: ConsumerSettings, sources: Sources) -> dict[str, str]
 def _say_where(settings: ConsumerSettings, replicas: int) -> None:
     for name, place in (
         ("redis", settings.redis_address),
-        ("stored in", settings.database),
-        ("dead letters", settings.dead_letter_file),
+        ("stored in", store_of(settings).place),
+        ("dead letters", place_of_letters(settings)),
         ("logs", f"{settings.data_dir / 'logs'}, of a producer and {replicas} consumer(s)"),
     ):
         remark(f"{name:<13} {place}")

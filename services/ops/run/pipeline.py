@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self, TextIO
 
 from services.brokers.operator_side import OperatorSide
-from services.contract.errors import BrokerUnavailable, SinkAbsent, SinkUnavailable
+from services.contract.errors import BrokerUnavailable, PipelineError
 from services.contract.operating import Unsettled
 from services.ops.audit.live import ForeignIds, count_dead, recorded
 from services.ops.dlq.letters import letters_of
@@ -159,7 +159,7 @@ class _Counting:
     def _count_events(self) -> None:
         progress, now = self._progress, time.monotonic()
         # What can't be read for a moment costs the line a number, and not the run its life.
-        with contextlib.suppress(SinkAbsent, SinkUnavailable, BrokerUnavailable, OSError):
+        with contextlib.suppress(PipelineError, OSError):
             with open_rows(self._settings) as rows:
                 # The letters first: an event that is replayed meanwhile is stored later than it was dead.
                 found = count_dead(self._letters.read(), rows.missing_of)

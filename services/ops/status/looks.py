@@ -18,7 +18,7 @@ from services.ops.server.own import not_running
 from services.ops.status.figures import Counts, figures
 from services.ops.status.scrapes import scrape_all
 from services.runtime.settings import ConsumerSettings
-from services.stores.choice import open_letter_store, open_rows
+from services.stores.choice import open_letter_store, open_rows, place_of_letters, store_of
 from services.stores.rows import Rows
 
 _SILENT_S: Final = 15.0
@@ -162,9 +162,10 @@ def _run(record: RunRecord) -> dict[str, Any]:
 
 
 def _database(settings: ConsumerSettings) -> dict[str, Any]:
-    path = str(settings.database)
+    store = store_of(settings)
+    path = store.place
     try:
-        with open_rows(settings) as rows:
+        with store.open_rows() as rows:
             return {"path": path, "rows": rows.count()}
     except SinkAbsent as absent:
         return {"path": path, "rows": None, "note": str(absent)}
@@ -174,13 +175,13 @@ def _database(settings: ConsumerSettings) -> dict[str, Any]:
 
 def _dead_letters(settings: ConsumerSettings, broker: OperatorSide | None) -> dict[str, Any]:
     at_broker = are_at_broker(settings)
-    place = letters_place(settings) if at_broker else str(settings.dead_letter_file)
+    place = letters_place(settings) if at_broker else place_of_letters(settings)
     if broker is None and at_broker:
         return {"place": place, "note": "not known: they are on the server"}
     try:
         store = open_letter_store(settings) if broker is None else letters_of(settings, broker)
         return {"place": place, **_with_rows(settings, store)}
-    except BrokerUnavailable as error:
+    except PipelineError as error:
         return {"place": place, "error": str(error)}
     except OSError as error:
         return {"place": place, "error": f"{error.filename}: {error.strerror}"}

@@ -110,9 +110,9 @@ class Database:
     password_file: str = ""
     """Holds the password; read again at each connection, so it can be rotated."""
     connect_timeout_s: float = 5.0
-    timeout_s: float = 10.0
+    timeout_s: float = 4.0
     """The longest that one statement may take."""
-    lock_timeout_s: float = 5.0
+    lock_timeout_s: float = 3.0
     """The longest that it may wait for somebody else's lock."""
     application_name: str = "telemetry"
     parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -168,7 +168,7 @@ class Database:
         )
         know(connection.info.password or "")  # of a passfile
         # Both ends of a wait: the server's own timeouts come first, so that it tells what it waited for.
-        connection.limit_s = 2 * self.timeout_s + 1 if limit_s is None else limit_s
+        connection.limit_s = self.timeout_s + 1 if limit_s is None else limit_s
         connection.is_stopping = is_stopping
         return connection
 

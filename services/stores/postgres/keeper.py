@@ -82,6 +82,17 @@ class Keeper:
         except Taken as error:
             raise SinkUnavailable(f"PostgreSQL at {self._database.place}: {error}", "taken") from error
 
+    def complain(self, error: PipelineError) -> None:
+        """Say that a turn has failed; the next one tries it again."""
+        self._logger.warning(
+            "days_not_made",
+            extra={
+                "error": str(error),
+                "kind": error.kind,
+                "hint": "rows of a day without a partition lie in telemetry.events_default, and move later",
+            },
+        )
+
     def _make_due(self, connection: Connection) -> None:
         first = today(connection) - dt.timedelta(days=1)
         wanted = [first + dt.timedelta(days=number) for number in range(self._days_ahead + 2)]
@@ -104,7 +115,7 @@ class Keeper:
                 self.turn()
             except PipelineError as error:
                 if not self._asked_to_end.is_set():
-                    self._logger.warning("days_not_made", extra={"error": str(error), "kind": error.kind})
+                    self.complain(error)
             self._asked_to_end.wait(self._interval_s)
 
 

@@ -82,6 +82,7 @@ class PostgresSink:
         self._logger = logger
         self._is_stopping = is_stopping
         self._exchange: Exchange | None = None
+        self._close_also: list[Callable[[], None]] = []
         self._texts = arrays.Texts()
         # Why the last write failed, where that was no row's fault: a probe may pass where a write does not.
         self._down: str | None = None
@@ -137,8 +138,14 @@ class PostgresSink:
         if self._down is not None:
             raise SinkUnavailable(self._down, "down")
 
+    def on_close(self, close: Callable[[], None]) -> None:
+        """Have something else end with the sink, before it."""
+        self._close_also.append(close)
+
     def close(self) -> None:
         """Close the connection."""
+        while self._close_also:
+            self._close_also.pop()()
         if self._exchange is not None:
             with contextlib.suppress(psycopg.Error):
                 self._exchange.close()

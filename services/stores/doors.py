@@ -1,0 +1,47 @@
+"""What a store gives to those who use it: a consumer, and a person with a command."""
+
+from collections.abc import Callable, Iterator
+from logging import Logger
+from typing import TYPE_CHECKING, Protocol
+
+from services.contract.doors import DeadLetters, Sink
+from services.contract.letter import DeadLetter
+from services.contract.operating import LetterStore
+from services.runtime.clock import Clock
+from services.stores.rows import Rows
+
+if TYPE_CHECKING:  # a command that reads loads no more than it needs
+    from services.runtime.telemetry.metrics import Figures
+
+
+class Letters(DeadLetters, LetterStore, Protocol):
+    """Dead letters, with what the commands ask of them."""
+
+    def read(self) -> Iterator[DeadLetter]:
+        """Give every letter, the oldest first."""
+        ...
+
+
+class Store(Protocol):
+    """One store, as the settings name it; nothing is opened yet."""
+
+    @property
+    def place(self) -> str:
+        """Name it for a person, without a password."""
+        ...
+
+    def open_sink(self, clock: Clock, logger: Logger) -> Sink:
+        """Open where rows are stored. Raises SinkUnavailable where that passes, and SinkUnusable."""
+        ...
+
+    def open_rows(self) -> Rows:
+        """Open the rows to read them. Raises SinkAbsent, SinkUnusable and SinkUnavailable."""
+        ...
+
+    def open_letters(self, now: Callable[[], float], consumer: str = "") -> Letters:
+        """Open the dead letters beside the rows."""
+        ...
+
+    def figures(self) -> "Figures":
+        """Tell what is known of the store beside the disk of DATA_DIR; asked by any thread."""
+        ...

@@ -1,0 +1,90 @@
+"""PostgreSQL, as the settings name it: DATABASE_URL, and libpq's own variables for what it does not say."""
+
+from collections.abc import Callable
+from logging import Logger
+from typing import TYPE_CHECKING
+
+from services.contract.doors import Sink
+from services.contract.errors import SinkUnavailable
+from services.runtime.clock import Clock
+from services.runtime.settings import ConsumerSettings, SettingsInvalid
+from services.stores.doors import Letters
+from services.stores.postgres.connection import HINT, Database, UrlInvalid
+from services.stores.postgres.dead_letters import MOST_ENTRY_BYTES, PostgresDeadLetters
+from services.stores.postgres.keeper import Keeper
+from services.stores.postgres.rows import PostgresRows
+from services.stores.postgres.sink import PostgresSink
+from services.stores.rows import Rows
+
+if TYPE_CHECKING:  # a command that reads loads no more than it needs
+    from services.runtime.telemetry.metrics import Figures
+
+
+class PostgresStore:
+    """The database. Nothing is sent before something is opened."""
+
+    def __init__(self, settings: ConsumerSettings) -> None:
+        """Read the settings. Raises SettingsInvalid, with every error in it."""
+        self._settings = settings
+        self._keeper: Keeper | None = None
+        errors = []
+        if settings.letters_in == "database" and settings.max_entry_bytes > MOST_ENTRY_BYTES:
+            errors.append(
+                f"MAX_ENTRY_BYTES={settings.max_entry_bytes}: a dead letter of such an entry fits into no "
+                "row; "
+                f"at most {MOST_ENTRY_BYTES} with DEAD_LETTERS=database"
+            )
+        try:
+            self._database = Database.of(
+                settings.database_url,
+                password_file=settings.database_password_file,
+                connect_timeout_s=settings.database_connect_timeout_s,
+                timeout_s=settings.database_timeout_s,
+                lock_timeout_s=settings.database_lock_timeout_s,
+                application_name=f"telemetry:{settings.name}"[:48],
+            )
+        except UrlInvalid as error:
+            errors.append(f"DATABASE_URL=(hidden): {HINT}; here {error}")
+        if settings.database_password_file and not errors and self._database.parameters.get("password"):
+            errors.append(
+                "DATABASE_PASSWORD_FILE is set, and DATABASE_URL has a password: leave one of them out"
+            )
+        if errors:
+            raise SettingsInvalid(errors)
+
+    @property
+    def place(self) -> str:
+        """Name the database, without user and password."""
+        return f"PostgreSQL at {self._database.place}"
+
+    def open_sink(self, clock: Clock, logger: Logger) -> Sink:
+        """Connect, and have the days looked after.
+
+        Raises SinkUnavailable where that passes, and SinkUnusable.
+        """
+        sink = PostgresSink(self._database, clock.now, logger, clock.is_stopping)
+        keeper = Keeper(self._database, logger)
+        try:
+            # Before the first row, so that it finds its day.
+            keeper.turn()
+        except SinkUnavailable as error:
+            keeper.complain(error)
+        keeper.start()
+        self._keeper = keeper
+        sink.on_close(keeper.close)
+        return sink
+
+    def open_rows(self) -> Rows:
+        """Open the rows to read them. Raises SinkAbsent, SinkUnusable and SinkUnavailable."""
+        return PostgresRows(self._database)
+
+    def open_letters(self, now: Callable[[], float], consumer: str = "") -> Letters:
+        """Give the dead letters of our pipeline and stream; nothing is sent yet."""
+        settings = self._settings
+        return PostgresDeadLetters(
+            self._database, settings.pipeline_name, settings.stream_name, now, consumer
+        )
+
+    def figures(self) -> "Figures":
+        """Give what the keeper found last; nothing before that."""
+        return {} if self._keeper is None else self._keeper.figures()

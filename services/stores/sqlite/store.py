@@ -1,0 +1,58 @@
+"""SQLite, as the settings name it: one file in DATA_DIR."""
+
+from collections.abc import Callable
+from logging import Logger
+from typing import TYPE_CHECKING
+
+from services.contract.doors import Sink
+from services.runtime.clock import Clock
+from services.runtime.settings import ConsumerSettings, SettingsInvalid
+from services.stores.doors import Letters
+from services.stores.rows import Rows
+from services.stores.sqlite.rows import SQLiteRows
+from services.stores.sqlite.sink import SQLiteSink
+
+if TYPE_CHECKING:  # a command that reads loads no more than it needs
+    from services.runtime.telemetry.metrics import Figures
+
+
+class SQLiteStore:
+    """The file, and what is beside it."""
+
+    def __init__(self, settings: ConsumerSettings) -> None:
+        """Look at the settings. Raises SettingsInvalid."""
+        if settings.letters_in == "database":
+            raise SettingsInvalid(
+                ["DEAD_LETTERS=database: the events are in SQLite; set DATABASE_URL, or DEAD_LETTERS=file"]
+            )
+        self._settings = settings
+
+    @property
+    def place(self) -> str:
+        """Name the file."""
+        return str(self._settings.database)
+
+    def open_sink(self, clock: Clock, logger: Logger) -> Sink:
+        """Open the file to write. Raises SinkUnavailable where that passes, and SinkUnusable."""
+        settings = self._settings
+        return SQLiteSink(
+            settings.database,
+            settings.sqlite_busy_timeout_ms,
+            clock.now,
+            logger,
+            settings.name,
+            clock.is_stopping,
+        )
+
+    def open_rows(self) -> Rows:
+        """Open the rows to read them. Raises SinkAbsent, SinkUnusable and SinkUnavailable."""
+        return SQLiteRows(self._settings.database)
+
+    def open_letters(self, now: Callable[[], float], consumer: str = "") -> Letters:
+        """Refuse it: dead letters lie in a file of their own. Raises SettingsInvalid."""
+        del now, consumer
+        raise SettingsInvalid(["DEAD_LETTERS=database: the events are in SQLite, and letters are not there"])
+
+    def figures(self) -> "Figures":
+        """Give none: Storage tells the sizes of files."""
+        return {}
