@@ -1,6 +1,6 @@
 """`python -m services.consumer`: wire a consumer, run it, close it in reverse order.
 
-Exit codes: 0 stopped as asked; 1 the sink can't be used; 2 the settings can't be used.
+Exit codes: 0 stopped as asked; 1 the sink can't be used; 2 the settings can't be used, or lead to no sink.
 """
 
 import functools
@@ -22,7 +22,7 @@ from services.consumer.telemetry.times import Times
 from services.consumer.telemetry.traces import NO_TRACES, BatchTraces, Traces
 from services.consumer.worker import Worker
 from services.contract.doors import DeadLetters, Sink, Source
-from services.contract.errors import SinkUnavailable, SinkUnusable, Stopping
+from services.contract.errors import SinkUnavailable, SinkUnusable, SinkWrong, Stopping
 from services.runtime.clock import SystemClock
 from services.runtime.endpoint import HealthServer
 from services.runtime.health import Health
@@ -93,7 +93,7 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
             return 2
         except SinkUnusable as error:
             logger.critical("sink_unusable", extra={"error": str(error)})
-            return 1
+            return 2 if isinstance(error, SinkWrong) else 1
         except Stopping:
             in_hand.ending()
             logs.tell_rest()

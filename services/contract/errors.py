@@ -9,6 +9,7 @@ PipelineError
   SinkUnavailable          the sink takes no writes now: locked, full, away, damaged
   RowsRefused              the sink takes writes, but not these rows
   SinkUnusable             what is in the sink's place can't be used at all
+    SinkWrong              and the settings are what has to be changed
     SinkAbsent             there is nothing in its place yet
   DeadLettersUnavailable   dead letters can't be written now
   ClockBehind              our clock is behind the server's: nothing can be judged
@@ -56,6 +57,10 @@ class RowsRefused(PipelineError):
 
 class SinkUnusable(PipelineError):
     """What is in the sink's place can't be used, and waiting won't change that."""
+
+
+class SinkWrong(SinkUnusable):
+    """The settings lead to what can't be used: somebody has to change them."""
 
 
 class SinkAbsent(SinkUnusable):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.contract.errors import PipelineError
+from services.contract.errors import PipelineError, SinkWrong
 from services.runtime.settings import SettingsInvalid
 
 
@@ -45,7 +45,7 @@ def failure_of(error: BaseException) -> Failure | None:
     if isinstance(error, SettingsInvalid):
         return Failure(error.lines[0], 2, tuple(error.lines[1:]))
     if isinstance(error, PipelineError):
-        return Failure(str(error), 1)
+        return Failure(str(error), 2 if isinstance(error, SinkWrong) else 1)
     if isinstance(error, UnicodeEncodeError):
         return Failure(f"an argument is not UTF-8: {error.object!r}", 2)
     if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("services.producer"):

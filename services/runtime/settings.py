@@ -254,10 +254,10 @@ class ConsumerSettings(Settings):
         3.0, "The longest that it may wait for somebody else's lock, in seconds", least=0.01
     )
     dead_letters: str = setting(
-        "",
+        "auto",
         "Where dead letters go: `file`, dlq.jsonl in DATA_DIR; `stream`, {STREAM_NAME}:dlq; `database`, "
-        "beside the rows in PostgreSQL. Empty: `database` with DATABASE_URL, else `file`",
-        choices=("file", "stream", "database"),
+        "beside the rows in PostgreSQL. auto: `database` with DATABASE_URL, else `file`",
+        choices=("auto", "file", "stream", "database"),
     )
     pipeline_name: str = setting(
         "telemetry",
@@ -287,7 +287,9 @@ class ConsumerSettings(Settings):
     @property
     def letters_in(self) -> str:
         """Where dead letters go: `file`, `stream` or `database`."""
-        return self.dead_letters or ("database" if self.database_url else "file")
+        if self.dead_letters != "auto":
+            return self.dead_letters
+        return "database" if self.database_url else "file"
 
     def as_operator(self) -> Self:
         """Give the settings of the `telemetry` command, which may be another user than the service."""

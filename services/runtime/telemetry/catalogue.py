@@ -105,6 +105,11 @@ _SINK_ERRORS: Final = (
     "foreign_database",
     "newer_schema",
     "directory",
+    # PostgreSQL's; the message of each has its code.
+    "locked",
+    "full",
+    "read_only",
+    "away",
     OTHER,
 )
 _REDIS_ERRORS: Final = (
@@ -252,28 +257,42 @@ CATALOGUE: Final = (
         "telemetry_sink_database_bytes",
         "gauge",
         "consumer",
-        "Size of the database file, without its WAL",
+        "Size of the database file, without its WAL; with PostgreSQL of the events and their indexes",
         is_asked=True,
     ),
     Metric(
         "telemetry_sink_wal_bytes",
         "gauge",
         "consumer",
-        "Size of the write-ahead log of the database; 0 without one",
+        "Size of the write-ahead log of the database; 0 without one, absent with PostgreSQL",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_sink_unpartitioned_events",
+        "gauge",
+        "consumer",
+        "PostgreSQL: rows of days without a partition; they move once their day is made",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_sink_partitions_ahead_seconds",
+        "gauge",
+        "consumer",
+        "PostgreSQL: from today to the newest day that has a partition",
         is_asked=True,
     ),
     Metric(
         "telemetry_dlq_bytes",
         "gauge",
         "consumer",
-        "Size of dlq.jsonl; absent with DEAD_LETTERS=stream",
+        "Size of dlq.jsonl; absent where dead letters are in a stream or a database",
         is_asked=True,
     ),
     Metric(
         "telemetry_disk_free_bytes",
         "gauge",
         "consumer",
-        "Room left for us on the volume of DATA_DIR",
+        "Room left for us on the volume of DATA_DIR; absent where nothing of ours is there",
         is_asked=True,
     ),
     Metric(

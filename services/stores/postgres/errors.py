@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple
 
 import psycopg
 
-from services.contract.errors import PipelineError, RowsRefused, SinkUnavailable, SinkUnusable
+from services.contract.errors import PipelineError, RowsRefused, SinkUnavailable, SinkWrong
 
 Verdict = Literal["refused", "again", "down", "unusable"]
 
@@ -89,8 +89,7 @@ _BY_CLASS: Final[dict[str, Meaning]] = {
 _NO_PARTITION: Final = Meaning(
     "down", "the DEFAULT partition is gone: attach telemetry.events_default to telemetry.events again"
 )
-MOVED: Final = "moved"
-"""A day was attached while a row of it waited to go into the DEFAULT partition: it has another place."""
+_MOVED: Final = "moved"
 _UNKNOWN: Final = Meaning("down", f"the server's log tells more ({_URL})")
 
 _LATER: Final = "nothing listens there: check host and port, and that it runs"
@@ -172,18 +171,31 @@ def meaning_of(error: psycopg.Error) -> Meaning:
 
 
 def kind_of(error: psycopg.Error) -> str:
-    """Name an error for a metric's label: its SQLSTATE, or a word where it has none."""
-    return _look(error)[0]
+    """Name an error for a metric's label: one of few; its message has the code."""
+    code, meaning = _look(error)
+    if meaning.verdict == "again":
+        return "away" if code in {"57014", "XX000"} else "locked"
+    if meaning.verdict == "down":
+        return {"25006": "read_only"}.get(code, "full" if code.startswith("53") else "away")
+    return code
+
+
+def is_moved(error: psycopg.Error) -> bool:
+    """Tell whether a day was attached while a row of it waited to go into the DEFAULT partition.
+
+    Its place is another one now: the same again goes well.
+    """
+    return _look(error)[0] == _MOVED
 
 
 def ours(error: psycopg.Error, place: str, *, is_start: bool = False) -> PipelineError:
     """Make the error that the pipeline knows. `is_start`: what can't be used ends the process then."""
-    kind, meaning = _look(error)
+    meaning, kind = meaning_of(error), kind_of(error)
     text = told(error, place)
     if meaning.verdict == "refused":
         return RowsRefused(text, kind)
     if meaning.verdict == "unusable" and is_start:
-        return SinkUnusable(text, kind)
+        return SinkWrong(text, kind)
     return SinkUnavailable(text, kind)
 
 
@@ -212,4 +224,4 @@ def _look(error: psycopg.Error) -> tuple[str, Meaning]:
 
 def _about_partitions(table: str | None) -> tuple[str, Meaning]:
     """Tell a row that has no partition at all, which names the whole table, from one whose day is new."""
-    return ("no_partition", _NO_PARTITION) if table == "events" else (MOVED, Meaning("again"))
+    return ("no_partition", _NO_PARTITION) if table == "events" else (_MOVED, Meaning("again"))

@@ -125,7 +125,7 @@ def _measure(connection: Connection) -> dict[str, float]:
         "SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('telemetry.events')"
     ).fetchone()
     return {
-        "telemetry_sink_default_rows": float(rows_in_default(connection)),
-        "telemetry_sink_days_ahead": float(max(0, ahead)),
+        "telemetry_sink_unpartitioned_events": float(rows_in_default(connection)),
+        "telemetry_sink_partitions_ahead_seconds": max(0, ahead) * 86_400.0,
         "telemetry_sink_database_bytes": float(row[0]) if row is not None else 0.0,
     }

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import psycopg
 
-from services.contract.errors import SinkUnavailable, SinkUnusable
+from services.contract.errors import SinkUnavailable, SinkWrong
 from services.stores.postgres.connection import Connection
 
 LOCK: Final = 0x54454C454D455452
@@ -61,7 +61,7 @@ def newest_schema() -> int:
 def refuse_unfit(connection: Connection, place: str) -> None:
     """Refuse a server that can't keep what it is given.
 
-    Raises SinkUnusable, SinkUnavailable and psycopg.Error.
+    Raises SinkWrong, SinkUnavailable and psycopg.Error.
     """
     try:
         # More than one statement in a transaction: what pools by statement ends here.
@@ -69,7 +69,7 @@ def refuse_unfit(connection: Connection, place: str) -> None:
             row = connection.execute(_FIT).fetchone()
     except psycopg.Error as error:
         if error.sqlstate == "08P01" and "pooling" in str(error):
-            raise SinkUnusable(
+            raise SinkWrong(
                 f"PostgreSQL at {place}: {error.diag.message_primary}; the pooler there pools by statement: "
                 "use pool_mode = transaction or session",
                 "statement_pooling",
@@ -78,17 +78,17 @@ def refuse_unfit(connection: Connection, place: str) -> None:
     assert row is not None  # noqa: S101 - a SELECT without FROM has a row
     version, fsync, encoding, is_standby = row
     if version < OLDEST_SERVER:
-        raise SinkUnusable(
+        raise SinkWrong(
             f"PostgreSQL at {place} is of version {version // 10_000}: 15 or newer is needed", "old_server"
         )
     if fsync != "on":
-        raise SinkUnusable(
+        raise SinkWrong(
             f"PostgreSQL at {place} runs with fsync = off, and would lose acknowledged events: set fsync "
             "= on",
             "fsync_off",
         )
     if encoding != "UTF8":
-        raise SinkUnusable(
+        raise SinkWrong(
             f"PostgreSQL at {place}: the database's encoding is {encoding}, which has no place for every "
             "name: "
             "create one with ENCODING 'UTF8' (DATABASE_URL)",
@@ -99,14 +99,14 @@ def refuse_unfit(connection: Connection, place: str) -> None:
             f"PostgreSQL at {place} is a standby, and takes no writes: name the primary, or several hosts "
             "with "
             "target_session_attrs=read-write (DATABASE_URL)",
-            "25006",
+            "read_only",
         )
 
 
 def version_of(connection: Connection, place: str) -> int:
     """Tell the newest step that was run; 0 where none was.
 
-    Raises SinkUnusable for a schema of somebody else.
+    Raises SinkWrong for a schema of somebody else.
     """
     row = connection.execute(_LOOK).fetchone()
     assert row is not None  # noqa: S101 - as above
@@ -117,7 +117,7 @@ def version_of(connection: Connection, place: str) -> int:
         ).fetchone()
         return int(found[0]) if found is not None else 0
     if tables:
-        raise SinkUnusable(
+        raise SinkWrong(
             f"PostgreSQL at {place}: the schema telemetry there has {tables} tables of another program, "
             "and is left "
             "as it is; name another database (DATABASE_URL)",
@@ -127,10 +127,10 @@ def version_of(connection: Connection, place: str) -> int:
 
 
 def check_version(version: int, place: str) -> None:
-    """Refuse tables that are too new. Raises SinkUnusable."""
+    """Refuse tables that are too new. Raises SinkWrong."""
     known = newest_schema()
     if version > known + _NEWER_BY:
-        raise SinkUnusable(
+        raise SinkWrong(
             f"PostgreSQL at {place} has schema {version}, and this version knows {known} and works with "
             f"{known + _NEWER_BY}: it was updated by a newer one. Update this one, or name another database "
             "(DATABASE_URL)",
@@ -141,7 +141,7 @@ def check_version(version: int, place: str) -> None:
 def update(connection: Connection, place: str, logger: logging.Logger, upto: int | None = None) -> None:
     """Run the steps that are not run yet, up to a number.
 
-    Raises SinkUnusable, SinkUnavailable and psycopg.Error.
+    Raises SinkWrong, SinkUnavailable and psycopg.Error.
     """
     version = version_of(connection, place)
     check_version(version, place)
@@ -163,7 +163,7 @@ def update(connection: Connection, place: str, logger: logging.Logger, upto: int
                         (step.version, step.name),
                     )
                     logger.info(
-                        "schema_updated", extra={"version": step.version, "step": step.name, "place": place}
+                        "schema_updated", extra={"schema": step.version, "step": step.name, "place": place}
                     )
     finally:
         connection.limit_s = limit_s

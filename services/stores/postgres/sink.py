@@ -25,7 +25,7 @@ from services.contract.event import Event
 from services.stores.postgres import arrays
 from services.stores.postgres.arrays import Unstorable
 from services.stores.postgres.connection import Database
-from services.stores.postgres.errors import MOVED, kind_of, meaning_of, ours
+from services.stores.postgres.errors import is_moved, meaning_of, ours
 from services.stores.postgres.exchange import Exchange, Statement
 from services.stores.postgres.partitions import READERS_LOCK
 from services.stores.postgres.schema import refuse_unfit, update
@@ -111,7 +111,7 @@ class PostgresSink:
             try:
                 inserted = exchange.transact(insert, is_durable=True)[0].command_tuples
             except psycopg.errors.CheckViolation as error:
-                if kind_of(error) != MOVED:
+                if not is_moved(error):
                     raise
                 inserted = exchange.transact(insert, is_durable=True)[0].command_tuples
             conflicts = [] if inserted == len(rows) else _conflicts(exchange, columns, rows)

@@ -84,7 +84,7 @@ def test_every_error_comes_in_one_message() -> None:
         "REDIS_TLS='maybe': write true or false",
         "THRESHOLD_HUMIDITY='wet': write a number",
         "REDIS_PORT='70000': at most 65535",
-        "DEAD_LETTERS='bin': one of file, stream",
+        "DEAD_LETTERS='bin': one of auto, file, stream, database",
         "CLAIM_IDLE_MS=1: a batch can take",
         "MAX_RETRIE: no such setting; did you mean MAX_RETRIES?",
     ):

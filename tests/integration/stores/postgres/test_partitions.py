@@ -81,8 +81,8 @@ def test_days_are_made_ahead_and_rows_go_there(
     assert days(admin) == [now + dt.timedelta(days=number) for number in range(-1, 15)]
     sink.write(events([*ids_of(now, range(3)), *ids_of(now + dt.timedelta(days=1), range(2))]))
     assert where(admin) == {name_of(now): 3, name_of(now + dt.timedelta(days=1)): 2}
-    assert keeper.figures()["telemetry_sink_days_ahead"] == 14
-    assert keeper.figures()["telemetry_sink_default_rows"] == 0
+    assert keeper.figures()["telemetry_sink_partitions_ahead_seconds"] == 14 * 86_400
+    assert keeper.figures()["telemetry_sink_unpartitioned_events"] == 0
     before = days(admin)
     keeper.turn()
     assert days(admin) == before
