@@ -117,8 +117,11 @@ def test_every_setting_of_a_service_is_reachable(service: str) -> None:
     assert found.keys() >= set(beside)
 
 
-BY_EXTRA_ENV: Final = {"BROKER_URL", "REDIS_URL", "REDIS_PASSWORD", "METRICS_HOST"}
-"""What nobody needs who uses the chart: host and passwords are set apart, and probes come from outside."""
+BY_EXTRA_ENV: Final = {
+    "BROKER_URL", "REDIS_URL", "REDIS_PASSWORD", "METRICS_HOST", "DATABASE_URL", "DATABASE_PASSWORD_FILE",
+    "DATABASE_CONNECT_TIMEOUT_S", "DATABASE_TIMEOUT_S", "DATABASE_LOCK_TIMEOUT_S", "PIPELINE_NAME",
+}  # fmt: skip
+"""What has no value of its own: host and passwords are set apart, and probes come from outside."""
 
 OF_THE_IMAGE: Final = {"DATA_DIR"}
 """The image says where the volume is; extraEnv may not."""
