@@ -183,6 +183,23 @@ def test_json_lines_read_again_from_any_batch_give_the_rest(texts: list[str], si
         assert values(events(reader(data, "jsonl", CONSTANTS, start))) == whole[taken:]
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_lines_are_counted_on_from_where_the_last_replay_stopped(kind: Format) -> None:
+    """A line that can't be read is named by its number in the file, and so is the next place."""
+    if kind == "csv":
+        data, mapped = HEADER + b"a,z,1,humidity,1\nb\nc,z,1,humidity,1\n", Mapped()
+    else:
+        data, mapped = b'{"device_id":"a"}\n{\n{"device_id":"c"}\n', CONSTANTS
+    place = batches(reader(data, kind, mapped), 1)[0].position
+    assert place is not None
+    rest = reader(data, kind, mapped, (place.offset, place.line))
+    last = batches(rest)[-1].position
+    lines = data.count(b"\n")
+    assert rest.unreadable_lines == [lines - 1]
+    assert last is not None
+    assert (last.offset, last.line) == (len(data), lines)
+
+
 def test_numbers_keep_their_text() -> None:
     """A number is published as it was written, not as a float reads it."""
     line = b'{"device_id":7,"zone":"z","ts":1700000000.10,"kpi":"humidity","value":4.50}\n'
