@@ -21,6 +21,7 @@ from services.brokers.redis.reading.sizes import MOST_PIECES, PIECE_BYTES, Sizes
 from services.brokers.redis.server.scripts import read_script
 from services.contract.doors import Entry
 from services.contract.errors import SourceUnavailable
+from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.contract.large import BATCH_WEIGHT, UNKNOWN_BYTES, beginning, size_of, weight_of
 from services.ops.dlq.raw import raw_json
 from services.runtime.settings import ConsumerSettings
@@ -241,6 +242,31 @@ def test_what_is_kept_aside_is_bounded_and_whole(own_server: OwnServer) -> None:
         client.xtrim(KEYS.stream, minid=kept.decode(), approximate=False)
         settle(source)
         assert size_of(raw(client, kept)) > 3 * PIECE_BYTES
+
+
+def test_an_entry_is_not_kept_aside_where_its_copies_would_not_fit(own_server: OwnServer) -> None:
+    """Though it is less than a quarter of the memory: it is acknowledged, and the server goes on."""
+    server = own_server()
+    with closing(server.client()) as client, closing(Consumer(server)) as source:
+        client.set("filler", bytes(64 << 20))
+        publish_large(client, 3 * PIECE_BYTES)
+        memory: Any = client.info("memory")
+        client.config_set("maxmemory", memory["used_memory"] + 6 * PIECE_BYTES)
+        assert [entry.is_cut for entry in settle(source)] == [True]
+        assert client.xlen(KEYS.large) == 0
+        assert pending_of(client) == {}
+
+
+def test_an_entry_of_exactly_the_limit_is_taken_whole(server: Server) -> None:
+    """By the server's rule as by ours; one byte more is cut."""
+    with closing(server.client()) as client, closing(Consumer(server)) as source:
+        publish_large(client)
+        settle(source)
+        for more in (0, 1):
+            fields = [*event_fields(1), b"blob", b""]
+            fields[-1] = b"b" * (DEFAULT_ENTRY_BYTES + more - size_of(fields))
+            publish(client, fields=fields)
+        assert [entry.is_cut for entry in settle(source)] == [False, True]
 
 
 def test_many_fields_and_a_long_name_are_kept_aside_as_they_are(server: Server) -> None:
