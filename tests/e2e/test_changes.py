@@ -154,3 +154,10 @@ def test_from_the_own_redis_to_another_and_back_no_event_is_left_behind(
     after = until(release.audit, PATIENCE_S, "an audit with the first server again")
     assert after["published"] == emptied["published"]
     assert after["missing"] == 0
+    # Told before it is too late: a volume that is not to be kept goes with its StatefulSet.
+    brief = {"redis": {"persistence": {"keep": False}}}
+    release.upgrade(merged(QUICK, brief))
+    release.upgrade(merged(QUICK, brief, other))
+    notes = release.namespace.helm("get", "notes", release.name)
+    assert "Its volume goes with it" in notes
+    assert "still there" not in notes
