@@ -60,6 +60,26 @@ def test_keda_scales_consumers_out_on_lag_and_back(new: NewNamespace) -> None:
     assert under_load > idle == 1
 
 
+def test_an_audit_can_be_asked_while_keda_keeps_no_consumer(new: NewNamespace) -> None:
+    """Nothing comes, so no consumer runs; the Job audits, wakes none, and the next event does."""
+    if not has_api(_KEDA) and not run_given("TELEMETRY_E2E_KEDA"):
+        pytest.skip("no KEDA in the cluster, and no TELEMETRY_E2E_KEDA to install it with")
+    keda = {"enabled": True, "minReplicas": 0, "pollingInterval": 2, "cooldownPeriod": 5}
+    release = Release(new())
+    release.install(merged(QUICK, {"consumer": {"keda": keda}}))
+    release.flows()
+    release.scale("producer", 0)
+    until(lambda: not release.pods("consumer"), PATIENCE_S, "KEDA leaves no consumer")
+    release.namespace.kubectl("create", "job", "audit-now", "--from=cronjob/demo-audit")
+    ended = ("--for=condition=complete", "job/audit-now", f"--timeout={PATIENCE_S:g}s")
+    release.namespace.kubectl("wait", *ended, timeout_s=PATIENCE_S + 10)
+    assert " pending=0 undelivered=0 missing=0" in release.namespace.kubectl("logs", "job/audit-now")
+    assert release.pods("consumer") == []
+    release.scale("producer", 1)
+    release.ready("consumer")
+    release.flows()
+
+
 def _is_scaled_by_keda(release: Release) -> bool:
     (scaled,) = release.namespace.get("scaledobjects.keda.sh")
     conditions = {one["type"]: one["status"] for one in scaled.get("status", {}).get("conditions", ())}
