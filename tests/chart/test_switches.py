@@ -255,6 +255,24 @@ def test_keda_asks_the_server_by_its_whole_name() -> None:
     assert metadata["address"].endswith(":6379")
 
 
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [
+        ("redis", "redis.telemetry.svc:6379"),
+        ("redis.data", "redis.data:6379"),
+        ("redis.example.com", "redis.example.com:6379"),
+        ("192.0.2.1", "192.0.2.1:6379"),
+    ],
+)
+def test_keda_finds_an_external_redis_that_is_a_service_beside_the_release(host: str, asked: str) -> None:
+    """Its short name is known in the namespace of the release, and nowhere else; other names stay."""
+    values = merged(EXTERNAL, {"externalRedis": {"host": host}}, nested("consumer.keda.enabled", True))
+    rendered = render(values)
+    assert rendered.environment("consumer")["REDIS_HOST"] == host
+    for trigger in rendered.one("ScaledObject")["spec"]["triggers"]:
+        assert trigger["metadata"]["address"] == asked
+
+
 @pytest.mark.parametrize("host", ["fd00::1", "[fd00::1]"])
 def test_an_address_of_version_6_is_written_as_each_wants_it(host: str) -> None:
     """The services take it without brackets, and KEDA with them."""
