@@ -106,7 +106,7 @@ def test_a_whole_letter_says_nothing_of_being_cut() -> None:
 
 def test_ordinary_batches_are_never_heavy() -> None:
     """However many valid events there are; large ones are."""
-    assert not is_heavy(size_of(event_fields(number)) for number in range(4000))
+    assert not is_heavy(size_of(event_fields(number)) for number in range(20_000))
     assert is_heavy([MEGABYTE + 1])
     assert cut(entry(1), MEGABYTE) == entry(1)
 

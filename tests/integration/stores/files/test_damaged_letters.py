@@ -232,6 +232,14 @@ def test_damaged_marks_and_notes_in_redis_are_told_by_their_field(server: Server
     ]  # fmt: skip
 
 
+def test_a_key_of_another_type_takes_no_letter(server: Server) -> None:
+    """What the server refuses is an error to wait for: nothing is acknowledged without a letter."""
+    with closing(server.client()) as client:
+        client.set(KEYS.dead_letters, "a text")
+        with pytest.raises(DeadLettersUnavailable, match="WRONGTYPE"):
+            DeadLetterStream(client, KEYS, lambda: 1.0).put([dead(1)])
+
+
 def test_what_is_wrong_with_a_letter_is_said_without_quoting_it() -> None:
     """A line may hold anything, and nobody wants it on a terminal."""
     for make in DAMAGED.values():

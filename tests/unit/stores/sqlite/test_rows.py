@@ -56,6 +56,7 @@ def test_events_come_newest_first_and_no_more_than_asked() -> None:
     with SQLiteRows(DATABASE) as rows:
         assert [one.event_id for one in rows.events(limit=2)] == [id_of(4), id_of(3)]
         assert len(list(rows.events())) == 4
+        assert list(rows.events(limit=0)) == []
 
 
 def test_a_database_that_is_being_made_is_absent_or_ours(tmp_path: Path) -> None:
