@@ -310,3 +310,46 @@ def own_postgres() -> Iterator[LocalPostgres]:
         yield server
     finally:
         server.remove()
+
+
+class PgBouncer:
+    """A real pooler before a server; `mode` is session, transaction or statement."""
+
+    def __init__(self, server: LocalPostgres, mode: str, pool_size: int = 2) -> None:
+        program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+        if program is None:
+            raise Absent("no pgbouncer here: apt-get install pgbouncer")
+        self.port = quiet_port()
+        self._program = program
+        self._server = server
+        folder = server.folder
+        self._file = folder / f"bouncer-{self.port}.ini"
+        users = folder / "users.txt"
+        users.write_text(f'"{_USER}" ""\n', encoding="utf-8")
+        self._file.write_text(
+            f"[databases]\n* = host={server.host} port={server.port}\n[pgbouncer]\n"
+            f"listen_addr = {server.host}\nlisten_port = {self.port}\nauth_type = trust\n"
+            f"auth_file = {users}\npool_mode = {mode}\ndefault_pool_size = {pool_size}\n"
+            "unix_socket_dir =\nquery_wait_timeout = 20\n"
+            f"server_login_retry = 1\nlogfile = {folder}/bouncer.log\n",
+            encoding="utf-8",
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it serves."""
+        self._process = subprocess.Popen(
+            [self._program, "-q", str(self._file)], cwd="/", **self._server._identity()
+        )
+        eventually(lambda: _serves(self.dsn()), _TIMEOUT_S, "PgBouncer serves")
+
+    def kill(self) -> None:
+        """Kill it: all connections break off."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(_TIMEOUT_S)
+            self._process = None
+
+    def dsn(self, database: str = "postgres") -> str:
+        """Give the URL of a database behind it."""
+        return f"postgresql://{_USER}@{self._server.host}:{self.port}/{database}"

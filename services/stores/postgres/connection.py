@@ -134,7 +134,7 @@ class Database:
         user = found.get("user") or os.environ.get("PGUSER") or ""
         name = found.get("dbname") or os.environ.get("PGDATABASE") or user
         named = zip(hosts, ports if len(ports) == len(hosts) else ports[:1] * len(hosts), strict=True)
-        return f"{','.join(f'{host}:{port}' for host, port in named)}/{name}"
+        return f"{','.join(f'{host}:{port or 5432}' for host, port in named)}/{name}"
 
     def named(self, part: str) -> Self:
         """Give the same database for another part of ours, as pg_stat_activity shows it."""

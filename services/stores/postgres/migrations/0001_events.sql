@@ -1,6 +1,11 @@
 -- The events. Everything of ours is in the schema `telemetry`, and schema_migrations says which steps were run.
 
-CREATE SCHEMA IF NOT EXISTS telemetry;
+-- An owner may have made it for us; to ask for it again takes rights on the whole database.
+DO $$ BEGIN
+    IF to_regnamespace('telemetry') IS NULL THEN
+        CREATE SCHEMA telemetry;
+    END IF;
+END $$;
 
 CREATE TABLE telemetry.schema_migrations (
     version    integer     NOT NULL PRIMARY KEY,

@@ -1,0 +1,109 @@
+"""DATABASE_URL: read strictly, and what is wrong with it told without a piece of it."""
+
+import pytest
+
+from services.runtime.settings import ConsumerSettings, SettingsInvalid, Sources, load
+from services.stores.choice import store_of
+from services.stores.postgres.connection import Database, read_url
+from services.stores.postgres.store import PostgresStore
+from services.stores.sqlite.store import SQLiteStore
+
+BAD = {
+    "mysql://root:s3cret@db/x": "'mysql' is no scheme",
+    "s3cret@db": "what it begins with is no scheme",
+    "sqlite:///s3cret.db": "'sqlite' is no scheme",
+    "postgresql://me:s3@cret@db/x": "two @",
+    "postgresql://me:s3/cret@db/x": "behind a / or a ?",
+    "postgresql://me:s3?cret@db/x": "behind a / or a ?",
+    "postgresql://me:s3%cret@db/x": "begins no code",
+    "postgresql://me:s3 cret@db/x": "white space",
+    "postgresql://me:s3cret@db:s3cret/x": "no port",
+    "postgresql://me:s3cret@db:99999/x": "no port",
+    "postgresql://me:s3cret@db/x?sslmod=require": "no parameter sslmod",
+    "postgresql://me:s3cret@db/x?sslmode=yes": "sslmode is one of",
+    "postgresql://me:s3cret@db/x?client_encoding=LATIN1": "leave client_encoding out",
+    "postgresql://me:s3cret@[::1/x": "libpq can't read it",
+}
+
+
+@pytest.mark.parametrize("url", BAD, ids=BAD.values())
+def test_what_is_wrong_with_a_url_is_told_without_a_piece_of_it(url: str) -> None:
+    """Each in one line that says what to write instead."""
+    settings = ConsumerSettings(database_url=url)
+    with pytest.raises(SettingsInvalid) as caught:
+        store_of(settings)
+    (line,) = caught.value.errors
+    assert line.startswith("DATABASE_URL=(hidden): ")
+    assert BAD[url] in line
+    assert "s3" not in line
+    assert "cret" not in line
+    assert "postgresql://user:password@host:port/database" in line
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("postgresql://me:word@db.example:6432/plant?sslmode=verify-full", "db.example:6432/plant"),
+        ("postgres://me@db/plant", "db:5432/plant"),
+        ("postgresql://me@a:1,b:2/plant?target_session_attrs=read-write", "a:1,b:2/plant"),
+        ("postgresql://me@a,b/plant", "a:5432,b:5432/plant"),
+        ("postgresql://me@/plant?host=/run/postgresql", "/run/postgresql:5432/plant"),
+        ("postgresql://me@db", "db:5432/me"),
+    ],
+)
+def test_a_database_is_named_without_user_and_password(
+    url: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a person would look for it."""
+    for name in ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE"):
+        monkeypatch.delenv(name, raising=False)
+    assert store_of(ConsumerSettings(database_url=url)).place == f"PostgreSQL at {place}"
+
+
+def test_what_the_url_does_not_say_libpqs_variables_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nothing in it but the scheme, all of it."""
+    for name, value in {"PGHOST": "db", "PGPORT": "6000", "PGUSER": "me", "PGDATABASE": "plant"}.items():
+        monkeypatch.setenv(name, value)
+    assert Database.of("postgresql://").place == "db:6000/plant"
+    assert Database.of("postgresql://other/x").place == "other:6000/x"
+
+
+def test_codes_in_a_url_are_read() -> None:
+    """A password may have any character."""
+    assert read_url("postgresql://me:a%40b%2Fc%3A@db/x")["password"] == "a@b/c:"  # noqa: S105 - of nobody
+
+
+def test_the_password_is_hidden_from_whoever_prints_the_database() -> None:
+    """In a traceback, say."""
+    assert "s3cret" not in repr(Database.of("postgresql://me:s3cret@db/x"))
+
+
+def test_without_a_url_it_is_the_file() -> None:
+    """And dead letters lie in a file, unless told otherwise."""
+    settings = ConsumerSettings()
+    assert isinstance(store_of(settings), SQLiteStore)
+    assert settings.letters_in == "file"
+    assert ConsumerSettings(database_url="postgresql://db/x").letters_in == "database"
+    assert ConsumerSettings(database_url="postgresql://db/x", dead_letters="stream").letters_in == "stream"
+    assert isinstance(store_of(ConsumerSettings(database_url="POSTGRES://db/x")), PostgresStore)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"dead_letters": "database"}, "set DATABASE_URL, or DEAD_LETTERS=file"),
+        ({"database_url": "postgresql://db/x", "max_entry_bytes": 33 << 20}, "fits into no row"),
+        ({"database_url": "postgresql://a:b@db/x", "database_password_file": "/x"}, "leave one of them out"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(more: dict[str, object], told: str) -> None:
+    """With what to change."""
+    with pytest.raises(SettingsInvalid, match=told):
+        store_of(ConsumerSettings(**more))  # type: ignore[arg-type]
+
+
+def test_a_claim_waits_for_the_longest_write_of_the_database() -> None:
+    """As it does for the file's."""
+    sources = Sources({}, {"DATABASE_URL": "postgresql://db/x", "DATABASE_TIMEOUT_S": "30"}, {})
+    with pytest.raises(SettingsInvalid, match=r"DATABASE_TIMEOUT_S.*raise it"):
+        load(ConsumerSettings, sources)
