@@ -23,6 +23,9 @@ _ID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _LABEL = rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_LABEL_CHARS}}}"
 _DECIMAL = r"[0-9]{1,20}(?:\.[0-9]{1,20})?"
 _TRACE = r"(?:\ttraceparent\t[0-9a-f-]{55}(?:\ttracestate\t[\x20-\x7e]{0,512})?)?"
+_SECONDS_CHARS: Final = len("1700000000.123456")
+"""A text that is no longer, of a time since 2001, has no more than microseconds."""
+_LONG_AGO: Final = 1e9
 _FEW_BYTES: Final = 1 << 18
 """A text that is no longer costs little, whatever is in it."""
 
@@ -65,6 +68,8 @@ def recognise(entries: Sequence[Entry], kpis: Kpis, latest_ts: float) -> Recogni
     for entry, (event_id, device_id, zone, ts_text, kpi, value_text) in zip(entries, lines, strict=True):
         if event_id and (is_traced or len(entry.fields) == 12):  # as above
             ts, value = float(ts_text), float(value_text)
+            if len(ts_text) > _SECONDS_CHARS or ts < _LONG_AGO:
+                ts = round(ts, 6)
             least, most = ranges[kpi]
             if ts <= latest_ts and least <= value <= most:
                 valid.append((entry, _event((event_id, device_id, zone, ts, kpi, value, 0))))

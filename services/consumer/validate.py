@@ -4,7 +4,7 @@ Rules, in the order in which they are checked; the first that fails names the re
 
     event_id           a UUID in canonical lower-case text (RFC 9562, section 4)
     device_id, zone    1 to 128 characters, none of them a control character
-    ts                 Unix seconds as decimal text, no later than `latest_ts`
+    ts                 Unix seconds as decimal text, no later than `latest_ts`; rounded to microseconds
     kpi                a configured KPI
     value              decimal text, finite, not negative, within the KPI's plausible range
 """
@@ -51,7 +51,7 @@ def check(fields: Fields, kpis: Kpis, latest_ts: float) -> Event | Rejection:
         return _reject("zone_invalid", _label_rule("zone", zone))
     if not _is_decimal(ts_text):
         return _reject("ts_invalid", f"ts {_shown(ts_text)} is not Unix seconds in decimal text")
-    ts = float(ts_text)
+    ts = round(float(ts_text), 6)  # a float has more, and not every store
     if ts > latest_ts:
         return _reject("ts_in_future", _future_rule(ts_text, ts, latest_ts))
     kpi = kpis.get(kpi_name)

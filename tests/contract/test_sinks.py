@@ -208,3 +208,10 @@ def test_a_probe_leaves_no_event(rig: Rig) -> None:
     rig.sink.probe()
     rig.sink.probe()
     assert rig.rows() == {}
+
+
+def test_two_times_within_a_microsecond_are_one(rig: Rig) -> None:
+    """A row that an earlier version stored as a float has it, or one that another store had: no conflict."""
+    rig.sink.write([row(1, ts=1_700_000_000.1234567)])
+    assert rig.sink.write([row(1, ts=1_700_000_000.123457)]) == (0, [])
+    assert rig.sink.write([row(1, ts=1_700_000_000.123458)]) == (0, [0])

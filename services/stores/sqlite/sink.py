@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from services.contract.doors import Written
 from services.contract.errors import RowsRefused, SinkUnavailable, SinkUnusable
@@ -270,4 +270,12 @@ def _conflicts(connection: sqlite3.Connection, rows: Sequence[Event]) -> list[in
         error = sqlite3.DatabaseError(f"database is malformed: {unseen[0]} is neither inserted nor found")
         error.sqlite_errorname = "SQLITE_CORRUPT"
         raise error
-    return [position for position, row in enumerate(rows) if stored[row.event_id] != row[:6]]
+    return [
+        position for position, row in enumerate(rows) if _content(stored[row.event_id]) != _content(row[:6])
+    ]
+
+
+def _content(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Give what makes two rows of one id the same: microseconds, though earlier versions stored more."""
+    event_id, device_id, zone, ts, kpi, value = row
+    return event_id, device_id, zone, round(ts, 6), kpi, value

@@ -100,6 +100,13 @@ def test_the_edges_are_allowed(change: dict[str, str]) -> None:
     )
 
 
+def test_a_time_has_microseconds() -> None:
+    """As every store has them; what a float has beyond them is rounded."""
+    event = check(texts(ts="1700000000.1234567"), KPIS, NOW)
+    assert isinstance(event, Event)
+    assert event.ts == 1_700_000_000.123457
+
+
 def test_milliseconds_are_called_what_they_are() -> None:
     """A time a thousand times too large gets a hint, a time of next year doesn't."""
     assert "milliseconds" in str(check(texts(ts=str(int(NOW * 1000))), KPIS, NOW))
