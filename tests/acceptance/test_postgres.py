@@ -1,0 +1,106 @@
+"""The pipeline on PostgreSQL: as docs/postgres.md says, and while the database and consumers are killed."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from acceptance.test_run import Laptop, _consumers_of
+from postgres import LocalPostgres, rows_of
+from servers import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "postgres.md"
+
+
+@pytest.fixture
+def bare_environment(tmp_path: Path) -> dict[str, str]:
+    """Give the environment of a shell in which nothing of ours is set."""
+    kept = {
+        name: os.environ[name] for name in ("PATH", "LANG", "COVERAGE_PROCESS_START") if name in os.environ
+    }
+    return {**kept, "HOME": str(tmp_path), "DATA_DIR": str(tmp_path / "data")}
+
+
+def test_the_page_leads_from_nothing_to_there(
+    own_postgres_server: LocalPostgres, tmp_path: Path, bare_environment: dict[str, str]
+) -> None:
+    """Each of its commands is run, in one shell, and the last ones find what the first have stored."""
+    if shutil.which("psql") is None:
+        pytest.skip("no psql here")
+    blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert len(blocks) > 5
+    server = own_postgres_server
+    environment = bare_environment | {
+        "ADMIN_URL": server.dsn(),
+        "PGHOST": server.host,
+        "PGPORT": str(server.port),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "METRICS_HOST": "127.0.0.1",
+    }
+    script = tmp_path / "page.sh"
+    script.write_text("set -euo pipefail\n" + "\n".join(blocks), encoding="utf-8")
+    done = subprocess.run(
+        ["bash", str(script)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "missing=0" in done.stdout
+    assert "stored in     PostgreSQL at" in done.stderr
+    assert "change-me" not in done.stdout + done.stderr
+    database = server.dsn("telemetry")
+    assert rows_of(database, "SELECT count(*) > 1000 FROM telemetry.events") == [(True,)]
+    assert rows_of(database, "SELECT count(*) FROM telemetry.events_default") == [(0,)]
+    assert rows_of(
+        database, "SELECT count(*) > 0 FROM telemetry.dead_letters WHERE pipeline = 'telemetry'"
+    ) == [(True,)]
+
+
+def test_nothing_is_missing_though_the_database_and_consumers_are_killed(
+    own_postgres_server: LocalPostgres, tmp_path: Path
+) -> None:
+    """Under load; every event has one row, or is a dead letter, and the audit says so."""
+    server = own_postgres_server
+    laptop = Laptop(tmp_path)
+    try:
+        run = laptop.types(
+            *("run", "--replicas", "4", "--rate", "3000", "--duration", "12"),
+            *("--invalid-ratio", "0.01", "--duplicate-ratio", "0.01"),
+            DATABASE_URL=server.dsn(),
+            RETRY_BACKOFF_S="0.1",
+        )
+        at_least = "SELECT count(*) FROM telemetry.events"
+        eventually(lambda: stored(server, at_least) > 3000, 60, "the first rows")
+        server.kill()
+        time.sleep(1)
+        server.start()
+        before = stored(server, at_least)
+        eventually(lambda: stored(server, at_least) > before, 60, "rows after the crash")
+        for pid in _consumers_of(run)[:2]:
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: run.exit_code is not None, 120, "the run has ended")
+        assert run.exit_code == 0, run.text
+        assert " missing=0" in run.text
+    finally:
+        laptop.close()
+    total, distinct = rows_of(
+        server.dsn(), "SELECT count(*), count(DISTINCT event_id) FROM telemetry.events"
+    )[0]
+    assert total == distinct > 20_000
+
+
+def stored(server: LocalPostgres, text: str) -> int:
+    """Count rows; 0 before there is a table."""
+    if rows_of(server.dsn(), "SELECT to_regclass('telemetry.events') IS NULL") == [(True,)]:
+        return 0
+    return int(rows_of(server.dsn(), text)[0][0])
