@@ -30,11 +30,7 @@ user {LIMITED} on "#{{digest}}" ~* &* +@all -xadd -xreadgroup
 def deploy(namespace: Namespace, folder: Path) -> None:
     """Deploy the server as `external`, with the Secrets `external` (password) and `external-ca` (ca.crt)."""
     host = "external"
-    key, certificate = folder / "tls.key", folder / "tls.crt"
-    run(
-        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={host}"),
-        *("-addext", f"subjectAltName=DNS:{host}", "-keyout", str(key), "-out", str(certificate)),
-    )
+    key, certificate = certificate_for(host, folder)
     labels = {"app": host}
     mounts = [
         {"name": name, "mountPath": path}
@@ -50,10 +46,10 @@ def deploy(namespace: Namespace, folder: Path) -> None:
         container={"volumeMounts": mounts}, volumes=volumes,
     )  # fmt: skip
     namespace.apply(
-        _secret("external", password=PASSWORD),
-        _secret("external-ca", **{"ca.crt": certificate.read_text()}),
-        _secret("external-tls", **{"tls.crt": certificate.read_text(), "tls.key": key.read_text()}),
-        _secret("external-config", **{"valkey.conf": _config()}),
+        secret("external", password=PASSWORD),
+        secret("external-ca", **{"ca.crt": certificate.read_text()}),
+        secret("external-tls", **{"tls.crt": certificate.read_text(), "tls.key": key.read_text()}),
+        secret("external-config", **{"valkey.conf": _config()}),
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -79,10 +75,21 @@ def deploy(namespace: Namespace, folder: Path) -> None:
     namespace.kubectl("rollout", "status", f"deployment/{host}", "--timeout=60s")
 
 
+def certificate_for(host: str, folder: Path) -> tuple[Path, Path]:
+    """Make a key and a certificate, which is its own authority; give their files."""
+    key, certificate = folder / "tls.key", folder / "tls.crt"
+    run(
+        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={host}"),
+        *("-addext", f"subjectAltName=DNS:{host}", "-keyout", str(key), "-out", str(certificate)),
+    )
+    return key, certificate
+
+
 def _config() -> str:
     return _CONFIG.format(digest=hashlib.sha256(PASSWORD.encode()).hexdigest())
 
 
-def _secret(name: str, **texts: str) -> Manifest:
+def secret(name: str, **texts: str) -> Manifest:
+    """Write a Secret."""
     data = {key: base64.b64encode(text.encode()).decode() for key, text in texts.items()}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data}
