@@ -28,6 +28,7 @@ EXAMPLES: Final = [CHART / "values-kind.yaml", CHART / "values-production.yaml"]
 Manifest = dict[str, Any]
 Values = Mapping[str, Any]
 
+POSTGRES: Final[Values] = {"database": {"existingSecret": "pg"}}
 EXTERNAL: Final[Values] = {"redis": {"enabled": False}, "externalRedis": {"host": "redis.example.com"}}
 
 _TIMEOUT_S: Final = 180.0

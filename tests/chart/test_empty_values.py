@@ -50,6 +50,7 @@ _REQUIRED: Final = {
             "maxRetries",
             "retryBackoffS",
             "sqliteBusyTimeoutMs",
+            "databaseTimeoutS",
             "claimIdleMs",
         )
     ),
@@ -226,11 +227,16 @@ def test_what_is_kubernetes_own_is_left_out_where_it_has_no_value(part: str) -> 
                 values = merged(values, nested(f"{part}.{name}.{key}", None))
     rendered = render(values)
     _assert_whole(rendered)
-    if part in {"producer", "consumer"}:
-        assert "missing property 'type'" in refusal(nested(f"{part}.strategy.type", None))
+    if part == "producer":
+        assert "missing property 'type'" in refusal(nested("producer.strategy.type", None))
+    if part == "consumer":  # which has none at first: what it is depends on the store
+        assert "/consumer/strategy/type" in refusal(nested("consumer.strategy.type", None))
+        assert "'type'" in refusal(nested("consumer.strategy.rollingUpdate", {"maxSurge": 1}))
 
 
-@pytest.mark.parametrize("name", ["default", "keda", "audit", "replay-configmap", "external-redis-tls"])
+@pytest.mark.parametrize(
+    "name", ["default", "keda", "audit", "replay-configmap", "external-redis-tls", "postgres"]
+)
 def test_an_empty_text_is_refused_by_name_or_is_the_default(name: str) -> None:
     """All at once; those that the message does not name are then rendered."""
     base: Values = SETS.get(name, {})

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
-from chart.rendering import SETS, Manifest, Rendered, merged, nested, render
+from chart.rendering import POSTGRES, SETS, Manifest, Rendered, merged, nested, render
 
 pytestmark = pytest.mark.usefixtures("helm")
 
@@ -199,6 +199,26 @@ def test_an_external_redis_is_reached_where_it_is() -> None:
     for component in ("producer", "consumer"):
         assert _reaches(named, _pod(named, component), Peer({}, address="192.0.2.9"), ("redis", 6380))
         assert not _reaches(named, _pod(named, component), outside, ("redis", 6380))
+
+
+def test_the_database_is_reached_by_all_that_open_it() -> None:
+    """Anywhere on its port, or only where it is said to be; the producer has no business there."""
+    anywhere = render(POSTGRES)
+    outside = Peer({}, address="198.51.100.1")
+    named = render(SETS["postgres-tls"])
+    there = Peer({}, "databases")
+    for component in ("consumer", "audit"):
+        assert _reaches(anywhere, _pod(anywhere, component), outside, ("postgres", 5432))
+        assert not _reaches(anywhere, _pod(anywhere, component), outside, ("https", 443))
+        assert _reaches(named, _pod(named, component), there, ("postgres", 6432))
+        assert not _reaches(named, _pod(named, component), there, ("postgres", 5432))
+        assert not _reaches(named, _pod(named, component), outside, ("postgres", 6432))
+    (test,) = (Peer(pod.labels) for pod in named.pods if pod.kind == "Pod")
+    assert _reaches(named, test, there, ("postgres", 6432))
+    for rendered, place in ((anywhere, outside), (named, there)):
+        for port in (5432, 6432):
+            assert not _reaches(rendered, _pod(rendered, "producer"), place, ("postgres", port))
+    assert not _reaches(render(), _pod(render(), "consumer"), outside, ("postgres", 5432))
 
 
 def test_the_collector_is_reached_where_it_is() -> None:

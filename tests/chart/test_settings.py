@@ -10,6 +10,7 @@ import pytest
 from chart.rendering import (
     CHART,
     EXTERNAL,
+    POSTGRES,
     SETS,
     Rendered,
     Values,
@@ -108,7 +109,7 @@ def test_a_setting_that_is_null_is_left_to_the_service(service: str) -> None:
 def test_every_setting_of_a_service_is_reachable(service: str) -> None:
     """By a value, by what the chart sets itself, or by extraEnv."""
     reached = set(_values_of(service, {}))
-    everything = merged(SETS["kpis"], SETS["external-redis-tls"])
+    everything = merged(SETS["kpis"], SETS["external-redis-tls"], SETS["postgres-tls"])
     reached |= render(everything).environment(service).keys()
     beside = sorted({variable(one) for one in declared(CLASSES[service])} - reached - OF_THE_IMAGE)
     assert set(beside) <= BY_EXTRA_ENV
@@ -117,10 +118,7 @@ def test_every_setting_of_a_service_is_reachable(service: str) -> None:
     assert found.keys() >= set(beside)
 
 
-BY_EXTRA_ENV: Final = {
-    "BROKER_URL", "REDIS_URL", "REDIS_PASSWORD", "METRICS_HOST", "DATABASE_URL", "DATABASE_PASSWORD_FILE",
-    "DATABASE_CONNECT_TIMEOUT_S", "DATABASE_TIMEOUT_S", "DATABASE_LOCK_TIMEOUT_S", "PIPELINE_NAME",
-}  # fmt: skip
+BY_EXTRA_ENV: Final = {"BROKER_URL", "REDIS_URL", "REDIS_PASSWORD", "METRICS_HOST"}
 """What has no value of its own: host and passwords are set apart, and probes come from outside."""
 
 OF_THE_IMAGE: Final = {"DATA_DIR"}
@@ -133,7 +131,7 @@ def test_nothing_is_set_that_a_service_does_not_read(service: str, rendered: Ren
     if not [pod for pod in rendered.lasting_pods if pod.labels["app.kubernetes.io/component"] == service]:
         return
     known = {variable(one) for one in declared(CLASSES[service])}
-    others = re.compile("THRESHOLD_|OTEL_|POD_NAME|NODE_NAME$|HOST_IP$|OPERATOR_")
+    others = re.compile("THRESHOLD_|OTEL_|POD_NAME|NODE_NAME$|HOST_IP$|OPERATOR_|PG[A-Z]+$")
     found = rendered.environment(service)
     assert [name for name in found if name not in known and not others.match(name)] == []
 
@@ -213,10 +211,14 @@ def test_the_longest_batch_of_the_chart_is_that_of_the_service(tmp_path: Path) -
     """A claim at its limit is accepted by both; a millisecond less is refused by both."""
     own = {"maxRetries": 2, "retryBackoffS": 1.5, "sqliteBusyTimeoutMs": 3000}
     values = {"settings": {"redisTimeoutS": 4}, "consumer": {"settings": own}}
-    settings = _loaded(render(values), "consumer", tmp_path)
-    assert isinstance(settings, ConsumerSettings)
-    limit = int(settings.longest_batch_s * 1000)
-    assert render(merged(values, nested("consumer.settings.claimIdleMs", limit))).text
+    for store in ({}, merged(POSTGRES, nested("consumer.settings.databaseTimeoutS", 3.5))):
+        whole = merged(values, store)
+        settings = _loaded(render(whole), "consumer", tmp_path)
+        assert isinstance(settings, ConsumerSettings)
+        limit = int(settings.longest_batch_s * 1000)
+        assert render(merged(whole, nested("consumer.settings.claimIdleMs", limit))).text
+        said = refusal(merged(whole, nested("consumer.settings.claimIdleMs", limit - 1)))
+        assert str(limit) in said, said
 
 
 def test_the_file_that_is_replayed_is_where_the_producer_looks(tmp_path: Path) -> None:
@@ -332,6 +334,69 @@ def test_extra_variables_are_those_of_the_audits_too(component: str) -> None:
         names = [one["name"] for one in container.get("env") or []]
         assert len(set(names)) == len(names)
     assert {"name": "DEAD_LETTERS", "value": "stream"} in pod.main["env"]
+
+
+def test_the_consumers_find_the_database_and_keep_dead_letters_there(tmp_path: Path) -> None:
+    """As the Secret says, or as the values do, which stand above it; without either, SQLite and a file."""
+    rendered = render(POSTGRES)
+    settings = _loaded(rendered, "consumer", tmp_path)
+    assert isinstance(settings, ConsumerSettings)
+    assert settings.letters_in == "database"
+    assert settings.pipeline_name == "telemetry/demo"
+    found = rendered.environment("consumer")
+    expected = {"PGHOST": "host", "PGDATABASE": "dbname", "PGUSER": "username"}
+    for variable_name, key in expected.items():
+        assert found[variable_name] == f"<secret pg {key}>"
+    assert _file_of_a_secret(rendered, settings.database_password_file) == ("pg", "password")
+    assert (found["PGPORT"], found["PGSSLMODE"], "PGSSLROOTCERT" in found) == ("5432", "prefer", False)
+    of_values = {
+        "host": "pg.example.com",
+        "port": 5433,
+        "name": "rows",
+        "user": "writer",
+        "pipeline": "north",
+    }
+    found = render(merged(POSTGRES, {"database": of_values})).environment("consumer")
+    assert [found[name] for name in ("PGHOST", "PGPORT", "PGDATABASE", "PGUSER", "PIPELINE_NAME")] == [
+        *("pg.example.com", "5433", "rows", "writer", "north")
+    ]
+    own = _loaded(render(), "consumer", tmp_path)
+    assert isinstance(own, ConsumerSettings)
+    assert (own.database_url, own.letters_in) == ("", "file")
+
+
+def _file_of_a_secret(rendered: Rendered, path: str) -> tuple[str, str]:
+    """Give the Secret and the key that a file of the consumers comes from."""
+    pod = rendered.pod("consumer")
+    folder, _, name = path.rpartition("/")
+    (mount,) = (one for one in pod.main["volumeMounts"] if one["mountPath"] == folder)
+    (volume,) = (one for one in pod.spec["volumes"] if one["name"] == mount["name"])
+    keys = {one["path"]: one["key"] for one in volume["secret"]["items"]}
+    return volume["secret"]["secretName"], keys[name]
+
+
+def test_a_secret_of_crossplanes_has_its_own_keys() -> None:
+    """The host is its endpoint, and there is no name of a database in it."""
+    found = render(SETS["postgres-crossplane"]).environment("consumer")
+    assert (found["PGHOST"], found["PGDATABASE"]) == ("<secret telemetry-connection endpoint>", "telemetry")
+    assert found["PGUSER"] == "<secret telemetry-connection username>"
+
+
+def test_certificates_of_the_database_are_where_libpq_looks_for_them() -> None:
+    """An authority that is named is asked, else the system's; our own key is for nobody else to read."""
+    rendered = render(SETS["postgres-tls"])
+    found = rendered.environment("consumer")
+    assert found["PGSSLMODE"] == "verify-ca"
+    assert _file_of_a_secret(rendered, found["PGSSLROOTCERT"]) == ("demo-ca", "ca.pem")
+    assert _file_of_a_secret(rendered, found["PGSSLCERT"]) == ("telemetry-client", "client.crt")
+    assert _file_of_a_secret(rendered, found["PGSSLKEY"]) == ("telemetry-client", "client.key")
+    assert _file_of_a_secret(rendered, found["DATABASE_PASSWORD_FILE"]) == ("demo-database", "pw")
+    (volume,) = (one for one in rendered.pod("consumer").spec["volumes"] if one["name"] == "database-cert")
+    assert volume["secret"]["defaultMode"] == 0o440
+    system = render(SETS["postgres-crossplane"]).environment("consumer")
+    assert (system["PGSSLMODE"], system["PGSSLROOTCERT"]) == ("verify-full", "system")
+    named = render(merged(POSTGRES, nested("database.caSecret", "ca"))).environment("consumer")
+    assert named["PGSSLMODE"] == "verify-full"
 
 
 def test_users_of_a_redis_elsewhere_have_the_key_of_the_consumers() -> None:

@@ -7,6 +7,7 @@ import pytest
 from chart.rendering import (
     CHART,
     EXTERNAL,
+    POSTGRES,
     SETS,
     Pod,
     Rendered,
@@ -446,11 +447,16 @@ def test_a_budget_for_producers_is_there_however_many_there_are() -> None:
 
 
 def test_no_budget_stops_a_drain(rendered: Rendered) -> None:
-    """All consumers may be away at once, and so may Redis: each has one node only."""
+    """All that share one node may be away at once; of what is spread, some: successors go elsewhere."""
     for component in ("consumer", "redis"):
         for budget in rendered.of("PodDisruptionBudget", component):
             assert "minAvailable" not in budget["spec"]
-            assert budget["spec"]["maxUnavailable"] in {"100%", 1}
+            spread = component == "consumer" and _is_on_postgres(rendered)
+            assert budget["spec"]["maxUnavailable"] in ({1, 2} if spread else {"100%", 1})
+
+
+def _is_on_postgres(rendered: Rendered) -> bool:
+    return "DATABASE_URL" in rendered.environment("consumer")
 
 
 @pytest.mark.parametrize("component", ["consumer", "redis"])
@@ -529,8 +535,11 @@ def _retention(rendered: Rendered) -> str:
 
 
 def test_consumers_share_one_node(rendered: Rendered) -> None:
-    """A required affinity to each other, beside whatever affinity one adds."""
+    """A required affinity to each other, beside whatever affinity one adds; none with PostgreSQL."""
     pod = rendered.pod("consumer")
+    if _is_on_postgres(rendered):
+        assert "podAffinity" not in (pod.spec.get("affinity") or {})
+        return
     terms = pod.spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     hosts = [one for one in terms if one["topologyKey"] == "kubernetes.io/hostname"]
     assert any(one["labelSelector"]["matchLabels"].items() <= pod.labels.items() for one in hosts)
@@ -546,6 +555,87 @@ def test_an_affinity_of_ones_own_stays_beside_that_of_the_chart() -> None:
     }
     both = render({"consumer": {"affinity": {"podAffinity": required}}}).pod("consumer").spec["affinity"]
     assert len(both["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]) == 2
+
+
+def test_with_postgres_there_is_no_volume_and_consumers_are_spread() -> None:
+    """One value, as the Secret says all the rest; nothing else comes or goes."""
+    added, gone = _difference(POSTGRES)
+    assert (added, gone) == (set(), {("PersistentVolumeClaim", "consumer")})
+    rendered = render(POSTGRES)
+    for pod in rendered.pods:
+        assert "persistentVolumeClaim" not in str(pod.spec["volumes"]), pod.name
+        if pod.labels[COMPONENT] in {"consumer", "audit", "test"}:
+            assert not pod.spec.get("affinity"), pod.name
+            assert "/data" not in {one["mountPath"] for one in pod.main["volumeMounts"]}
+    deployment = rendered.one("Deployment", "consumer")
+    assert deployment["spec"]["strategy"] == {"type": "RollingUpdate"}
+    assert rendered.one("PodDisruptionBudget", "consumer")["spec"]["maxUnavailable"] == 1
+    (spread,) = rendered.pod("consumer").spec["topologySpreadConstraints"]
+    assert spread["topologyKey"] == "kubernetes.io/hostname"
+    # A node that can take no pod must not keep one from running elsewhere.
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
+    assert spread["matchLabelKeys"] == ["pod-template-hash"]
+    assert spread["labelSelector"]["matchLabels"].items() <= rendered.pod("consumer").labels.items()
+
+
+def test_of_several_hosts_the_one_that_takes_writes_is_used() -> None:
+    """As libpq does it; of one host nothing is asked."""
+    several = render(merged(POSTGRES, nested("database.host", "pg-1,pg-2"))).environment("consumer")
+    assert (several["PGHOST"], several["PGTARGETSESSIONATTRS"]) == ("pg-1,pg-2", "read-write")
+    assert "PGTARGETSESSIONATTRS" not in render(POSTGRES).environment("consumer")
+
+
+def test_what_one_asks_for_stands_above_what_postgres_brings() -> None:
+    """Strategy, budget, spread, and an affinity of one's own, to which nothing is added."""
+    rendered = render(SETS["postgres-tls"])
+    assert rendered.one("Deployment", "consumer")["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 0
+    assert rendered.one("PodDisruptionBudget", "consumer")["spec"]["maxUnavailable"] == 2
+    (spread,) = rendered.pod("consumer").spec["topologySpreadConstraints"]
+    assert spread["topologyKey"] == "topology.kubernetes.io/zone"
+    mine: dict[str, Any] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+    affine = render(merged(POSTGRES, {"consumer": {"affinity": mine}}))
+    assert affine.pod("consumer").spec["affinity"] == mine
+    recreated = render(merged(POSTGRES, {"consumer": {"strategy": {"type": "Recreate"}}}))
+    assert recreated.one("Deployment", "consumer")["spec"]["strategy"] == {"type": "Recreate"}
+
+
+@pytest.mark.parametrize("mode", ["hpa", "keda"])
+def test_consumers_on_postgres_are_scaled_as_any(mode: str) -> None:
+    """The autoscaler's objects are the same with both stores."""
+    kinds = ("ScaledObject", "HorizontalPodAutoscaler", "TriggerAuthentication")
+    made = [
+        [one for one in render(values).all if one["kind"] in kinds]
+        for values in (SETS[mode], merged(SETS[mode], POSTGRES))
+    ]
+    assert made[0] == made[1] != []
+    assert "replicas" not in render(merged(SETS[mode], POSTGRES)).one("Deployment", "consumer")["spec"]
+
+
+@pytest.mark.parametrize("component", ["consumer", "audit", "test"])
+@pytest.mark.parametrize("name", ["postgres", "postgres-tls", "postgres-crossplane"])
+def test_all_that_open_the_database_find_it_in_the_same_way(name: str, component: str) -> None:
+    """The same variables from the same Secret, and the same files; the producer knows of none."""
+    rendered = render(SETS[name])
+    consumer = rendered.pod("consumer")
+    expected = [one for one in consumer.main["env"] if one["name"] in {"PGHOST", "PGUSER", "PGDATABASE"}]
+    (pod,) = (one for one in rendered.pods if one.labels[COMPONENT] == component)
+    for container in pod.containers:
+        found = [one for one in container.get("env") or [] if one in expected]
+        assert found == expected
+        for kind in ("password", "ca", "cert"):
+            (of_consumer, of_pod) = (
+                [one for one in mounts if one["name"] == f"database-{kind}"]
+                for mounts in (consumer.main["volumeMounts"], container["volumeMounts"])
+            )
+            assert of_pod == of_consumer
+    volumes = [
+        [one for one in each.spec["volumes"] if one["name"].startswith("database-")]
+        for each in (pod, consumer)
+    ]
+    assert volumes[0] == volumes[1] != []
+    producer = rendered.environment("producer")
+    assert not [one for one in producer if one.startswith(("PG", "DATABASE_"))]
+    assert "database" not in str(rendered.pod("producer").spec["volumes"])
 
 
 def test_strategies_are_those_that_are_asked_for() -> None:

@@ -3,7 +3,7 @@
 from typing import Final
 
 import pytest
-from chart.rendering import EXTERNAL, SETS, Rendered, Values, merged, nested, render, template_anew
+from chart.rendering import EXTERNAL, POSTGRES, SETS, Rendered, Values, merged, nested, render, template_anew
 
 pytestmark = pytest.mark.usefixtures("helm")
 
@@ -30,6 +30,8 @@ RESTARTED: Final[dict[str, tuple[Values, set[str]]]] = {
     "policies of the network": (nested("networkPolicy.enabled", False), set()),
     "a budget": (nested("consumer.podDisruptionBudget.enabled", False), set()),
     "what helm test does": (nested("tests.timeoutSeconds", 5), set()),
+    "the database": (POSTGRES, {"consumer"}),
+    "where the database is for policies": (nested("networkPolicy.databaseTo", []), set()),
     "an image": (nested("consumer.image.tag", "2"), {"consumer"}),
 }
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 import pytest
-from chart.rendering import EXTERNAL, Values, merged, nested, refusal, render
+from chart.rendering import EXTERNAL, POSTGRES, Values, merged, nested, refusal, render
 
 pytestmark = pytest.mark.usefixtures("helm")
 
@@ -102,6 +102,55 @@ REFUSED: Final[dict[str, tuple[Values, tuple[str, ...]]]] = {
         {"consumer": {"keda": {"enabled": True}, "persistence": {"accessMode": "ReadWriteOncePod"}}},
         ("ReadWriteOncePod",),
     ),
+    "a volume beside PostgreSQL": (
+        merged(POSTGRES, nested("consumer.persistence.existingClaim", "data")),
+        ("database", "consumer.persistence.existingClaim", "never in both"),
+    ),
+    "a port in the name of the database's host": (
+        merged(POSTGRES, nested("database.host", "pg.example.com:5433")),
+        ("database.host", "database.port"),
+    ),
+    "a host without a user": (
+        nested("database", {"host": "pg", "name": "telemetry"}),
+        ("database.user", "database.existingSecret"),
+    ),
+    "a host without a database": (
+        nested("database", {"host": "pg", "user": "telemetry"}),
+        ("database.name", "database.existingSecret"),
+    ),
+    "a user of no database": (nested("database.user", "telemetry"), ("database.user", "database.host")),
+    "a name of a database nowhere": (nested("database.name", "telemetry"), ("database.name",)),
+    "an authority of no database": (nested("database.caSecret", "ca"), ("database.caSecret",)),
+    "a certificate for no database": (nested("database.certSecret", "c"), ("database.certSecret",)),
+    "TLS to no database": (nested("database.sslmode", "require"), ("database.sslmode",)),
+    "an authority that nobody asks": (
+        merged(POSTGRES, nested("database", {"caSecret": "ca", "sslmode": "require"})),
+        ("database.caSecret", "database.sslmode", "verify-full"),
+    ),
+    "a certificate that no authority vouches for": (
+        merged(POSTGRES, nested("database.sslmode", "verify-ca")),
+        ("database.caSecret", "verify-ca"),
+    ),
+    "our certificate without TLS": (
+        merged(POSTGRES, nested("database", {"certSecret": "c", "sslmode": "disable"})),
+        ("database.certSecret", "database.sslmode"),
+    ),
+    "dead letters in a file without a volume": (
+        merged(POSTGRES, nested("consumer.settings.deadLetters", "file")),
+        ("consumer.settings.deadLetters", "database or stream"),
+    ),
+    "dead letters in a database that is none": (
+        nested("consumer.settings.deadLetters", "database"),
+        ("consumer.settings.deadLetters", "file or stream"),
+    ),
+    "a database beside the values": (
+        nested("consumer.extraEnv", [{"name": "DATABASE_URL", "value": "postgresql://pg/telemetry"}]),
+        ("consumer.extraEnv", "DATABASE_URL"),
+    ),
+    "a host of the database beside the values": (
+        merged(POSTGRES, nested("consumer.extraEnv", [{"name": "PGHOST", "value": "elsewhere"}])),
+        ("consumer.extraEnv", "PGHOST"),
+    ),
     "fewer replicas at most than at least": (
         {"consumer": {"keda": {"enabled": True, "minReplicas": 5}}},
         ("consumer.keda.minReplicas", "maxReplicas"),
@@ -164,6 +213,17 @@ ACCEPTED: Final[dict[str, Values]] = {
     "no consumer for now": {"consumer": {"replicas": 0}},
     "no producer for now": {"producer": {"replicas": 0}},
     "an external Redis": EXTERNAL,
+    "PostgreSQL without a password": nested("database", {"host": "pg", "name": "t", "user": "t"}),
+    "a mode of access that nothing is made with": merged(
+        POSTGRES, {"consumer": {"replicas": 4, "persistence": {"accessMode": "ReadWriteOncePod"}}}
+    ),
+    "one of four on PostgreSQL that may be away": merged(
+        POSTGRES, {"consumer": {"replicas": 4, "podDisruptionBudget": {"maxUnavailable": 1}}}
+    ),
+    "a database by its address": nested("database", {"host": "[fd00::1]", "name": "t", "user": "t"}),
+    "a variable of libpq that the chart does not set": merged(
+        POSTGRES, nested("consumer.extraEnv", [{"name": "PGAPPNAME", "value": "north"}])
+    ),
     "one by its address in brackets": merged(EXTERNAL, {"externalRedis": {"host": "[fd00::1]"}}),
     "one by its address": merged(EXTERNAL, {"externalRedis": {"host": "fd00::1"}}),
 }

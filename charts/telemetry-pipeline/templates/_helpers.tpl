@@ -123,23 +123,56 @@ annotations:
 {{- end -}}
 {{- end -}}
 
+{{/*
+The PostgreSQL that is used: host, port, name, user, secret, keys, sslmode, and what there is of certificates. As JSON; `used` is
+false with SQLite. What is empty of host, name and user is in the Secret.
+*/}}
+{{- define "telemetry.database" -}}
+{{- $given := .Values.database -}}
+{{- $secret := tpl $given.existingSecret . -}}
+{{- $host := tpl $given.host . | trimPrefix "[" | trimSuffix "]" -}}
+{{- $ca := tpl $given.caSecret . -}}
+{{- $sslmode := $given.sslmode | default (ternary "verify-full" "prefer" (ne $ca "")) -}}
+{{- $authority := ternary "/etc/telemetry/database-ca/ca.crt" (ternary "system" "" (eq $sslmode "verify-full")) (ne $ca "") -}}
+{{- dict "used" (or (ne $host "") (ne $secret "")) "host" $host "port" $given.port "name" $given.name "user" $given.user
+    "secret" $secret "keys" $given.keys "sslmode" $sslmode "authority" $authority "caSecret" $ca "caKey" $given.caKey
+    "certSecret" (tpl $given.certSecret .) "certKey" $given.certKey "privateKey" $given.privateKey | toJson -}}
+{{- end -}}
+
+{{/* Those of the database's variables that the Secret has: what is not written among the values. */}}
+{{- define "telemetry.databaseEnv" -}}
+{{- $database := include "telemetry.database" . | fromJson -}}
+{{- if $database.secret -}}
+{{- range $variable, $key := dict "PGHOST" "host" "PGDATABASE" "name" "PGUSER" "user" -}}
+{{- if not (get $database $key) }}
+- name: {{ $variable }}
+  valueFrom: {secretKeyRef: {name: {{ $database.secret | quote }}, key: {{ get $database.keys $key | quote }}}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What the Redis of this release is called, or was. */}}
 {{- define "telemetry.ownRedis" -}}
 {{- $name := .Values.redis.nameOverride | default "redis" -}}
 {{- .Values.redis.fullnameOverride | default (printf "%s-%s" (.Release.Name | trunc 40 | trimSuffix "-") $name) | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* The longest time of a batch, in milliseconds: every retry waits for the lock, and the ack for the server. */}}
+{{/* The longest time of a batch, in milliseconds: every retry waits for the lock or for the database, and the ack for Redis. */}}
 {{- define "telemetry.longestBatchMs" -}}
 {{- $settings := .Values.consumer.settings -}}
 {{- $retries := $settings.maxRetries | default 0 | float64 -}}
-{{- $lock := mulf (addf $retries 1) ($settings.sqliteBusyTimeoutMs | float64) -}}
+{{- $one := $settings.sqliteBusyTimeoutMs | float64 -}}
+{{- if (include "telemetry.database" . | fromJson).used -}}
+{{- $one = mulf (addf ($settings.databaseTimeoutS | float64) 1) 1000 -}}
+{{- end -}}
+{{- $lock := mulf (addf $retries 1) $one -}}
 {{- $pauses := mulf ($settings.retryBackoffS | float64) 1000 (divf (mulf $retries (addf $retries 1)) 2) -}}
 {{- addf $lock $pauses (mulf (.Values.settings.redisTimeoutS | float64) 1000) -}}
 {{- end -}}
 
 {{/*
-Where a pod may run that opens the database: beside all others that do. SQLite's locks work on one host, and a ReadWriteOnce
+Where a pod may run that opens SQLite's database: beside all others that do. SQLite's locks work on one host, and a ReadWriteOnce
 volume is on one node. Audits are among them, so the first of them may be the only one: no consumer has to run.
 */}}
 {{- define "telemetry.besideDatabase" -}}
@@ -149,6 +182,12 @@ labelSelector:
     {{- include "telemetry.selectorLabels" (dict "root" .) | nindent 4 }}
   matchExpressions:
     - {key: app.kubernetes.io/component, operator: In, values: [consumer, audit, test]}
+{{- end -}}
+
+{{/* How many consumers may be away at once. */}}
+{{- define "telemetry.awayAtOnce" -}}
+{{- $used := (include "telemetry.database" . | fromJson).used -}}
+{{- .Values.consumer.podDisruptionBudget.maxUnavailable | default (ternary "1" "100%" $used) -}}
 {{- end -}}
 
 {{/* A quantity of Kubernetes as a number, to compare two of them. The subchart uses it too. */}}

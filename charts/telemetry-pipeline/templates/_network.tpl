@@ -4,7 +4,7 @@
 {{- $url.host | regexFind ":[0-9]+$" | trimPrefix ":" | default (eq $url.scheme "https" | ternary "443" "80") -}}
 {{- end -}}
 
-{{/* What a service needs of the network: Redis and the collector out, and the metrics in. A dict of `root`, `component`, `port`. */}}
+{{/* What a service needs of the network: Redis, the database and the collector out, and the metrics in. A dict of `root`, `component`, `port`. */}}
 {{- define "telemetry.networkPolicy" -}}
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -34,6 +34,13 @@ spec:
       to:
         {{- toYaml .root.Values.networkPolicy.externalRedisTo | nindent 8 }}
       {{- end }}
+    {{- if and (include "telemetry.database" .root | fromJson).used (ne .component "producer") }}
+    - ports: [{port: {{ .root.Values.database.port }}, protocol: TCP}]
+      {{- with .root.Values.networkPolicy.databaseTo }}
+      to:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    {{- end }}
     {{- with .root.Values.otlp }}
     {{- if .endpoint }}
     - ports: [{port: {{ include "telemetry.otlpPort" .endpoint }}, protocol: TCP}]

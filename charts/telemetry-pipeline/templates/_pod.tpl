@@ -22,6 +22,26 @@ REDIS_CA_FILE: /etc/telemetry/ca/ca.crt
 REDIS_CERT_FILE: /etc/telemetry/cert/tls.crt
 REDIS_KEY_FILE: /etc/telemetry/cert/tls.key
 {{- end }}
+{{- $database := include "telemetry.database" .root | fromJson }}
+{{- if and (eq .component "consumer") $database.used }}
+{{- /* The address chooses the store; libpq reads the rest by its own names, and those that the Secret has are no settings. */}}
+DATABASE_URL: "postgresql://"
+PIPELINE_NAME: {{ .root.Values.database.pipeline | default (printf "%s/%s" .root.Release.Namespace .root.Release.Name) | quote }}
+{{- range $variable, $value := dict "PGHOST" $database.host "PGPORT" (include "telemetry.text" $database.port) "PGDATABASE" $database.name
+      "PGUSER" $database.user "PGSSLMODE" $database.sslmode "PGSSLROOTCERT" $database.authority
+      "PGTARGETSESSIONATTRS" (contains "," $database.host | ternary "read-write" "") }}
+{{- if $value }}
+{{ $variable }}: {{ $value | quote }}
+{{- end }}
+{{- end }}
+{{- if $database.secret }}
+DATABASE_PASSWORD_FILE: /etc/telemetry/database/password
+{{- end }}
+{{- if $database.certSecret }}
+PGSSLCERT: /etc/telemetry/database-cert/tls.crt
+PGSSLKEY: /etc/telemetry/database-cert/tls.key
+{{- end }}
+{{- end }}
 {{- if .root.Values.kpis }}
 KPIS_FILE: /etc/telemetry/kpis/kpis.toml
 {{- end }}
@@ -75,6 +95,9 @@ THRESHOLD_{{ $kpi | upper }}: {{ include "telemetry.text" $threshold | quote }}
 {{- if eq .component "consumer" }}
 - name: CONSUMER_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- with include "telemetry.databaseEnv" .root | trim }}
+{{ . }}
+{{- end }}
 {{- $redis := include "telemetry.redis" .root | fromJson }}
 {{- if and .values.operatorAccess $redis.secret }}
 - name: OPERATOR_REDIS_USERNAME
@@ -96,6 +119,18 @@ THRESHOLD_{{ $kpi | upper }}: {{ include "telemetry.text" $threshold | quote }}
 {{- end }}
 {{- if $redis.certSecret }}
 - {name: redis-cert, mountPath: /etc/telemetry/cert, readOnly: true}
+{{- end }}
+{{- $database := include "telemetry.database" .root | fromJson }}
+{{- if and (eq .component "consumer") $database.used }}
+{{- if $database.secret }}
+- {name: database-password, mountPath: /etc/telemetry/database, readOnly: true}
+{{- end }}
+{{- if $database.caSecret }}
+- {name: database-ca, mountPath: /etc/telemetry/database-ca, readOnly: true}
+{{- end }}
+{{- if $database.certSecret }}
+- {name: database-cert, mountPath: /etc/telemetry/database-cert, readOnly: true}
+{{- end }}
 {{- end }}
 {{- if .root.Values.kpis }}
 - {name: kpis, mountPath: /etc/telemetry/kpis, readOnly: true}
@@ -128,6 +163,32 @@ THRESHOLD_{{ $kpi | upper }}: {{ include "telemetry.text" $threshold | quote }}
     items:
       - {key: {{ $redis.certKey }}, path: tls.crt}
       - {key: {{ $redis.privateKey }}, path: tls.key}
+{{- end }}
+{{- $database := include "telemetry.database" .root | fromJson }}
+{{- if and (eq .component "consumer") $database.used }}
+{{- if $database.secret }}
+- name: database-password
+  secret:
+    secretName: {{ $database.secret }}
+    defaultMode: 0440
+    items: [{key: {{ $database.keys.password }}, path: password}]
+{{- end }}
+{{- if $database.caSecret }}
+- name: database-ca
+  secret:
+    secretName: {{ $database.caSecret }}
+    items: [{key: {{ $database.caKey }}, path: ca.crt}]
+{{- end }}
+{{- if $database.certSecret }}
+- name: database-cert
+  secret:
+    secretName: {{ $database.certSecret }}
+    # libpq refuses a private key that others can read.
+    defaultMode: 0440
+    items:
+      - {key: {{ $database.certKey }}, path: tls.crt}
+      - {key: {{ $database.privateKey }}, path: tls.key}
+{{- end }}
 {{- end }}
 {{- if .root.Values.kpis }}
 - name: kpis
@@ -249,7 +310,7 @@ tolerations:
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .values.topologySpreadConstraints }}
+{{- with .values.topologySpreadConstraints | default .spread }}
 topologySpreadConstraints:
   {{- range . }}
   {{- $own := dict "labelSelector" (dict "matchLabels" (include "telemetry.selectorLabels" $ | fromYaml)) }}

@@ -11,9 +11,15 @@
   {{- end }}
   command:
     {{- toYaml .told.command | nindent 4 }}
-  {{- with .consumer.values.extraEnv }}
+  {{- $fromSecret := include "telemetry.databaseEnv" .consumer.root | trim }}
+  {{- if or $fromSecret .consumer.values.extraEnv }}
   env:
+    {{- with $fromSecret }}
+    {{- . | nindent 4 }}
+    {{- end }}
+    {{- with .consumer.values.extraEnv }}
     {{- toYaml . | nindent 4 }}
+    {{- end }}
   {{- end }}
   envFrom:
     - configMapRef: {name: {{ include "telemetry.fullname" .consumer.root }}-consumer}
@@ -22,5 +28,7 @@
     {{- end }}
   volumeMounts:
     {{- include "telemetry.mounts" .consumer | nindent 4 }}
+    {{- if not (include "telemetry.database" .consumer.root | fromJson).used }}
     - {name: data, mountPath: /data}
+    {{- end }}
 {{- end -}}
