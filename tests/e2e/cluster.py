@@ -20,6 +20,7 @@ T = TypeVar("T")
 ROOT: Final = Path(__file__).parents[2]
 CHART: Final = "charts/telemetry-pipeline"
 VALKEY: Final = "valkey/valkey:8.1"
+POSTGRES: Final = "postgres:17"
 PATIENCE_S: Final = 120.0
 """How long anything may take that has no shorter limit of its own: the machine may be busy."""
 
@@ -122,9 +123,9 @@ def app_version() -> str:
 
 
 def our_images() -> tuple[str, str]:
-    """Name the images of the producer and the consumer."""
-    version = app_version()
-    return f"telemetry-producer:{version}", f"telemetry-consumer:{version}"
+    """Name the images of the producer and the consumer: of the chart's tag, or of the one asked for."""
+    tag = os.environ.get("TELEMETRY_E2E_TAG") or app_version()
+    return f"telemetry-producer:{tag}", f"telemetry-consumer:{tag}"
 
 
 @dataclass(frozen=True)
@@ -181,9 +182,9 @@ CLOSED: Final[list[Namespace]] = []
 
 
 @contextmanager
-def new_namespace(helm_program: str = "helm") -> Iterator[Namespace]:
+def new_namespace(helm_program: str = "helm", prefix: str = "telemetry-e2e") -> Iterator[Namespace]:
     """Make a namespace; when it closes, all that is in it goes."""
-    one = Namespace(f"telemetry-e2e-{uuid.uuid4().hex[:8]}", helm_program)
+    one = Namespace(f"{prefix}-{uuid.uuid4().hex[:8]}", helm_program)
     labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
     manifest = {
         "apiVersion": "v1",

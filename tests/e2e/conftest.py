@@ -3,6 +3,7 @@
 TELEMETRY_E2E=1              use the cluster: namespaces are made and deleted, and a node is drained
 TELEMETRY_TESTS_REQUIRE_CLUSTER=1   the same, and fail where there is none
 TELEMETRY_E2E_LOAD           command that takes images from Docker to the nodes: kind load docker-image
+TELEMETRY_E2E_TAG            tag of our images; without, the version of the chart
 TELEMETRY_E2E_KEDA           command that installs KEDA where it is not there
 TELEMETRY_E2E_PARTITION      command that cuts the pods of two nodes off from each other; given their names
 TELEMETRY_E2E_HEAL           command that ends it
@@ -33,7 +34,7 @@ from e2e.cluster import (
 class NewNamespace(Protocol):
     """Makes a namespace, for the Helm that is named."""
 
-    def __call__(self, helm_program: str = "helm") -> Namespace: ...
+    def __call__(self, helm_program: str = "helm", prefix: str = "telemetry-e2e") -> Namespace: ...
 
 
 @pytest.hookimpl(wrapper=True)
@@ -79,7 +80,9 @@ def cluster() -> Iterator[None]:
 def new(cluster: None) -> Iterator[NewNamespace]:  # noqa: ARG001 - it decides whether there is one
     """Make namespaces, which go with the last test of the module."""
     with ExitStack() as stack:
-        yield lambda helm_program="helm": stack.enter_context(new_namespace(helm_program))
+        yield lambda helm_program="helm", prefix="telemetry-e2e": stack.enter_context(
+            new_namespace(helm_program, prefix)
+        )
 
 
 @pytest.fixture(scope="module", params=["helm", "helm3"])

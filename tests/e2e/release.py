@@ -1,6 +1,7 @@
 """A release of the chart, and what must hold of it whatever happens to it."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,17 +39,25 @@ _EXHAUSTED: Final = {"retries_exhausted", "deliveries_exhausted", "conflict"}
 
 # Runs in a consumer's container. It counts by other means than the audit does.
 _COUNT: Final = """
-import collections, json, sqlite3
+import collections, json, os, sqlite3
 from services.brokers.redis.server.connection import connect
 from services.runtime.settings import ConsumerSettings, load, read_sources
 settings = load(ConsumerSettings, read_sources())
-database = sqlite3.connect(f"file:{settings.database}?mode=ro", uri=True, timeout=30)
-rows, distinct = database.execute(
-    "SELECT count(*), count(DISTINCT event_id) FROM telemetry_events").fetchone()
 reasons = collections.Counter()
-if settings.dead_letter_file.exists():
-    with open(settings.dead_letter_file) as letters:
-        reasons.update(json.loads(line)["reason"] for line in letters if line.strip())
+count = "SELECT count(*), count(DISTINCT event_id) FROM "
+if url := os.environ.get("DATABASE_URL"):
+    import psycopg
+    password = open(os.environ["DATABASE_PASSWORD_FILE"]).read().strip()
+    database = psycopg.connect(url, password=password)
+    rows, distinct = database.execute(count + "telemetry.events").fetchone()
+    reasons.update(dict(database.execute(
+        "SELECT reason, count(*) FROM telemetry.dead_letters GROUP BY reason").fetchall()))
+else:
+    database = sqlite3.connect(f"file:{settings.database}?mode=ro", uri=True, timeout=30)
+    rows, distinct = database.execute(count + "telemetry_events").fetchone()
+    if settings.dead_letter_file.exists():
+        with open(settings.dead_letter_file) as letters:
+            reasons.update(json.loads(line)["reason"] for line in letters if line.strip())
 added = connect(settings).xinfo_stream(settings.stream_name)["entries-added"]
 print(json.dumps({"rows": rows, "distinct": distinct, "added": added, "reasons": reasons}))
 """
@@ -63,6 +72,13 @@ def merged(*layers: Values) -> dict[str, Any]:
             both = isinstance(value, Mapping) and isinstance(old, Mapping)
             result[key] = merged(old or {}, value) if both else value
     return result
+
+
+def _tagged(values: Values) -> Values:
+    """Give values with the tag of our images that is asked for, if one is."""
+    tag = os.environ.get("TELEMETRY_E2E_TAG")
+    image = {"image": {"tag": tag}}
+    return merged({"producer": image, "consumer": image}, values) if tag else values
 
 
 @dataclass(frozen=True)
@@ -175,7 +191,7 @@ class Release:
 
     def _helm(self, what: str, values: Values, *options: str, timeout_s: float = PATIENCE_S) -> None:
         arguments = (what, self.name, CHART, "--values=-", *options)
-        self.namespace.helm(*arguments, stdin=json.dumps(values), timeout_s=timeout_s + 30)
+        self.namespace.helm(*arguments, stdin=json.dumps(_tagged(values)), timeout_s=timeout_s + 30)
 
     # What is there
 
