@@ -394,7 +394,8 @@ def test_certificates_of_the_database_are_where_libpq_looks_for_them() -> None:
     (volume,) = (one for one in rendered.pod("consumer").spec["volumes"] if one["name"] == "database-cert")
     assert volume["secret"]["defaultMode"] == 0o440
     system = render(SETS["postgres-crossplane"]).environment("consumer")
-    assert (system["PGSSLMODE"], system["PGSSLROOTCERT"]) == ("verify-full", "system")
+    assert system["PGSSLMODE"] == "verify-full"
+    assert system["PGSSLROOTCERT"] == "/etc/ssl/certs/ca-certificates.crt"
     named = render(merged(POSTGRES, nested("database.caSecret", "ca"))).environment("consumer")
     assert named["PGSSLMODE"] == "verify-full"
 

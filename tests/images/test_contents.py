@@ -103,6 +103,12 @@ def test_the_user_is_a_number_and_owns_nothing_but_the_data(image: Image) -> Non
     assert [name for name, entry in ours.items() if entry.kind != b"2" and entry.mode & 0o022] == []
 
 
+def test_the_authorities_of_the_system_are_where_the_chart_looks_for_them(image: Image) -> None:
+    """For a database whose certificate one of them has signed: libpq's `system` finds none here."""
+    first = _run(image, "head", "--lines=1", "/etc/ssl/certs/ca-certificates.crt")
+    assert first.strip() == "-----BEGIN CERTIFICATE-----"
+
+
 def test_an_image_is_at_most_80_mb_over_its_base(image: Image) -> None:
     """Layers that delete count too, so this is what is pulled and kept beside the base."""
     base = int(docker("image", "inspect", "--format", "{{.Size}}", BASE))

@@ -125,7 +125,8 @@ annotations:
 
 {{/*
 The PostgreSQL that is used: host, port, name, user, secret, keys, sslmode, and what there is of certificates. As JSON; `used` is
-false with SQLite. What is empty of host, name and user is in the Secret.
+false with SQLite. What is empty of host, name and user is in the Secret. The system's authorities are a file of the image: psycopg
+brings an OpenSSL of its own, which looks for `system` where there is nothing.
 */}}
 {{- define "telemetry.database" -}}
 {{- $given := .Values.database -}}
@@ -133,7 +134,7 @@ false with SQLite. What is empty of host, name and user is in the Secret.
 {{- $host := tpl $given.host . | trimPrefix "[" | trimSuffix "]" -}}
 {{- $ca := tpl $given.caSecret . -}}
 {{- $sslmode := $given.sslmode | default (ternary "verify-full" "prefer" (ne $ca "")) -}}
-{{- $authority := ternary "/etc/telemetry/database-ca/ca.crt" (ternary "system" "" (eq $sslmode "verify-full")) (ne $ca "") -}}
+{{- $authority := ternary "/etc/telemetry/database-ca/ca.crt" (ternary "/etc/ssl/certs/ca-certificates.crt" "" (eq $sslmode "verify-full")) (ne $ca "") -}}
 {{- dict "used" (or (ne $host "") (ne $secret "")) "host" $host "port" $given.port "name" $given.name "user" $given.user
     "secret" $secret "keys" $given.keys "sslmode" $sslmode "authority" $authority "caSecret" $ca "caKey" $given.caKey
     "certSecret" (tpl $given.certSecret .) "certKey" $given.certKey "privateKey" $given.privateKey | toJson -}}
