@@ -87,9 +87,10 @@ def _stateful_set(node: str) -> Manifest:
     }
 
 
-def query(namespace: Namespace, sql: str, **variables: object) -> Any:
+def query(namespace: Namespace, sql: str, database: str = DATABASE, **variables: object) -> Any:
     """Ask the server something that has one answer; what is no number is a text. `:name` is a variable."""
-    command = ["psql", "--username", USER, "--dbname", DATABASE, "--no-psqlrc", "--tuples-only", "--no-align"]
+    command = ["psql", "--username", USER, "--dbname", database, "--no-psqlrc", "--tuples-only", "--no-align"]
+    command += ["--set=ON_ERROR_STOP=1"]
     command += [f"--set={name}={value}" for name, value in variables.items()]
     said = namespace.kubectl("exec", "--stdin", POD, "--", *command, stdin=sql).strip()
     try:

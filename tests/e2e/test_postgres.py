@@ -270,6 +270,37 @@ def test_keda_scales_over_the_nodes_from_one_to_four_and_back(release: Release, 
     release.assert_logs()
 
 
+def test_a_release_moves_from_sqlite_with_what_it_has_stored(server: Namespace, values: Values) -> None:
+    """As docs/kubernetes.md has it: another stream, and the rows published again with their ids."""
+    moved = Release(server, "moved")
+    query(server, "CREATE DATABASE moved")
+    on_sqlite = {key: value for key, value in values.items() if key != "database"}
+    moved.install(merged(on_sqlite, {"consumer": {"persistence": {"keep": False}}}))
+    moved.flows()
+    moved.scale("producer", 0)
+    before = moved.settled()
+    lines = moved.consumer("telemetry", "events", "--json", "--limit", "0").splitlines()
+    assert len(lines) == before["stored"]
+    stream = {"settings": {"streamName": "moved_2"}, "redis": {"auth": {"stream": "moved_2"}}}
+    database = {"database": {"name": "moved"}}
+    with pytest.raises(CommandFailed, match="moved-consumer-data has what this release stored in SQLite"):
+        moved.upgrade(merged(values, database, stream))
+    moved.upgrade(on_sqlite)  # kept, from now on
+    moved.upgrade(merged(values, database, stream))
+    moved.scale("producer", 1)
+    environment = ("env", "--unset=BATCH_SIZE", "--unset=SLEEP_INTERVAL", "PRODUCER_METRICS_PORT=0")
+    publish = ("python", "-m", "services.producer", "--from", "-", "--format", "jsonl")
+    target = ("deployment/moved-producer", "--container=producer")
+    text = "\n".join(reversed(lines))
+    moved.namespace.kubectl("exec", "--stdin", *target, "--", *environment, *publish, stdin=text)
+    moved.consumer("telemetry", "audit", "--wait", "60")
+    ids = ",".join(f"('{json.loads(line)['event_id']}'::uuid)" for line in lines)
+    there = f"SELECT count(*) FROM telemetry.events JOIN (VALUES {ids}) AS old (event_id) USING (event_id)"  # noqa: S608
+    assert query(server, there, "moved") == len(lines)
+    assert {one["metadata"]["name"] for one in server.get("pvc")} >= {"moved-consumer-data"}
+    moved.namespace.helm("uninstall", moved.name)
+
+
 # What is wrong among the values, and what Helm or the consumer has to say about it.
 _REFUSED: Final[dict[str, tuple[Values, str]]] = {
     "a key that the Secret lacks": (
