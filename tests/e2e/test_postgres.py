@@ -30,6 +30,8 @@ _NEWER: Final = (
     "INSERT INTO telemetry.schema_migrations (version, name) "
     "SELECT max(version) + 1, 'later' FROM telemetry.schema_migrations"
 )
+_BETWEEN_BATCHES_S: Final = 0.5
+"""How long nothing may be stored where nothing is wrong; an idle machine restarts a consumer in 0.8 s."""
 _ROWS: Final = "SELECT count(*) FROM telemetry.events"
 _ROLLED: Final = ("rollout", "status", "deployment/spread-consumer", f"--timeout={PATIENCE_S:g}s")
 
@@ -56,10 +58,11 @@ def server(new: NewNamespace, node: str, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def values(node: str) -> Values:
-    """Give the values of the release: Redis is on the node of the database."""
+    """Give the values of the release: Redis and producer are on the node of the database."""
     # A write may take five seconds there, and a batch 12.5.
     waits = {"consumer": {"settings": {"claimIdleMs": 25_000}}}
-    return merged(QUICK, _DATABASE, waits, {"redis": {"nodeSelector": on_node(node)}})
+    placed = {part: {"nodeSelector": on_node(node)} for part in ("redis", "producer")}
+    return merged(QUICK, _DATABASE, waits, placed)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +75,13 @@ def release(server: Namespace, values: Values) -> Release:
 
 def _works(pod: Pod) -> bool:
     return bool(pod.logged("batch_settled"))
+
+
+def _last_words(pod: Pod) -> list[dict[str, Any]]:
+    """Give the log lines of a consumer's container, or of the one before it."""
+    lines = pod.logs("consumer", previous=bool(pod.restarts))
+    # In place of a log that is gone there is a sentence.
+    return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 def _all_work(release: Release, replicas: int) -> list[Pod]:
@@ -146,7 +156,7 @@ def test_an_upgrade_rolls_without_a_pause(release: Release, values: Values, rest
         assert {pod.node for pod in pods} == set(nodes())
         pause_s = longest_pause_s(release.namespace, began)
         print(f"\nlongest pause of a rolling upgrade: {pause_s:.1f} s")
-        assert pause_s <= restart_s
+        assert pause_s <= restart_s + _BETWEEN_BATCHES_S
     finally:
         query(release.namespace, "DELETE FROM telemetry.schema_migrations WHERE name = 'later'")
     release.assert_nothing_is_lost()
@@ -162,7 +172,7 @@ def test_a_version_that_is_too_old_for_the_tables_replaces_nobody(release: Relea
 
         def refused() -> list[dict[str, Any]]:
             new = [pod for pod in release.pods("consumer") if pod.name not in before and pod.restarts]
-            return [line for pod in new for line in map(json.loads, pod.logs("consumer", previous=True))]
+            return [line for pod in new for line in _last_words(pod)]
 
         lines = until(refused, PATIENCE_S, "a new pod gives up")
         assert any("has schema" in str(line) for line in lines), lines
@@ -201,7 +211,7 @@ def test_a_drained_node_makes_no_pause_longer_than_a_restart(
     assert {pod.node for pod in pods} == {one for one in nodes() if one != drained}
     pause_s = longest_pause_s(release.namespace, began)
     print(f"\nlongest pause of a drain: {pause_s:.1f} s")
-    assert pause_s <= restart_s
+    assert pause_s <= restart_s + _BETWEEN_BATCHES_S
     release.assert_nothing_is_lost()
 
 
@@ -347,8 +357,8 @@ def test_consumers_that_may_not_use_the_database_say_why(wrong: dict[str, Releas
 
     def complaint() -> str:
         (pod,) = release.pods("consumer")
-        lines = map(json.loads, pod.logs("consumer", previous=bool(pod.restarts)))
-        return "\n".join(line["error"] for line in lines if expected in line.get("error", ""))
+        errors = [line.get("error", "") for line in _last_words(pod)]
+        return "\n".join(error for error in errors if expected in error)
 
     said = until(complaint, PATIENCE_S, f"a consumer says {expected!r}")
     assert "guessed" not in said
