@@ -256,6 +256,18 @@ _ROOM = Row(
         dashed="size",
     ),
     lines(
+        "Days made ahead",
+        "PostgreSQL: from today to the newest day that has a partition. It falls while no consumer can make days.",
+        "s",
+        Query("min(telemetry_sink_partitions_ahead_seconds{consumers})", "made ahead"),
+    ),
+    lines(
+        "Rows without a partition",
+        "PostgreSQL: rows of days that have none yet. They are moved once their day is made.",
+        "short",
+        Query("max(telemetry_sink_unpartitioned_events{consumers})", "rows"),
+    ),
+    lines(
         "Processor time",
         "Processors that each process uses.",
         "short",
