@@ -17,6 +17,7 @@ from typing import Final
 import pytest
 from acceptance.rig import PATIENCE_S, QUICK, ROOT, Process
 from observability import Observability
+from postgres import PostgresServers, required
 from prometheus import RULES, running
 from prometheus import Prometheus as RunningPrometheus
 from servers import Absent, LocalServer, eventually, free_port, local_binary
@@ -36,8 +37,12 @@ FROM_THE_CLUSTER: Final = "kubernetes"
 class Seen:
     """A pipeline in trouble, and the Prometheus that looks at it."""
 
-    def __init__(self, folder: Path, server: LocalServer, prometheus: RunningPrometheus) -> None:
+    def __init__(
+        self, folder: Path, server: LocalServer, prometheus: RunningPrometheus, postgres_url: str | None
+    ) -> None:
         self.server = server
+        self.postgres_url = postgres_url
+        """None: there is no PostgreSQL on this machine."""
         self.data = folder / "data"
         self.prometheus = Prometheus(prometheus.address)
         self.started_at = time.time()
@@ -66,6 +71,15 @@ class Seen:
         for name in ("consumer-1", "consumer-2"):
             own = {"CONSUMER_NAME": name, "CONSUMER_METRICS_PORT": str(ports[name])}
             self.run(name, "-m", "services.consumer", **{**common, **own})
+        if self.postgres_url is not None:
+            # Of another stream: what is audited here is in the file.
+            ports["on-postgres"] = free_port()
+            self._running.scrape("on-postgres", ports["on-postgres"], pod="on-postgres")
+            own = {
+                "CONSUMER_METRICS_PORT": str(ports["on-postgres"]), "STREAM_NAME": "of_another",
+                "DATABASE_URL": self.postgres_url, "CLAIM_IDLE_MS": "60000",
+            }  # fmt: skip
+            self.run("on-postgres", "-m", "services.consumer", **{**common, **own})
         eventually(self.has_rows, PATIENCE_S, "the first rows")
         # What has risen before the first scrape has no rate.
         eventually(lambda: self.scraped() == len(ports), PATIENCE_S, "each process is scraped")
@@ -130,7 +144,9 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory, observability: Observability) -> Iterator[Seen]:
+def seen(
+    tmp_path_factory: pytest.TempPathFactory, observability: Observability, postgres_servers: PostgresServers
+) -> Iterator[Seen]:
     """Have a pipeline that has been through some trouble, for all tests here."""
     folder = tmp_path_factory.mktemp("dashboards")
     try:
@@ -144,7 +160,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory, observability: Observability)
     with running(
         folder / "prometheus", "no query of a dashboard is asked", interval_s=SCRAPE_S, rules=rules
     ) as prometheus:
-        one = Seen(folder, server, prometheus)
+        one = Seen(folder, server, prometheus, _postgres_url(postgres_servers))
         try:
             server.start()
             one.start(observability)
@@ -155,6 +171,20 @@ def seen(tmp_path_factory: pytest.TempPathFactory, observability: Observability)
             server.kill()
 
 
+def _postgres_url(servers: PostgresServers) -> str | None:
+    try:
+        return servers.any().new_database()
+    except Absent:
+        if required():
+            raise
+        return None
+
+
+def _is_asked(seen: Seen, target: Target) -> bool:
+    """Tell whether a query can have an answer: what is PostgreSQL's is said where there is one."""
+    return seen.postgres_url is not None or not target.panel["description"].startswith("PostgreSQL:")
+
+
 def has_a_number(series: list[Series]) -> bool:
     return any(not math.isnan(value) for one in series for _, value in one.points)
 
@@ -162,7 +192,7 @@ def has_a_number(series: list[Series]) -> bool:
 @pytest.mark.parametrize("name", [board.name for board in BOARDS if board.name != FROM_THE_CLUSTER])
 def test_every_query_has_an_answer(seen: Seen, name: str) -> None:
     """With numbers in it. A panel that stays empty would be seen by nobody until it is needed."""
-    waiting = list(targets_of(read_board(FILES / f"{name}.json")))
+    waiting = [one for one in targets_of(read_board(FILES / f"{name}.json")) if _is_asked(seen, one)]
     assert waiting
 
     def all_have() -> bool:
@@ -206,7 +236,7 @@ def test_an_exemplar_leads_to_its_trace(seen: Seen, observability: Observability
 def test_variables_find_what_there_is(seen: Seen) -> None:
     """The choice of consumers; there is neither namespace nor release here, and «All» holds all the same."""
     pods = seen.prometheus.ask("label/pod/values", **{"match[]": "telemetry_sink_up"})
-    assert pods == ["consumer-1", "consumer-2"]
+    assert pods == ["consumer-1", "consumer-2", *(["on-postgres"] if seen.postgres_url else [])]
     assert seen.prometheus.ask("label/namespace/values", **{"match[]": "telemetry_build_info"}) == []
 
 

@@ -258,7 +258,7 @@ def test_a_file_s_name_is_no_markup_beside_the_bar(tmp_path: Path) -> None:
     script = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from services.producer import progress\n"
+        "from services.producer.files import progress\n"
         "with progress.shown(Path(sys.argv[1])) as show:\n"
         "    show(10); time.sleep(0.3)\n"
     )
