@@ -27,6 +27,7 @@ from services.runtime.health import Health
 from services.runtime.logs.gate import Logs
 from services.runtime.telemetry.metrics import Metrics
 from services.stores.postgres.connection import Database
+from services.stores.postgres.rows import PostgresRows
 from services.stores.postgres.sink import PostgresSink
 
 
@@ -257,6 +258,10 @@ def test_a_standby_is_waited_for_with_what_to_change(own_postgres_server: LocalP
         with closing(PostgresSink(database(f"{both}?target_session_attrs=read-write"), time.time)) as sink:
             assert sink.write([row(2)]) == (1, [])
             eventually(lambda: len(rows_of(url, STORED)) == 2, 20, "the standby has it")
+            with PostgresRows(database(url)) as rows:  # whoever reads may read there
+                assert rows.count() == 2
+                assert list(rows.event_ids()) == [id_of(1), id_of(2)]
+                assert sum(one.events for one in rows.summary()) == 2
             server.kill()
             standby.run("pg_ctl", "promote", "-D", str(standby.data))
 
