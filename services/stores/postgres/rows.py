@@ -108,7 +108,8 @@ class PostgresRows:
             cursor.itersize = _FETCHED
             cursor.execute(
                 f"SELECT {_COLUMNS} FROM telemetry.events {condition} "  # noqa: S608 - no data
-                "ORDER BY event_id DESC LIMIT %s",
+                # Of the table: a mere event_id would be the text that is given.
+                "ORDER BY events.event_id DESC LIMIT %s",
                 [*values, limit],
             )
             yield from map(StoredRow._make, cursor)
