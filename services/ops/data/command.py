@@ -14,6 +14,7 @@ from services.contract.kpis import Kpis
 from services.ops.audit.ledger import readable_id
 from services.ops.output.output import MOST_SHOWN, AsJson, remark, show_document, show_records
 from services.ops.output.parts import Column, Table, number
+from services.ops.output.progress import ProgressLine
 from services.ops.output.times import Since, Until, refuse_empty, show_time
 from services.runtime.settings import ConsumerSettings, load, read_sources
 from services.stores.choice import open_rows
@@ -111,7 +112,8 @@ def summary_command(since: Since = None, until: Until = None, as_json: AsJson = 
     settings = load(ConsumerSettings, read_sources())
     with open_rows(settings) as rows:
         asked = RowFilter(since=since, until=until)
-        document = summarize(rows.summary(asked), settings.kpis)
+        with ProgressLine("parts read") as progress:
+            document = summarize(rows.summary(asked, progress), settings.kpis)
         empty = "" if document["events"] else _why_none(rows, asked)
     show_document(document, _summary_parts(document, empty), as_json=as_json)
 
