@@ -2,7 +2,7 @@
 
     after_read              a batch was received, nothing is done with it yet
     before_write            a batch is validated, nothing of it is written
-    mid_transaction         its rows are inserted, and not committed
+    mid_transaction         its rows are inserted, and not committed; or, on PostgreSQL, nobody knows
     after_commit            its rows are durable; its dead letters are not
     mid_dead_letter         half of its dead letters is written
     after_dead_letters      all of it is durable, nothing is acknowledged
@@ -29,6 +29,8 @@ from services.consumer.recognise import recognise
 from services.contract.doors import Dead, DeadLetters, Entry, Sink, Source, Written
 from services.contract.event import Event
 from services.stores.files import lines
+from services.stores.postgres import exchange as exchanges
+from services.stores.postgres.exchange import Exchange, Statement
 from services.stores.sqlite.sink import SQLiteSink
 
 POINTS = (
@@ -111,16 +113,32 @@ class DyingSink:
     """A sink that may die around its writes."""
 
     def __init__(self, inner: Sink, trap: Trap) -> None:
-        assert isinstance(inner, SQLiteSink)
         self._inner = inner
         self._trap = trap
-        commit = inner.commit
+        # The one step inside a write.
+        if isinstance(inner, SQLiteSink):
+            commit = inner.commit
 
-        def commit_or_die(connection: Any) -> None:
-            trap.reach("mid_transaction")
-            commit(connection)
+            def commit_or_die(connection: Any) -> None:
+                trap.reach("mid_transaction")
+                commit(connection)
 
-        inner.commit = commit_or_die  # type: ignore[method-assign] # the one step inside a write
+            inner.commit = commit_or_die  # type: ignore[method-assign]
+        else:
+            send = Exchange._send
+
+            def send_or_die(exchange: Exchange, *statements: Statement) -> Any:
+                """Die when all of it is sent, the COMMIT too, and before an answer is read."""
+                sending = send(exchange, *statements)
+                wanted = next(sending)
+                trap.reach("mid_transaction")
+                while True:
+                    try:
+                        wanted = sending.send((yield wanted))
+                    except StopIteration as stop:
+                        return stop.value
+
+            vars(exchanges)["Exchange"]._send = send_or_die
 
     def write(self, rows: Sequence[Event]) -> Written:
         self._trap.reach("before_write")

@@ -7,12 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from acceptance.killed_at import POINTS
+from acceptance.rig import Rig
 from acceptance.test_run import Laptop, _consumers_of
-from postgres import LocalPostgres, rows_of
-from servers import eventually
+from postgres import STORED, LocalPostgres, database, rows_of, with_tables
+from servers import LocalServer, eventually
+
+from services.contract.event import DEFAULT_STREAM, Event
+from services.contract.letter import DeadLetter
+from services.runtime.settings import ConsumerSettings
+from services.stores.postgres.dead_letters import PostgresDeadLetters
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "postgres.md"
@@ -97,6 +107,62 @@ def test_nothing_is_missing_though_the_database_and_consumers_are_killed(
         server.dsn(), "SELECT count(*), count(DISTINCT event_id) FROM telemetry.events"
     )[0]
     assert total == distinct > 20_000
+
+
+class PostgresRig(Rig):
+    """A rig whose consumers store in a database."""
+
+    url = ""
+
+    @property
+    def settings(self) -> ConsumerSettings:
+        return replace(super().settings, database_url=self.url)
+
+    def letters(self) -> dict[str, list[DeadLetter]]:
+        letters: dict[str, list[DeadLetter]] = {}
+        with closing(PostgresDeadLetters(database(self.url), "telemetry", DEFAULT_STREAM, time.time)) as box:
+            for letter in box.read():
+                letters.setdefault(letter.entry_id, []).append(letter)
+        return letters
+
+    def count(self) -> int:
+        return sum(1 for _ in self._rows())
+
+    def assert_integrity(self) -> None:
+        assert rows_of(self.url, "SELECT count(*) FROM telemetry.events_default") == [(0,)]
+
+    def _rows(self) -> Iterator[Event]:
+        for one in rows_of(self.url, STORED):
+            yield Event(*one[:6])
+
+
+@pytest.fixture
+def postgres_rig(
+    own_server: Callable[..., LocalServer], tmp_path: Path, postgres_url: str
+) -> Iterator[PostgresRig]:
+    """Give a rig on an empty database with tables."""
+    one = PostgresRig(own_server(), tmp_path)
+    one.url = with_tables(postgres_url)
+    one.environment |= {"DATABASE_URL": one.url, "CLAIM_IDLE_MS": "60000"}
+    yield one
+    one.close()
+
+
+@pytest.mark.parametrize("point", [point for point in POINTS if point != "mid_dead_letter"])
+def test_a_consumer_killed_at_any_point_is_finished_by_its_successor(
+    postgres_rig: PostgresRig, point: str
+) -> None:
+    """Nothing was acknowledged before it was durable, and in the end everything is where it belongs, once."""
+    rig = postgres_rig
+    rig.publisher(seed=1).mix(200).send()
+    doomed = rig.doomed_consumer(point, 2, "consumer-1")
+    assert doomed.wait() == -signal.SIGKILL, doomed.text
+    rig.assert_law()
+    assert not rig.is_drained(), "it died after its work, so this proves nothing"
+    successor = rig.consumer("consumer-1")
+    rig.drain(successor)
+    successor.stop()
+    rig.assert_complete()
 
 
 def stored(server: LocalPostgres, text: str) -> int:

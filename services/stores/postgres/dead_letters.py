@@ -201,8 +201,9 @@ class PostgresDeadLetters:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with self._errors():
-            yield self._open().connection
+        """Connect for one answer: who asks now and then has nothing to close."""
+        with self._errors(), closing(self._database.connect(self._is_stopping)) as connection:
+            yield connection
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
