@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 from fakes import FakeClock, FakeSpans
+from postgres import STORED, PostgresServers, database, rows_of
 from samples import KPIS, event_fields, flat, id_of
 from servers import Server
 from telemetry_cli import json_lines, telemetry
@@ -23,6 +24,7 @@ from services.brokers.redis.reading.source import RedisSource
 from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
 from services.consumer.persist import Persist
+from services.contract.doors import Sink
 from services.contract.errors import BrokerUnavailable
 from services.contract.trace_context import TraceContext
 from services.ops.dlq.replay import Mending, replay
@@ -34,6 +36,8 @@ from services.runtime.settings import ConsumerSettings
 from services.runtime.telemetry.metrics import Metrics
 from services.runtime.telemetry.spans import set_current
 from services.stores.files.dead_letters import DeadLetterFile
+from services.stores.postgres.dead_letters import PostgresDeadLetters
+from services.stores.postgres.sink import PostgresSink
 from services.stores.sqlite.sink import SQLiteSink
 
 KEYS = StreamKeys()
@@ -42,18 +46,28 @@ KEYS = StreamKeys()
 class Pipeline:
     """A consumer whose batches are run one by one, and a producer's hand."""
 
-    def __init__(self, server: Server, place: str) -> None:
+    def __init__(self, server: Server, place: str, url: str = "") -> None:
         self.environment = {"REDIS_HOST": server.host, "REDIS_PORT": str(server.port), "DEAD_LETTERS": place}
         self.client = server.client()
-        self.letters: Any = (
-            DeadLetterFile(Path("data/dlq.jsonl"), time.time, "consumer-1")
-            if place == "file"
-            else DeadLetterStream(server.client(), KEYS, time.time, "consumer-1")
-        )
+        self.url = url
+        self.sink: Sink
+        self.letters: Any
+        if url:
+            self.environment["DATABASE_URL"] = url
+            self.sink = PostgresSink(database(url), time.time)
+            self.letters = PostgresDeadLetters(
+                database(url), "telemetry", KEYS.stream, time.time, "consumer-1"
+            )
+        else:
+            self.sink = SQLiteSink(Path("data/telemetry.db"), 5000, time.time)
+            self.letters = (
+                DeadLetterFile(Path("data/dlq.jsonl"), time.time, "consumer-1")
+                if place == "file"
+                else DeadLetterStream(server.client(), KEYS, time.time, "consumer-1")
+            )
         self.clock = FakeClock()
         self.metrics = Metrics("consumer")
         self.logger = build_logger("consumer", "ERROR")
-        self.sink = SQLiteSink(Path("data/telemetry.db"), 5000, time.time)
         self.source = RedisSource(
             server.client(),
             KEYS,
@@ -81,6 +95,8 @@ class Pipeline:
 
     def rows(self) -> list[tuple[str, float]]:
         """Give event id and value of what is stored."""
+        if self.url:
+            return [(one[0], one[5]) for one in rows_of(self.url, STORED)]
         with closing(sqlite3.connect("data/telemetry.db")) as connection:
             return connection.execute("SELECT event_id, value FROM telemetry_events ORDER BY 1").fetchall()
 
@@ -94,10 +110,13 @@ class Pipeline:
             one.close()
 
 
-@pytest.fixture(params=["file", "stream"])
-def pipeline(server: Server, request: pytest.FixtureRequest) -> Iterator[Pipeline]:
+@pytest.fixture(params=["file", "stream", "database"])
+def pipeline(
+    server: Server, request: pytest.FixtureRequest, postgres_servers: PostgresServers
+) -> Iterator[Pipeline]:
     """Give a pipeline with each place for dead letters in turn."""
-    made = Pipeline(server, request.param)
+    is_there = request.param == "database"
+    made = Pipeline(server, request.param, postgres_servers.new_database("postgresql") if is_there else "")
     yield made
     made.close()
 
