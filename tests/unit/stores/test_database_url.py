@@ -1,5 +1,8 @@
 """DATABASE_URL: read strictly, and what is wrong with it told without a piece of it."""
 
+import subprocess
+import sys
+
 import pytest
 
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, Sources, load
@@ -107,3 +110,20 @@ def test_a_claim_waits_for_the_longest_write_of_the_database() -> None:
     sources = Sources({}, {"DATABASE_URL": "postgresql://db/x", "DATABASE_TIMEOUT_S": "30"}, {})
     with pytest.raises(SettingsInvalid, match=r"DATABASE_TIMEOUT_S.*raise it"):
         load(ConsumerSettings, sources)
+
+
+def test_a_driver_that_is_not_installed_is_named_with_its_extra() -> None:
+    """And nothing of a store that is not chosen is imported."""
+    code = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from services.runtime.settings import ConsumerSettings, SettingsInvalid\n"
+        "from services.stores.choice import store_of\n"
+        "print(store_of(ConsumerSettings()).place)\n"
+        "try:\n    store_of(ConsumerSettings(database_url='postgresql://me:s3cret@db/x'))\n"
+        "except SettingsInvalid as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, second = done.stdout.splitlines()
+    assert first == "data/telemetry.db"
+    assert "psycopg is not installed here: pip install 'telemetry-pipeline[postgres]'" in second
+    assert "s3cret" not in second
