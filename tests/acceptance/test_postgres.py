@@ -165,6 +165,51 @@ def test_a_consumer_killed_at_any_point_is_finished_by_its_successor(
     rig.assert_complete()
 
 
+def test_the_audit_names_what_a_failover_has_lost(
+    postgres_rig: PostgresRig, own_postgres_server: LocalPostgres
+) -> None:
+    """The standby that is promoted lacks the last commits: each of them is missing, by name, and no other."""
+    rig, primary = postgres_rig, own_postgres_server
+    standby = LocalPostgres()
+    try:
+        rig.url = with_tables(primary.dsn())
+        rig.environment["DATABASE_URL"] = rig.url
+        copy_to(standby, primary)
+        consumer = rig.consumer("consumer-1")
+        rig.publisher(seed=6).mix(100).send()
+        rig.drain(consumer)
+        kept = {one.event_id for one in rig._rows()}
+        eventually(lambda: len(rows_of(standby.dsn(), STORED)) == len(kept), 30, "the standby has it all")
+        standby.stop()
+        rig.publisher(seed=7).mix(60).send()
+        rig.drain(consumer)
+        consumer.stop()
+        lost = {one.event_id for one in rig._rows()} - kept
+        assert lost
+        primary.kill()
+        standby.start()
+        standby.run("pg_ctl", "promote", "-D", str(standby.data))
+        rig.url = standby.dsn()
+        result = rig.audit(show=1000)
+        before, after = result.runs
+        assert before.tally.missing == 0
+        # Their dead letters were there too.
+        assert after.tally.missing == after.tally.published >= len(lost)
+        named = {name.rpartition("*-")[2] or name for name in after.missing}
+        assert all(any(event_id.endswith(name) for name in named) for event_id in lost)
+    finally:
+        standby.remove()
+
+
+def copy_to(standby: LocalPostgres, primary: LocalPostgres) -> None:
+    """Make a standby of a server, and start it."""
+    primary.run(
+        *("pg_basebackup", "-D", str(standby.data), "-h", primary.host, "-p", str(primary.port)),
+        *("-U", "postgres", "-R", "-X", "stream", "-c", "fast"),
+    )
+    standby.start()
+
+
 def stored(server: LocalPostgres, text: str) -> int:
     """Count rows; 0 before there is a table."""
     if rows_of(server.dsn(), "SELECT to_regclass('telemetry.events') IS NULL") == [(True,)]:

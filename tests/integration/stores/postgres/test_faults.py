@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from fakes import FakeDeadLetters
 from postgres import STORED, LocalPostgres, database, own_postgres, rows_of
+from proxy import Proxy, Weather
 from samples import entry, id_of, row
 from servers import eventually
 
@@ -226,6 +227,39 @@ def test_every_row_is_stored_once_whatever_the_server_does(
     assert sum(one.inserted for one in load.done) <= total
     told = {one.event_id for one in map(Event._make, rows_of(server.dsn(), STORED))}
     assert len(told) == total
+
+
+@pytest.mark.parametrize(
+    "weather",
+    [
+        Weather(is_open=False),
+        Weather(losses=0.2),
+        Weather(resets=0.2),
+        Weather(piece_bytes=700, pause_s=0.002),
+    ],
+    ids=["swallows", "loses replies", "resets", "slow"],
+)
+def test_every_row_is_stored_once_whatever_the_network_does(
+    own_postgres_server: LocalPostgres, weather: Weather
+) -> None:
+    """An answer that does not come is no commit; there may be one, and the rows are duplicates then."""
+    server = own_postgres_server
+    proxy = Proxy(server)
+    url = f"postgresql://postgres@{proxy.host}:{proxy.port}/postgres"
+    try:
+        with Load(database(url, timeout_s=1.0, lock_timeout_s=0.3)) as load:
+            load.wait_for(12)
+            with proxy.in_weather(weather):
+                time.sleep(4)
+            load.wait_for(12)
+    finally:
+        proxy.close()
+    assert load.failures == []
+    assert [one for stored in load.done for one in stored.dead] == []
+    found = rows_of(server.dsn(), "SELECT count(*), count(DISTINCT event_id) FROM telemetry.events")
+    total, distinct = found[0]
+    assert total == distinct
+    assert total >= 50 * len(load.done) // 2 - 150
 
 
 def test_no_connection_left_is_waited_for(own_postgres_server: LocalPostgres) -> None:
