@@ -285,8 +285,8 @@ def absent(why: Absent, kind: str = KINDS[0]) -> NoReturn:
 
 
 def database(url: str, **more: Any) -> Database:
-    """Name a database for a test that waits for nothing long."""
-    return Database.of(url, **{"connect_timeout_s": 5.0, "timeout_s": 5.0, "lock_timeout_s": 1.0, **more})
+    """Name a database for a test; how long it is waited for is for busy machines."""
+    return Database.of(url, **{"connect_timeout_s": 5.0, "timeout_s": 20.0, "lock_timeout_s": 5.0, **more})
 
 
 def with_tables(url: str) -> str:
