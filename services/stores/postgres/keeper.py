@@ -53,11 +53,13 @@ class Keeper:
         self._days_ahead = days_ahead
         self._figures: Mapping[str, float] = {}
         self._asked_to_end = threading.Event()
+        self._first_turn = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
-    def start(self) -> None:
-        """Take the turns in a thread of its own."""
+    def start(self, wait_s: float = 0.0) -> None:
+        """Take the turns in a thread of its own; `wait_s`: how long the end of the first is waited for."""
         self._thread.start()
+        self._first_turn.wait(wait_s)
 
     def figures(self) -> Mapping[str, float]:
         """Give what the last turn has found; nothing before it."""
@@ -71,18 +73,21 @@ class Keeper:
 
     def turn(self) -> None:
         """Do once what is due. Raises SinkUnavailable; what was done is done."""
+        place = self._database.place
+        taken: list[Taken] = []
         try:
             with closing(self._database.connect(self._asked_to_end.is_set, _LIMIT_S)) as connection:
-                self._make_due(connection)
-                self._figures = _measure(connection)
+                try:
+                    self._make_due(connection, taken)
+                finally:
+                    if not connection.closed:
+                        self._figures = _measure(connection)
         except psycopg.Error as error:
-            raise SinkUnavailable(
-                told(error, self._database.place), error.sqlstate or type(error).__name__
-            ) from error
-        except Taken as error:
-            raise SinkUnavailable(f"PostgreSQL at {self._database.place}: {error}", "taken") from error
+            raise SinkUnavailable(told(error, place), error.sqlstate or type(error).__name__) from error
+        if taken:
+            raise SinkUnavailable(f"PostgreSQL at {place}: {taken[0]}", "taken")
 
-    def complain(self, error: PipelineError) -> None:
+    def _complain(self, error: PipelineError) -> None:
         """Say that a turn has failed; the next one tries it again."""
         self._logger.warning(
             "days_not_made",
@@ -93,7 +98,8 @@ class Keeper:
             },
         )
 
-    def _make_due(self, connection: Connection) -> None:
+    def _make_due(self, connection: Connection, taken: list[Taken]) -> None:
+        """Make what is due. A day that somebody has taken away is no reason to leave out the others."""
         first = today(connection) - dt.timedelta(days=1)
         wanted = [first + dt.timedelta(days=number) for number in range(self._days_ahead + 2)]
         there = days(connection)
@@ -105,7 +111,11 @@ class Keeper:
                 return
             if day in there and day not in stray:
                 continue
-            moved = make_day(connection, day)
+            try:
+                moved = make_day(connection, day)
+            except Taken as error:
+                taken.append(error)
+                continue
             if moved.rows:
                 self._logger.info("rows_moved", extra={"day": day.isoformat(), "rows": moved.rows})
 
@@ -115,7 +125,8 @@ class Keeper:
                 self.turn()
             except PipelineError as error:
                 if not self._asked_to_end.is_set():
-                    self.complain(error)
+                    self._complain(error)
+            self._first_turn.set()
             self._asked_to_end.wait(self._interval_s)
 
 

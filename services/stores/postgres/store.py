@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 from logging import Logger
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from services.contract.doors import Sink
-from services.contract.errors import SinkUnavailable
 from services.runtime.clock import Clock
 from services.runtime.settings import ConsumerSettings, SettingsInvalid
 from services.stores.doors import Letters
@@ -18,6 +17,8 @@ from services.stores.rows import Rows
 
 if TYPE_CHECKING:  # a command that reads loads no more than it needs
     from services.runtime.telemetry.metrics import Figures
+
+_FIRST_TURN_S: Final = 5.0
 
 
 class PostgresStore:
@@ -64,12 +65,8 @@ class PostgresStore:
         """
         sink = PostgresSink(self._database, clock.now, logger, clock.is_stopping)
         keeper = Keeper(self._database, logger)
-        try:
-            # Before the first row, so that it finds its day.
-            keeper.turn()
-        except SinkUnavailable as error:
-            keeper.complain(error)
-        keeper.start()
+        # The first row is to find its day; but to move a day may take minutes, and rows can wait in DEFAULT.
+        keeper.start(wait_s=_FIRST_TURN_S)
         self._keeper = keeper
         sink.on_close(keeper.close)
         return sink

@@ -13,6 +13,7 @@ import pytest
 from postgres import database, rows_of
 from psycopg import sql
 from samples import row
+from servers import eventually
 
 from services.contract.errors import SinkUnavailable
 from services.contract.event import Event
@@ -228,15 +229,28 @@ def test_many_keepers_make_each_day_once(postgres_url: str, sink: PostgresSink, 
     for keeper in keepers:
         keeper.start()
     wanted = [today(admin) + dt.timedelta(days=number) for number in range(-1, 15)]
-    deadline = time.monotonic() + 30
-    while days(admin) != wanted and time.monotonic() < deadline:
-        time.sleep(0.05)
+    eventually(lambda: days(admin) == wanted, 60, "all days are made")
     for keeper in keepers:
         keeper.close()
     assert days(admin) == wanted
     assert rows_of(
         postgres_url, "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname LIKE 'moving%%'"
     ) == [(0,)]
+
+
+def test_a_first_turn_that_takes_long_is_waited_for_no_longer_than_told(
+    postgres_url: str, sink: PostgresSink
+) -> None:
+    """Somebody works on the table meanwhile; the days come later, and the rows are taken at once."""
+    keeper = Keeper(database(postgres_url), LOGGER, interval_s=0.1)
+    with psycopg.connect(postgres_url) as other:
+        other.execute("LOCK TABLE telemetry.events_default IN ACCESS SHARE MODE")
+        began = time.monotonic()
+        keeper.start(wait_s=0.2)
+        assert time.monotonic() - began < 5
+        assert sink.write(events([V4.format(1)])) == (1, [])
+    eventually(lambda: keeper.figures().get("telemetry_sink_partitions_ahead_seconds"), 30, "days are made")
+    keeper.close()
 
 
 def test_a_day_that_somebody_has_detached_is_left_to_them(
@@ -253,5 +267,7 @@ def test_a_day_that_somebody_has_detached_is_left_to_them(
     with pytest.raises(SinkUnavailable, match="attach it again, or rename it"):
         Keeper(database(postgres_url), LOGGER).turn()
     assert where(admin) == {"events_default": 2}
+    # The other days are made all the same.
+    assert days(admin) == [day + dt.timedelta(days=number) for number in range(-1, 15) if number]
     counted = sql.SQL("SELECT count(*) FROM telemetry.{}").format(sql.Identifier(name_of(day)))
     assert admin.execute(counted).fetchone() == (3,)
