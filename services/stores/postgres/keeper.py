@@ -33,6 +33,8 @@ INTERVAL_S: Final = 60.0
 _MOST_STRAY_DAYS: Final = 1000
 """Days that are made, at most, of what lies in the DEFAULT partition: each makes every plan a little "
 "longer."""
+_SOON_S: Final = 0.2
+"""Until it is looked again whether another keeper is through."""
 _LIMIT_S: Final = 600.0
 _END_S: Final = 5.0
 
@@ -71,14 +73,18 @@ class Keeper:
         if self._thread.is_alive():
             self._thread.join(_END_S)
 
-    def turn(self) -> None:
-        """Do once what is due. Raises SinkUnavailable; what was done is done."""
+    def turn(self) -> bool:
+        """Do once what is due; gives False where another one is at it. Raises SinkUnavailable.
+
+        What was done is done.
+        """
         place = self._database.place
         taken: list[Taken] = []
+        is_done = False
         try:
             with closing(self._database.connect(self._asked_to_end.is_set, _LIMIT_S)) as connection:
                 try:
-                    self._make_due(connection, taken)
+                    is_done = self._make_due(connection, taken)
                 finally:
                     if not connection.closed:
                         self._figures = _measure(connection)
@@ -86,6 +92,7 @@ class Keeper:
             raise SinkUnavailable(told(error, place), error.sqlstate or type(error).__name__) from error
         if taken:
             raise SinkUnavailable(f"PostgreSQL at {place}: {taken[0]}", "taken")
+        return is_done
 
     def _complain(self, error: PipelineError) -> None:
         """Say that a turn has failed; the next one tries it again."""
@@ -98,8 +105,11 @@ class Keeper:
             },
         )
 
-    def _make_due(self, connection: Connection, taken: list[Taken]) -> None:
-        """Make what is due. A day that somebody has taken away is no reason to leave out the others."""
+    def _make_due(self, connection: Connection, taken: list[Taken]) -> bool:
+        """Make what is due; gives False where somebody else is at it.
+
+        A day that somebody has taken away is no reason to leave out the others.
+        """
         first = today(connection) - dt.timedelta(days=1)
         wanted = [first + dt.timedelta(days=number) for number in range(self._days_ahead + 2)]
         there = days(connection)
@@ -108,7 +118,7 @@ class Keeper:
         stray = [day for day in stray_days(connection, _MOST_STRAY_DAYS) if FIRST <= day <= LAST][:room]
         for day in dict.fromkeys([*wanted, *stray]):
             if self._asked_to_end.is_set():
-                return
+                return False
             if day in there and day not in stray:
                 continue
             try:
@@ -118,16 +128,19 @@ class Keeper:
                 continue
             if moved.rows:
                 self._logger.info("rows_moved", extra={"day": day.isoformat(), "rows": moved.rows})
+        return len(taken) > 0 or set(days(connection)) >= set(wanted)
 
     def _run(self) -> None:
         while not self._asked_to_end.is_set():
+            is_done = True
             try:
-                self.turn()
+                is_done = self.turn()
             except PipelineError as error:
                 if not self._asked_to_end.is_set():
                     self._complain(error)
-            self._first_turn.set()
-            self._asked_to_end.wait(self._interval_s)
+            if is_done:
+                self._first_turn.set()
+            self._asked_to_end.wait(self._interval_s if is_done else _SOON_S)
 
 
 def _measure(connection: Connection) -> dict[str, float]:
