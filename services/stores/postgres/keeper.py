@@ -31,8 +31,7 @@ DAYS_AHEAD: Final = 14
 """So long may nobody look after the days before a row lies in the DEFAULT partition."""
 INTERVAL_S: Final = 60.0
 _MOST_STRAY_DAYS: Final = 1000
-"""Days that are made, at most, of what lies in the DEFAULT partition: each makes every plan a little "
-"longer."""
+"""Days that are made, at most, of what lies in the DEFAULT partition: each makes every plan longer."""
 _SOON_S: Final = 0.2
 """Until it is looked again whether another keeper is through."""
 _LIMIT_S: Final = 600.0
