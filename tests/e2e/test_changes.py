@@ -70,7 +70,8 @@ def test_a_group_that_was_renamed_is_named_and_removed(demo: Release) -> None:
     demo.upgrade(merged(QUICK, _HOLD, {"settings": {"groupName": _NEW}}))
 
     def told() -> list[dict[str, Any]]:
-        lines = demo.pod("producer").logged("stream_full")
+        # The pod of before may be there for a moment still.
+        lines = [line for pod in demo.pods("producer") for line in pod.logged("stream_full")]
         return [line for line in lines if line.get("held_by") == _OLD]
 
     line = until(told, PATIENCE_S, "the producer names the group that holds the stream")[0]
@@ -81,7 +82,8 @@ def test_a_group_that_was_renamed_is_named_and_removed(demo: Release) -> None:
     with pytest.raises(CommandFailed, match="GROUP_NAME"):
         demo.consumer("telemetry", "groups", "remove", _NEW, "--yes")
     until(lambda: _removed(demo), PATIENCE_S, "nobody reads by the old group, and it is removed")
-    until(lambda: demo.pod("producer").logged("stream_has_room"), PATIENCE_S, "the producer goes on")
+    (producer,) = demo.ready("producer")
+    until(lambda: producer.logged("stream_has_room"), PATIENCE_S, "the producer goes on")
     demo.flows()
 
 
