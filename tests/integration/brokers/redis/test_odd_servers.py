@@ -222,10 +222,16 @@ def test_what_was_under_way_on_a_closed_connection_is_no_quiet_matter(own_server
     with closing(server.client()) as client, closing(Consumer(server, client=connect(settings))) as source:
         publish(client, 3)
         page = source.read()
-        server.pause()
-        source.ack(page)
-        server.resume()
-        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        killer = client.connection_pool.get_connection()
+        try:
+            server.pause()
+            source.ack(page)
+            # It waits beside the acknowledgement, so that no answer is out before the connection is closed.
+            killer.send_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            server.resume()
+            killer.read_response()
+        finally:
+            client.connection_pool.release(killer)
         with pytest.raises(SourceUnavailable):
             source.read()
         assert source.read() == []
