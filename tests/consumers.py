@@ -9,8 +9,8 @@ import redis
 from samples import event_fields
 from servers import Address, new_client
 
+from services.brokers.redis.consuming.reading.source import RedisSource
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.reading.source import RedisSource
 from services.contract.doors import Entry
 from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.runtime.telemetry.metrics import Metrics

@@ -16,13 +16,13 @@ _ROOMS: Final = dict.fromkeys(("redis", "rediss", "valkey", "valkeys", "unix"), 
 
 def consumer_side(settings: ConsumerSettings, tools: "Tools") -> "ConsumerSide":
     """Give what a consumer needs of the broker; nothing is sent yet. Raises SettingsInvalid."""
-    side: ConsumerSide = _of(settings, "consumer_side").open_side(settings, tools)
+    side: ConsumerSide = _of(settings, "consuming.side").open_side(settings, tools)
     return side
 
 
 def producer_side(settings: ProducerSettings, tools: "ProducerTools") -> "ProducerSide":
     """Give what a producer needs of the broker; nothing is sent yet. Raises SettingsInvalid."""
-    side: ProducerSide = _of(settings, "producer_side").open_side(settings, tools)
+    side: ProducerSide = _of(settings, "producing.side").open_side(settings, tools)
     return side
 
 

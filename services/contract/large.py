@@ -1,7 +1,7 @@
 """Entries too large to be read whole: how large an entry is, and what a dead letter keeps of it. Pure.
 
-The server applies the same rules where it looks at entries before they are read (contract/large.lua), so it
-makes no difference who has looked.
+The server applies the same rules where it looks at entries before they are read
+(brokers/redis/consuming/reading/large.lua), so it makes no difference who has looked.
 """
 
 from collections.abc import Iterable, Sequence

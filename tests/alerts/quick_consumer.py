@@ -13,7 +13,7 @@ import time
 
 import redis
 
-from services.brokers.redis import observer as observe
+from services.brokers.redis.consuming import observer as observe
 from services.brokers.redis.keys import StreamKeys
 from services.consumer import __main__ as consumer
 from services.runtime.clock import Clock

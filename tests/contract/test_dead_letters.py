@@ -14,7 +14,7 @@ from postgres import PostgresServers, database, with_tables
 from samples import dead, entry, event_fields, flat, raw_fields
 from servers import KINDS, Servers, shared_server
 
-from services.brokers.redis.dead_letters import DeadLetterStream
+from services.brokers.redis.consuming.dead_letters import DeadLetterStream
 from services.brokers.redis.keys import StreamKeys
 from services.contract.damage import Damages
 from services.contract.doors import Dead

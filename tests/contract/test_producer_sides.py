@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from servers import KINDS, Server, Servers, shared_server
 
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.producer_side import side_of
+from services.brokers.redis.producing.side import side_of
 from services.brokers.sides import ProducerSide, ProducerTools
 from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.outgoing import Batch, Numbering, Outgoing, Position

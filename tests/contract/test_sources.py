@@ -12,8 +12,8 @@ from partitioned import FakeTopic, PartitionedSource
 from samples import event_fields, flat
 from servers import KINDS, Server, Servers, shared_server
 
+from services.brokers.redis.consuming.reading.source import RedisSource
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.reading.source import RedisSource
 from services.contract.doors import Entry, Source
 from services.contract.errors import SourceUnavailable
 from services.contract.large import beginning

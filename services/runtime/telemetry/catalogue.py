@@ -53,7 +53,7 @@ class Metric:
     labels: tuple[Label, ...] = ()
     buckets: tuple[float, ...] = _SECONDS
     scope: Scope = "process"
-    """`group`: only the one replica that observes the group has it (services/brokers/redis/observer.py)."""
+    """`group`: only the one replica that observes the group has it (brokers/redis/consuming/observer.py)."""
     is_asked: bool = False
     """Whether its value is found out at a scrape, and may be absent where that fails."""
     is_late: bool = False

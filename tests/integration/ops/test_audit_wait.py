@@ -12,8 +12,8 @@ from samples import RUN, event_fields
 from servers import LocalServer, Server
 from telemetry_cli import telemetry
 
+from services.brokers.redis.consuming.observer import Observer
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.observer import Observer
 from services.runtime.clock import SystemClock
 
 KEYS = StreamKeys()

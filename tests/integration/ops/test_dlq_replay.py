@@ -17,10 +17,10 @@ from samples import KPIS, event_fields, flat, id_of
 from servers import Server
 from telemetry_cli import json_lines, telemetry
 
-from services.brokers.redis.dead_letters import DeadLetterStream
+from services.brokers.redis.consuming.dead_letters import DeadLetterStream
+from services.brokers.redis.consuming.reading.source import RedisSource
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.operating.side import RedisOperatorSide
-from services.brokers.redis.reading.source import RedisSource
 from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
 from services.consumer.persist import Persist

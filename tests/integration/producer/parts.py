@@ -14,8 +14,8 @@ from fakes import FakeClock
 from servers import Address
 
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.producer_side import side_of
-from services.brokers.redis.publisher import Limits
+from services.brokers.redis.producing.publisher import Limits
+from services.brokers.redis.producing.side import side_of
 from services.brokers.sides import ProducerTools
 from services.contract.outgoing import Batch, Numbering, Outgoing, Position
 from services.contract.publishing import Run

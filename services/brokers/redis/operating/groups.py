@@ -4,8 +4,8 @@ from typing import Any, cast
 
 import redis
 
+from services.brokers.redis.consuming.entries import after, count
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.server.entries import after, count
 from services.brokers.redis.server.entry_ids import age_s
 from services.brokers.redis.server.groups import GroupState, read_groups
 from services.contract.operating import Group

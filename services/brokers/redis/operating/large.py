@@ -1,6 +1,6 @@
 """All of an entry that was too large to be read, from where the server keeps it.
 
-The server has cut it into pieces (services/brokers/redis/lua/move.lua): all names and values in turn, each
+The server has cut it into pieces (move.lua of consuming/reading): all names and values in turn, each
 written as LENGTH:BYTES. They are read piece by piece, so it takes little memory here, whatever the size.
 """
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from services.brokers.redis.dead_letters import DeadLetterStream
+from services.brokers.redis.consuming.dead_letters import DeadLetterStream
 from services.brokers.redis.operating.errors import each_explained, explained
 from services.contract.damage import Damages
 from services.contract.letter import DeadLetter, Purged

@@ -8,8 +8,8 @@ from typing import Final, cast
 
 import redis
 
-from services.brokers.redis.backlog import read_backlog
-from services.brokers.redis.dead_letters import DeadLetterStream
+from services.brokers.redis.consuming.backlog import read_backlog
+from services.brokers.redis.consuming.dead_letters import DeadLetterStream
 from services.brokers.redis.keys import StreamKeys, keys_of
 from services.brokers.redis.operating import groups, met
 from services.brokers.redis.operating.audits import leave_audit, read_audit

@@ -5,9 +5,9 @@ from typing import Any, Final, cast
 
 import redis
 
-from services.brokers.redis.backlog import read_backlog
+from services.brokers.redis.consuming.backlog import read_backlog
+from services.brokers.redis.consuming.entries import about, after, pages
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.server.entries import about, after, pages
 from services.brokers.redis.server.entry_ids import id_parts
 from services.contract.operating import Waiting
 

@@ -36,9 +36,12 @@ class Script:
 
 
 def read_script(name: str) -> str:
-    """Read a script; its lines `-- include: NAME.lua` become what stands in that file beside it."""
+    """Read a script, which lies beside the module that runs it; `name` is its path in the room of Redis.
+
+    Its lines `-- include: NAME` become what stands in that file.
+    """
     return _INCLUDE.sub(lambda found: _read(found[1]), _read(name))
 
 
 def _read(name: str) -> str:
-    return resources.files("services.brokers.redis.lua").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("services.brokers.redis").joinpath(name).read_text(encoding="utf-8")

@@ -9,8 +9,8 @@ import redis
 from consumers import KEYS, Consumer, publish
 from servers import Server
 
-from services.brokers.redis.backlog import Backlog, read_backlog
-from services.brokers.redis.server.entries import count, pages
+from services.brokers.redis.consuming.backlog import Backlog, read_backlog
+from services.brokers.redis.consuming.entries import count, pages
 
 
 def read(client: redis.Redis, count: int) -> None:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from samples import event_fields, raw_fields
 from servers import KINDS, LocalServer, Server, Servers, shared_server
 
+from services.brokers.redis.consuming.reading.sizes import MOST_PIECES, PIECE_BYTES, Sizes
 from services.brokers.redis.operating.side import RedisOperatorSide
-from services.brokers.redis.reading.sizes import MOST_PIECES, PIECE_BYTES, Sizes
 from services.brokers.redis.server.scripts import read_script
 from services.contract.doors import Entry
 from services.contract.errors import SourceUnavailable
@@ -300,7 +300,7 @@ def test_trimming_goes_past_an_entry_that_was_kept_aside(server: Server) -> None
         publish_large(client)
         publish(client, 2)
         settle(source)
-        assert client.eval(read_script("retention.lua"), 1, KEYS.stream) == 3
+        assert client.eval(read_script("consuming/retention.lua"), 1, KEYS.stream) == 3
         assert client.xlen(KEYS.stream) == 0
 
 

@@ -11,8 +11,8 @@ from consumers import KEYS, Consumer, publish
 from fakes import FakeClock
 from servers import LocalServer, Server, eventually, new_client
 
-from services.brokers.redis.backlog import read_backlog
-from services.brokers.redis.observer import Observer
+from services.brokers.redis.consuming.backlog import read_backlog
+from services.brokers.redis.consuming.observer import Observer
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.logs.gate import build_logger
 
@@ -247,7 +247,7 @@ def test_an_observer_that_fails_once_looks_again(
     server: Server, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """Whatever the reading raises: the thread lives on, the error is told once with its traceback."""
-    monkeypatch.setattr("services.brokers.redis.observer.LOOK_S", 0.02)
+    monkeypatch.setattr("services.brokers.redis.consuming.observer.LOOK_S", 0.02)
     looks = iter(range(1000))
 
     def fails_twice(*arguments: Any, **more: Any) -> Any:
@@ -255,7 +255,7 @@ def test_an_observer_that_fails_once_looks_again(
             raise error
         return read_backlog(*arguments, **more)
 
-    monkeypatch.setattr("services.brokers.redis.observer.read_backlog", fails_twice)
+    monkeypatch.setattr("services.brokers.redis.consuming.observer.read_backlog", fails_twice)
     replica = Replica(server, "consumer-1")
     with closing(server.client()) as client:
         publish(client, 3)

@@ -19,13 +19,13 @@ from integration.producer.parts import Bench
 from samples import dead
 from servers import Absent, LocalServer, eventually, form_cluster, free_port, local_binary, system_redis
 
-from services.brokers.redis.backlog import read_backlog
-from services.brokers.redis.dead_letters import DeadLetterStream
+from services.brokers.redis.consuming.backlog import read_backlog
+from services.brokers.redis.consuming.dead_letters import DeadLetterStream
+from services.brokers.redis.consuming.entries import LAST_ID
+from services.brokers.redis.consuming.observer import Observer
+from services.brokers.redis.consuming.upkeep import Upkeep
 from services.brokers.redis.keys import slot_of
-from services.brokers.redis.observer import Observer
 from services.brokers.redis.server.connection import connect, explain, is_passing
-from services.brokers.redis.server.entries import LAST_ID
-from services.brokers.redis.upkeep import Upkeep
 from services.contract.errors import (
     BrokerRefuses,
     BrokerUnavailable,

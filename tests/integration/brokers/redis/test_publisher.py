@@ -14,8 +14,8 @@ from samples import KPIS
 from servers import LocalServer, Server
 
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.publisher import Limits
-from services.brokers.redis.runs import open_run
+from services.brokers.redis.producing.publisher import Limits
+from services.brokers.redis.producing.runs import open_run
 from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.ids import MAX_SEQUENCE, draw_name
 from services.contract.outgoing import FIELD_NAMES, Batch, Outgoing, Position, flat

@@ -20,12 +20,12 @@ from hypothesis.stateful import (
 from integration.producer.parts import Bench
 from servers import Server, eventually, new_client
 
-from services.brokers.redis.backlog import read_backlog
-from services.brokers.redis.observer import Observer
-from services.brokers.redis.publisher import Limits
-from services.brokers.redis.server.entries import about
+from services.brokers.redis.consuming.backlog import read_backlog
+from services.brokers.redis.consuming.entries import about
+from services.brokers.redis.consuming.observer import Observer
+from services.brokers.redis.consuming.upkeep import Upkeep
+from services.brokers.redis.producing.publisher import Limits
 from services.brokers.redis.server.scripts import read_script
-from services.brokers.redis.upkeep import Upkeep
 from services.runtime.clock import SystemClock
 from services.runtime.telemetry.metrics import Metrics
 
@@ -36,7 +36,7 @@ LIMIT_MS = 500
 
 def script(client: redis.Redis, name: str) -> Any:
     """Load a script of the consumer."""
-    return client.register_script(read_script(name))
+    return client.register_script(read_script(f"consuming/{name}"))
 
 
 class Retention(RuleBasedStateMachine):
@@ -291,7 +291,7 @@ def test_a_trim_of_ours_during_the_look_accuses_nobody(
             return about(*arguments)
 
         with monkeypatch.context() as patched:
-            patched.setattr("services.brokers.redis.backlog.about", trimmed_meanwhile)
+            patched.setattr("services.brokers.redis.consuming.backlog.about", trimmed_meanwhile)
             assert removed_by_others(client) is None
         assert removed_by_others(client) == 0
 

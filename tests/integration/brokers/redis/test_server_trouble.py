@@ -10,9 +10,9 @@ from fakes import FakeClock
 from samples import dead
 from servers import LocalServer, Server, answers, eventually
 
-from services.brokers.redis.dead_letters import DeadLetterStream
+from services.brokers.redis.consuming.dead_letters import DeadLetterStream
+from services.brokers.redis.consuming.upkeep import Upkeep
 from services.brokers.redis.server.connection import connect, explain
-from services.brokers.redis.upkeep import Upkeep
 from services.contract.errors import DeadLettersUnavailable, SourceUnavailable
 from services.runtime.settings import ConsumerSettings
 from services.runtime.telemetry.metrics import Metrics

@@ -17,7 +17,7 @@ from samples import dead
 from servers import Server, Servers, shared_server
 from telemetry_cli import own_folder, telemetry
 
-from services.brokers.redis.dead_letters import DeadLetterStream
+from services.brokers.redis.consuming.dead_letters import DeadLetterStream
 from services.brokers.redis.keys import StreamKeys
 from services.contract.errors import DeadLettersUnavailable
 from services.contract.letter import parse_letter

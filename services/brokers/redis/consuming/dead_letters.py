@@ -17,9 +17,9 @@ from typing import Any, Final, NamedTuple, cast
 
 import redis
 
+from services.brokers.redis.consuming.entries import after
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.connection import describe, error_kind
-from services.brokers.redis.server.entries import after
 from services.brokers.redis.server.entry_ids import id_parts
 from services.contract.damage import Damages, why
 from services.contract.doors import Dead

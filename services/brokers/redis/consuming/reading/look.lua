@@ -8,7 +8,7 @@
 --
 -- One entry at a time, and collected at once: the server holds two copies of one entry, and for that moment.
 
--- include: large.lua
+-- include: consuming/reading/large.lua
 
 local looks, begins, weight = {}, {}, 0
 for i = 3, #ARGV do

@@ -20,10 +20,10 @@ from typing import Any, Final, NamedTuple, cast
 
 import redis
 
-from services.brokers.redis.backlog import Backlog, read_backlog
+from services.brokers.redis.consuming.backlog import Backlog, read_backlog
+from services.brokers.redis.consuming.entries import after, count
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.connection import describe, lacks_command, lacks_right
-from services.brokers.redis.server.entries import after, count
 from services.brokers.redis.server.entry_ids import age_s, ahead_s
 from services.brokers.redis.server.scripts import Script, read_script
 from services.runtime.clock import Clock
@@ -38,7 +38,7 @@ _UNREADABLE: Final = (
     ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
 )  # fmt: skip
 """What an answer raises that is not of the form that it should have, and what a bug of ours may."""
-_LEASE: Final = Script(read_script("lease.lua"))
+_LEASE: Final = Script(read_script("consuming/lease.lua"))
 LEASE_S: Final = 15.0
 LOOK_S: Final = 5.0
 """Two renewals may fail before the lease is another's."""

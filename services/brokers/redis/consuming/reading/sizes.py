@@ -49,9 +49,9 @@ class Sizes:
         self._keys = keys
         self._name = name
         self._max_entry_bytes = max_entry_bytes
-        self._look = Script(read_script("look.lua"))
-        self._take = Script(read_script("take.lua"))
-        self._move = Script(read_script("move.lua"))
+        self._look = Script(read_script("consuming/reading/look.lua"))
+        self._take = Script(read_script("consuming/reading/take.lua"))
+        self._move = Script(read_script("consuming/reading/move.lua"))
 
     def look(self, ids: Sequence[bytes], most_weight: int) -> list[Look]:
         """Look at pending entries in turn until that weight is reached. Raises ScriptsNotAllowed."""

@@ -25,7 +25,7 @@
 local call = redis.call
 local stream, run = KEYS[1], KEYS[2]
 
--- include: acknowledged.lua
+-- include: server/acknowledged.lua
 
 local known = call('HMGET', run, 'batches', 'writer', 'last')
 if not known[1] then return {'gone', 0, 0, 0} end

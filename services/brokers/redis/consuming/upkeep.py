@@ -17,8 +17,8 @@ from services.contract.errors import BrokerUnavailable
 from services.runtime.clock import Clock
 from services.runtime.telemetry.metrics import Metrics
 
-_TRIM: Final = Script(read_script("retention.lua"))
-_REAP: Final = Script(read_script("reap.lua"))
+_TRIM: Final = Script(read_script("consuming/retention.lua"))
+_REAP: Final = Script(read_script("consuming/reap.lua"))
 
 
 @dataclass(slots=True)

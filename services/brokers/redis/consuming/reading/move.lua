@@ -9,7 +9,7 @@
 -- `entry`, `part`, `of` and `bytes`. So no reply is longer than a piece, and the side stream is bounded in bytes.
 -- The acknowledgement comes first: an entry that somebody else has ended is not kept twice.
 
--- include: large.lua
+-- include: consuming/reading/large.lua
 
 local stream, side, id = KEYS[1], KEYS[2], ARGV[2]
 local piece, most = tonumber(ARGV[4]), tonumber(ARGV[5])

@@ -18,8 +18,8 @@ LAST_ID: Final = "18446744073709551615-18446744073709551615"
 _MOST: Final = 2000
 _PAGE_BYTES: Final = 1 << 20
 """A page of more is followed by a smaller one."""
-_ABOUT: Final = Script(read_script("about.lua"))
-_COUNT: Final = Script(read_script("count.lua"))
+_ABOUT: Final = Script(read_script("consuming/about.lua"))
+_COUNT: Final = Script(read_script("consuming/count.lua"))
 
 Entry = tuple[bytes, Mapping[bytes, bytes]]
 

@@ -4,7 +4,7 @@
 -- KEYS[2]  how many entries we have removed so far; may be left out
 -- answer   how many entries were removed
 
--- include: acknowledged.lua
+-- include: server/acknowledged.lua
 
 local may = redis.acl_check_cmd
 local counts = KEYS[2] and may('INCRBY', KEYS[2], 1) and may('SET', KEYS[2], 1) and may('EXISTS', KEYS[2])

@@ -6,9 +6,9 @@ the one way of recovery.
 
 from typing import Any, Final
 
-from services.brokers.redis.reading.acknowledgements import Acknowledgements
-from services.brokers.redis.reading.lines import Commands
-from services.brokers.redis.reading.member import Member
+from services.brokers.redis.consuming.reading.acknowledgements import Acknowledgements
+from services.brokers.redis.consuming.reading.lines import Commands
+from services.brokers.redis.consuming.reading.member import Member
 
 _PAGES: Final = 100
 """Pages of others' pending entries that are gone through in one turn."""

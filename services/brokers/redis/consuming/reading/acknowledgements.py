@@ -7,10 +7,10 @@ ours. Until it is read, nothing is forgotten: after an error all of it is acknow
 from collections.abc import Sequence
 from typing import Any, Final
 
-from services.brokers.redis.reading.caution import Caution
-from services.brokers.redis.reading.lines import Commands
-from services.brokers.redis.reading.member import Member
-from services.brokers.redis.reading.sizes import Sizes
+from services.brokers.redis.consuming.reading.caution import Caution
+from services.brokers.redis.consuming.reading.lines import Commands
+from services.brokers.redis.consuming.reading.member import Member
+from services.brokers.redis.consuming.reading.sizes import Sizes
 from services.contract.doors import Entry
 
 _KEPT: Final = "`telemetry dlq show --raw` gives all of it"

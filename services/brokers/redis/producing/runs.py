@@ -31,7 +31,7 @@ from services.contract.ids import draw_name
 from services.contract.outgoing import Position
 from services.contract.publishing import Replayed, Run
 
-_OPEN: Final = read_script("open.lua")
+_OPEN: Final = read_script("producing/open.lua")
 
 
 def open_run(

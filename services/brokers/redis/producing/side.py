@@ -9,8 +9,8 @@ import redis
 
 from services.brokers.patience import Patience
 from services.brokers.redis.keys import StreamKeys, keys_of
-from services.brokers.redis.publisher import Limits, RedisPublisher
-from services.brokers.redis.runs import open_run, take_over
+from services.brokers.redis.producing.publisher import Limits, RedisPublisher
+from services.brokers.redis.producing.runs import open_run, take_over
 from services.brokers.redis.server.attention import Attention
 from services.brokers.redis.server.connection import connect, judge
 from services.brokers.sides import ProducerTools

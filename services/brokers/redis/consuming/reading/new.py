@@ -8,10 +8,10 @@ entries were met, they are looked at before they are sent (take.lua).
 import time
 from typing import Any, Final
 
-from services.brokers.redis.reading.caution import Caution
-from services.brokers.redis.reading.lines import Line
-from services.brokers.redis.reading.member import Member
-from services.brokers.redis.reading.sizes import ScriptsNotAllowed, Sizes
+from services.brokers.redis.consuming.reading.caution import Caution
+from services.brokers.redis.consuming.reading.lines import Line
+from services.brokers.redis.consuming.reading.member import Member
+from services.brokers.redis.consuming.reading.sizes import ScriptsNotAllowed, Sizes
 from services.contract.doors import Entry
 from services.contract.large import BATCH_WEIGHT, is_heavy, size_of
 

@@ -10,11 +10,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from services.brokers.redis.reading.acknowledgements import Acknowledgements
-from services.brokers.redis.reading.caution import Caution
-from services.brokers.redis.reading.lines import Commands
-from services.brokers.redis.reading.member import Member
-from services.brokers.redis.reading.sizes import Look, ScriptsNotAllowed, Sizes
+from services.brokers.redis.consuming.reading.acknowledgements import Acknowledgements
+from services.brokers.redis.consuming.reading.caution import Caution
+from services.brokers.redis.consuming.reading.lines import Commands
+from services.brokers.redis.consuming.reading.member import Member
+from services.brokers.redis.consuming.reading.sizes import Look, ScriptsNotAllowed, Sizes
 from services.contract.doors import Entry
 from services.contract.large import BATCH_WEIGHT, UNKNOWN_BYTES, cut, is_heavy, weight_of
 

@@ -22,17 +22,17 @@ from collections.abc import Callable, Sequence
 
 import redis
 
+from services.brokers.redis.consuming.reading.acknowledgements import Acknowledgements
+from services.brokers.redis.consuming.reading.caution import Caution
+from services.brokers.redis.consuming.reading.claims import Claims
+from services.brokers.redis.consuming.reading.group import Group
+from services.brokers.redis.consuming.reading.lines import Commands, Line
+from services.brokers.redis.consuming.reading.member import Member
+from services.brokers.redis.consuming.reading.namesakes import Namesakes
+from services.brokers.redis.consuming.reading.new import NewEntries
+from services.brokers.redis.consuming.reading.pending import PendingEntries
+from services.brokers.redis.consuming.reading.sizes import Sizes
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.reading.acknowledgements import Acknowledgements
-from services.brokers.redis.reading.caution import Caution
-from services.brokers.redis.reading.claims import Claims
-from services.brokers.redis.reading.group import Group
-from services.brokers.redis.reading.lines import Commands, Line
-from services.brokers.redis.reading.member import Member
-from services.brokers.redis.reading.namesakes import Namesakes
-from services.brokers.redis.reading.new import NewEntries
-from services.brokers.redis.reading.pending import PendingEntries
-from services.brokers.redis.reading.sizes import Sizes
 from services.brokers.redis.server.connection import error_kind
 from services.contract.doors import Entry
 from services.contract.errors import SourceUnavailable

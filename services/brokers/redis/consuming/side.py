@@ -6,13 +6,13 @@ from typing import Final
 
 import redis
 
-from services.brokers.redis.dead_letters import DeadLetterStream
+from services.brokers.redis.consuming.dead_letters import DeadLetterStream
+from services.brokers.redis.consuming.observer import Observer
+from services.brokers.redis.consuming.reading.source import RedisSource
+from services.brokers.redis.consuming.upkeep import Upkeep
 from services.brokers.redis.keys import StreamKeys, keys_of
-from services.brokers.redis.observer import Observer
-from services.brokers.redis.reading.source import RedisSource
 from services.brokers.redis.server.attention import Attention
 from services.brokers.redis.server.connection import connect, explain
-from services.brokers.redis.upkeep import Upkeep
 from services.brokers.sides import Tools
 from services.runtime.settings import ConsumerSettings
 

@@ -4,8 +4,8 @@ from typing import Final
 
 import redis
 
-from services.brokers.redis.reading.lines import Commands, Line
-from services.brokers.redis.reading.member import Member
+from services.brokers.redis.consuming.reading.lines import Commands, Line
+from services.brokers.redis.consuming.reading.member import Member
 
 _LOOK_S: Final = 5.0
 """How often we look whether another process has our name."""

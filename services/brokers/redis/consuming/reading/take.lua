@@ -8,7 +8,7 @@
 --
 -- In one step: an entry that was looked at is the one that is delivered, however many consumers there are.
 
--- include: large.lua
+-- include: consuming/reading/large.lua
 
 local stream, most, room, longest = KEYS[1], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 

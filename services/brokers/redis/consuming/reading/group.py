@@ -4,11 +4,11 @@ from typing import Final
 
 import redis
 
-from services.brokers.redis.reading.lines import Commands
-from services.brokers.redis.reading.member import Member
+from services.brokers.redis.consuming.reading.lines import Commands
+from services.brokers.redis.consuming.reading.member import Member
 from services.brokers.redis.server.scripts import read_script
 
-_LEAVE: Final = read_script("leave.lua")
+_LEAVE: Final = read_script("consuming/reading/leave.lua")
 
 
 class Group:

@@ -20,7 +20,7 @@ import redis
 
 from services.brokers.patience import Backoff, Patience
 from services.brokers.redis.keys import StreamKeys
-from services.brokers.redis.runs import write_run
+from services.brokers.redis.producing.runs import write_run
 from services.brokers.redis.server.groups import read_groups, slowest
 from services.brokers.redis.server.scripts import Script, read_script
 from services.contract.errors import BrokerRefuses, Stopping
@@ -28,7 +28,7 @@ from services.contract.outgoing import Batch, Outgoing, Position
 from services.contract.publishing import Run, Sent
 from services.runtime.telemetry.spans import current
 
-_SCRIPT: Final = Script(read_script("publish.lua"))
+_SCRIPT: Final = Script(read_script("producing/publish.lua"))
 
 _is_plain = attrgetter("is_plain")
 _fields = attrgetter("fields")

@@ -1,1 +1,0 @@
-"""The scripts that run on the server."""

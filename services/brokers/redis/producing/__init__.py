@@ -1,0 +1,1 @@
+"""What a producer needs of Redis: it opens runs, and publishes them."""
