@@ -11,6 +11,8 @@ from services.contract.ids import event_id, run_name
 from services.contract.kpis import parse_kpis, shipped
 
 KPIS: Final = parse_kpis(shipped())
+COLD: Final = KPIS | parse_kpis('[outdoor]\nunit = "°C"\nmin = -40\nmax = 60\nthreshold = 35')
+"""With one whose range begins below zero."""
 RUN: Final = run_name(0x2A_BCDE_F012)
 NOW: Final = 1_800_000_000.0
 

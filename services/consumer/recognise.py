@@ -81,7 +81,7 @@ def recognise(entries: Sequence[Entry], kpis: Kpis, latest_ts: float) -> Recogni
 @functools.lru_cache(maxsize=8)
 def _line_pattern(kpis: tuple[str, ...], trace: str) -> re.Pattern[str]:
     """Write the pattern of a line: an ordinary entry, or else anything, with empty groups."""
-    values = (_ID, _LABEL, _LABEL, _DECIMAL, "|".join(map(re.escape, kpis)), _DECIMAL)
+    values = (_ID, _LABEL, _LABEL, _DECIMAL, "|".join(map(re.escape, kpis)), f"-?{_DECIMAL}")
     fields = [f"{name.decode()}\t({value})" for name, value in zip(REQUIRED, values, strict=True)]
     line = "\t".join(fields)
     return re.compile(f"^(?:{line}{trace}|.*)$", re.MULTILINE)

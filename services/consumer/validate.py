@@ -6,25 +6,26 @@ Rules, in the order in which they are checked; the first that fails names the re
     device_id, zone    1 to 128 characters, none of them a control character
     ts                 Unix seconds as decimal text, no later than `latest_ts`; rounded to microseconds
     kpi                a configured KPI
-    value              decimal text, finite, not negative, within the KPI's plausible range
+    value              decimal text, finite, within the KPI's plausible range; a negative one has a reason of
+                       its own where the range has none
 """
 
 import re
 from collections.abc import Sequence
 from typing import Final
 
+from services.contract.codec import DECIMAL, UNSIGNED
 from services.contract.doors import Dead, Decoded, Valid
 from services.contract.event import MAX_LABEL_CHARS, Event, Fields, Reason, Rejection
 from services.contract.ids import CANONICAL
-from services.contract.kpis import Kpis
+from services.contract.kpis import Kpi, Kpis
 
 _LABEL: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f]{{1,{MAX_LABEL_CHARS}}}")
-# ASCII digits only: float() also takes digits of other scripts, underscores, blanks, inf and nan.
-_DECIMAL: Final = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?")
 
 _is_canonical_id = CANONICAL.fullmatch
 is_label = _LABEL.fullmatch
-_is_decimal = _DECIMAL.fullmatch
+_is_time = re.compile(UNSIGNED).fullmatch
+_is_decimal = DECIMAL.fullmatch
 
 
 def validate(decoded: Sequence[Decoded], kpis: Kpis, latest_ts: float) -> tuple[list[Valid], list[Dead]]:
@@ -49,7 +50,7 @@ def check(fields: Fields, kpis: Kpis, latest_ts: float) -> Event | Rejection:
         return _reject("device_id_invalid", _label_rule("device_id", device_id))
     if not is_label(zone):
         return _reject("zone_invalid", _label_rule("zone", zone))
-    if not _is_decimal(ts_text):
+    if not _is_time(ts_text):
         return _reject("ts_invalid", f"ts {_shown(ts_text)} is not Unix seconds in decimal text")
     ts = round(float(ts_text), 6)  # a float has more, and not every store
     if ts > latest_ts:
@@ -58,14 +59,14 @@ def check(fields: Fields, kpis: Kpis, latest_ts: float) -> Event | Rejection:
     if kpi is None:
         return _reject("kpi_unknown", f"kpi {_shown(kpi_name)} is none of {', '.join(sorted(kpis))}")
     if not _is_decimal(value_text):
-        if value_text.startswith("-") and _is_decimal(value_text[1:]):
-            return _reject("value_negative", f"value {_shown(value_text)} is negative")
         return _reject("value_invalid", f"value {_shown(value_text)} is not a finite number in decimal text")
     value = float(value_text)
+    if value < 0 <= kpi.min:
+        return _reject("value_negative", f"value {_shown(value_text)} is negative; {_range_of(kpi)}")
     if not kpi.min <= value <= kpi.max:
         return _reject(
             "value_out_of_range",
-            f"value {_shown(value_text)} is outside {kpi.min:g} to {kpi.max:g} {kpi.unit} of {kpi_name}",
+            f"value {_shown(value_text)} is outside its range; {_range_of(kpi)}",
         )
     return Event(event_id, device_id, zone, ts, kpi_name, value)
 
@@ -80,6 +81,10 @@ def _label_rule(name: str, text: str) -> str:
     if len(text) > MAX_LABEL_CHARS:
         return f"{name} has {len(text)} characters, more than {MAX_LABEL_CHARS}"
     return f"{name} {_shown(text)} has a control character"
+
+
+def _range_of(kpi: Kpi) -> str:
+    return f"{kpi.name} is {kpi.min:g} to {kpi.max:g} {kpi.unit}"
 
 
 def _future_rule(text: str, ts: float, latest_ts: float) -> str:

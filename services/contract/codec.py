@@ -5,6 +5,7 @@ refuses that one entry and never the batch. Unknown fields are refused, not drop
 nobody stores would be a loss in silence.
 """
 
+import re
 from collections.abc import Sequence
 from itertools import islice
 from typing import Final
@@ -13,6 +14,10 @@ from services.contract.event import Event, Fields, Rejection
 
 REQUIRED: Final = (b"event_id", b"device_id", b"zone", b"ts", b"kpi", b"value")
 OPTIONAL: Final = (b"traceparent", b"tracestate")
+
+UNSIGNED: Final = r"[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?"
+DECIMAL: Final = re.compile(f"-?{UNSIGNED}")
+"""A value in the stream. float() also takes digits of other scripts, underscores, blanks, inf and nan."""
 
 _KNOWN: Final = frozenset(REQUIRED + OPTIONAL)
 

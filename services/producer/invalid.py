@@ -44,6 +44,11 @@ def _also(name: str, text: str) -> Spoil:
     return lambda values, _kpi: [*flat(values), name, text]
 
 
+def _width(kpi: Kpi) -> float:
+    """Give more than the range of a KPI is wide."""
+    return kpi.max - kpi.min + 1
+
+
 without_id: Final = _without("event_id")
 """The one that takes no number."""
 
@@ -70,6 +75,7 @@ WAYS: Final[tuple[tuple[Reason, Spoil], ...]] = (
     ("value_invalid", _text("value", "Infinity")),
     ("value_invalid", _text("value", "warm")),
     ("value_invalid", _text("value", "")),
-    ("value_negative", _with("value", lambda text, _: f"-{text}")),
-    ("value_out_of_range", _with("value", lambda _, kpi: f"{kpi.max * 2 + 1:.2f}")),
+    # Of a KPI that goes below zero, one below its range is only that.
+    ("value_negative", _with("value", lambda _, kpi: f"{min(kpi.min, 0.0) - _width(kpi):.2f}")),
+    ("value_out_of_range", _with("value", lambda _, kpi: f"{kpi.max + _width(kpi):.2f}")),
 )

@@ -2,7 +2,7 @@
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from samples import KPIS, NOW, entry, event_fields, id_of, raw_fields
+from samples import COLD, NOW, entry, event_fields, id_of, raw_fields
 
 from services.consumer.recognise import recognise
 from services.consumer.validate import check
@@ -13,7 +13,23 @@ odd_values = st.one_of(
     st.binary(max_size=12),
     st.text(max_size=12).map(str.encode),
     st.sampled_from([b"\n", b"\t", b"\xff", b"a\nb", b"a\tzone\tb", b"\xed\xa0\x80", b"\xc2\x85"]),
-    st.sampled_from([b"x" * 129, b"1e2", b"-1", b"1_0", b"101", b"9" * 25, b"pressure", b""]),
+    st.sampled_from(
+        [
+            b"x" * 129,
+            b"1e2",
+            b"-1",
+            b"-0",
+            b"-41",
+            b"--1",
+            b"-",
+            b"outdoor",
+            b"1_0",
+            b"101",
+            b"9" * 25,
+            b"pressure",
+            b"",
+        ]
+    ),
     st.sampled_from(["\u2028".encode(), "٣".encode(), id_of(1).upper().encode()]),
 )
 
@@ -53,7 +69,7 @@ def nearly_ordinary(draw: st.DrawFn) -> list[bytes]:
 def carefully(fields: list[bytes]) -> Event | None:
     """Make an event by decode and validate; None for what they refuse."""
     decoded = decode(fields)
-    event = check(decoded, KPIS, NOW) if isinstance(decoded, Fields) else None
+    event = check(decoded, COLD, NOW) if isinstance(decoded, Fields) else None
     return event if isinstance(event, Event) else None
 
 
@@ -63,10 +79,17 @@ def carefully(fields: list[bytes]) -> Event | None:
 @example([[b"", b""], [b"\n", b""]])
 @example([event_fields(1, value=b"1\ttraceparent\t" + TRACEPARENT)])
 @example([event_fields(1, value=b"1\ttraceparent"), [*event_fields(2), *traces[1]]])
+@example(
+    [
+        event_fields(1, kpi=kpi, value=value)
+        for kpi in ("outdoor", "humidity")
+        for value in ("-1", "-0", "-41")
+    ]
+)
 def test_what_is_recognised_is_what_the_rules_say(entries: list[list[bytes]]) -> None:
     """Each entry is in one of the two lists, in order; a recognised event is the one the rules make."""
     given_entries = [entry(number, fields) for number, fields in enumerate(entries)]
-    valid, odd, is_untraced = recognise(given_entries, KPIS, NOW)
+    valid, odd, is_untraced = recognise(given_entries, COLD, NOW)
     assert not (is_untraced and any(b"traceparent" in one.fields[::2] for one in given_entries))
     for one, event in valid:
         assert event == carefully(one.fields)
@@ -77,20 +100,28 @@ def test_what_is_recognised_is_what_the_rules_say(entries: list[list[bytes]]) ->
 
 def test_ordinary_entries_are_recognised() -> None:
     """What our producer writes takes the short cut."""
-    valid, odd, is_untraced = recognise([entry(number) for number in range(1, 200)], KPIS, NOW)
+    valid, odd, is_untraced = recognise([entry(number) for number in range(1, 200)], COLD, NOW)
     assert (len(valid), odd, is_untraced) == (199, [], True)
-    assert recognise([], KPIS, NOW) == ([], [], True)
+    assert recognise([], COLD, NOW) == ([], [], True)
 
 
 def test_entries_with_a_trace_context_are_recognised_among_those_without() -> None:
     """What a tracing producer writes takes the short cut too, with a state and without."""
     entries = [entry(number, event_fields(number) + traces[number % 3]) for number in range(1, 200)]
-    valid, odd, is_untraced = recognise(entries, KPIS, NOW)
+    valid, odd, is_untraced = recognise(entries, COLD, NOW)
     assert (len(valid), odd, is_untraced) == (199, [], False)
     assert {event for _, event in valid} == {carefully(one.fields) for one in entries}
+
+
+def test_a_frost_is_recognised() -> None:
+    """Where the KPI's range has it."""
+    cold = entry(1, event_fields(1, kpi="outdoor", value="-12.5"))
+    valid, odd, _ = recognise([cold, entry(2, event_fields(2, value="-12.5"))], COLD, NOW)
+    assert [event.value for _, event in valid] == [-12.5]
+    assert len(odd) == 1
 
 
 def test_an_event_of_the_future_is_left_to_the_careful_way() -> None:
     """The short cut refuses nothing itself."""
     late = entry(1, event_fields(1, ts=str(NOW + 1)))
-    assert recognise([late, entry(2)], KPIS, NOW).odd == [late]
+    assert recognise([late, entry(2)], COLD, NOW).odd == [late]

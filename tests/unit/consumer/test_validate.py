@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import KPIS, NOW, entry, id_of, texts
+from samples import COLD, KPIS, NOW, entry, id_of, texts
 
 from services.consumer.validate import check, validate
 from services.contract.codec import decode
@@ -47,7 +47,9 @@ BROKEN: list[tuple[dict[str, str], str]] = [
     ({"value": "True"}, "value_invalid"),
     ({"value": "--1"}, "value_invalid"),
     ({"value": "-1"}, "value_negative"),
-    ({"value": "-0"}, "value_negative"),
+    ({"value": "-1e-9"}, "value_negative"),
+    ({"value": "+1"}, "value_invalid"),
+    ({"value": ".5"}, "value_invalid"),
     ({"value": "100.001"}, "value_out_of_range"),
     ({"value": "1e999"}, "value_out_of_range"),
     ({"kpi": "pressure", "value": "0"}, "value_out_of_range"),
@@ -77,6 +79,7 @@ def test_a_broken_rule_names_its_reason(change: dict[str, str], reason: str) -> 
         {"ts": "0"},
         {"ts": str(NOW)},
         {"value": "0"},
+        {"value": "-0"},
         {"value": "100"},
         {"value": "4.2e1"},
         {"value": "1E-7"},
@@ -98,6 +101,23 @@ def test_the_edges_are_allowed(change: dict[str, str]) -> None:
         fields.kpi,
         float(fields.value),
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("-40", None),
+        ("-3.2", None),
+        ("-0.0", None),
+        ("-40.001", "value_out_of_range"),
+        ("60.5", "value_out_of_range"),
+        ("-", "value_invalid"),
+    ],
+)
+def test_a_kpis_own_range_decides_below_zero_too(value: str, reason: str | None) -> None:
+    """A frost is no error; what lies below the range is one, as what lies above."""
+    found = check(texts(kpi="outdoor", value=value), COLD, NOW)
+    assert (None if isinstance(found, Event) else found.reason) == reason
 
 
 def test_a_time_has_microseconds() -> None:

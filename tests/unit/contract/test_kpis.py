@@ -1,12 +1,13 @@
 """The KPI file and what can be wrong in it."""
 
 import contextlib
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.contract.kpis import KpisInvalid, parse_kpis, shipped, with_thresholds
+from services.contract.kpis import Conversion, KpisInvalid, parse_kpis, shipped, with_thresholds
 
 GOOD = '[noise]\nunit = "dB"\nmin = 0\nmax = 140\nthreshold = 85\n'
 
@@ -19,9 +20,29 @@ def test_the_shipped_file_has_the_original_thresholds() -> None:
 
 
 def test_a_file_of_ones_own_is_read() -> None:
-    """Left out, `typical` is half of the threshold."""
+    """Left out, `typical` is halfway from min to threshold."""
     kpi = parse_kpis(GOOD)["noise"]
     assert (kpi.unit, kpi.min, kpi.max, kpi.threshold, kpi.typical) == ("dB", 0.0, 140.0, 85.0, 42.5)
+
+
+def test_a_range_may_lie_below_zero() -> None:
+    """So may what is typical of it."""
+    text = '[rssi]\nunit = "dBm"\nmin = -130\nmax = -10\nthreshold = -60\n'
+    kpi = parse_kpis(text)["rssi"]
+    assert (kpi.min, kpi.max, kpi.threshold, kpi.typical) == (-130.0, -10.0, -60.0, -95.0)
+
+
+def test_the_shipped_ranges_begin_at_zero_or_above() -> None:
+    """The rule of the original."""
+    assert all(kpi.min >= 0 for kpi in parse_kpis(shipped()).values())
+
+
+def test_units_are_exact() -> None:
+    """A number of TOML is the decimal that is written, and a fraction is one."""
+    units = parse_kpis(GOOD + 'units = { "°F" = { scale = "5/9" }, K = { offset = -273.15 } }\n')[
+        "noise"
+    ].units
+    assert units == {"°F": Conversion(Fraction(5, 9)), "K": Conversion(offset=Fraction(-27315, 100))}
 
 
 @pytest.mark.parametrize(
@@ -37,7 +58,20 @@ def test_a_file_of_ones_own_is_read() -> None:
         (GOOD.replace("85", "nan"), "[noise] threshold: write a finite number"),
         (GOOD.replace("140", "inf"), "[noise] max: write a finite number"),
         (GOOD.replace("140", "true"), "[noise] max: write a finite number"),
-        (GOOD.replace("min = 0", "min = -5"), "not negative"),
+        (GOOD.replace("min = 0", "min = -1e308").replace("140", "1e308"), "a finite number"),
+        (GOOD + 'aliases = "loud"\n', "[noise] aliases: write a list of texts"),
+        (GOOD + 'aliases = [" "]\n', "[noise] aliases: write a list of texts"),
+        (
+            GOOD + '[b]\nunit = "x"\nmin = 0\nmax = 1\nthreshold = 1\naliases = ["NO ISE"]\n',
+            "is [noise] already",
+        ),
+        (GOOD + "units = 1\n", "[noise] units: write for example"),
+        (GOOD + "units = { B = 1 }\n", "[noise] units, B: write for example"),
+        (GOOD + "units = { B = { factor = 10 } }\n", "[noise] units, B: write for example"),
+        (GOOD + "units = { B = { scale = 0 } }\n", "scale is not 0"),
+        (GOOD + 'units = { B = { scale = "5/0" } }\n', "fractions"),
+        (GOOD + 'units = { B = { offset = "1e9" } }\n', "fractions"),
+        (GOOD + 'units = { "m B" = {}, mB = {} }\n', "[noise] units, mB: given twice"),
         (GOOD.replace("min = 0", "min = 140"), "min is below max"),
         (GOOD.replace("min = 0\n", ""), "[noise] min: write a finite number"),
         (GOOD.replace("140", f"1{'0' * 400}"), "[noise] max: write a finite number"),

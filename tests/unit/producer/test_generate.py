@@ -13,7 +13,7 @@ from services.consumer.validate import check
 from services.contract.codec import decode
 from services.contract.event import Event, Fields, Reason
 from services.contract.ids import MAX_SEQUENCE, draw_name, numbered
-from services.contract.kpis import Kpi
+from services.contract.kpis import Kpi, Kpis
 from services.contract.outgoing import Numbering, Outgoing, flat
 from services.producer.generate import Generator, Walk
 from services.producer.invalid import WAYS
@@ -29,9 +29,9 @@ def raw(event: Outgoing) -> list[bytes]:
     return [part.encode() if isinstance(part, str) else part for part in fields]
 
 
-def reason(event: Outgoing) -> str | None:
+def reason(event: Outgoing, kpis: Kpis = KPIS) -> str | None:
     fields = decode(raw(event))
-    outcome = check(fields, KPIS, NOW + 300) if isinstance(fields, Fields) else fields
+    outcome = check(fields, kpis, NOW + 300) if isinstance(fields, Fields) else fields
     return None if isinstance(outcome, Event) else outcome.reason
 
 
@@ -74,6 +74,21 @@ def test_each_way_breaks_just_the_rule_that_it_names(expected: str, way: object)
     for kpi in KPIS.values():
         fields = way((f"018f3c5e-8a10-{draw_name()}000000001", "d", "z", f"{NOW}", kpi.name, "1.5"), kpi)
         assert reason(Outgoing(fields, 1, is_plain=False)) == expected
+
+
+@pytest.mark.parametrize(("expected", "way"), WAYS)
+@pytest.mark.parametrize(("least", "most"), [(-130.0, -10.0), (-40.0, 60.0), (-1e-3, 1e-3)])
+def test_each_way_breaks_a_rule_of_kpis_below_zero(
+    expected: str, way: object, least: float, most: float
+) -> None:
+    """Whatever the range is; a value below it has no reason of its own there."""
+    assert callable(way)
+    kpis = {"own": Kpi("own", "dBm", least, most, most, least)}
+    fields = way(
+        (f"018f3c5e-8a10-{draw_name()}000000001", "d", "z", f"{NOW}", "own", str(least)), kpis["own"]
+    )
+    expected = "value_out_of_range" if expected == "value_negative" else expected
+    assert reason(Outgoing(fields, 1, is_plain=False), kpis) == expected
 
 
 @given(invalid=st.floats(0, 1), duplicate=st.floats(0, 1), seed=st.integers(0, 99))
