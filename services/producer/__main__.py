@@ -31,6 +31,7 @@ from services.producer.generate import Generator
 from services.producer.loop import Loop, Totals
 from services.producer.options import Told, read_options
 from services.producer.pace import Pacer, at_rate
+from services.producer.spellings import Spellings
 from services.runtime.clock import SystemClock
 from services.runtime.endpoint import HealthServer
 from services.runtime.health import Health
@@ -167,8 +168,11 @@ def _opener(parts: _Parts, reading: Reading, stack: ExitStack) -> Opener:
         parts.health.turn()  # whoever waits for the first line of a pipe is alive
         return parts.clock.is_stopping()
 
-    max_entry_bytes = parts.told.settings.max_entry_bytes
-    return Opener(reading, is_stopping, parts.logger, parts.metrics, stack, max_entry_bytes)
+    settings = parts.told.settings
+    max_entry_bytes = settings.max_entry_bytes
+    return Opener(
+        reading, Spellings(settings.kpis), is_stopping, parts.logger, parts.metrics, stack, max_entry_bytes
+    )
 
 
 def _file_of(reading: Reading) -> Path | None:

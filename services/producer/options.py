@@ -8,7 +8,7 @@ from typing import Final, NoReturn, cast
 from services.contract.outgoing import FIELD_NAMES, TRACE_NAMES
 from services.producer.files.inputs import STANDARD_INPUT
 from services.producer.files.reading import Reading
-from services.producer.files.texts import FORMATS, TS_UNITS, Format, Mapped, TsUnit
+from services.producer.files.texts import FORMATS, TS_UNITS, UNIT, Format, Mapped, TsUnit
 from services.runtime.settings import ProducerSettings, SettingsInvalid, Sources, load, read_sources
 
 _SETTINGS: Final = {
@@ -132,7 +132,7 @@ def _pairs(option: str, texts: Sequence[str], errors: list[str]) -> dict[str, st
     for text in texts:
         name, equals, value = text.partition("=")
         name = name.strip()
-        names = FIELD_NAMES + TRACE_NAMES if option == "--map" else FIELD_NAMES
+        names = (*FIELD_NAMES, *(TRACE_NAMES if option == "--map" else ()), UNIT)
         if not equals or name not in names or (option == "--map" and not value.strip()):
             errors.append(f"{option} {text}: write FIELD=..., FIELD one of {', '.join(names)}")
         elif name in pairs:

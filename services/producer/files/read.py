@@ -35,6 +35,7 @@ from services.producer.files.texts import (
     pick,
     pick_trace,
 )
+from services.producer.spellings import Spellings
 from services.runtime.telemetry.metrics import Metrics
 
 _TURN_S: Final = 0.25
@@ -55,6 +56,7 @@ class Reader:
     records: Records
     parse: Callable[[bytes], Texts]
     mapped: Mapped
+    spellings: Spellings
     logger: logging.Logger
     metrics: Metrics
     columns_known: bool
@@ -107,7 +109,7 @@ class Reader:
         try:
             texts = self.parse(_usable(record, data))
             self._tell_unused(texts)
-            values, own_id = pick(texts, self.mapped)
+            values, own_id = pick(texts, self.mapped, self.spellings)
             trace = pick_trace(texts, self.mapped)
             content = _small_enough("".join([*values, *trace]).encode(), self.max_entry_bytes)
             is_plain = b"\n" not in content and not trace
@@ -180,6 +182,7 @@ def open_reader(
     name: str,
     kind: Format,
     mapped: Mapped,
+    spellings: Spellings,
     logger: logging.Logger,
     metrics: Metrics,
     *,
@@ -200,6 +203,7 @@ def open_reader(
             records,
             parse,
             mapped,
+            spellings,
             logger,
             metrics,
             columns_known,

@@ -10,6 +10,7 @@ from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.producer.files.inputs import Input, SourceUnusable, format_of, open_input, sniff
 from services.producer.files.read import Reader, open_reader
 from services.producer.files.reading import Reading
+from services.producer.spellings import Spellings
 from services.runtime.telemetry.metrics import Metrics
 
 
@@ -18,6 +19,7 @@ class Opener:
     """Opens the source that the options name."""
 
     reading: Reading
+    spellings: Spellings
     is_stopping: Callable[[], bool]
     logger: logging.Logger
     metrics: Metrics
@@ -44,6 +46,7 @@ class Opener:
                 self.name,
                 found,
                 mapped,
+                self.spellings,
                 self.logger,
                 self.metrics,
                 is_stopping=self.is_stopping,
@@ -58,6 +61,7 @@ class Opener:
             self.name,
             kind,
             mapped,
+            self.spellings,
             self.logger,
             self.metrics,
             start=start,

@@ -15,11 +15,14 @@ from uuid import UUID
 
 from services.contract.ids import CANONICAL
 from services.contract.outgoing import FIELD_NAMES, TRACE_NAMES
+from services.producer.spellings import Spellings, Unclear
 
 Format = Literal["jsonl", "csv"]
 TsUnit = Literal["s", "ms", "us", "ns"]
 Texts = dict[str, str]
 
+UNIT: Final = "unit"
+"""What may be mapped besides the fields of an event: the unit of its value. Only where it is asked for."""
 FORMATS: Final = ("jsonl", "csv")
 TS_UNITS: Final[Mapping[str, int]] = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 """How many decimals of a second each unit is."""
@@ -42,21 +45,24 @@ class Mapped:
     constants: Mapping[str, str] = field(default_factory=dict)
     ts_unit: TsUnit = "s"
 
+    @property
+    def has_unit(self) -> bool:
+        """Tell whether records or the options say what values are measured in."""
+        return UNIT in self.columns or UNIT in self.constants
+
     def column(self, name: str) -> str:
         """Name the column of a field."""
         return self.columns.get(name, name)
 
     def absent(self, columns: Sequence[str]) -> list[str]:
         """List the fields that neither these columns nor a constant supply."""
-        return [
-            name
-            for name in FIELD_NAMES[1:]
-            if self.column(name) not in columns and name not in self.constants
-        ]
+        wanted = (*FIELD_NAMES[1:], UNIT) if self.has_unit else FIELD_NAMES[1:]
+        return [name for name in wanted if self.column(name) not in columns and name not in self.constants]
 
     def unused(self, columns: Sequence[str]) -> list[str]:
         """List the columns that are not published."""
         used = {self.column(name) for name in FIELD_NAMES + TRACE_NAMES}
+        used |= {self.column(UNIT)} if self.has_unit else set()
         return [column for column in columns if column not in used]
 
 
@@ -108,13 +114,18 @@ def parse_row(data: bytes) -> list[str]:
     return rows[0]
 
 
-def pick(texts: Mapping[str, Any], mapped: Mapped) -> tuple[list[str], str | None]:
+def pick(texts: Mapping[str, Any], mapped: Mapped, spellings: Spellings) -> tuple[list[str], str | None]:
     """Take the five fields behind event_id, in the contract's order, and the record's own id if any.
 
     Raises Problem.
     """
-    values = [_text(texts, name, mapped) for name in FIELD_NAMES[1:]]
-    values[2] = unix_seconds(values[2], mapped.ts_unit)
+    device_id, zone, ts, kpi, value = (_text(texts, name, mapped) for name in FIELD_NAMES[1:])
+    unit = _text(texts, UNIT, mapped) if mapped.has_unit else ""
+    try:
+        kpi, value = spellings.reading(kpi, value, unit)
+    except Unclear as error:
+        raise Problem(str(error)) from None
+    values = [device_id, zone, unix_seconds(ts, mapped.ts_unit), kpi, value]
     own_id = texts.get(mapped.column("event_id"), mapped.constants.get("event_id"))
     if own_id is None or own_id == "":
         return values, None

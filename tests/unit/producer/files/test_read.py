@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import KPIS
 
 from services.contract.outgoing import Batch, Numbering, Outgoing, flat
 from services.producer.files.inputs import SourceUnusable, check_same, fingerprint, sniff
 from services.producer.files.lines import Record, Records, ends_in_quotes
 from services.producer.files.read import Reader, open_reader
 from services.producer.files.texts import Format, Mapped, Problem, canonical_id, parse_json, unix_seconds
+from services.producer.spellings import Spellings
 from services.runtime.telemetry.metrics import Metrics
 
 HEADER = b"device_id,zone,ts,kpi,value\n"
+SPELLINGS = Spellings(KPIS)
 LOGGER = logging.getLogger("test-read")
 LOGGER.addHandler(logging.NullHandler())
 LOGGER.propagate = False
@@ -32,7 +35,15 @@ def reader(
 ) -> Reader:
     source = io.BytesIO(data)
     return open_reader(
-        source, "file", kind, mapped or Mapped(), LOGGER, Metrics("producer"), start=start, seek=source.seek
+        source,
+        "file",
+        kind,
+        mapped or Mapped(),
+        SPELLINGS,
+        LOGGER,
+        Metrics("producer"),
+        start=start,
+        seek=source.seek,
     )
 
 
@@ -248,7 +259,7 @@ def test_an_event_that_is_too_large_is_refused_and_counted(kind: Format) -> None
     source = io.BytesIO(data)
     mapped = CONSTANTS if kind == "jsonl" else Mapped()
     metrics = Metrics("producer")
-    one = open_reader(source, "file", kind, mapped, LOGGER, metrics, max_entry_bytes=4096 + 100)
+    one = open_reader(source, "file", kind, mapped, SPELLINGS, LOGGER, metrics, max_entry_bytes=4096 + 100)
     found = events(one)
     assert [len(event.fields[1]) for event in found] == [10, 4000, 10]
     assert [event.sequence for event in found] == [1, 2, 3]
@@ -263,7 +274,8 @@ def test_what_is_too_large_says_so(caplog: pytest.LogCaptureFixture) -> None:
     """With its line, its size, and the setting."""
     LOGGER.addHandler(caplog.handler)
     source = io.BytesIO(b'{"device_id":"' + b"d" * 5000 + b'"}\n')
-    events(open_reader(source, "f", "jsonl", CONSTANTS, LOGGER, Metrics("producer"), max_entry_bytes=4096))
+    metrics = Metrics("producer")
+    events(open_reader(source, "f", "jsonl", CONSTANTS, SPELLINGS, LOGGER, metrics, max_entry_bytes=4096))
     LOGGER.removeHandler(caplog.handler)
     (record,) = [one for one in caplog.records if one.getMessage() == "line_unreadable"]
     assert record.__dict__["line_number"] == 1
@@ -289,7 +301,8 @@ def test_a_longer_line_is_read_where_an_entry_may_be_larger() -> None:
     line = json.dumps({"device_id": "d" * 1_500_000}).encode()
     assert events(reader(line, "jsonl", CONSTANTS)) == []
     source = io.BytesIO(line)
-    one = open_reader(source, "f", "jsonl", CONSTANTS, LOGGER, Metrics("producer"), max_entry_bytes=1 << 21)
+    metrics = Metrics("producer")
+    one = open_reader(source, "f", "jsonl", CONSTANTS, SPELLINGS, LOGGER, metrics, max_entry_bytes=1 << 21)
     assert len(events(one)) == 1
 
 
@@ -442,3 +455,20 @@ def test_an_empty_trace_column_is_no_context(caplog: pytest.LogCaptureFixture) -
     LOGGER.propagate = False
     assert [event.is_plain for event in found] == [True, True]
     assert caplog.records == []
+
+
+def test_names_and_numbers_are_taken_as_sources_write_them() -> None:
+    """An alias, a sign, a bare mark, a unit behind the number: the stream has the contract's spelling."""
+    data = HEADER + "d,z,1, Temperature,+71.6 °F\nd,z,1,TEMP,.5\nd,z,1,rh,nan\n".encode()
+    found = [tuple(event.fields[4:]) for event in events(reader(data, "csv"))]
+    assert found == [("temperature", "22.0"), ("temperature", "0.5"), ("humidity", "nan")]
+
+
+def test_a_unit_is_a_column_or_a_constant() -> None:
+    """Where it is mapped, and then a unit that the KPI does not accept refuses its line alone."""
+    data = b"device_id,zone,ts,kpi,value,in\nd,z,1,temp,71.6,F\nd,z,1,temp,71.6,R\nd,z,1,temp,300,K\n"
+    one = reader(data, "csv", Mapped({"unit": "in"}))
+    assert [event.fields[5] for event in events(one)] == ["22.0", "26.85"]
+    assert one.unreadable_lines == [3]
+    one = reader(HEADER + b"d,z,1,pressure,101325\n", "csv", Mapped(constants={"unit": "Pa"}))
+    assert [event.fields[5] for event in events(one)] == ["1013.25"]
