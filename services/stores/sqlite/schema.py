@@ -13,8 +13,8 @@ APPLICATION_ID: Final = 0x54454C45
 """`TELE`, in the file's header: tells our databases from others."""
 
 
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the schema to ours.
+def migrate(connection: sqlite3.Connection, path: Path, upto: int | None = None) -> None:
+    """Bring the schema to ours, or up to an earlier number.
 
     Raises SinkUnusable for a newer one, and for a database that isn't ours.
     """
@@ -23,7 +23,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     if version:
         refuse_foreign(connection, path)
     migrations = _migrations()
-    newest = newest_schema()
+    newest = newest_schema() if upto is None else upto
     if version > newest:
         connection.execute("ROLLBACK")
         raise SinkUnusable(

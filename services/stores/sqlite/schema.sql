@@ -19,3 +19,80 @@ CREATE TABLE sink_probe (
     id        INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
     probed_at REAL    NOT NULL
 ) STRICT;
+
+-- migration 2: what audits have proven, beside the rows, so that a backup has both
+
+-- One row for each pipeline, stream and group that was audited. What was proven was there then.
+CREATE TABLE proofs (
+    pipeline        TEXT    NOT NULL,
+    stream          TEXT    NOT NULL,
+    consumer_group  TEXT    NOT NULL,
+    generation      INTEGER NOT NULL,  -- one more with each proof: who has read an older one writes nothing
+    proven_at       REAL    NOT NULL,  -- Unix seconds: when the audit began
+    unrecorded      INTEGER NOT NULL,  -- rows that no run has published, of those with ids before unrecorded_from
+    unrecorded_from INTEGER NOT NULL,  -- Unix milliseconds, as ids begin with
+    PRIMARY KEY (pipeline, stream, consumer_group)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE proven_runs (
+    pipeline       TEXT    NOT NULL,
+    stream         TEXT    NOT NULL,
+    consumer_group TEXT    NOT NULL,
+    run            TEXT    NOT NULL,
+    source         TEXT    NOT NULL,
+    last           INTEGER NOT NULL,   -- the highest number that was met
+    proven         INTEGER NOT NULL,   -- numbers 1 to this one are proven
+    from_ms        INTEGER NOT NULL,   -- what is not proven has ids from this time on, Unix milliseconds
+    unnumbered     INTEGER NOT NULL,   -- events without a readable id that were met
+    chunk          INTEGER NOT NULL,   -- the first chunk of ids that is not proven
+    ids            INTEGER NOT NULL,   -- ids in the chunks before it, repeats included
+    id_events      INTEGER NOT NULL,   -- different events among them
+    expired        INTEGER NOT NULL,   -- of the proven numbers, how many rows retention has dropped
+    expired_last   INTEGER NOT NULL,   -- the highest of those numbers
+    expired_ids    INTEGER NOT NULL,   -- of the events with other ids, how many rows retention has dropped
+    accepted       INTEGER NOT NULL,   -- of the proven events, how many are accepted losses
+    folded_at      REAL,               -- Unix seconds: since when the run is ended and all of it proven; else null
+    PRIMARY KEY (pipeline, stream, consumer_group, run)
+) STRICT, WITHOUT ROWID;
+
+-- Proven events that had no row then, but a dead letter or the note of a purge: each audit looks again.
+CREATE TABLE proven_without_row (
+    pipeline       TEXT NOT NULL,
+    stream         TEXT NOT NULL,
+    consumer_group TEXT NOT NULL,
+    event_id       TEXT NOT NULL,
+    run            TEXT NOT NULL,
+    PRIMARY KEY (pipeline, stream, consumer_group, event_id)
+) STRICT, WITHOUT ROWID;
+
+-- Proven events with ids that their run did not number, by the day of the id: no row tells whose it is.
+CREATE TABLE proven_id_days (
+    pipeline       TEXT    NOT NULL,
+    stream         TEXT    NOT NULL,
+    consumer_group TEXT    NOT NULL,
+    run            TEXT    NOT NULL,
+    day            INTEGER NOT NULL,   -- days since 1970-01-01, UTC
+    events         INTEGER NOT NULL,
+    PRIMARY KEY (pipeline, stream, consumer_group, run, day)
+) STRICT, WITHOUT ROWID;
+
+-- Losses that a person has closed: who, when and why.
+CREATE TABLE accepted_losses (
+    pipeline       TEXT    NOT NULL,
+    stream         TEXT    NOT NULL,
+    consumer_group TEXT    NOT NULL,
+    run            TEXT    NOT NULL,
+    accepted_at    REAL    NOT NULL,   -- Unix seconds
+    accepted_by    TEXT    NOT NULL,
+    reason         TEXT    NOT NULL,
+    events         INTEGER NOT NULL,
+    what           TEXT    NOT NULL,   -- JSON: which events
+    PRIMARY KEY (pipeline, stream, consumer_group, run, accepted_at)
+) STRICT, WITHOUT ROWID;
+
+-- One row: how far days were dropped, of the rows of all pipelines.
+CREATE TABLE retention (
+    id             INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    generation     INTEGER NOT NULL,   -- one more with each step that drops rows
+    dropped_before INTEGER NOT NULL    -- Unix milliseconds: proven rows with ids before that are dropped
+) STRICT;

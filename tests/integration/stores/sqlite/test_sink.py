@@ -32,7 +32,7 @@ from services.stores.sqlite import database
 from services.stores.sqlite.check import find_damage
 from services.stores.sqlite.files import turn_in
 from services.stores.sqlite.rows import SQLiteRows
-from services.stores.sqlite.schema import APPLICATION_ID, migrate
+from services.stores.sqlite.schema import APPLICATION_ID, migrate, newest_schema
 from services.stores.sqlite.sink import SQLiteSink
 
 ROOT = Path(__file__).parents[4]
@@ -741,7 +741,35 @@ def test_a_file_of_ours_is_marked_as_ours(path: Path) -> None:
             connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("application_id", "journal_mode", "user_version", "integrity_check")
         ]
-    assert pragmas == [APPLICATION_ID, "wal", 1, "ok"]
+    assert pragmas == [APPLICATION_ID, "wal", newest_schema(), "ok"]
+
+
+@pytest.mark.parametrize("version", range(1, newest_schema()))
+def test_a_database_of_each_earlier_version_is_brought_up_to_date(path: Path, version: int) -> None:
+    """What is stored stays, and the tables are those of a new one."""
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate(connection, path, upto=version)
+        columns = "event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at"
+        connection.execute(
+            f"INSERT INTO telemetry_events ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, 1.0)",  # noqa: S608
+            row(1)[:7],
+        )
+        assert connection.execute("PRAGMA user_version").fetchone() == (version,)
+    with closing(open_sink(path)) as sink:
+        assert sink.write([row(1), row(2)]) == (1, [])
+    other = path.with_name("other.db")
+    open_sink(other).close()
+    assert tables_of(path) == tables_of(other)
+
+
+def tables_of(path: Path) -> list[tuple[str, ...]]:
+    """Give each column of each table, and what may stand there."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(
+            'SELECT tables.name, columns.name, columns.type, "notnull", pk FROM sqlite_schema AS tables, '
+            "pragma_table_info(tables.name) AS columns ORDER BY 1, 2"
+        ).fetchall()
 
 
 def test_an_empty_file_is_as_good_as_none(path: Path) -> None:
