@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
-from services.brokers.patience import Patience
-from services.brokers.sides import ProducerSide, ProducerTools
+from services.brokers.producing.patience import Patience
+from services.brokers.producing.side import ProducerSide, ProducerTools
 from services.contract.errors import BrokerRefuses, BrokerUnavailable
 from services.contract.ids import draw_name
 from services.contract.outgoing import Batch, Position

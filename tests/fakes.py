@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from services.brokers.sides import Upkeep
+from services.brokers.consuming.side import Upkeep
 from services.contract.damage import Damages
 from services.contract.doors import Dead, DeadLetters, Entry, Sink, Source, Written
 from services.contract.errors import DeadLettersUnavailable, RowsRefused, SinkUnavailable, SourceUnavailable

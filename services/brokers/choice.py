@@ -3,12 +3,14 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from services.brokers.operator_side import OperatorSide
+from services.brokers.operating.side import OperatorSide
 from services.runtime.address import read_address
 from services.runtime.settings import ConsumerSettings, ProducerSettings, Settings
 
 if TYPE_CHECKING:  # a command that looks at a file needs none of what they import
-    from services.brokers.sides import ConsumerSide, ProducerSide, ProducerTools, Tools
+    from services.brokers.consuming.side import ConsumerSide
+    from services.brokers.producing.side import ProducerSide, ProducerTools
+    from services.brokers.tools import Tools
 
 _ROOMS: Final = dict.fromkeys(("redis", "rediss", "valkey", "valkeys", "unix"), "services.brokers.redis")
 """The room of each scheme. It is imported when it is chosen: one client library is, and no more."""

@@ -12,7 +12,8 @@ from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from typing import Final
 
 from services.brokers.choice import consumer_side
-from services.brokers.sides import ConsumerSide, Tools, Upkeep
+from services.brokers.consuming.side import ConsumerSide, Upkeep
+from services.brokers.tools import Tools
 from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
 from services.consumer.persist import Persist

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.brokers.sides import Upkeep
+from services.brokers.consuming.side import Upkeep
 from services.consumer.batch import Outcome
 from services.consumer.telemetry.report import Reporter
 from services.consumer.telemetry.traces import NO_TRACES, Traces

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from services.brokers.operator_side import OperatorSide
+from services.brokers.operating.side import OperatorSide
 from services.contract.operating import Group
 from services.ops.dlq.options import Yes
 from services.ops.failures import CommandFailed

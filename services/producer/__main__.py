@@ -18,7 +18,7 @@ from random import Random
 from typing import Any, Final
 
 from services.brokers.choice import producer_side
-from services.brokers.sides import ProducerSide, ProducerTools
+from services.brokers.producing.side import ProducerSide, ProducerTools
 from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.outgoing import Feed, Position
 from services.contract.publishing import Replayed, Run

@@ -27,7 +27,7 @@ from typing import Final, get_args
 
 from bench.plan import in_turn
 from services.brokers.choice import consumer_side
-from services.brokers.sides import Tools
+from services.brokers.tools import Tools
 from services.consumer.__main__ import make_doors, make_traces, make_worker
 from services.consumer.batch import Outcome, Rules
 from services.consumer.stages import Stage

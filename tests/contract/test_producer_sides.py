@@ -14,9 +14,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from servers import KINDS, Server, Servers, shared_server
 
+from services.brokers.producing.side import ProducerSide, ProducerTools
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.producing.side import side_of
-from services.brokers.sides import ProducerSide, ProducerTools
 from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.outgoing import Batch, Numbering, Outgoing, Position
 from services.contract.publishing import Publisher, Replayed, Run

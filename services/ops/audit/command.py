@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from services.brokers.choice import operator_side
-from services.brokers.operator_side import OperatorSide
+from services.brokers.operating.side import OperatorSide
 from services.contract.errors import BrokerFull, SinkAbsent
 from services.ops.audit.proof import audit
 from services.ops.audit.result import Audit, Tally

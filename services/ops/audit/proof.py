@@ -29,7 +29,7 @@ from itertools import islice
 from typing import Final, Protocol
 from uuid import UUID
 
-from services.brokers.operator_side import OperatorSide
+from services.brokers.operating.side import OperatorSide
 from services.contract.damage import Damages
 from services.contract.ids import numbered
 from services.contract.letter import DeadLetter, Purged

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from services.brokers.operator_side import OperatorSide
+from services.brokers.operating.side import OperatorSide
 from services.contract.damage import Damages
 from services.contract.letter import DeadLetter
 from services.contract.operating import LetterStore

@@ -8,7 +8,7 @@ import base64
 import json
 from collections.abc import Iterable, Iterator
 
-from services.brokers.operator_side import OperatorSide
+from services.brokers.operating.side import OperatorSide
 from services.contract.operating import LetterStore
 from services.ops.dlq.letters import newest_of
 from services.ops.failures import CommandFailed

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final, Self, TextIO
 
-from services.brokers.operator_side import OperatorSide
+from services.brokers.operating.side import OperatorSide
 from services.contract.errors import BrokerUnavailable, PipelineError
 from services.contract.operating import Unsettled
 from services.ops.audit.live import ForeignIds, count_dead, recorded

@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from services.brokers.choice import operator_side
-from services.brokers.operator_side import OperatorSide
+from services.brokers.operating.side import OperatorSide
 from services.contract.errors import BrokerUnavailable
 from services.ops.failures import CommandFailed
 from services.ops.server.own import reachable

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from services.brokers.choice import letters_place, operator_side
-from services.brokers.operator_side import OperatorSide
+from services.brokers.operating.side import OperatorSide
 from services.contract.errors import BrokerUnavailable, PipelineError, SinkAbsent
 from services.contract.operating import LetterStore, RunRecord
 from services.ops.audit.live import ForeignIds, count_dead, recorded

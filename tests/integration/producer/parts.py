@@ -13,10 +13,10 @@ import redis
 from fakes import FakeClock
 from servers import Address
 
+from services.brokers.producing.side import ProducerTools
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.producing.publisher import Limits
 from services.brokers.redis.producing.side import side_of
-from services.brokers.sides import ProducerTools
 from services.contract.outgoing import Batch, Numbering, Outgoing, Position
 from services.contract.publishing import Run
 from services.runtime.clock import Clock

@@ -8,7 +8,7 @@ import pytest
 from fakes import FakeClock, FakeSource, FakeStream
 from samples import entry, event_fields, row
 
-from services.brokers.sides import Upkeep
+from services.brokers.consuming.side import Upkeep
 from services.consumer.batch import Outcome
 from services.consumer.telemetry.report import Reporter
 from services.consumer.worker import Worker

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import redis
 
+from services.brokers.consuming.foreign import name_of, whole_of
 from services.brokers.redis.consuming.entries import about, after, count
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.entry_ids import age_s, id_parts
-from services.runtime.foreign import name_of, whole_of
 
 _PAGE: Final = 1000
 _COUNTED_AT_MOST: Final = 100_000

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import redis
 
+from services.brokers.consuming.foreign import name_of, number_of
 from services.brokers.redis.consuming.entries import after
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.connection import describe, error_kind
@@ -25,7 +26,6 @@ from services.contract.damage import Damages, why
 from services.contract.doors import Dead
 from services.contract.errors import DeadLettersUnavailable
 from services.contract.letter import DeadLetter, Purged, letter_line, parse_letter
-from services.runtime.foreign import name_of, number_of
 from services.runtime.telemetry.spans import current
 
 _PAGE: Final = 1000

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import redis
 
+from services.brokers.consuming.foreign import number_of, whole_of
 from services.brokers.redis.consuming.backlog import Backlog, read_backlog
 from services.brokers.redis.consuming.entries import after, count
 from services.brokers.redis.keys import StreamKeys
@@ -27,7 +28,6 @@ from services.brokers.redis.server.connection import describe, lacks_command, la
 from services.brokers.redis.server.entry_ids import age_s, ahead_s
 from services.brokers.redis.server.scripts import Script, read_script
 from services.runtime.clock import Clock
-from services.runtime.foreign import number_of, whole_of
 from services.runtime.telemetry.metrics import Figures
 
 _AUDITED: Final = (

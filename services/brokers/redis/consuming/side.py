@@ -13,7 +13,7 @@ from services.brokers.redis.consuming.upkeep import Upkeep
 from services.brokers.redis.keys import StreamKeys, keys_of
 from services.brokers.redis.server.attention import Attention
 from services.brokers.redis.server.connection import connect, explain
-from services.brokers.sides import Tools
+from services.brokers.tools import Tools
 from services.runtime.settings import ConsumerSettings
 
 _OBSERVER_TIMEOUT_S: Final = 2.0

@@ -10,9 +10,9 @@ from typing import Any, Final, cast
 
 import redis
 
+from services.brokers.consuming.foreign import name_of, number_of
 from services.brokers.redis.keys import StreamKeys
 from services.contract.operating import AuditResult
-from services.runtime.foreign import name_of, number_of
 
 _MOST: Final = 1 << 62
 _LATEST_S: Final = 1e11

@@ -10,11 +10,11 @@ from typing import Any, Final, cast
 
 import redis
 
+from services.brokers.consuming.foreign import whole_of
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.connection import lacks_right
 from services.contract.ids import MAX_SEQUENCE
 from services.contract.operating import Met
-from services.runtime.foreign import whole_of
 
 _MOST: Final = 1 << 62
 

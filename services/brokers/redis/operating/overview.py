@@ -6,13 +6,13 @@ from typing import Any, cast
 
 import redis
 
+from services.brokers.consuming.foreign import name_of
 from services.brokers.redis.consuming.backlog import Backlog, read_backlog
 from services.brokers.redis.consuming.entries import about, after, count
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.connection import lacks_command, lacks_right
 from services.brokers.redis.server.entry_ids import age_s, ahead_s
 from services.contract.operating import About, ConsumerSeen, GroupLag, Overview, StreamState
-from services.runtime.foreign import name_of
 
 
 def about_server(client: redis.Redis) -> About:

@@ -14,10 +14,10 @@ from typing import Any, Final, TypeVar, cast
 
 import redis
 
+from services.brokers.consuming.foreign import name_of, number_of, whole_of
 from services.brokers.redis.keys import StreamKeys
 from services.contract.ids import MAX_SEQUENCE
 from services.contract.operating import ID_BYTES, Records, RunRecord
-from services.runtime.foreign import name_of, number_of, whole_of
 
 _Value = TypeVar("_Value", int | None, float | None)
 

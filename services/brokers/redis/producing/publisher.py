@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, TypeAlias, cast
 
 import redis
 
-from services.brokers.patience import Backoff, Patience
+from services.brokers.producing.patience import Backoff, Patience
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.producing.runs import write_run
 from services.brokers.redis.server.groups import read_groups, slowest

@@ -24,7 +24,7 @@ from typing import Any, Final, cast
 
 import redis
 
-from services.brokers.patience import Patience
+from services.brokers.producing.patience import Patience
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.scripts import read_script
 from services.contract.ids import draw_name

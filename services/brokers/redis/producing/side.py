@@ -7,13 +7,13 @@ from typing import Literal, cast
 
 import redis
 
-from services.brokers.patience import Patience
+from services.brokers.producing.patience import Patience
+from services.brokers.producing.side import ProducerTools
 from services.brokers.redis.keys import StreamKeys, keys_of
 from services.brokers.redis.producing.publisher import Limits, RedisPublisher
 from services.brokers.redis.producing.runs import open_run, take_over
 from services.brokers.redis.server.attention import Attention
 from services.brokers.redis.server.connection import connect, judge
-from services.brokers.sides import ProducerTools
 from services.contract.outgoing import Position
 from services.contract.publishing import Replayed, Run
 from services.runtime.settings import ProducerSettings

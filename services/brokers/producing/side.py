@@ -1,66 +1,14 @@
-"""What a broker gives to the services that use it; what a person's commands need of it: operator_side.py."""
+"""What a broker gives to a producer, and is given by it."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.contract.doors import DeadLetters, Source
+from services.brokers.tools import Tools
 from services.contract.outgoing import Position
 from services.contract.publishing import Publisher, Replayed, Run
-from services.runtime.clock import Clock
 from services.runtime.health import Health
-from services.runtime.telemetry.metrics import Figures, Metrics
 from services.runtime.telemetry.send_traces import NO_TRACES, Traces
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What a side is given of the process that it works in."""
-
-    clock: Clock
-    metrics: Metrics
-    logger: logging.Logger
-
-
-class Upkeep(Protocol):
-    """What a consumer does now and then for the stream, between its batches."""
-
-    def run_due(self) -> None:
-        """Do what is due. Raises BrokerUnavailable."""
-        ...
-
-
-class Observer(Protocol):
-    """Looks at the stream and its group as a whole, in the background, for the metrics."""
-
-    def figures(self) -> Figures:
-        """Give what was seen last; nothing where another replica looks."""
-        ...
-
-    def close(self) -> None:
-        """End it."""
-        ...
-
-
-class ConsumerSide(Protocol):
-    """What a consumer needs of a broker."""
-
-    def source(self) -> Source:
-        """Open where entries come from; it is closed by whoever asked for it."""
-        ...
-
-    def dead_letters(self) -> DeadLetters:
-        """Open what keeps dead letters at the broker; it is closed by whoever asked for it."""
-        ...
-
-    def upkeep(self) -> Upkeep:
-        """Give what looks after the stream."""
-        ...
-
-    def observe(self) -> Observer:
-        """Begin to observe the group, if nobody else does; it is closed by whoever asked for it."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.runtime.foreign import LONGEST_NAME, name_of, number_of, whole_of
+from services.brokers.consuming.foreign import LONGEST_NAME, name_of, number_of, whole_of
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from services.brokers.sides import ProducerTools
+from services.brokers.producing.side import ProducerTools
 from services.contract.errors import BrokerRefuses, BrokerUnavailable, Stopping
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""What a broker gives to a person with a command: apart, so that it loads nothing that services need."""
+"""What a broker gives to a person with a command."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol

@@ -1,0 +1,1 @@
+"""What a consumer needs of a broker, and what reads with little trust what is kept there."""

@@ -1,0 +1,1 @@
+"""What a person's commands need of a broker."""

@@ -1,0 +1,1 @@
+"""What a producer needs of a broker."""
