@@ -3,12 +3,12 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from services.brokers.operating.side import OperatorSide
 from services.runtime.address import read_address
 from services.runtime.settings import ConsumerSettings, ProducerSettings, Settings
 
-if TYPE_CHECKING:  # a command that looks at a file needs none of what they import
+if TYPE_CHECKING:  # each has its own side alone
     from services.brokers.consuming.side import ConsumerSide
+    from services.brokers.operating.side import OperatorSide
     from services.brokers.producing.side import ProducerSide, ProducerTools
     from services.brokers.tools import Tools
 
@@ -28,7 +28,7 @@ def producer_side(settings: ProducerSettings, tools: "ProducerTools") -> "Produc
     return side
 
 
-def operator_side(settings: ConsumerSettings) -> OperatorSide:
+def operator_side(settings: ConsumerSettings) -> "OperatorSide":
     """Give what a person's commands need of the broker; nothing is sent yet. Raises SettingsInvalid."""
     side: OperatorSide = _of(settings, "operating.side").open_side(settings)
     return side
