@@ -11,7 +11,7 @@ from servers import Address, new_client
 
 from services.brokers.redis.consuming.reading.source import RedisSource
 from services.brokers.redis.keys import StreamKeys
-from services.contract.doors import Entry
+from services.contract.consuming.doors import Entry
 from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.runtime.telemetry.metrics import Metrics
 

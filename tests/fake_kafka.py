@@ -18,7 +18,7 @@ from services.brokers.producing.side import ProducerSide, ProducerTools
 from services.contract.errors import BrokerRefuses, BrokerUnavailable
 from services.contract.ids import draw_name
 from services.contract.outgoing import Batch, Position
-from services.contract.publishing import Publisher, Replayed, Run, Sent
+from services.contract.producing import Publisher, Replayed, Run, Sent
 
 T = TypeVar("T")
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from services.brokers.consuming.side import Upkeep
-from services.contract.damage import Damages
-from services.contract.doors import Dead, DeadLetters, Entry, Sink, Source, Written
+from services.contract.consuming.damage import Damages
+from services.contract.consuming.doors import Dead, DeadLetters, Entry, Sink, Source, Written
+from services.contract.consuming.large import cut, size_of
+from services.contract.consuming.letter import DeadLetter, Purged, dead_letter, parse_letter
 from services.contract.errors import DeadLettersUnavailable, RowsRefused, SinkUnavailable, SourceUnavailable
 from services.contract.event import DEFAULT_ENTRY_BYTES, Event
-from services.contract.large import cut, size_of
-from services.contract.letter import DeadLetter, Purged, dead_letter, parse_letter
 from services.runtime.clock import Clock
 from services.runtime.telemetry.spans import Span, Spans, current
 

@@ -20,10 +20,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from services.contract.doors import Entry, Source
+from services.contract.consuming.doors import Entry, Source
+from services.contract.consuming.large import cut
 from services.contract.errors import SourceUnavailable
 from services.contract.event import DEFAULT_ENTRY_BYTES
-from services.contract.large import cut
 from services.runtime.telemetry.metrics import Metrics
 
 _TAKEN_AT_MS: Final = 1_700_000_000_000

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from services.contract.doors import Dead, Entry
+from services.contract.consuming.doors import Dead, Entry
 from services.contract.event import Event, Fields, Rejection
 from services.contract.ids import event_id, run_name
 from services.contract.kpis import parse_kpis, shipped

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from services.contract.doors import Dead
+from services.contract.consuming.doors import Dead
 from services.contract.event import Event
 from services.ops.app import app
 from services.runtime.settings import ConsumerSettings, ProducerSettings, declared, variable

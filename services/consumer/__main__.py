@@ -22,7 +22,7 @@ from services.consumer.telemetry.report import Reporter
 from services.consumer.telemetry.times import Times
 from services.consumer.telemetry.traces import NO_TRACES, BatchTraces, Traces
 from services.consumer.worker import Worker
-from services.contract.doors import DeadLetters, Sink, Source
+from services.contract.consuming.doors import DeadLetters, Sink, Source
 from services.contract.errors import SinkUnavailable, SinkUnusable, SinkWrong, Stopping
 from services.runtime.clock import SystemClock
 from services.runtime.endpoint import HealthServer

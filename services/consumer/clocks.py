@@ -14,7 +14,7 @@ One odd id or device stops nobody so. Where the server and most of a batch agree
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from services.contract.doors import Dead, Entry
+from services.contract.consuming.doors import Dead, Entry
 from services.contract.errors import ClockBehind
 
 _LEAST_NEAR_S: Final = 60.0

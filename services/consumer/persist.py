@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from services.consumer.stages import NOBODY, Stages
-from services.contract.doors import Dead, DeadLetters, Entry, Processed, Sink
+from services.contract.consuming.doors import Dead, DeadLetters, Entry, Processed, Sink
 from services.contract.errors import DeadLettersUnavailable, RowsRefused, SinkUnavailable, Stopping
 from services.contract.event import Reason, Rejection
 from services.runtime.clock import Clock

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import UnionType
 from typing import Final
 
-from services.contract.doors import Dead, Entry, Processed, Valid
+from services.contract.consuming.doors import Dead, Entry, Processed, Valid
 from services.contract.event import Event, Rejection
 from services.contract.kpis import Kpis
 

@@ -15,7 +15,7 @@ from services.brokers.consuming.side import Upkeep
 from services.consumer.batch import Outcome
 from services.consumer.telemetry.report import Reporter
 from services.consumer.telemetry.traces import NO_TRACES, Traces
-from services.contract.doors import Entry, Source
+from services.contract.consuming.doors import Entry, Source
 from services.contract.errors import BreakerOpen, BrokerUnavailable, ClockBehind, Stopping
 from services.runtime.clock import Clock
 from services.runtime.health import Health

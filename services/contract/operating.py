@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
-from services.contract.damage import Damages
-from services.contract.letter import DeadLetter, Purged
+from services.contract.consuming.damage import Damages
+from services.contract.consuming.letter import DeadLetter, Purged
 
 ID_BYTES: Final = 16
 """How an id is kept that a run published and did not number: a replayed file's own."""

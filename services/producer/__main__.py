@@ -21,7 +21,7 @@ from services.brokers.choice import producer_side
 from services.brokers.producing.side import ProducerSide, ProducerTools
 from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.outgoing import Feed, Position
-from services.contract.publishing import Replayed, Run
+from services.contract.producing import Replayed, Run
 from services.producer.files import progress
 from services.producer.files.inputs import SourceUnusable, check_same, fingerprint, source_key
 from services.producer.files.read import Reader

@@ -6,7 +6,7 @@ from importlib import import_module
 from logging import Logger
 from typing import TYPE_CHECKING, Final
 
-from services.contract.doors import DeadLetters
+from services.contract.consuming.doors import DeadLetters
 from services.contract.operating import LetterStore
 from services.runtime.clock import Clock
 from services.runtime.settings import ConsumerSettings, SettingsInvalid

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from logging import Logger
 from typing import TYPE_CHECKING, Protocol
 
-from services.contract.doors import DeadLetters, Sink
-from services.contract.letter import DeadLetter
+from services.contract.consuming.doors import DeadLetters, Sink
+from services.contract.consuming.letter import DeadLetter
 from services.contract.operating import LetterStore
 from services.runtime.clock import Clock
 from services.stores.rows import Rows

@@ -26,7 +26,7 @@ from typing import Any
 from services.consumer import __main__ as consumer
 from services.consumer import batch
 from services.consumer.recognise import recognise
-from services.contract.doors import Dead, DeadLetters, Entry, Sink, Source, Written
+from services.contract.consuming.doors import Dead, DeadLetters, Entry, Sink, Source, Written
 from services.contract.event import Event
 from services.stores.files import lines
 from services.stores.postgres import exchange as exchanges

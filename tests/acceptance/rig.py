@@ -19,8 +19,8 @@ from acceptance.publisher import KEYS, Published, Publisher
 from servers import LocalServer, eventually
 
 from services.brokers.redis.server.entry_ids import id_parts
+from services.contract.consuming.letter import DeadLetter
 from services.contract.event import Event
-from services.contract.letter import DeadLetter
 from services.ops.audit.command import prove
 from services.ops.audit.result import Audit
 from services.runtime.settings import ConsumerSettings

@@ -27,7 +27,7 @@ from hostile import (
     unsafe_characters,
 )
 
-from services.contract.doors import Dead, Entry
+from services.contract.consuming.doors import Dead, Entry
 from services.contract.event import Rejection
 from services.stores.files.dead_letters import DeadLetterFile
 

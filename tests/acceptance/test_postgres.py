@@ -19,8 +19,8 @@ from acceptance.test_run import Laptop, _consumers_of
 from postgres import STORED, LocalPostgres, database, rows_of, with_tables
 from servers import LocalServer, eventually
 
+from services.contract.consuming.letter import DeadLetter
 from services.contract.event import DEFAULT_STREAM, Event
-from services.contract.letter import DeadLetter
 from services.runtime.settings import ConsumerSettings
 from services.stores.postgres.dead_letters import PostgresDeadLetters
 

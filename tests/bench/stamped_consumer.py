@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from services.consumer.__main__ import Doors, main
-from services.contract.doors import Sink, Written
+from services.contract.consuming.doors import Sink, Written
 from services.contract.event import Event
 
 

@@ -16,10 +16,10 @@ from servers import KINDS, Servers, shared_server
 
 from services.brokers.redis.consuming.dead_letters import DeadLetterStream
 from services.brokers.redis.keys import StreamKeys
-from services.contract.damage import Damages
-from services.contract.doors import Dead
+from services.contract.consuming.damage import Damages
+from services.contract.consuming.doors import Dead
+from services.contract.consuming.letter import DeadLetter, Purged
 from services.contract.event import Rejection
-from services.contract.letter import DeadLetter, Purged
 from services.contract.trace_context import TraceContext
 from services.runtime.telemetry.spans import set_current
 from services.stores.files.dead_letters import DeadLetterFile

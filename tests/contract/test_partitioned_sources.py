@@ -12,7 +12,7 @@ import pytest
 from partitioned import FakeTopic, Lane, PartitionedSource, Position
 from samples import event_fields
 
-from services.contract.doors import Entry, Source
+from services.contract.consuming.doors import Entry, Source
 from services.contract.errors import SourceUnavailable
 from services.runtime.telemetry.metrics import Metrics
 

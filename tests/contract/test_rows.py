@@ -9,7 +9,7 @@ from postgres import KINDS as POSTGRES_KINDS
 from postgres import PostgresServers, database
 from samples import id_of, row
 
-from services.contract.doors import Sink
+from services.contract.consuming.doors import Sink
 from services.contract.errors import SinkAbsent
 from services.stores.postgres import rows as postgres_rows
 from services.stores.postgres.rows import PostgresRows

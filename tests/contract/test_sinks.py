@@ -16,7 +16,7 @@ from postgres import KINDS as POSTGRES_KINDS
 from postgres import STORED, PostgresServers, database, rows_of
 from samples import id_of, row
 
-from services.contract.doors import Sink
+from services.contract.consuming.doors import Sink
 from services.contract.errors import RowsRefused
 from services.contract.event import Event
 from services.stores.postgres.sink import PostgresSink

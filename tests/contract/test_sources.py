@@ -14,9 +14,9 @@ from servers import KINDS, Server, Servers, shared_server
 
 from services.brokers.redis.consuming.reading.source import RedisSource
 from services.brokers.redis.keys import StreamKeys
-from services.contract.doors import Entry, Source
+from services.contract.consuming.doors import Entry, Source
+from services.contract.consuming.large import beginning
 from services.contract.errors import SourceUnavailable
-from services.contract.large import beginning
 from services.runtime.telemetry.metrics import Metrics
 
 KEYS = StreamKeys()

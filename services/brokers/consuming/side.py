@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from services.contract.doors import DeadLetters, Source
+from services.contract.consuming.doors import DeadLetters, Source
 from services.runtime.telemetry.metrics import Figures
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from services.brokers.tools import Tools
 from services.contract.outgoing import Position
-from services.contract.publishing import Publisher, Replayed, Run
+from services.contract.producing import Publisher, Replayed, Run
 from services.runtime.health import Health
 from services.runtime.telemetry.send_traces import NO_TRACES, Traces
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 
 from services.consumer.telemetry.followed import Followed
 from services.consumer.telemetry.notes import Notes
-from services.contract.doors import Entry
+from services.contract.consuming.doors import Entry
 from services.contract.trace_context import TraceContext
 from services.runtime.telemetry import conventions as named
 from services.runtime.telemetry.conventions import Attribute, operation_attributes, span_name

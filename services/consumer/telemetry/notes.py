@@ -8,7 +8,7 @@ from typing import NamedTuple
 from services.consumer.batch import Outcome
 from services.consumer.stages import Stage
 from services.consumer.telemetry.followed import Followed
-from services.contract.doors import Entry
+from services.contract.consuming.doors import Entry
 from services.contract.trace_context import TraceContext
 from services.runtime.telemetry.spans import Mark, begin_trace
 

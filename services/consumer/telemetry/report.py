@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.consumer.batch import Outcome
-from services.contract.doors import Dead, Entry
+from services.contract.consuming.doors import Dead, Entry
 from services.contract.event import Event
 from services.contract.trace_context import context_of
 from services.runtime.clock import Clock

@@ -13,7 +13,7 @@ from typing import Final
 from services.consumer.batch import Outcome
 from services.consumer.stages import Stage
 from services.consumer.telemetry.traces import NO_TRACES, Traces
-from services.contract.doors import Entry
+from services.contract.consuming.doors import Entry
 from services.runtime.clock import Clock
 from services.runtime.telemetry.metrics import Metrics
 from services.runtime.telemetry.spans import current

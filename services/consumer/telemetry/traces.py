@@ -14,7 +14,7 @@ from services.consumer.stages import Nobody, Stage, Stages
 from services.consumer.telemetry.batch_spans import BatchSpans
 from services.consumer.telemetry.followed import afford, find_followed
 from services.consumer.telemetry.notes import Notes, Over
-from services.contract.doors import Entry
+from services.contract.consuming.doors import Entry
 from services.contract.errors import PipelineError
 from services.runtime.clock import Clock
 from services.runtime.telemetry import conventions as named

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from services.brokers.operating.side import OperatorSide
-from services.contract.letter import DeadLetter
+from services.contract.consuming.letter import DeadLetter
 from services.contract.operating import RunRecord
 from services.ops.audit.ledger import readable_id
 from services.stores.sqlite.scratch import DifferentIds

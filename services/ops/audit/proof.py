@@ -30,9 +30,9 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from services.brokers.operating.side import OperatorSide
-from services.contract.damage import Damages
+from services.contract.consuming.damage import Damages
+from services.contract.consuming.letter import DeadLetter, Purged
 from services.contract.ids import numbered
-from services.contract.letter import DeadLetter, Purged
 from services.contract.operating import Met, Records, RunRecord
 from services.ops.audit.ledger import (
     DEAD,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from services.brokers.operating.side import OperatorSide
-from services.contract.damage import Damages
-from services.contract.letter import DeadLetter
+from services.contract.consuming.damage import Damages
+from services.contract.consuming.letter import DeadLetter
 from services.contract.operating import LetterStore
 from services.ops.failures import CommandFailed
 from services.ops.output.output import remark

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from services.consumer.validate import check
-from services.contract.codec import OPTIONAL, REQUIRED, decode
+from services.contract.consuming.codec import OPTIONAL, REQUIRED, decode
+from services.contract.consuming.large import size_of
+from services.contract.consuming.letter import DeadLetter
 from services.contract.event import DEFAULT_ENTRY_BYTES, Rejection
 from services.contract.kpis import Kpis
-from services.contract.large import size_of
-from services.contract.letter import DeadLetter
 from services.contract.operating import LetterStore
 from services.ops.dlq.letters import Letter, LetterFilter, select
 from services.ops.dlq.replay_traces import ReplayTraces

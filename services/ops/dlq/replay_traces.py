@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from services.contract.letter import DeadLetter
+from services.contract.consuming.letter import DeadLetter
 from services.runtime.logs.gate import build_logger
 from services.runtime.otlp.switch import open_spans
 from services.runtime.settings import ConsumerSettings, Sources

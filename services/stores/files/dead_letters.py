@@ -20,11 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from services.contract.damage import Damages, why
-from services.contract.doors import Dead
+from services.contract.consuming.damage import Damages, why
+from services.contract.consuming.doors import Dead
+from services.contract.consuming.letter import DeadLetter, Purged, letter_line, parse_letter
 from services.contract.errors import DeadLettersUnavailable
 from services.contract.event import DEFAULT_ENTRY_BYTES
-from services.contract.letter import DeadLetter, Purged, letter_line, parse_letter
 from services.runtime.own_files import open_own
 from services.runtime.telemetry.spans import current
 from services.stores.files.lines import Line, append, lines_of, replace

@@ -17,10 +17,10 @@ from typing import Final, NamedTuple
 
 import psycopg
 
-from services.contract.damage import Damages, why
-from services.contract.doors import Dead
+from services.contract.consuming.damage import Damages, why
+from services.contract.consuming.doors import Dead
+from services.contract.consuming.letter import DeadLetter, Purged, letter_line, parse_letter
 from services.contract.errors import DeadLettersUnavailable, PipelineError
-from services.contract.letter import DeadLetter, Purged, letter_line, parse_letter
 from services.runtime.telemetry.spans import current
 from services.stores.postgres import arrays
 from services.stores.postgres.connection import Connection, Database

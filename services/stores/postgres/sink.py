@@ -19,7 +19,7 @@ from typing import Final
 
 import psycopg
 
-from services.contract.doors import Written
+from services.contract.consuming.doors import Written
 from services.contract.errors import PipelineError, RowsRefused, SinkUnavailable
 from services.contract.event import Event
 from services.stores.postgres import arrays

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from services.contract.doors import Written
+from services.contract.consuming.doors import Written
 from services.contract.errors import RowsRefused, SinkUnavailable, SinkUnusable
 from services.contract.event import Event
 from services.stores.folders import make_folder

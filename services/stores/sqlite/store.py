@@ -4,7 +4,7 @@ from collections.abc import Callable
 from logging import Logger
 from typing import TYPE_CHECKING
 
-from services.contract.doors import Sink
+from services.contract.consuming.doors import Sink
 from services.runtime.clock import Clock
 from services.runtime.settings import ConsumerSettings, SettingsInvalid
 from services.stores.doors import Letters

@@ -12,7 +12,7 @@ from servers import Server, Servers, shared_server
 
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.operating.side import RedisOperatorSide
-from services.contract.doors import Dead
+from services.contract.consuming.doors import Dead
 from services.contract.event import Reason, Rejection
 from services.contract.ids import event_id
 from services.ops.audit.live import ForeignIds, count_dead, recorded

@@ -24,7 +24,7 @@ from services.brokers.redis.operating.side import RedisOperatorSide
 from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
 from services.consumer.persist import Persist
-from services.contract.doors import Sink
+from services.contract.consuming.doors import Sink
 from services.contract.errors import BrokerUnavailable
 from services.contract.trace_context import TraceContext
 from services.ops.dlq.replay import Mending, replay

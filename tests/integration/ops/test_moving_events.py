@@ -11,9 +11,9 @@ from servers import Server, Servers, shared_server
 
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.operating.side import RedisOperatorSide
-from services.contract.doors import Dead
+from services.contract.consuming.doors import Dead
+from services.contract.consuming.letter import DeadLetter, Purged
 from services.contract.event import Rejection
-from services.contract.letter import DeadLetter, Purged
 from services.ops.audit.proof import audit
 from services.runtime.settings import ConsumerSettings
 

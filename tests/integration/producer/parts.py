@@ -18,7 +18,7 @@ from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.producing.publisher import Limits
 from services.brokers.redis.producing.side import side_of
 from services.contract.outgoing import Batch, Numbering, Outgoing, Position
-from services.contract.publishing import Run
+from services.contract.producing import Run
 from services.runtime.clock import Clock
 from services.runtime.health import Health
 from services.runtime.settings import ProducerSettings

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.contract.doors import Dead, Entry
+from services.contract.consuming.doors import Dead, Entry
 from services.contract.errors import DeadLettersUnavailable, SinkUnusable
 from services.contract.event import Event, Rejection
 from services.stores.files.dead_letters import DeadLetterFile

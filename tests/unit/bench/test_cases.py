@@ -17,7 +17,7 @@ from bench.sample import Sample
 from bench.server import choose_server
 from bench.stamped_consumer import StampedSink, made_ms, read_stamps
 
-from services.contract.doors import Written
+from services.contract.consuming.doors import Written
 from services.contract.event import Event
 from services.contract.ids import event_id, run_name
 from services.contract.trace_context import parse

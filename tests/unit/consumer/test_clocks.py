@@ -15,7 +15,7 @@ from services.consumer.batch import Outcome, decode
 from services.consumer.clocks import check_clock
 from services.consumer.validate import validate
 from services.consumer.worker import Worker
-from services.contract.doors import Dead, Entry
+from services.contract.consuming.doors import Dead, Entry
 from services.contract.errors import ClockBehind, Stopping
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics

@@ -36,7 +36,7 @@ from services.consumer.telemetry.report import Reporter
 from services.consumer.telemetry.times import Times
 from services.consumer.telemetry.traces import NO_TRACES, BatchTraces, Traces
 from services.consumer.worker import Worker
-from services.contract.doors import Dead, Entry
+from services.contract.consuming.doors import Dead, Entry
 from services.contract.errors import BreakerOpen, SourceUnavailable
 from services.contract.event import Rejection
 from services.runtime.health import Health

@@ -25,7 +25,7 @@ from services.consumer.breaker import Breaker
 from services.consumer.persist import Persist
 from services.consumer.telemetry.report import Reporter
 from services.consumer.worker import Worker
-from services.contract.doors import Dead, Entry
+from services.contract.consuming.doors import Dead, Entry
 from services.contract.event import Event
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics

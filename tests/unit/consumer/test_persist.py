@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from samples import dead, entry, id_of, row
 
 from services.consumer.persist import Persist
-from services.contract.doors import Processed
+from services.contract.consuming.doors import Processed
 from services.contract.errors import Stopping
 from services.contract.event import Event
 from services.runtime.health import Health

@@ -9,7 +9,7 @@ from samples import KPIS, entry, row
 
 from services.consumer.process import Step, process
 from services.consumer.steps import reject
-from services.contract.doors import Dead, Processed
+from services.contract.consuming.doors import Dead, Processed
 from services.contract.event import Event, Rejection
 
 EVENT = Event(*row(1)[:6])

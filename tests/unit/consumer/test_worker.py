@@ -12,7 +12,7 @@ from services.brokers.consuming.side import Upkeep
 from services.consumer.batch import Outcome
 from services.consumer.telemetry.report import Reporter
 from services.consumer.worker import Worker
-from services.contract.doors import Entry
+from services.contract.consuming.doors import Entry
 from services.contract.errors import BreakerOpen, BrokerUnavailable, SourceUnavailable, Stopping
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics

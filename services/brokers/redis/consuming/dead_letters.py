@@ -22,10 +22,10 @@ from services.brokers.redis.consuming.entries import after
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.connection import describe, error_kind
 from services.brokers.redis.server.entry_ids import id_parts
-from services.contract.damage import Damages, why
-from services.contract.doors import Dead
+from services.contract.consuming.damage import Damages, why
+from services.contract.consuming.doors import Dead
+from services.contract.consuming.letter import DeadLetter, Purged, letter_line, parse_letter
 from services.contract.errors import DeadLettersUnavailable
-from services.contract.letter import DeadLetter, Purged, letter_line, parse_letter
 from services.runtime.telemetry.spans import current
 
 _PAGE: Final = 1000

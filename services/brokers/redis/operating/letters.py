@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from services.brokers.redis.consuming.dead_letters import DeadLetterStream
 from services.brokers.redis.operating.errors import each_explained, explained
-from services.contract.damage import Damages
-from services.contract.letter import DeadLetter, Purged
+from services.contract.consuming.damage import Damages
+from services.contract.consuming.letter import DeadLetter, Purged
 from services.runtime.settings import Settings
 
 

@@ -25,7 +25,7 @@ from services.brokers.redis.server.groups import read_groups, slowest
 from services.brokers.redis.server.scripts import Script, read_script
 from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.outgoing import Batch, Outgoing, Position
-from services.contract.publishing import Run, Sent
+from services.contract.producing import Run, Sent
 from services.runtime.telemetry.spans import current
 
 _SCRIPT: Final = Script(read_script("producing/publish.lua"))

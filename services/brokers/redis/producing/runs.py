@@ -29,7 +29,7 @@ from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.scripts import read_script
 from services.contract.ids import draw_name
 from services.contract.outgoing import Position
-from services.contract.publishing import Replayed, Run
+from services.contract.producing import Replayed, Run
 
 _OPEN: Final = read_script("producing/open.lua")
 

@@ -19,10 +19,10 @@ from servers import KINDS, LocalServer, Server, Servers, shared_server
 from services.brokers.redis.consuming.reading.sizes import MOST_PIECES, PIECE_BYTES, Sizes
 from services.brokers.redis.operating.side import RedisOperatorSide
 from services.brokers.redis.server.scripts import read_script
-from services.contract.doors import Entry
+from services.contract.consuming.doors import Entry
+from services.contract.consuming.large import BATCH_WEIGHT, UNKNOWN_BYTES, beginning, size_of, weight_of
 from services.contract.errors import SourceUnavailable
 from services.contract.event import DEFAULT_ENTRY_BYTES
-from services.contract.large import BATCH_WEIGHT, UNKNOWN_BYTES, beginning, size_of, weight_of
 from services.ops.dlq.raw import raw_json
 from services.runtime.settings import ConsumerSettings
 

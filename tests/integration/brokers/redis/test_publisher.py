@@ -19,7 +19,7 @@ from services.brokers.redis.producing.runs import open_run
 from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.ids import MAX_SEQUENCE, draw_name
 from services.contract.outgoing import FIELD_NAMES, Batch, Outgoing, Position, flat
-from services.contract.publishing import Replayed
+from services.contract.producing import Replayed
 from services.producer.generate import Generator
 from services.producer.loop import Loop
 from services.producer.pace import Pacer

@@ -19,8 +19,8 @@ from telemetry_cli import own_folder, telemetry
 
 from services.brokers.redis.consuming.dead_letters import DeadLetterStream
 from services.brokers.redis.keys import StreamKeys
+from services.contract.consuming.letter import parse_letter
 from services.contract.errors import DeadLettersUnavailable
-from services.contract.letter import parse_letter
 from services.stores.files.dead_letters import DeadLetterFile
 
 __all__ = ["own_folder"]

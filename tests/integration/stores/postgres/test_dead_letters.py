@@ -9,7 +9,7 @@ from postgres import LocalPostgres, database, rows_of, with_tables
 from samples import dead, entry, event_fields, flat
 from servers import eventually
 
-from services.contract.doors import Dead
+from services.contract.consuming.doors import Dead
 from services.contract.errors import DeadLettersUnavailable
 from services.contract.event import Rejection
 from services.stores.postgres.dead_letters import PostgresDeadLetters

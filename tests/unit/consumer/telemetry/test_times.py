@@ -8,7 +8,7 @@ from services.consumer.batch import Outcome
 from services.consumer.stages import Stage
 from services.consumer.telemetry.times import Times
 from services.consumer.telemetry.traces import NoTraces
-from services.contract.doors import Dead, Entry
+from services.contract.consuming.doors import Dead, Entry
 from services.contract.event import Rejection
 from services.runtime.telemetry.metrics import Metrics
 from services.runtime.telemetry.spans import begin_trace, set_current

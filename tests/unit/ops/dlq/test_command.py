@@ -11,7 +11,7 @@ import pytest
 from samples import entry, event_fields, id_of
 from telemetry_cli import bury, is_refusal, json_lines, telemetry
 
-from services.contract.doors import Dead
+from services.contract.consuming.doors import Dead
 from services.contract.event import Reason, Rejection, Stage
 
 ROOT = Path(__file__).parents[4]

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import KPIS, NOW, entry, event_fields, flat, id_of, raw_fields
 
-from services.contract.doors import Dead
+from services.contract.consuming.doors import Dead
+from services.contract.consuming.letter import dead_letter, parse_letter
 from services.contract.event import Rejection
-from services.contract.letter import dead_letter, parse_letter
 from services.ops.dlq.letters import Letter
 from services.ops.dlq.replay import FIELDS, Mending, prepare, readable_event_id
 

@@ -11,7 +11,7 @@ from services.brokers.redis.consuming.reading.caution import Caution
 from services.brokers.redis.consuming.reading.lines import Commands
 from services.brokers.redis.consuming.reading.member import Member
 from services.brokers.redis.consuming.reading.sizes import Sizes
-from services.contract.doors import Entry
+from services.contract.consuming.doors import Entry
 
 _KEPT: Final = "`telemetry dlq show --raw` gives all of it"
 _NOT_KEPT: Final = "the server had no room for it, or no right: its beginning is all that is kept"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from services.contract.large import BATCH_WEIGHT
+from services.contract.consuming.large import BATCH_WEIGHT
 
 _CAREFUL_S: Final = 600.0
 """How long new entries are looked at, too, after a large one was met."""

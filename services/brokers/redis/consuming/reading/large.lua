@@ -1,4 +1,4 @@
--- How large an entry is, and how it begins. services/contract/large.py has the same rules.
+-- How large an entry is, and how it begins. services/contract/consuming/large.py has the same rules.
 
 local function size_of(fields)
   local size = 0

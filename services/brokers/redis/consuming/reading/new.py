@@ -12,8 +12,8 @@ from services.brokers.redis.consuming.reading.caution import Caution
 from services.brokers.redis.consuming.reading.lines import Line
 from services.brokers.redis.consuming.reading.member import Member
 from services.brokers.redis.consuming.reading.sizes import ScriptsNotAllowed, Sizes
-from services.contract.doors import Entry
-from services.contract.large import BATCH_WEIGHT, is_heavy, size_of
+from services.contract.consuming.doors import Entry
+from services.contract.consuming.large import BATCH_WEIGHT, is_heavy, size_of
 
 _POLL_S: Final = 0.05
 """How long nothing is asked, where new entries are looked at and there are none: a script can't wait."""

@@ -15,8 +15,8 @@ from services.brokers.redis.consuming.reading.caution import Caution
 from services.brokers.redis.consuming.reading.lines import Commands
 from services.brokers.redis.consuming.reading.member import Member
 from services.brokers.redis.consuming.reading.sizes import Look, ScriptsNotAllowed, Sizes
-from services.contract.doors import Entry
-from services.contract.large import BATCH_WEIGHT, UNKNOWN_BYTES, cut, is_heavy, weight_of
+from services.contract.consuming.doors import Entry
+from services.contract.consuming.large import BATCH_WEIGHT, UNKNOWN_BYTES, cut, is_heavy, weight_of
 
 _SUSPECT_DELIVERIES: Final = 2
 """Delivered this often without being settled: read one by one from now on."""

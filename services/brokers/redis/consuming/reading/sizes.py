@@ -13,8 +13,8 @@ import redis
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.connection import lacks_right
 from services.brokers.redis.server.scripts import Script, read_script
-from services.contract.doors import Entry
-from services.contract.large import UNKNOWN_BYTES
+from services.contract.consuming.doors import Entry
+from services.contract.consuming.large import UNKNOWN_BYTES
 
 PIECE_BYTES: Final = 1 << 20
 """How large an entry of the side stream is."""

@@ -34,7 +34,7 @@ from services.brokers.redis.consuming.reading.pending import PendingEntries
 from services.brokers.redis.consuming.reading.sizes import Sizes
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.connection import error_kind
-from services.contract.doors import Entry
+from services.contract.consuming.doors import Entry
 from services.contract.errors import SourceUnavailable
 from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.runtime.telemetry.metrics import Metrics

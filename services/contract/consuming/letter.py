@@ -17,7 +17,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 from types import UnionType
 from typing import Any, Final, NamedTuple
 
-from services.contract.doors import Dead
+from services.contract.consuming.doors import Dead
 from services.contract.trace_context import TraceContext, context_of, parse
 
 Json = str | dict[str, str]

@@ -13,10 +13,10 @@ from services.consumer.batch import Outcome, Rules, run_batch
 from services.consumer.breaker import Breaker
 from services.consumer.persist import Persist
 from services.consumer.recognise import recognise
-from services.contract.doors import Dead, Entry
+from services.contract.consuming.doors import Dead, Entry
+from services.contract.consuming.large import UNKNOWN_BYTES, beginning, cut, is_heavy, limit_size, size_of
+from services.contract.consuming.letter import dead_letter, letter_line, parse_letter
 from services.contract.event import DEFAULT_ENTRY_BYTES, Rejection
-from services.contract.large import UNKNOWN_BYTES, beginning, cut, is_heavy, limit_size, size_of
-from services.contract.letter import dead_letter, letter_line, parse_letter
 from services.contract.trace_context import TraceContext
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics

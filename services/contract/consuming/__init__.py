@@ -1,0 +1,1 @@
+"""What a consumer gets and leaves: the doors that it stands between, and the forms of what goes through."""
