@@ -1,10 +1,12 @@
 """The events of the benchmark: six flat fields, every one valid, the same in every run but for their ids."""
 
+import itertools
 import secrets
 import time
 from collections.abc import Iterator
 from typing import Final
 
+from bench.plan import BATCH_SIZE
 from services.contract.event import Event
 from services.contract.ids import RUN_BITS, event_id, run_name
 
@@ -32,3 +34,10 @@ def generate(count: int) -> Iterator[Event]:
             kpi,
             value,
         )
+
+
+def batches(rows: int) -> Iterator[list[Event]]:
+    """Generate events of one run, by batches."""
+    made = generate(rows)
+    while batch := list(itertools.islice(made, BATCH_SIZE)):
+        yield batch

@@ -1,15 +1,14 @@
 """Case `growth`: whether the sink slows down as its table grows."""
 
-import itertools
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from statistics import median
 
 from bench.bench import Bench
-from bench.events import generate
+from bench.events import batches
 from bench.figure import Figure, at_least
 from bench.plan import BATCH_SIZE, BenchFailed
 from bench.sample import Sample
@@ -28,9 +27,9 @@ def watch_growth(bench: Bench) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="telemetry-bench-") as name:
         large, fresh = Path(name) / "large.db", Path(name) / "fresh.db"
         with closing(_sink(large)) as sink, closing(_sink(fresh)) as other:
-            for batch in _batches(rows - window * BATCH_SIZE):
+            for batch in batches(rows - window * BATCH_SIZE):
                 sink.write(batch)
-            pairs = [(_timed(other, batch), _timed(sink, batch)) for batch in _batches(window * BATCH_SIZE)]
+            pairs = [(_timed(other, batch), _timed(sink, batch)) for batch in batches(window * BATCH_SIZE)]
         stored = count_rows(large)
     if stored != rows:
         raise BenchFailed(f"growth: wrote {rows} rows and has {stored}")
@@ -58,12 +57,6 @@ def _timed(sink: SQLiteSink, batch: Sequence[Event]) -> float:
     started = time.perf_counter()
     sink.write(batch)
     return time.perf_counter() - started
-
-
-def _batches(rows: int) -> Iterator[list[Event]]:
-    made = generate(rows)
-    while batch := list(itertools.islice(made, BATCH_SIZE)):
-        yield batch
 
 
 def _typical(seconds: Sequence[float]) -> float:
