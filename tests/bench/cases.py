@@ -7,6 +7,8 @@ from bench import growth, latency, memory, observing, publishing, throughput
 from bench.bench import Bench
 from bench.figure import Figure
 from bench.plan import BenchFailed
+from bench.postgres import consumer, store
+from bench.postgres import growth as postgres_growth
 
 _ALONE: Final[Mapping[str, Callable[[Bench], list[Figure]]]] = {
     "producer": publishing.compare,
@@ -14,6 +16,9 @@ _ALONE: Final[Mapping[str, Callable[[Bench], list[Figure]]]] = {
     "memory": memory.watch_memory,
     "growth": growth.watch_growth,
     "observability": observing.watch_cost,
+    "postgres-store": store.watch_cost,
+    "postgres-consumer": consumer.compare,
+    "postgres-growth": postgres_growth.watch_growth,
 }
 
 NAMES: Final = (*throughput.CONTESTANTS, *_ALONE)

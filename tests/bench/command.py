@@ -22,6 +22,7 @@ from bench.bench import Bench
 from bench.machine import machine, versions
 from bench.picture import draw
 from bench.plan import BenchFailed, full_plan, smoke_plan
+from bench.postgres.server import version
 from bench.report import Report, goals_line, to_json, to_lines, to_markdown
 from bench.server import choose_server, serving
 
@@ -52,11 +53,12 @@ def bench_command(
         Path | None, typer.Option(help="Program of the server: redis-server or valkey-server.")
     ] = None,
 ) -> None:
-    """Measure the pipeline, and write the report. Takes about ten minutes, and wants a quiet machine."""
+    """Measure the pipeline, and write the report. Takes half an hour, and wants a quiet machine."""
     chosen = cases.choose(only)
     page = output if output is not None or smoke or only else _PAGE
     _require(chosen, picture=page is not None)
     program = choose_server(server)
+    postgres = version(is_needed=any(one.startswith("postgres") for one in chosen))
     plan = smoke_plan() if smoke else full_plan(events, rounds, long_rows)
     described = machine()
     with (
@@ -67,7 +69,12 @@ def bench_command(
         typer.echo(f"{running.version}, {plan.events:,} events, {plan.rounds} rounds")
         figures = cases.measure(Bench(running, plan, typer.echo), chosen)
     report = Report(
-        _as_typed(), f"{datetime.now(UTC):%Y-%m-%d}", plan, described, versions(running.version), figures
+        _as_typed(),
+        f"{datetime.now(UTC):%Y-%m-%d}",
+        plan,
+        described,
+        versions(running.version, postgres),
+        figures,
     )
     typer.echo("\n" + "\n".join(to_lines(figures)) + "\n")
     typer.echo(

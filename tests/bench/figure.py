@@ -6,9 +6,9 @@ from typing import Final, Literal
 
 from bench.sample import Sample
 
-Unit = Literal["x", "events/s", "rows/s", "ms", "MB"]
+Unit = Literal["x", "events/s", "rows/s", "ms", "MB", "µs"]
 
-_DECIMALS: Final[Mapping[Unit, int]] = {"x": 2, "events/s": 0, "rows/s": 0, "ms": 1, "MB": 1}
+_DECIMALS: Final[Mapping[Unit, int]] = {"x": 2, "events/s": 0, "rows/s": 0, "ms": 1, "MB": 1, "µs": 2}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from bench.figure import Figure, at_least
 from bench.plan import BATCH_SIZE, BenchFailed
 from bench.sample import Sample
 from bench.table import count_rows
+from services.contract.consuming.doors import Sink
 from services.contract.event import Event
 from services.stores.sqlite.sink import SQLiteSink
 
@@ -27,24 +28,49 @@ def watch_growth(bench: Bench) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="telemetry-bench-") as name:
         large, fresh = Path(name) / "large.db", Path(name) / "fresh.db"
         with closing(_sink(large)) as sink, closing(_sink(fresh)) as other:
-            for batch in batches(rows - window * BATCH_SIZE):
-                sink.write(batch)
-            pairs = [(_timed(other, batch), _timed(sink, batch)) for batch in batches(window * BATCH_SIZE)]
-        stored = count_rows(large)
-    if stored != rows:
-        raise BenchFailed(f"growth: wrote {rows} rows and has {stored}")
-    first, last = zip(*pairs, strict=True)
+            fill(sink, rows - window * BATCH_SIZE)
+            first, last = in_pairs(other, sink, window)
+        check(rows, count_rows(large), "growth")
     return figures(first, last, rows)
 
 
-def figures(first: Sequence[float], last: Sequence[float], rows: int) -> list[Figure]:
-    """Make the figures of the seconds of each batch: the first ones of a table, and the last of `rows`."""
+def fill(sink: Sink, rows: int) -> None:
+    """Write so many rows."""
+    for batch in batches(rows):
+        sink.write(batch)
+
+
+def in_pairs(fresh: Sink, large: Sink, window: int) -> tuple[list[float], list[float]]:
+    """Write each batch to both sinks; gives the seconds of each batch, of the one and the other."""
+    first, last = [], []
+    for batch in batches(window * BATCH_SIZE):
+        first.append(_timed(fresh, batch))
+        last.append(_timed(large, batch))
+    return first, last
+
+
+def check(rows: int, stored: int, case: str) -> None:
+    """See that every row is there. Raises BenchFailed."""
+    if stored != rows:
+        raise BenchFailed(f"{case}: wrote {rows} rows and has {stored}")
+
+
+def figures(
+    first: Sequence[float],
+    last: Sequence[float],
+    rows: int,
+    case: str = "growth",
+    everything: str = "folding the WAL included",
+) -> list[Figure]:
+    """Make the figures of the seconds of each batch: the first ones of a table, and the last of `rows`.
+
+    `everything` names what the median batch has no part of, and the sum of all has.
+    """
     return [
-        Figure("growth", f"first {len(first) * BATCH_SIZE:,} rows", "rows/s", Sample.of(_typical(first))),
-        Figure("growth", f"up to {rows:,} rows", "rows/s", Sample.of(_typical(last))),
-        Figure("growth", "last / first", "x", Sample.of(_typical(last) / _typical(first)), at_least(0.9)),
-        # The median passes over the batches that fold the WAL into the file; the sum doesn't.
-        Figure("growth", "last / first, folding the WAL included", "x", Sample.of(sum(first) / sum(last))),
+        Figure(case, f"first {len(first) * BATCH_SIZE:,} rows", "rows/s", Sample.of(_typical(first))),
+        Figure(case, f"up to {rows:,} rows", "rows/s", Sample.of(_typical(last))),
+        Figure(case, "last / first", "x", Sample.of(_typical(last) / _typical(first)), at_least(0.9)),
+        Figure(case, f"last / first, {everything}", "x", Sample.of(sum(first) / sum(last))),
     ]
 
 
@@ -52,7 +78,7 @@ def _sink(path: Path) -> SQLiteSink:
     return SQLiteSink(path, busy_timeout_ms=5000, now=time.time)
 
 
-def _timed(sink: SQLiteSink, batch: Sequence[Event]) -> float:
+def _timed(sink: Sink, batch: Sequence[Event]) -> float:
     """Write a batch; gives seconds."""
     started = time.perf_counter()
     sink.write(batch)

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-_LIBRARIES: Final = ("redis", "hiredis", "faststream")
+_LIBRARIES: Final = ("redis", "hiredis", "faststream", "psycopg")
 
 
 def machine() -> Mapping[str, str]:
@@ -26,15 +26,17 @@ def machine() -> Mapping[str, str]:
     }
 
 
-def versions(server: str) -> Mapping[str, str]:
-    """Name the versions of what takes part; `server` is the server's own."""
+def versions(server: str, postgres: str) -> Mapping[str, str]:
+    """Name the versions of what takes part; `server` and `postgres` are the servers' own."""
     libraries = {name: _version(name) for name in _LIBRARIES}
     return {
         "Python": platform.python_version(),
         "server": server,
         "SQLite": sqlite3.sqlite_version,
+        "PostgreSQL": postgres,
         "redis-py": libraries["redis"],
         "hiredis": libraries["hiredis"],
+        "psycopg": libraries["psycopg"],
         "FastStream": libraries["faststream"],
         "telemetry-pipeline": _version("telemetry-pipeline"),
     }

@@ -37,7 +37,7 @@ def watch_memory(bench: Bench) -> list[Figure]:
         if progress.settled >= (held[-1].settled if held else -1) + events // 100:
             held.append(Held(progress.settled, resident_megabytes(pids[0])))
 
-    rate = race(ours(), bench.server, events, look)
+    rate = race(ours(), bench.server, events, look).rate
     bench.say(f"memory: {events:,} events at {rate:,.0f} events/s")
     return figures(held, events)
 

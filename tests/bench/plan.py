@@ -35,6 +35,8 @@ class Plan:
     """Batches in the first window and in the last."""
     observed_events: int
     """Entries of the two streams of the case `observability`."""
+    store_batches: int
+    """Batches in a round of the case `postgres-store`."""
 
 
 def full_plan(events: int, rounds: int, long_rows: int) -> Plan:
@@ -49,6 +51,7 @@ def full_plan(events: int, rounds: int, long_rows: int) -> Plan:
         growth_batches=100,
         # Long enough that what may be traced at once, at the start, is a small part of it.
         observed_events=max(1_000_000, events),
+        store_batches=200,
     )
 
 
@@ -63,6 +66,7 @@ def smoke_plan() -> Plan:
         long_rows=20_000,
         growth_batches=5,
         observed_events=5_000,
+        store_batches=10,
     )
 
 

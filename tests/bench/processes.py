@@ -53,7 +53,7 @@ def clean_environment() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name not in ours and not name.startswith((THRESHOLD_PREFIX, "OTEL_"))
+        if name not in ours and not name.startswith((THRESHOLD_PREFIX, "OTEL_", "PG"))
     }
     paths = (Path(services.__file__).parents[1], Path(__file__).parents[1])
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, (*map(str, paths), kept.get("PYTHONPATH"))))

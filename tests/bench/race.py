@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.plan import BATCH_SIZE, BenchFailed
+from bench.postgres.server import Postgres
 from bench.processes import python, running
+from bench.processor import spent_s
 from bench.server import Server, free_port
 from bench.stream import Progress, make_group, open_group, wait_for_consumers, watch
 from bench.table import count_rows
@@ -16,13 +18,40 @@ DATABASE = "telemetry.db"
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a contestant writes."""
+
+    folder: Path
+    """Its own."""
+    url: str = ""
+    """Of a fresh database in PostgreSQL; empty: it writes to `DATABASE`, in its folder."""
+
+    @property
+    def database(self) -> str:
+        """The database's address: a file, or a URL."""
+        return self.url or str(self.folder / DATABASE)
+
+
+@dataclass(frozen=True, slots=True)
 class Contestant:
-    """Something that consumes the stream into `DATABASE` in its folder."""
+    """Something that consumes the stream into a database."""
 
     name: str
-    command: Callable[[Server, Path], Sequence[str]]
-    environment: Callable[[Server, Path], dict[str, str]] = lambda _server, _folder: {}
+    command: Callable[[Server, Place], Sequence[str]]
+    environment: Callable[[Server, Place], dict[str, str]] = lambda _server, _place: {}
     replicas: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Raced:
+    """What it came to."""
+
+    rate: float
+    """Events a second."""
+    client_us: float
+    """Microseconds of processor time an event, of the contestant's processes."""
+    database_us: float = 0.0
+    """And of all processes of PostgreSQL's server, where there is one."""
 
 
 def consumer_environment(server: Server, folder: Path) -> dict[str, str]:
@@ -40,7 +69,7 @@ def consumer_environment(server: Server, folder: Path) -> dict[str, str]:
     }
 
 
-FLOOR = Contestant("floor", lambda server, folder: python("bench.floor", server.url, str(folder / DATABASE)))
+FLOOR = Contestant("floor", lambda server, place: python("bench.floor", server.url, place.database))
 
 
 def faststream(way: str) -> Contestant:
@@ -48,14 +77,18 @@ def faststream(way: str) -> Contestant:
     module = "bench.faststream_peer"
     return Contestant(
         f"faststream, {way}",
-        lambda server, folder: python(module, server.url, str(folder / DATABASE), way),
+        lambda server, place: python(module, server.url, place.database, way),
     )
 
 
 def ours(replicas: int = 1) -> Contestant:
     """Our consumer as it runs in production, with validation, metrics and logs."""
     name = "ours" if replicas == 1 else f"ours x{replicas}"
-    return Contestant(name, lambda *_: python("services.consumer"), consumer_environment, replicas)
+
+    def environment(server: Server, place: Place) -> dict[str, str]:
+        return consumer_environment(server, place.folder) | ({"DATABASE_URL": place.url} if place.url else {})
+
+    return Contestant(name, lambda *_: python("services.consumer"), environment, replicas)
 
 
 def race(
@@ -63,8 +96,9 @@ def race(
     server: Server,
     events: int,
     look: Callable[[Progress, Sequence[int]], None] = lambda *_: None,
-) -> float:
-    """Let a contestant settle the whole stream, on a fresh database; gives its events a second.
+    postgres: Postgres | None = None,
+) -> Raced:
+    """Let a contestant settle the whole stream, on a fresh database: in `postgres`, or a file.
 
     The clock runs from the first entry delivered until the last is acknowledged, so no start-up is in
     it. `look` is shown the progress and the process ids every 10 ms. Raises BenchFailed unless every
@@ -72,13 +106,17 @@ def race(
     """
     with tempfile.TemporaryDirectory(prefix="telemetry-bench-") as name, ExitStack() as stack:
         folder = Path(name)
+        place = Place(folder)
+        if postgres is not None:
+            place = Place(folder, postgres.new_database())
+            stack.callback(postgres.drop, place.url)
         log = folder / "log.jsonl"
         client = server.client()
         stack.callback(client.close)
         make_group(client)
         processes = [
             stack.enter_context(
-                running(contestant.command(server, folder), log, contestant.environment(server, folder))
+                running(contestant.command(server, place), log, contestant.environment(server, place))
             )
             for _ in range(contestant.replicas)
         ]
@@ -90,10 +128,17 @@ def race(
                     raise BenchFailed(f"{contestant.name} ended with {process.returncode}:\n{tail}")
 
         wait_for_consumers(client, contestant.replicas, check)
-        open_group(client)
         pids = [process.pid for process in processes]
+        database_s = 0.0 if postgres is None else postgres.spent_s()
+        client_s = spent_s(pids)
+        open_group(client)
         seconds = watch(client, events, check, lambda progress: look(progress, pids))
-        stored = count_rows(folder / DATABASE)
+        client_s = spent_s(pids) - client_s
+        if postgres is None:
+            stored = count_rows(folder / DATABASE)
+        else:
+            database_s = postgres.spent_s() - database_s
+            stored = postgres.count_rows(place.url)
         if stored != events:
             raise BenchFailed(f"{contestant.name} settled {events} events and has {stored} rows")
-    return events / seconds
+    return Raced(events / seconds, client_s * 1e6 / events, database_s * 1e6 / events)

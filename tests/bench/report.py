@@ -37,6 +37,21 @@ while slows both sides; the table has the median of the rounds and their extreme
   the export of spans to a receiver that throws them away.
   Its stream carries the contexts of the sampled batches; the others' carries none. Where tracing is off,
   a batch still tells how far it is to somebody who does not listen: those calls are timed by themselves.
+
+On PostgreSQL it is a server of our own on the loopback, with `synchronous_commit=on` and the tables of
+[postgres.md](postgres.md), a partition a day. Processor time is what the kernel counts for a process, its
+own work for it included; it depends little on what else the machine does.
+
+- **postgres-store**: what a row takes of the client, and of the backend that serves it. *the store* is our
+  sink. *bare statement* is the same INSERT as psycopg sends it: nobody looks at what went in, nor cares
+  whether what was there before is durable. *COPY* goes straight into the same partitioned table, and is
+  neither idempotent nor checked: row by row as psycopg's documentation shows it, as text and in binary.
+  Each has a database of its own, and all take turns batch by batch.
+- **postgres-consumer**: `python -m services.consumer` on PostgreSQL and on SQLite, and FastStream's
+  documented handler with psycopg's `executemany` (`tests/bench/postgres/faststream_peer.py`), raced as
+  above. Processor time is the consumer's own, then with all processes of PostgreSQL's server. SQLite has no
+  server: what one does is done in the consumer there.
+- **postgres-growth**: as growth, with all rows in the partition of one day.
 """
 
 
@@ -71,7 +86,8 @@ Made by `{report.command}` on {report.taken_at}; don't edit it by hand.
 
 Sizes: {plan.events:,} events, {plan.rounds} rounds; {plan.memory_events:,} events for memory; \
 {plan.latency_s:g} s a round at {plan.latency_rate:,} events/s for latency; \
-{plan.long_rows:,} rows for growth; {plan.observed_events:,} events for observability.
+{plan.long_rows:,} rows for growth; {plan.observed_events:,} events for observability; \
+{plan.store_batches:,} batches a round for postgres-store.
 
 ## What is compared
 

@@ -47,7 +47,7 @@ def compare(bench: Bench, cases: Collection[str]) -> list[Figure]:
     rates: dict[Contestant, list[float]] = {one: [] for one in contestants}
     for number in range(bench.plan.rounds):
         for one in in_turn(contestants, number):
-            rate = race(one, bench.server, events)
+            rate = race(one, bench.server, events).rate
             rates[one].append(rate)
             bench.say(f"round {number + 1}/{bench.plan.rounds}  {one.name:<24}{rate:>10,.0f} events/s")
     return figures({one: Sample(tuple(values)) for one, values in rates.items()}, cases)

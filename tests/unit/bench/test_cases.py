@@ -1,6 +1,8 @@
 """What the cases make of what they measured."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +14,12 @@ from bench.machine import file_system_of, processor_of
 from bench.memory import Held, resident_megabytes
 from bench.observing import contexts
 from bench.plan import BenchFailed, in_turn
+from bench.postgres import consumer, store
+from bench.postgres.store import Cost
+from bench.postgres.ways import COPIES, OURS, WAYS
 from bench.processes import clean_environment
+from bench.processor import family_spent_s, spent_s, times_of
+from bench.race import Raced
 from bench.sample import Sample
 from bench.server import choose_server
 from bench.stamped_consumer import StampedSink, made_ms, read_stamps
@@ -161,9 +168,11 @@ def test_a_measured_process_sees_none_of_the_callers_settings(monkeypatch: pytes
     monkeypatch.setenv("BATCH_SIZE", "7")
     monkeypatch.setenv("THRESHOLD_PRESSURE", "1")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("PGOPTIONS", "-c synchronous_commit=off")
     monkeypatch.setenv("LANG", "C")
     kept = clean_environment()
-    assert not {"BATCH_SIZE", "THRESHOLD_PRESSURE", "OTEL_EXPORTER_OTLP_ENDPOINT"} & set(kept)
+    hidden = {"BATCH_SIZE", "THRESHOLD_PRESSURE", "OTEL_EXPORTER_OTLP_ENDPOINT", "PGOPTIONS"}
+    assert not hidden & set(kept)
     assert kept["LANG"] == "C"
 
 
@@ -180,3 +189,58 @@ def test_the_processor_and_the_file_system_are_found() -> None:
     mounts = "/dev/a / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n"
     assert file_system_of(mounts, Path("/tmp/x")) == "tmpfs"  # noqa: S108 - nothing is there
     assert file_system_of(mounts, Path("/home")) == "ext4"
+
+
+def test_a_rows_cost_is_held_against_every_copy() -> None:
+    """Client and server together, within each round."""
+    costs = {name: [Cost(1.0, 3.0), Cost(2.0, 6.0)] for name in WAYS} | {
+        OURS: [Cost(1.0, 4.0), Cost(2.0, 8.0)]
+    }
+    figures = {one.what: one for one in store.figures(costs)}
+    assert figures["the store, client and server"].sample.values == (5.0, 10.0)
+    assert figures["the store, client alone"].sample.values == (1.0, 2.0)
+    for copy in COPIES:
+        held = figures[f"the store / {copy}, processor time"]
+        assert held.sample.values == pytest.approx((1.25, 1.25))
+        assert held.verdict == "not met"
+
+
+def test_the_consumer_is_held_against_itself_on_sqlite() -> None:
+    """Alone by the goal, and with the database's server beside it."""
+    raced = {
+        consumer.OURS: [Raced(300.0, 6.0, 4.0)],
+        consumer.ON_SQLITE: [Raced(400.0, 8.0)],
+        consumer.FASTSTREAM: [Raced(100.0, 20.0, 20.0)],
+    }
+    figures = {one.what: one for one in consumer.figures(raced)}
+    assert figures[f"{consumer.OURS} / {consumer.FASTSTREAM}"].sample.median == pytest.approx(3.0)
+    alone = figures["PostgreSQL / SQLite, processor time of the consumer"]
+    assert alone.sample.median == pytest.approx(0.75)
+    assert alone.verdict == "met"
+    assert figures["PostgreSQL / SQLite, with the database's server"].sample.median == pytest.approx(1.25)
+
+
+def test_the_times_of_a_process_are_read_whatever_its_name_is() -> None:
+    """In ticks, of which a second has a hundred nearly everywhere."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    stat = (
+        f"12 (postgres: a) b) S 1 12 12 0 -1 4194304 100 0 0 0 {3 * ticks} {ticks} {2 * ticks} {5 * ticks} 20"
+    )
+    assert times_of(stat) == (4.0, 7.0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_what_children_spend_counts_when_they_have_ended() -> None:
+    """A server's backends come and go."""
+    before = family_spent_s(os.getpid())
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    subprocess.run([sys.executable, "-c", burn], check=True)
+    assert family_spent_s(os.getpid()) - before >= 0.28
+
+
+def test_a_process_that_has_ended_has_no_time() -> None:
+    """It would be taken for one that did nothing."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    with pytest.raises(BenchFailed, match="has ended"):
+        spent_s([process.pid])

@@ -1,0 +1,1 @@
+"""The cases on PostgreSQL: a real server of our own, on the loopback, that waits for its disk."""
