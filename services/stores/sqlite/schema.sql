@@ -44,9 +44,10 @@ CREATE TABLE proven_runs (
     proven         INTEGER NOT NULL,   -- numbers 1 to this one are proven
     from_ms        INTEGER NOT NULL,   -- what is not proven has ids from this time on, Unix milliseconds
     unnumbered     INTEGER NOT NULL,   -- events without a readable id that were met
-    chunk          INTEGER NOT NULL,   -- the first chunk of ids that is not proven
-    ids            INTEGER NOT NULL,   -- ids in the chunks before it, repeats included
-    id_events      INTEGER NOT NULL,   -- different events among them
+    chunk          INTEGER NOT NULL,   -- the first chunk of ids that is not wholly proven
+    ids            INTEGER NOT NULL,   -- how many of the ids that it did not number are proven, in their order
+    ids_seen       INTEGER NOT NULL,   -- how many of them were looked at
+    id_events      INTEGER NOT NULL,   -- different events among the proven ones
     expired        INTEGER NOT NULL,   -- of the proven numbers, how many rows retention has dropped
     expired_last   INTEGER NOT NULL,   -- the highest of those numbers
     expired_ids    INTEGER NOT NULL,   -- of the events with other ids, how many rows retention has dropped

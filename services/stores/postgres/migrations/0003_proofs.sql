@@ -22,9 +22,10 @@ CREATE TABLE telemetry.proven_runs (
     proven         bigint           NOT NULL,   -- numbers 1 to this one are proven
     from_ms        bigint           NOT NULL,   -- what is not proven has ids from this time on, Unix milliseconds
     unnumbered     bigint           NOT NULL,   -- events without a readable id that were met
-    chunk          bigint           NOT NULL,   -- the first chunk of ids that is not proven
-    ids            bigint           NOT NULL,   -- ids in the chunks before it, repeats included
-    id_events      bigint           NOT NULL,   -- different events among them
+    chunk          bigint           NOT NULL,   -- the first chunk of ids that is not wholly proven
+    ids            bigint           NOT NULL,   -- how many of the ids that it did not number are proven, in order
+    ids_seen       bigint           NOT NULL,   -- how many of them were looked at
+    id_events      bigint           NOT NULL,   -- different events among the proven ones
     expired        bigint           NOT NULL,   -- of the proven numbers, how many rows retention has dropped
     expired_last   bigint           NOT NULL,   -- the highest of those numbers
     expired_ids    bigint           NOT NULL,   -- of the events with other ids, how many rows retention has dropped
