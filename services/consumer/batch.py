@@ -17,7 +17,7 @@ from services.consumer.process import Step, process
 from services.consumer.recognise import recognise
 from services.consumer.stages import NOBODY, Stages
 from services.consumer.validate import validate
-from services.contract.consuming.codec import decode as decode_fields
+from services.contract.codec import decode as decode_fields
 from services.contract.consuming.doors import Dead, Decoded, Entry, Source
 from services.contract.consuming.large import is_heavy, limit_size, size_of
 from services.contract.event import DEFAULT_ENTRY_BYTES, Event, Rejection

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from services.contract.consuming.codec import REQUIRED
+from services.contract.codec import REQUIRED
 from services.contract.consuming.doors import Entry, Valid
 from services.contract.event import MAX_LABEL_CHARS, Event
 from services.contract.kpis import Kpis

@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from services.contract.consuming.codec import DECIMAL, UNSIGNED
+from services.contract.codec import DECIMAL, UNSIGNED
 from services.contract.consuming.doors import Dead, Decoded, Valid
 from services.contract.event import MAX_LABEL_CHARS, Event, Fields, Reason, Rejection
 from services.contract.ids import CANONICAL

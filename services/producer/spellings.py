@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from services.contract.consuming.codec import DECIMAL, decimal
+from services.contract.codec import DECIMAL, decimal
 from services.contract.kpis import Conversion, Kpi, Kpis, alike, unit_key
 
 _PLACES: Final = 20

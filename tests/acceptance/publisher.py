@@ -11,7 +11,7 @@ import redis
 from samples import flat
 
 from services.brokers.redis.keys import StreamKeys
-from services.contract.consuming.codec import encode
+from services.contract.codec import encode
 from services.contract.event import Event
 from services.contract.ids import event_id, run_name
 

@@ -20,7 +20,7 @@ from acceptance.rig import PATIENCE_S, Process, assert_log
 from servers import LocalServer, eventually
 
 from services.consumer.validate import check
-from services.contract.consuming.codec import decode
+from services.contract.codec import decode
 from services.contract.event import Event, Rejection
 from services.contract.kpis import parse_kpis, shipped
 

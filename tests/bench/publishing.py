@@ -19,7 +19,7 @@ from bench.server import Server
 from bench.stream import KEYS
 from services.brokers.choice import producer_side
 from services.brokers.producing.side import ProducerTools
-from services.contract.consuming.codec import encode
+from services.contract.codec import encode
 from services.contract.event import Event
 from services.contract.outgoing import Batch, Outgoing
 from services.runtime.clock import SystemClock

@@ -17,7 +17,7 @@ import redis
 from bench.plan import BenchFailed
 from bench.server import Server
 from services.brokers.redis.keys import StreamKeys
-from services.contract.consuming.codec import encode
+from services.contract.codec import encode
 from services.contract.event import Event
 
 KEYS: Final = StreamKeys()

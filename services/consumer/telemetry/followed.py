@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from services.contract.consuming.codec import REQUIRED
+from services.contract.codec import REQUIRED
 from services.contract.consuming.doors import Dead, Entry
 from services.contract.trace_context import TraceContext, context_of, parse
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
 
-from services.contract.consuming.codec import RawFields
+from services.contract.codec import RawFields
 from services.contract.consuming.doors import Dead, Entry
 from services.contract.event import LEAST_ENTRY_BYTES, Rejection
 

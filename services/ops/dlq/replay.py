@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from services.consumer.validate import check
-from services.contract.consuming.codec import OPTIONAL, REQUIRED, decode
+from services.contract.codec import OPTIONAL, REQUIRED, decode
 from services.contract.consuming.large import size_of
 from services.contract.consuming.letter import DeadLetter
 from services.contract.event import DEFAULT_ENTRY_BYTES, Rejection

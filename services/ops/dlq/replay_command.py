@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
-from services.contract.consuming.codec import REQUIRED
+from services.contract.codec import REQUIRED
 from services.ops.dlq.letters import LetterFilter, choose, letters_of, open_letters, reasons, select, told
 from services.ops.dlq.options import (
     Consumers,

@@ -6,7 +6,7 @@ from samples import COLD, NOW, entry, event_fields, id_of, raw_fields
 
 from services.consumer.recognise import recognise
 from services.consumer.validate import check
-from services.contract.consuming.codec import decode
+from services.contract.codec import decode
 from services.contract.event import Event, Fields
 
 odd_values = st.one_of(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from samples import COLD, KPIS, NOW, entry, id_of, texts
 
 from services.consumer.validate import check, validate
-from services.contract.consuming.codec import decode
+from services.contract.codec import decode
 from services.contract.event import Event, Fields, Reason, Rejection
 
 BROKEN: list[tuple[dict[str, str], str]] = [

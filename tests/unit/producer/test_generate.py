@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from samples import KPIS, NOW
 
 from services.consumer.validate import check
-from services.contract.consuming.codec import decode
+from services.contract.codec import decode
 from services.contract.event import Event, Fields, Reason
 from services.contract.ids import MAX_SEQUENCE, draw_name, numbered
 from services.contract.kpis import Kpi, Kpis

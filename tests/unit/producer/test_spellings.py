@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import KPIS
 
-from services.contract.consuming.codec import DECIMAL
+from services.contract.codec import DECIMAL
 from services.contract.kpis import parse_kpis
 from services.producer.spellings import NumberStyle, Spellings, Unclear, number_text, split, unit_of
 

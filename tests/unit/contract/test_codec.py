@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from samples import KPIS, NOW, event_fields, flat, id_of, raw_fields
 
 from services.consumer.validate import check
-from services.contract.consuming.codec import OPTIONAL, REQUIRED, decimal, decode, encode
+from services.contract.codec import OPTIONAL, REQUIRED, decimal, decode, encode
 from services.contract.event import Event, Fields, Rejection
 
 labels = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=128)
