@@ -5,10 +5,10 @@ from typing import Annotated, Final
 
 import typer
 
+from services.ops.about.log_catalogue import CATALOGUE, Message
 from services.ops.about.marked import put_into
 from services.ops.output.output import AsJson, show_records
 from services.ops.output.parts import Column
-from services.runtime.logs.catalogue import CATALOGUE, Message
 
 BEGIN: Final = "<!-- messages:begin -->"
 END: Final = "<!-- messages:end -->"

@@ -13,10 +13,10 @@ from services.ops.failures import CommandFailed
 from services.ops.output.output import AsJson, remark
 from services.ops.run.processes import Plan, Processes
 from services.ops.server.own import is_external, reachable
-from services.runtime.own_files import private_files
 from services.runtime.screen import wait_for_no_reader
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, Sources, load, read_sources
 from services.stores.choice import place_of_letters, store_of
+from services.stores.own_files import private_files
 
 _RATE = 100.0
 _INVALID_RATIO = 0.01

@@ -14,8 +14,8 @@ import redis
 
 from services.brokers.redis.server import connection
 from services.brokers.redis.server.connection import connect, explain
+from services.ops.about.log_catalogue import CATALOGUE as MESSAGES
 from services.runtime import redact as module
-from services.runtime.logs.catalogue import CATALOGUE as MESSAGES
 from services.runtime.logs.gate import Logs
 from services.runtime.redact import is_secret, know, redact
 from services.runtime.settings import ConsumerSettings, ProducerSettings, declared

@@ -10,8 +10,8 @@ import pytest
 from pythonjsonlogger.core import RESERVED_ATTRS
 from telemetry_cli import telemetry
 
+from services.ops.about.log_catalogue import CATALOGUE
 from services.ops.about.messages import BEGIN, END, markdown
-from services.runtime.logs.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parents[4]
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
