@@ -17,8 +17,8 @@ from services.brokers.producing.patience import Patience
 from services.brokers.producing.side import ProducerSide, ProducerTools
 from services.contract.errors import BrokerRefuses, BrokerUnavailable
 from services.contract.ids import draw_name
-from services.contract.outgoing import Batch, Position
-from services.contract.producing import Publisher, Replayed, Run, Sent
+from services.contract.producing.outgoing import Batch, Position
+from services.contract.producing.publishing import Publisher, Replayed, Run, Sent
 
 T = TypeVar("T")
 

@@ -18,10 +18,11 @@ from random import Random
 from typing import Any, Final
 
 from services.brokers.choice import producer_side
+from services.brokers.producing.send_traces import NO_TRACES, SendTraces, Traces
 from services.brokers.producing.side import ProducerSide, ProducerTools
 from services.contract.errors import BrokerRefuses, Stopping
-from services.contract.outgoing import Feed, Position
-from services.contract.producing import Replayed, Run
+from services.contract.producing.outgoing import Feed, Position
+from services.contract.producing.publishing import Replayed, Run
 from services.producer.files import progress
 from services.producer.files.inputs import SourceUnusable, check_same, fingerprint, source_key
 from services.producer.files.read import Reader
@@ -42,7 +43,6 @@ from services.runtime.screen import prepare
 from services.runtime.settings import SettingsInvalid, read_sources
 from services.runtime.stopping import StopSignals, end_when_asked
 from services.runtime.telemetry.metrics import Metrics
-from services.runtime.telemetry.send_traces import NO_TRACES, SendTraces, Traces
 from services.runtime.telemetry.spans import Spans
 
 _LIVENESS_TIMEOUT_S: Final = 60.0

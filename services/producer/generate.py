@@ -11,7 +11,7 @@ from random import Random
 from typing import Final
 
 from services.contract.kpis import Kpi, Kpis
-from services.contract.outgoing import Batch, Numbering, Outgoing
+from services.contract.producing.outgoing import Batch, Numbering, Outgoing
 from services.producer.invalid import WAYS, Spoil, without_id
 
 _PULL: Final = 0.1

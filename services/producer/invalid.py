@@ -9,7 +9,7 @@ from typing import Final
 
 from services.contract.event import MAX_LABEL_CHARS, Reason
 from services.contract.kpis import Kpi
-from services.contract.outgoing import FIELD_NAMES, flat
+from services.contract.producing.outgoing import FIELD_NAMES, flat
 
 Values = Sequence[str]
 Spoil = Callable[[Values, Kpi], list[str | bytes]]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.contract.errors import Stopping
-from services.contract.outgoing import Feed, Numbering
-from services.contract.producing import Publisher, Run, Sent
+from services.contract.producing.outgoing import Feed, Numbering
+from services.contract.producing.publishing import Publisher, Run, Sent
 from services.producer.pace import Pacer
 from services.runtime.clock import Clock
 from services.runtime.health import Health

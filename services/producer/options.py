@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn, cast
 
-from services.contract.outgoing import FIELD_NAMES, TRACE_NAMES
+from services.contract.producing.outgoing import FIELD_NAMES, TRACE_NAMES
 from services.producer.files.inputs import STANDARD_INPUT
 from services.producer.files.reading import Reading
 from services.producer.files.texts import FORMATS, TS_UNITS, UNIT, Format, Mapped, TsUnit

@@ -21,7 +21,7 @@ from services.brokers.choice import producer_side
 from services.brokers.producing.side import ProducerTools
 from services.contract.codec import encode
 from services.contract.event import Event
-from services.contract.outgoing import Batch, Outgoing
+from services.contract.producing.outgoing import Batch, Outgoing
 from services.runtime.clock import SystemClock
 from services.runtime.health import Health
 from services.runtime.settings import ProducerSettings

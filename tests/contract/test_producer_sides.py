@@ -18,8 +18,8 @@ from services.brokers.producing.side import ProducerSide, ProducerTools
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.producing.side import side_of
 from services.contract.errors import BrokerRefuses, Stopping
-from services.contract.outgoing import Batch, Numbering, Outgoing, Position
-from services.contract.producing import Publisher, Replayed, Run
+from services.contract.producing.outgoing import Batch, Numbering, Outgoing, Position
+from services.contract.producing.publishing import Publisher, Replayed, Run
 from services.producer.loop import Loop
 from services.producer.pace import Pacer
 from services.runtime.clock import Clock

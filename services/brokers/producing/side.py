@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from services.brokers.producing.send_traces import NO_TRACES, Traces
 from services.brokers.tools import Tools
-from services.contract.outgoing import Position
-from services.contract.producing import Publisher, Replayed, Run
+from services.contract.producing.outgoing import Position
+from services.contract.producing.publishing import Publisher, Replayed, Run
 from services.runtime.health import Health
-from services.runtime.telemetry.send_traces import NO_TRACES, Traces
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.contract.event import DEFAULT_ENTRY_BYTES
-from services.contract.outgoing import (
+from services.contract.producing.outgoing import (
     FIELD_NAMES,
     TRACE_NAMES,
     Batch,

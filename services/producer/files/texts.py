@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from services.contract.ids import CANONICAL
-from services.contract.outgoing import FIELD_NAMES, TRACE_NAMES
+from services.contract.producing.outgoing import FIELD_NAMES, TRACE_NAMES
 from services.producer.spellings import Spellings, Unclear
 
 Format = Literal["jsonl", "csv"]

@@ -13,17 +13,17 @@ import redis
 from fakes import FakeClock
 from servers import Address
 
+from services.brokers.producing.send_traces import NO_TRACES, Traces
 from services.brokers.producing.side import ProducerTools
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.producing.publisher import Limits
 from services.brokers.redis.producing.side import side_of
-from services.contract.outgoing import Batch, Numbering, Outgoing, Position
-from services.contract.producing import Run
+from services.contract.producing.outgoing import Batch, Numbering, Outgoing, Position
+from services.contract.producing.publishing import Run
 from services.runtime.clock import Clock
 from services.runtime.health import Health
 from services.runtime.settings import ProducerSettings
 from services.runtime.telemetry.metrics import Metrics
-from services.runtime.telemetry.send_traces import NO_TRACES, Traces
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 KEYS: Final = StreamKeys()

@@ -14,7 +14,7 @@ from services.contract.codec import decode
 from services.contract.event import Event, Fields, Reason
 from services.contract.ids import MAX_SEQUENCE, draw_name, numbered
 from services.contract.kpis import Kpi, Kpis
-from services.contract.outgoing import Numbering, Outgoing, flat
+from services.contract.producing.outgoing import Numbering, Outgoing, flat
 from services.producer.generate import Generator, Walk
 from services.producer.invalid import WAYS
 

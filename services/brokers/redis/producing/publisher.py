@@ -24,8 +24,8 @@ from services.brokers.redis.producing.runs import write_run
 from services.brokers.redis.server.groups import read_groups, slowest
 from services.brokers.redis.server.scripts import Script, read_script
 from services.contract.errors import BrokerRefuses, Stopping
-from services.contract.outgoing import Batch, Outgoing, Position
-from services.contract.producing import Run, Sent
+from services.contract.producing.outgoing import Batch, Outgoing, Position
+from services.contract.producing.publishing import Run, Sent
 from services.runtime.telemetry.spans import current
 
 _SCRIPT: Final = Script(read_script("producing/publish.lua"))

@@ -28,8 +28,8 @@ from services.brokers.producing.patience import Patience
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.scripts import read_script
 from services.contract.ids import draw_name
-from services.contract.outgoing import Position
-from services.contract.producing import Replayed, Run
+from services.contract.producing.outgoing import Position
+from services.contract.producing.publishing import Replayed, Run
 
 _OPEN: Final = read_script("producing/open.lua")
 

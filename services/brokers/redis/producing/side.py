@@ -14,8 +14,8 @@ from services.brokers.redis.producing.publisher import Limits, RedisPublisher
 from services.brokers.redis.producing.runs import open_run, take_over
 from services.brokers.redis.server.attention import Attention
 from services.brokers.redis.server.connection import connect, judge
-from services.contract.outgoing import Position
-from services.contract.producing import Replayed, Run
+from services.contract.producing.outgoing import Position
+from services.contract.producing.publishing import Replayed, Run
 from services.runtime.settings import ProducerSettings
 
 

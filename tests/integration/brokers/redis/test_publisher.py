@@ -13,17 +13,17 @@ from integration.producer.parts import KEYS, Bench, entries, sequences
 from samples import KPIS
 from servers import LocalServer, Server
 
+from services.brokers.producing.send_traces import SendTraces
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.producing.publisher import Limits
 from services.brokers.redis.producing.runs import open_run
 from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.ids import MAX_SEQUENCE, draw_name
-from services.contract.outgoing import FIELD_NAMES, Batch, Outgoing, Position, flat
-from services.contract.producing import Replayed
+from services.contract.producing.outgoing import FIELD_NAMES, Batch, Outgoing, Position, flat
+from services.contract.producing.publishing import Replayed
 from services.producer.generate import Generator
 from services.producer.loop import Loop
 from services.producer.pace import Pacer
-from services.runtime.telemetry.send_traces import SendTraces
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import KPIS
 
-from services.contract.outgoing import Batch, Numbering, Outgoing, flat
+from services.contract.producing.outgoing import Batch, Numbering, Outgoing, flat
 from services.producer.files.inputs import SourceUnusable, check_same, fingerprint, sniff
 from services.producer.files.lines import Record, Records, ends_in_quotes
 from services.producer.files.read import Reader, open_reader

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from services.contract.errors import BrokerRefuses, Stopping
-from services.contract.outgoing import Outgoing
+from services.contract.producing.outgoing import Outgoing
 from services.contract.trace_context import TraceContext, context_of
 from services.runtime.clock import Clock
 from services.runtime.telemetry import conventions as named

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.contract.outgoing import Batch, Position
+from services.contract.producing.outgoing import Batch, Position
 from services.contract.trace_context import TraceContext
 
 

@@ -4,10 +4,10 @@ import pytest
 from fakes import FakeClock, FakeSpans
 from samples import id_of
 
+from services.brokers.producing.send_traces import NO_TRACES, SendTraces
 from services.contract.errors import BrokerRefuses, Stopping
-from services.contract.outgoing import Outgoing, flat
+from services.contract.producing.outgoing import Outgoing, flat
 from services.contract.trace_context import TraceContext, parse
-from services.runtime.telemetry.send_traces import NO_TRACES, SendTraces
 from services.runtime.telemetry.spans import current
 
 SEND = "send telemetry_stream"

@@ -1,0 +1,1 @@
+"""What a producer publishes, and the door that it goes through."""
