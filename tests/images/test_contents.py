@@ -2,22 +2,17 @@
 
 import re
 import shutil
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
 import pytest
+from image_files import files_of, modules_of
 from images.engine import BASE, ROOT, Image, build, docker
 from packaging.markers import Marker
 
 from services import __version__
 
 MB: Final = 1_000_000
-
-PACKAGES: Final = {
-    "producer": {"contract", "runtime", "brokers", "producer"},
-    "consumer": {"contract", "runtime", "brokers", "stores", "consumer", "ops"},
-}
 
 TOOLS: Final = re.compile(
     r"(usr/)?(local/)?s?bin/(pip|easy_install|gcc|g\+\+|cc|c\+\+|c99|clang|cpp|ld|as|make|rustc|cargo|uv)"
@@ -30,21 +25,26 @@ def _run(image: Image, *command: str) -> str:
     return docker("run", "--rm", "--entrypoint", command[0], image.tag, *command[1:])
 
 
-def test_an_image_holds_its_own_service_and_what_both_share(image: Image) -> None:
-    """Of the services' folders there are those it runs, each whole, and of the repository nothing else."""
-    held = {name.removeprefix("app/services/") for name in image.tree if name.startswith("app/services/")}
-    packages = PACKAGES[image.service]
-    sources = chain.from_iterable((ROOT / "services" / package).rglob("*") for package in packages)
-    expected = {
-        str(path.relative_to(ROOT / "services"))
-        for path in sources
-        if path.is_file() and "__pycache__" not in path.parts
+def test_an_image_holds_what_its_service_can_import_and_no_more(image: Image) -> None:
+    """What only the other service uses is not there, nor anything else of the repository."""
+    held = {
+        name.removeprefix("app/services/")
+        for name, entry in image.tree.items()
+        if name.startswith("app/services/") and entry.kind == b"0" and "__pycache__" not in name
     }
-    files = {
-        name for name in held if image.tree[f"app/services/{name}"].kind == b"0" and "__pycache__" not in name
-    }
-    assert files == expected | {"__init__.py"}
+    assert held == files_of(image.service)
     assert {name for name in image.tree if re.fullmatch("app/[^/]+", name)} == {"app/LICENSE", "app/services"}
+
+
+def test_every_module_of_an_image_finds_what_it_imports(image: Image) -> None:
+    """With the files of the image alone."""
+    code = (
+        "import importlib, pkgutil, services\n"
+        "names = [one.name for one in pkgutil.walk_packages(services.__path__, 'services.')]\n"
+        "print(*(importlib.import_module(name).__name__ for name in names))"
+    )
+    modules = set(_run(image, "python", "-c", code).split())
+    assert modules == modules_of(image.service) - {"services"}
 
 
 def test_an_image_holds_the_locked_libraries_of_its_service_only(image: Image) -> None:
