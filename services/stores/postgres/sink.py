@@ -5,9 +5,9 @@
     telemetry.sink_probe          one row, by which we ask whether the database takes writes
 
 A batch is one statement over arrays, sorted by its key: two consumers that write the same ids in opposite
-order would end in a deadlock. Fewer rows inserted than given: some ids were there before, and a second
-statement compares. It sees what others have committed meanwhile, since each statement of READ COMMITTED has
-a snapshot of its own.
+order would end in a deadlock. It is sorted here, since it comes nearly in order. Fewer rows inserted than
+given: some ids were there before, and a second statement compares. It sees what others have committed
+meanwhile, since each statement of READ COMMITTED has a snapshot of its own.
 
 No answer to a COMMIT is no commit: the batch is written again, and what is there already is a duplicate.
 """
@@ -15,6 +15,7 @@ No answer to a COMMIT is no commit: the batch is written again, and what is ther
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Final
 
 import psycopg
@@ -32,15 +33,18 @@ from services.stores.postgres.schema import refuse_unfit, update
 
 _LOGGER: Final = logging.getLogger(__name__)
 
+# Functions in a SELECT list give a row at a time; in FROM each of them is stored as a whole first.
+_INSERT: Final = (
+    b"INSERT INTO telemetry.events (event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at) "
+    b"SELECT event_id, device_id, zone, to_timestamp(ts), kpi, value, is_degraded, to_timestamp($8::float8) "
+    b"FROM (SELECT unnest($1::uuid[]), unnest($2::text[]), unnest($3::text[]), unnest($4::float8[]), "
+    b"unnest($5::text[]), unnest($6::float8[]), unnest($7::bool[])) "
+    b"AS given (event_id, device_id, zone, ts, kpi, value, is_degraded) ON CONFLICT (event_id) DO NOTHING"
+)
 _GIVEN: Final = (
     "unnest($1::uuid[], $2::text[], $3::text[], $4::float8[], $5::text[], $6::float8[], $7::bool[]) "
     "WITH ORDINALITY AS given (event_id, device_id, zone, ts, kpi, value, is_degraded, number)"
 )
-_INSERT: Final = (
-    "INSERT INTO telemetry.events (event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at) "  # noqa: S608
-    "SELECT event_id, device_id, zone, to_timestamp(ts), kpi, value, is_degraded, to_timestamp($8::float8) "
-    f"FROM {_GIVEN} ORDER BY event_id, number ON CONFLICT (event_id) DO NOTHING"
-).encode()
 _CONFLICTS: Final = (
     f"SELECT given.number - 1, stored.event_id IS NULL FROM {_GIVEN} "  # noqa: S608
     "LEFT JOIN telemetry.events AS stored ON stored.event_id = given.event_id "
@@ -52,6 +56,7 @@ _CONFLICTS: Final = (
 ).encode()
 _BINARY: Final = (1,) * 8
 _TRUE: Final = b"\1"
+_ID: Final = itemgetter(0)
 _WAIT_FOR_DAY: Final = Statement(f"SELECT pg_advisory_xact_lock_shared({READERS_LOCK})".encode())
 """A day may just be attached, and what is planned before that would miss its rows."""
 _PROBE: Final = (
@@ -102,7 +107,7 @@ class PostgresSink:
         if not rows:
             return Written(0, [])
         try:
-            columns = self._columns(rows)
+            columns = self._columns(_sorted(rows))
         except Unstorable as error:
             raise RowsRefused(str(error), "binding") from error
         try:
@@ -114,7 +119,7 @@ class PostgresSink:
                 if not is_moved(error):
                     raise
                 inserted = exchange.transact(insert, is_durable=True)[0].command_tuples
-            conflicts = [] if inserted == len(rows) else _conflicts(exchange, columns, rows)
+            conflicts = [] if inserted == len(rows) else _conflicts(exchange, self._columns(rows), rows)
         except psycopg.Error as error:
             raise self._failed(error) from error
         except PipelineError as error:  # it was fit at the start, and may be so again
@@ -204,3 +209,11 @@ def _conflicts(exchange: Exchange, columns: Sequence[bytes], rows: Sequence[Even
         # They were deleted in between. Nothing is certain of what nobody has seen.
         raise psycopg.errors.SerializationFailure("rows that were there are not to be seen at the moment")
     return [int.from_bytes(found.get_value(row, 0), "big") for row in range(found.ntuples)]
+
+
+def _sorted(rows: Sequence[Event]) -> list[Event]:
+    """Sort rows by id, those of one id as they came. Raises Unstorable."""
+    try:
+        return sorted(rows, key=_ID)
+    except TypeError as error:
+        raise Unstorable(f"event_id is no canonical UUID: {error}") from None

@@ -50,6 +50,15 @@ def test_a_time_has_microseconds_and_comes_again_as_the_same(postgres_url: str) 
     assert [one.ts for one in stored(postgres_url)] == [round(one.ts, 6) for one in rows]
 
 
+def test_positions_of_conflicts_are_those_of_the_batch_as_it_was_given(postgres_url: str) -> None:
+    """It is written in the order of its ids, and told in its own."""
+    rows = [row(number) for number in (7, 3, 9, 1, 5)]
+    with opened(postgres_url) as sink:
+        sink.write([rows[1]])
+        changed = [rows[0], rows[1]._replace(value=99.0), *rows[2:], rows[0]._replace(zone="elsewhere")]
+        assert sink.write(changed) == (4, [1, 5])
+
+
 def test_two_consumers_write_the_same_rows_in_opposite_order(postgres_url: str) -> None:
     """None waits for the other in a circle, and each row is inserted once: a batch that was taken over."""
     rows = [row(number) for number in range(4000)]
