@@ -23,10 +23,10 @@ from services.stores.postgres.sink import PostgresSink
 
 _INSERT: Final = """
     INSERT INTO telemetry.events (event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at)
-    SELECT event_id::uuid, device_id, zone, to_timestamp(ts), kpi, value, is_degraded, to_timestamp(%s)
-    FROM unnest(%b::text[], %b::text[], %b::text[], %b::float8[], %b::text[], %b::float8[], %b::bool[])
-    AS given (event_id, device_id, zone, ts, kpi, value, is_degraded)
-    ORDER BY 1 ON CONFLICT (event_id) DO NOTHING
+    SELECT event_id, device_id, zone, to_timestamp(ts), kpi, value, is_degraded, to_timestamp(%s)
+    FROM (SELECT unnest(%b::text[])::uuid, unnest(%b::text[]), unnest(%b::text[]), unnest(%b::float8[]),
+    unnest(%b::text[]), unnest(%b::float8[]), unnest(%b::bool[]))
+    AS given (event_id, device_id, zone, ts, kpi, value, is_degraded) ON CONFLICT (event_id) DO NOTHING
 """
 _COPY: Final = (
     "COPY telemetry.events (event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at) FROM STDIN"
