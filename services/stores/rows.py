@@ -67,11 +67,17 @@ def no_progress(_read: int, _parts: int) -> None:
 
 
 class Rows(Protocol):
-    """The rows of one store, read-only. Reading raises SinkUnavailable."""
+    """The rows of one store, read-only, and closed by `with`. Reading raises SinkUnavailable."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close them; an answer that is still being read ends with it."""
+        ...
 
     def count(self) -> int:
         """Count the rows."""

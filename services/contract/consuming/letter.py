@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from types import UnionType
 from typing import Any, Final, NamedTuple
@@ -24,6 +24,8 @@ Json = str | dict[str, str]
 
 _NO_CONTENT: Final = {"traceparent", "tracestate"}
 """Fields that differ between two publications of the same event."""
+PORTION_CHARS: Final = 4 << 20
+"""Letters sent or read together; one of an entry of zeros is six times as large as the entry."""
 _MOST_TIMES: Final = 1 << 62
 
 
@@ -217,6 +219,23 @@ def letter_line(dead: Dead, failed_at: float, consumer: str, batch: TraceContext
         event = f"[{','.join([f'[{name},{next(parts)}]' for name in parts])}]"
     # An entry's id, the only text before it, has no quotes.
     return line.to_json().replace('"event":{}', f'"event":{event}', 1)
+
+
+def letter_lines(
+    dead: Iterable[Dead], failed_at: float, consumer: str, batch: TraceContext | None = None
+) -> Iterator[list[tuple[Dead, str]]]:
+    """Write the letters of dead entries, in portions that fit into memory more than once."""
+    portion: list[tuple[Dead, str]] = []
+    size = 0
+    for one in dead:
+        line = letter_line(one, failed_at, consumer, batch)
+        portion.append((one, line))
+        size += len(line)
+        if size >= PORTION_CHARS:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 def _event(received: Sequence[bytes]) -> dict[str, Json] | list[tuple[Json, Json]]:

@@ -11,7 +11,7 @@ than was received.
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Final, NamedTuple
 
@@ -19,7 +19,7 @@ import psycopg
 
 from services.contract.consuming.damage import Damages, why
 from services.contract.consuming.doors import Dead
-from services.contract.consuming.letter import DeadLetter, Purged, letter_line, parse_letter
+from services.contract.consuming.letter import DeadLetter, Purged, letter_lines, parse_letter
 from services.contract.errors import DeadLettersUnavailable, PipelineError
 from services.runtime.telemetry.spans import current
 from services.stores.postgres import arrays
@@ -31,8 +31,6 @@ MOST_ENTRY_BYTES: Final = 32 << 20
 """Of an entry whose letter fits: it may be twenty times as large, and a value of the database is 1 GB "
 "at most."""
 
-_PORTION_CHARS: Final = 4 << 20
-"""Letters sent together."""
 _FETCHED: Final = 200
 _INSERT: Final = (
     b"INSERT INTO telemetry.dead_letters "
@@ -75,12 +73,12 @@ class PostgresDeadLetters:
         """Keep dead letters, durable on return. Raises DeadLettersUnavailable."""
         if not dead:
             return
-        failed_at, batch = self._now(), current()
+        failed_at = self._now()
         pipeline, stream = (name.encode() for name in self._names)
         try:
             exchange = self._open()
-            for some in _portions((one, letter_line(one, failed_at, self._consumer, batch)) for one in dead):
-                columns = zip(*(_columns(one, line) for one, line in some), strict=True)
+            for portion in letter_lines(dead, failed_at, self._consumer, current()):
+                columns = zip(*(_columns(one, line) for one, line in portion), strict=True)
                 parameters = [
                     pipeline,
                     stream,
@@ -233,17 +231,3 @@ def _event_id(fields: Sequence[bytes]) -> str | None:
 def _storable(text: str | None) -> str | None:
     """Give a text as the database can hold it; None where it has a NUL, or is long enough to be no id."""
     return None if text is None or "\0" in text or len(text) > 1024 else text
-
-
-def _portions(letters: Iterable[tuple[Dead, str]]) -> Iterator[list[tuple[Dead, str]]]:
-    """Give letters in portions that fit into memory more than once."""
-    portion: list[tuple[Dead, str]] = []
-    size = 0
-    for one, line in letters:
-        portion.append((one, line))
-        size += len(line)
-        if size >= _PORTION_CHARS:
-            yield portion
-            portion, size = [], 0
-    if portion:
-        yield portion

@@ -12,7 +12,7 @@ is read.
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import psycopg
 
@@ -21,7 +21,7 @@ from services.stores.postgres.connection import Connection, Database
 from services.stores.postgres.errors import ours
 from services.stores.postgres.partitions import FIRST, LAST, READERS_LOCK, days, following, low
 from services.stores.postgres.schema import check_version, version_of
-from services.stores.rows import EVERY_ROW, Progress, RowFilter, StoredRow, SummaryRow, no_progress
+from services.stores.rows import EVERY_ROW, Progress, RowFilter, Rows, StoredRow, SummaryRow, no_progress
 
 _IDS_A_STATEMENT: Final = 20_000
 _FETCHED: Final = 2000
@@ -35,7 +35,7 @@ _LEAST_ID: Final = "00000000-0000-0000-0000-000000000000"
 _BEYOND: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 
-class PostgresRows:
+class PostgresRows(Rows):
     """The events of one database, read-only.
 
     Opening raises SinkAbsent where there are no tables yet, SinkUnusable for those of somebody else or of a
@@ -61,12 +61,6 @@ class PostgresRows:
         except PipelineError:
             self._connection.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection; an answer that is still being read ends with it."""

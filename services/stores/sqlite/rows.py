@@ -19,11 +19,11 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 from urllib.parse import quote
 
 from services.contract.errors import PipelineError, SinkAbsent, SinkUnavailable, SinkUnusable
-from services.stores.rows import EVERY_ROW, Progress, RowFilter, StoredRow, SummaryRow, no_progress
+from services.stores.rows import EVERY_ROW, Progress, RowFilter, Rows, StoredRow, SummaryRow, no_progress
 from services.stores.sqlite.files import FileNames
 from services.stores.sqlite.schema import APPLICATION_ID, newest_schema
 
@@ -34,7 +34,7 @@ _IDS_A_STATEMENT: Final = 20_000
 _COLUMNS: Final = "event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at"
 
 
-class SQLiteRows:
+class SQLiteRows(Rows):
     """The rows of one database, read-only.
 
     Opening raises SinkAbsent where there is none yet, SinkUnusable for a file that isn't ours or is of
@@ -61,12 +61,6 @@ class SQLiteRows:
         except PipelineError:
             self._connection.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file; an answer that is still being read ends with it."""

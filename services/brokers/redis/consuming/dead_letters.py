@@ -11,7 +11,7 @@ a second less.
 """
 
 import heapq
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, cast
 
@@ -24,13 +24,11 @@ from services.brokers.redis.server.connection import describe, error_kind
 from services.brokers.redis.server.entry_ids import id_parts
 from services.contract.consuming.damage import Damages, why
 from services.contract.consuming.doors import Dead
-from services.contract.consuming.letter import DeadLetter, Purged, letter_line, parse_letter
+from services.contract.consuming.letter import PORTION_CHARS, DeadLetter, Purged, letter_lines, parse_letter
 from services.contract.errors import DeadLettersUnavailable
 from services.runtime.telemetry.spans import current
 
 _PAGE: Final = 1000
-_PORTION_CHARS: Final = 4 << 20
-"""Letters sent or read together; one of an entry of zeros is six times as large as the entry."""
 _CONFLICT: Final = " conflict:"
 
 
@@ -60,13 +58,11 @@ class DeadLetterStream:
 
     def put(self, dead: Sequence[Dead]) -> None:
         """Keep dead letters, durable on return. Raises DeadLettersUnavailable."""
-        failed_at = self._now()
-        batch = current()
-        lines = (letter_line(one, failed_at, self._consumer, batch) for one in dead)
+        portions = letter_lines(dead, self._now(), self._consumer, current())
         try:
-            for some in _portions(lines):
+            for portion in portions:
                 pipeline = self._client.pipeline(transaction=True)
-                for line in some:
+                for _, line in portion:
                     pipeline.xadd(self._stream, {"letter": line})
                 pipeline.execute()
         except redis.RedisError as error:
@@ -139,7 +135,7 @@ class DeadLetterStream:
             while start is not None:
                 page = cast("list[Any]", self._client.xrange(stream, start, "+", count=count))
                 size = sum(len(fields.get(b"letter", b"")) for _, fields in page)
-                count = min(_PAGE, 2 * count) if size < _PORTION_CHARS else max(1, count // 2)
+                count = min(_PAGE, 2 * count) if size < PORTION_CHARS else max(1, count // 2)
                 for key, fields in page:
                     try:
                         letter = parse_letter(fields[b"letter"])
@@ -169,17 +165,3 @@ def _unless_elsewhere() -> suppress:
     That version could not work on a cluster of several nodes. The keys of today are where the stream is.
     """
     return suppress(redis.exceptions.AskError)
-
-
-def _portions(lines: Iterable[str]) -> Iterator[list[str]]:
-    """Give letters in portions that fit into memory more than once."""
-    portion: list[str] = []
-    size = 0
-    for line in lines:
-        portion.append(line)
-        size += len(line)
-        if size >= _PORTION_CHARS:
-            yield portion
-            portion, size = [], 0
-    if portion:
-        yield portion
