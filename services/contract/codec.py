@@ -1,4 +1,4 @@
-"""Stream entries to texts and back: flat fields, readable with `redis-cli XRANGE`.
+"""Stream entries to texts and back: flat fields of readable text.
 
 Decoding takes whatever bytes there are. A field that isn't UTF-8, is missing, unknown or given twice
 refuses that one entry and never the batch. Unknown fields are refused, not dropped: a field that

@@ -59,7 +59,7 @@ def event_id(run: str, sequence: int, now_ms: int) -> str:
 def numbered(text: str) -> Numbered | None:
     """Read run and sequence from a version 7 id; None for every other id.
 
-    Foreign ids of version 7 look the same: only the list of runs in Redis tells ours from theirs.
+    Foreign ids of version 7 look the same: only the list of runs at the broker tells ours from theirs.
     """
     match = _NUMBERED.fullmatch(text)
     return Numbered(match[1], int(match[2], 16)) if match else None

@@ -47,7 +47,7 @@ _WrongUse: Final[type[Any]] = typer.BadParameter.__mro__[2]
 _EPILOG: Final = """\b
 Exit codes:
   0  all is well
-  1  something is wrong: events are missing, or Redis or the sink can't be used
+  1  something is wrong: events are missing, or the broker or the sink can't be used
   2  the command line or a setting is wrong"""
 
 
@@ -104,7 +104,7 @@ def telemetry(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Sensor events from a Redis Stream into SQLite, with a proof that none is missing."""
+    """Sensor events from a Redis Stream into SQLite or PostgreSQL, with a proof that none is missing."""
     if context.invoked_subcommand is None:
         answer(*context.get_help().split("\n"))
 

@@ -1,6 +1,6 @@
 """What the errors of a command come to: one line for a person, and an exit code.
 
-1   something is wrong out there: Redis, the sink, a file, a missing event
+1   something is wrong out there: the broker, the sink, a file, a missing event
 2   something is wrong with what we were told: an argument, a setting
 """
 

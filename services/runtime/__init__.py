@@ -1,1 +1,1 @@
-"""One of each, for every process: settings, logs, metrics, health, the Redis connection."""
+"""One of each, for every process: settings, clock, health, logs, metrics, spans, the screen."""

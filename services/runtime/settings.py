@@ -97,7 +97,7 @@ class Settings:
     )
     redis_key_file: str = setting("", "Its private key; empty: it is in the same file")
     redis_timeout_s: float = setting(5.0, "How long to wait for the server's answer, in seconds", least=0.1)
-    stream_name: str = setting(DEFAULT_STREAM, "The Redis Stream with the events")
+    stream_name: str = setting(DEFAULT_STREAM, "The stream with the events")
     group_name: str = setting(DEFAULT_GROUP, "The consumer group on it")
     max_entry_bytes: int = setting(
         DEFAULT_ENTRY_BYTES,
@@ -139,7 +139,7 @@ class Settings:
     """False: who is named in BROKER_URL is not who we are."""
 
     @property
-    def redis_address(self) -> str:
+    def broker_address(self) -> str:
         """Where the server is, for a person: without its password."""
         address, errors = read_address(self)
         if errors:

@@ -15,8 +15,8 @@ docs`. Units are in the names: seconds, bytes, events, entries; where there is n
 
 - **Scope.** A metric of scope `process` is of each process by itself: add them up over replicas. One of
   scope `group` is of the stream and its group as a whole, and exactly one replica exports it, the one
-  that holds a lease in Redis ([decision 12](decisions/0012-one-replica-observes-the-group.md)): never add
-  those up, and take `max` where two scrapes may overlap a change of the replica. They are absent for at
+  that holds a lease at the broker ([decision 12](decisions/0012-one-replica-observes-the-group.md)): never
+  add those up, and take `max` where two scrapes may overlap a change of the replica. They are absent for at
   most 20 s after the death of that replica.
 - **Labels** have the values that are named here and no others, and each series is there from the start,
   at 0. What is none of them counts as `other`. So no input adds a series: 10,000 devices make none.

@@ -44,7 +44,7 @@ def audit_command(
     ] = 0.0,
     start_server: StartServer = False,
     record: Annotated[
-        bool, typer.Option("--record", help="Leave the result in Redis: a consumer's /metrics tells it.")
+        bool, typer.Option("--record", help="Leave the result at the broker: a consumer's /metrics tells it.")
     ] = False,
 ) -> None:
     """Prove that no published event is missing.

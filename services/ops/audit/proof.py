@@ -2,11 +2,11 @@
 
     published = stored + dead + conflicts + purged + pending + undelivered + missing
 
-What was published is told by Redis, written there in the same step as the events themselves:
+What was published is told by the broker, written there in the same step as the events themselves:
 
-    {telemetry_stream}:run:RUN  last         the run's events are numbered 1 to `last`, without a gap
-                                unnumbered   events published without a readable id (invalid ones)
-    {telemetry_stream}:run:RUN:ids           ids that the run published and did not number (a replay's)
+    last         the run's events are numbered 1 to `last`, without a gap
+    unnumbered   events published without a readable id (invalid ones)
+    ids          ids that the run published and did not number (a replay's)
 
 Where each of them is: in the stream (undelivered, or pending), among the dead letters (or purged from
 them), in the sink. The places are read in that order, the one in which an event moves, so an event
@@ -16,9 +16,9 @@ An event is an id and a content. The first content under an id is the event that
 other one is a conflict: an event too, published under an id that was taken, and kept as a dead letter of that
 reason. A copy of either is a duplicate, and no further event.
 
-What no run tells of (an entry of redis-cli, say) has a tally of its own: where it is can be told, and not
-whether anything is missing. Rows, dead events and conflicts of both tallies are all that there are, so they
-agree with what `telemetry status` counts.
+What no run tells of (an entry that was added by hand, say) has a tally of its own: where it is can be told,
+and not whether anything is missing. Rows, dead events and conflicts of both tallies are all that there are,
+so they agree with what `telemetry status` counts.
 
 Memory: one byte for each numbered event; ids that aren't numbered go to a temporary file.
 """
@@ -279,7 +279,7 @@ def _judge(result: Audit, records: Records, damages: Damages) -> None:
     ]
     if result.unknown_rows:
         result.notes.append(
-            f"{result.unknown_rows} stored events are of producers that have no record in this Redis: "
+            f"{result.unknown_rows} stored events are of producers that have no record at this broker: "
             "they can't be proven complete"
         )
     result.notes += [f"{one.place}: {one.why}" for one in damages.torn]

@@ -211,7 +211,9 @@ def _letter_parts(one: Letter) -> list[Facts]:
     if not letter.truncated:
         return [Facts("Dead letter", about), Facts("Event as it was received", event)]
     size = "unknown" if letter.size_bytes is None else f"{letter.size_bytes:,} bytes"
-    about.append(("size", f"{size}; below is its beginning, and --raw gives all of it while Redis keeps it"))
+    about.append(
+        ("size", f"{size}; below is its beginning, and --raw gives all of it while the broker keeps it")
+    )
     return [Facts("Dead letter", about), Facts("Beginning of the entry", event)]
 
 

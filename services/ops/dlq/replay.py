@@ -116,7 +116,7 @@ def _refusal(letter: DeadLetter, fields: list[bytes], max_entry_bytes: int) -> s
         size = "too large to be read" if letter.size_bytes is None else f"{letter.size_bytes} bytes large"
         return (
             f"truncated: the entry was {size}, and the letter has its beginning alone; "
-            f"telemetry dlq show --raw {letter.entry_id} gives all of it while Redis keeps it"
+            f"telemetry dlq show --raw {letter.entry_id} gives all of it while the broker keeps it"
         )
     if (size_bytes := size_of(fields)) > max_entry_bytes:
         return f"{size_bytes} bytes, more than MAX_ENTRY_BYTES {max_entry_bytes}"

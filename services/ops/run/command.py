@@ -194,7 +194,7 @@ def _environment(settings: ConsumerSettings, sources: Sources) -> dict[str, str]
 
 def _say_where(settings: ConsumerSettings, replicas: int) -> None:
     for name, place in (
-        ("redis", settings.redis_address),
+        ("redis", settings.broker_address),
         ("stored in", store_of(settings).place),
         ("dead letters", place_of_letters(settings)),
         ("logs", f"{settings.data_dir / 'logs'}, of a producer and {replicas} consumer(s)"),

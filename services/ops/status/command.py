@@ -28,8 +28,8 @@ def status_command(
     """Show the main figures, the stream, groups, consumers, sink, dead letters and producer runs.
 
     With --watch also rates and latency, of the time between two looks; where there is no terminal: one line
-    each time. Exit code 1 if Redis, the sink or the dead letters can't be read; what isn't there yet is no
-    error.
+    each time. Exit code 1 if the broker, the sink or the dead letters can't be read; what isn't there yet is
+    no error.
     """
     sources = read_sources()
     settings = load(ConsumerSettings, sources)

@@ -107,7 +107,7 @@ def _no_server(settings: ConsumerSettings) -> dict[str, Any]:
 def _server_parts(settings: ConsumerSettings, broker: OperatorSide, foreign: ForeignIds) -> dict[str, Any]:
     """Ask the broker for its share; the error alone when it can't be asked."""
     parts: dict[str, Any] = {}
-    address = settings.redis_address
+    address = settings.broker_address
     try:
         broker.greet()
         about = broker.about()

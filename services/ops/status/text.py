@@ -141,5 +141,5 @@ def errors_of(document: Record) -> list[str]:
     """Say what could not be read, each once."""
     parts = (document["server"], document["database"], document["dead_letters"])
     errors = [part["error"] for part in parts if "error" in part]
-    unreadable = [f"a record in Redis can't be read: {line}" for line in document["unreadable"]]
+    unreadable = [f"a record at the broker can't be read: {line}" for line in document["unreadable"]]
     return list(dict.fromkeys([*errors, *unreadable]))

@@ -165,7 +165,7 @@ def test_a_record_of_the_audit_that_can_t_be_is_told(server: Server, record: Any
         result = telemetry("status", **_at(server))
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
-    assert f"a record in Redis can't be read: {KEYS.audit}" in result.stderr
+    assert f"a record at the broker can't be read: {KEYS.audit}" in result.stderr
 
 
 @pytest.mark.parametrize("last", [4_000_000_000, (1 << 36) - 1])

@@ -134,7 +134,7 @@ def test_what_could_be_misread_is_refused(url: str, why: str) -> None:
         for piece in (SECRET, "57Wc", "prod", "mymaster"):
             assert piece not in line
         assert redact(line) == line
-        assert SECRET not in replace(PLAIN, **{name: url}).redis_address  # type: ignore[arg-type]
+        assert SECRET not in replace(PLAIN, **{name: url}).broker_address  # type: ignore[arg-type]
 
 
 @given(st.text(min_size=1, max_size=12).filter(lambda text: "\0" not in text))

@@ -140,7 +140,7 @@ def greet(client: redis.Redis) -> None:
 
 def address(settings: Settings) -> str:
     """Name the server for a person, without its password."""
-    return settings.redis_address
+    return settings.broker_address
 
 
 def is_passing(error: redis.RedisError) -> bool:
