@@ -21,7 +21,7 @@ from services.brokers.choice import producer_side
 from services.brokers.producing.send_traces import NO_TRACES, SendTraces, Traces
 from services.brokers.producing.side import ProducerSide, ProducerTools
 from services.contract.errors import BrokerRefuses, Stopping
-from services.contract.producing.outgoing import Feed, Position
+from services.contract.producing.outgoing import Batch, Feed, Position
 from services.contract.producing.publishing import Replayed, Run
 from services.producer.files import progress
 from services.producer.files.inputs import SourceUnusable, check_same, fingerprint, source_key
@@ -144,6 +144,7 @@ def _generate(parts: _Parts) -> int:
 def _read(parts: _Parts, reading: Reading, stack: ExitStack) -> int:
     opener = _opener(parts, reading, stack)
     reader = opener.open()
+    behind: Position | None = None
     file = _file_of(reading)
     key = None if file is None else source_key(file)
     begins = "" if file is None else fingerprint(file)
@@ -155,11 +156,12 @@ def _read(parts: _Parts, reading: Reading, stack: ExitStack) -> int:
             _finish(parts, replayed.run.name, Totals(), reader)
             return 0
         reader = opener.open((replayed.offset, replayed.line))
-        parts.logger.info("resumed", extra={**told, "after_line": replayed.line})
+        behind = reader.pass_over(replayed.ahead, parts.clock.is_stopping)
+        parts.logger.info("resumed", extra={**told, "after_line": behind.line if behind else replayed.line})
     open_new = functools.partial(parts.side.open_run, opener.name, key, begins)
     run = open_new() if replayed is None else replayed.run
     show = stack.enter_context(progress.shown(file))
-    return _run(parts, reader, run, open_new, lambda: show(reader.records.offset))
+    return _run(parts, reader, run, open_new, behind, lambda: show(reader.records.offset))
 
 
 def _opener(parts: _Parts, reading: Reading, stack: ExitStack) -> Opener:
@@ -194,9 +196,12 @@ def _run(
     feed: Feed,
     run: Run,
     open_new: Callable[[Position | None], Run],
+    behind: Position | None = None,
     on_batch: Callable[[], None] = lambda: None,
 ) -> int:
     publisher = parts.side.publisher(run)
+    if behind is not None:
+        publisher.publish(Batch((), behind))
     loop = Loop(
         feed,
         publisher,

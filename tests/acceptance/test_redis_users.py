@@ -142,6 +142,46 @@ def test_a_file_is_replayed_and_gone_on_with_as_the_producer(guarded: Guarded) -
     assert (audit["stored"], audit["missing"]) == (3, 0)
 
 
+def test_a_file_goes_on_behind_the_part_of_a_batch_that_was_taken(guarded: Guarded) -> None:
+    """The last possible id comes in the middle of a batch: what was taken is recorded, and not sent again.
+
+    Some lines have ids of their own, one can't be read, and one is there twice.
+    """
+    header = "event_id,device_id,zone,ts,kpi,value"
+    values = [f"{20 + number}.5" for number in range(10)]
+    ids = [f"5f0b9c1e-8f0a-4d8b-9a1e-{number:012}" if number % 3 else "" for number in range(10)]
+    lines = [
+        f"{one},pump-1,hall,1700000000,temperature,{value}" for one, value in zip(ids, values, strict=True)
+    ]
+    lines.insert(2, "no record")
+    lines.insert(6, lines[1])
+    (guarded.folder / "events.csv").write_text("\n".join([header, *lines, ""]), encoding="utf-8")
+    replay = ("services.producer", "--from", "events.csv", "--resume")
+    with closing(guarded.client()) as admin:
+        admin.xgroup_create(KEYS.stream, KEYS.group, "0", mkstream=True)
+        admin.execute_command("XSETID", KEYS.stream, "18446744073709551615-18446744073709551609")
+        for said in ("took the first 6 of the 11 events", "nearly the last possible id"):
+            refused = guarded.runs("producer", *replay, BATCH_SIZE="20")
+            assert (refused.returncode, said in refused.stdout) == (1, True), refused.stdout + refused.stderr
+            assert admin.xlen(KEYS.stream) == 6
+            audit = json.loads(must_have_worked(guarded.telemetry("operator", "audit", "--json")))
+            assert (audit["published"], audit["undelivered"], audit["missing"]) == (5, 5, 0), (
+                "one is there twice"
+            )
+    must_have_worked(guarded.runs("consumer", "services.consumer", **_QUICK))
+    with closing(guarded.client("operator")) as operator:  # as docs/redis-users.md says
+        operator.xtrim(KEYS.stream, maxlen=0, approximate=False)
+        operator.execute_command("XSETID", KEYS.stream, "1700000000000-0")
+        operator.xgroup_setid(KEYS.stream, KEYS.group, "1700000000000-0")
+    assert '"after_line": 8' in must_have_worked(guarded.runs("producer", *replay, BATCH_SIZE="2"))
+    assert "already_published" in must_have_worked(guarded.runs("producer", *replay))
+    must_have_worked(guarded.runs("consumer", "services.consumer", **_QUICK))
+    audit = json.loads(must_have_worked(guarded.telemetry("operator", "audit", "--json")))
+    assert (audit["published"], audit["stored"], audit["missing"]) == (10, 10, 0)
+    rows = must_have_worked(guarded.telemetry("operator", "events", "--json")).splitlines()
+    assert sorted(str(json.loads(row)["value"]) for row in rows) == values
+
+
 def test_a_stream_with_a_hash_tag_has_the_names_of_earlier_versions_too(tmp_path: Path) -> None:
     """They are looked for at a resumed replay, by status and by the audit, and no right is missing."""
     try:

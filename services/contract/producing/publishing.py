@@ -34,6 +34,8 @@ class Replayed:
     offset: int
     line: int
     is_done: bool
+    ahead: int = 0
+    """So many events behind `offset` are published, too: the broker took the first of a batch and no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,11 @@ class Sent:
 
 
 class Publisher(Protocol):
-    """Writes one run: each batch together with the record of it, wholly or not at all, and once."""
+    """Writes one run: each batch together with the record of it, and once.
+
+    A batch is there wholly or not at all, or the broker took the first events of it and no more: then the
+    record is of those, and BrokerRefuses says so.
+    """
 
     @property
     def run(self) -> Run:

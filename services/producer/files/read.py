@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from services.contract.errors import Stopping
 from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.contract.producing.outgoing import (
     FIELD_NAMES,
@@ -99,6 +100,22 @@ class Reader:
                 # A last line without an end may only be half written: it is looked at again.
                 position = (record.end, record.end_line)
         return Batch(events, Position(*position, is_done=self._is_done))
+
+    def pass_over(self, events: int, is_stopping: Callable[[], bool]) -> Position | None:
+        """Read over so many events, which are published already; gives where they end, None for no events.
+
+        Raises SourceUnusable where there are fewer, and Stopping.
+        """
+        position = None
+        while events > 0:
+            if is_stopping():
+                raise Stopping("asked to stop while published events were passed over")
+            batch = self.next_batch(events, 0.0, Numbering(""))
+            if batch is None:
+                raise SourceUnusable(f"{self.name}: it has fewer events than are published of it")
+            events -= len(batch.events)
+            position = batch.position
+        return position
 
     def _event(self, record: Record, now_ms: int, numbering: Numbering) -> Outgoing | None:
         data = record.data

@@ -14,18 +14,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from operator import attrgetter
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, NamedTuple
 
 import redis
 
 from services.brokers.producing.patience import Backoff, Patience
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.producing.runs import write_run
+from services.brokers.redis.server.connection import describe
 from services.brokers.redis.server.groups import read_groups, slowest
 from services.brokers.redis.server.scripts import Script, read_script
 from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.producing.outgoing import Batch, Outgoing, Position
 from services.contract.producing.publishing import Run, Sent
+from services.contract.trace_context import TraceContext
 from services.runtime.telemetry.spans import current
 
 _SCRIPT: Final = Script(read_script("producing/publish.lua"))
@@ -34,8 +36,17 @@ _is_plain = attrgetter("is_plain")
 _fields = attrgetter("fields")
 
 _Arguments = list[str | bytes | int]
-_Answer: TypeAlias = tuple[bytes, int, int, int]
-"""What the script says came of a batch; see publish.lua."""
+
+
+class _Answer(NamedTuple):
+    """What the script says came of a batch; see publish.lua."""
+
+    what: bytes
+    dropped: int
+    batches: int
+    last: int
+    written: int = 0
+    why: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +101,13 @@ class RedisPublisher:
 
         Raises Stopping when asked to stop before the server had it, and BrokerRefuses.
         """
-        duplicates = sum(1 for event in batch.events if event.is_duplicate)
+        kinds = "".join(map(_kind_of, batch.events))
         last = max((event.sequence for event in batch.events if event.sequence), default=self._last)
         last = max(last, self._last)
         started = self._tools.clock.monotonic()
         with self._tools.traces.batch(batch.events, self.run.name) as traceparent:
             tail = [traceparent, *_pack_events(batch.events, traceparent)]
-            dropped = self._apply(batch, tail, last, duplicates)
+            dropped = self._apply(batch, tail, last, kinds)
             trace = current()
         clock = self._tools.clock
         self._metrics.observe("telemetry_producer_send_duration_seconds", clock.monotonic() - started)
@@ -105,28 +116,35 @@ class RedisPublisher:
         self._batches += 1
         self._last = last
         self.position = batch.position
-        sent = Sent(len(batch.events) - duplicates, duplicates, dropped, trace)
+        sent = _sent(kinds, dropped, trace)
         self._count(sent)
         return sent
 
-    def _apply(self, batch: Batch, tail: _Arguments, last: int, duplicates: int) -> int:
+    def _apply(self, batch: Batch, tail: _Arguments, last: int, kinds: str) -> int:
         """Send a batch until it is applied; gives how many entries were dropped for it."""
 
         def send() -> _Answer:
-            return self._send(self._head(batch, last, duplicates), tail)
+            return self._send(self._head(batch, last, kinds), tail)
 
         while True:
             answer = self._patience.ask(send)
-            if answer[0] == b"full":
+            if answer.what == b"full":
                 answer = self._wait_for_room(send)
-            what, dropped, batches, known_last = answer
-            if what in {b"applied", b"already"}:
-                return int(dropped)
-            if what == b"gone":
+            if answer.what in {b"applied", b"already"}:
+                return answer.dropped
+            if answer.what == b"gone":
                 self._reopen()
-            elif what == b"behind":
-                self._lost(batches, known_last)
-            elif what == b"exhausted":
+            elif answer.what == b"behind":
+                self._lost(answer.batches, answer.last)
+            elif answer.what == b"cut":
+                self._count(_sent(kinds[: answer.written], answer.dropped))
+                why = answer.why.decode(errors="replace") or "why was in an answer that was lost"
+                raise BrokerRefuses(
+                    f"the stream {self._keys.stream} took the first {answer.written} of the {len(kinds)} "
+                    f"events of a batch, and no more; the record of run {self.run.name} counts those: "
+                    + describe(redis.ResponseError(why))
+                )
+            elif answer.what == b"exhausted":
                 raise BrokerRefuses(
                     f"the stream {self._keys.stream} has had an entry with nearly the last possible id, "
                     "so no other can follow: docs/runbooks/TelemetryStreamIdAhead.md has the way out"
@@ -134,23 +152,22 @@ class RedisPublisher:
             else:
                 raise BrokerRefuses(
                     f"run {self.run.name} is written by another process since; this one has "
-                    f"confirmed {self._batches} batches, the server {batches}"
+                    f"confirmed {self._batches} batches, the server {answer.batches}"
                 )
 
-    def _head(self, batch: Batch, last: int, duplicates: int) -> _Arguments:
-        events = batch.events
-        unnumbered = sum(1 for event in events if event.sequence is None and event.foreign is None)
-        foreign = b"".join(event.foreign for event in events if event.foreign is not None)
-        numbered = sum(1 for event in events if event.sequence is not None and not event.is_duplicate)
+    def _head(self, batch: Batch, last: int, kinds: str) -> _Arguments:
+        foreign = b""
+        if "f" in kinds:
+            of_each = zip(batch.events, kinds, strict=True)
+            foreign = b"".join(event.foreign or b"" for event, kind in of_each if kind == "f")
         return [
             self.run.name, self.run.writer, self._batches + 1,
             self._limits.max_length, self._limits.when_full,
-            len(events), last, numbered, duplicates, unnumbered,
-            f"{self._tools.clock.now():.3f}", foreign, *_pack_position(batch.position),
+            kinds, last, f"{self._tools.clock.now():.3f}", foreign, *_pack_position(batch.position),
         ]  # fmt: skip
 
     def _send(self, head: _Arguments, tail: _Arguments) -> _Answer:
-        return cast("_Answer", tuple(_SCRIPT.run(self._client, self._key_names, *head, *tail)))
+        return _Answer(*_SCRIPT.run(self._client, self._key_names, *head, *tail))
 
     def _wait_for_room(self, send: Callable[[], _Answer]) -> _Answer:
         """Send a batch until it is no more refused for want of room. Logged at both ends.
@@ -173,7 +190,7 @@ class RedisPublisher:
             blocked_s += paused_s
             self._metrics.count("telemetry_producer_blocked_seconds_total", paused_s)
             answer = self._patience.ask(send)
-            if answer[0] != b"full":
+            if answer.what != b"full":
                 break
         length = self._patience.ask(lambda: self._client.xlen(self._keys.stream))
         self._log.info("stream_has_room", extra={"blocked_s": round(blocked_s, 3), "length": length})
@@ -237,6 +254,20 @@ class RedisPublisher:
             ("dropped", sent.dropped),
         ):
             self._metrics.count("telemetry_producer_events_total", number, outcome=outcome)
+
+
+def _kind_of(event: Outgoing) -> str:
+    """Give the letter by which the script counts an event."""
+    if event.is_duplicate:
+        return "d"
+    if event.sequence is not None:
+        return "n"
+    return "u" if event.foreign is None else "f"
+
+
+def _sent(kinds: str, dropped: int, trace: TraceContext | None = None) -> Sent:
+    duplicates = kinds.count("d")
+    return Sent(len(kinds) - duplicates, duplicates, dropped, trace)
 
 
 def _pack_events(events: Sequence[Outgoing], traceparent: str = "") -> _Arguments:

@@ -3,6 +3,8 @@
     {stream}:run:RUN        hash    writer       who may write: a random token, so two never share a run
                                     batches      how many were applied; the script counts them
                                     last         the last sequence number published
+                                    part         events of the last batch that are there, where it was cut;
+                                                 else 0
                                     published    distinct numbered events
                                     duplicates   events published again on purpose
                                     unnumbered   events whose event_id can't be read
@@ -63,7 +65,7 @@ def write_run(
     names = [keys.run(run.name), keys.runs, *([keys.replay(run.replay)] if run.replay else [])]
     now = f"{patience.tools.clock.now():.3f}"
     record: dict[str, str | int] = {
-        "writer": run.writer, "batches": 0, "last": run.last,
+        "writer": run.writer, "batches": 0, "last": run.last, "part": 0,
         "published": 0, "duplicates": 0, "unnumbered": 0,
         "started_at": now, "updated_at": now,
         "host": socket.gethostname(), "pid": os.getpid(), "source": run.source, "stream": keys.stream,
@@ -143,4 +145,7 @@ def _replayed(name: str, writer: str, replay: str, record: Mapping[bytes, bytes]
         name, writer, found.get("source", ""), replay, found.get("fingerprint", ""),
         int(found.get("batches", 0)), int(found.get("last", 0)),
     )  # fmt: skip
-    return Replayed(run, int(found.get("offset", 0)), int(found.get("line", 0)), found.get("done") == "1")
+    return Replayed(
+        run, int(found.get("offset", 0)), int(found.get("line", 0)), found.get("done") == "1",
+        int(found.get("part", 0)),
+    )  # fmt: skip
