@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from servers import Absent, LocalServer, form_cluster, local_binary
+from servers import Absent, LocalServer, eventually, form_cluster, local_binary
 
 from services.brokers.redis.keys import StreamKeys, slot_of
 
@@ -45,9 +46,9 @@ def owner_of(cluster: list[LocalServer], stream: str) -> LocalServer:
 
 
 def run(
-    server: LocalServer, folder: Path, stream: str, *module: str, **settings: str
+    server: LocalServer, folder: Path, stream: str, *module: str, until: Callable[[], bool] | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """Run `python -m MODULE ARGUMENTS` on a node, to its end."""
+    """Run `python -m MODULE ARGUMENTS` on a node, to its end; `until`: when it is told to end."""
     environment = {
         **os.environ,
         "REDIS_HOST": server.host,
@@ -58,15 +59,34 @@ def run(
         "PYTHONPATH": str(ROOT),
         "PRODUCER_METRICS_PORT": "0",
         "CONSUMER_METRICS_PORT": "0",
-        "CONSUMER_RUN_DURATION": "2",
+        "CONSUMER_RUN_DURATION": "0",
         "SLEEP_INTERVAL": "0.05",
         "RETENTION_INTERVAL_S": "0.2",
-        **settings,
     }
-    return subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-m", *module],
-        env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            if until is not None:
+                eventually(lambda: until() or process.poll() is not None, 60, "it has done its work")
+                process.send_signal(signal.SIGTERM)
+            stdout, stderr = process.communicate(timeout=60)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def consumed(server: LocalServer, folder: Path, stream: str) -> str:
+    """Run a consumer on a node until its group has settled all that the stream has."""
+    with closing(server.client()) as client:
+
+        def is_settled() -> bool:
+            groups: Any = client.xinfo_groups(stream) if client.exists(stream) else []
+            return any((group["lag"], group["pending"]) == (0, 0) for group in groups)
+
+        return worked(run(server, folder, stream, "services.consumer", until=is_settled))
 
 
 def worked(done: "subprocess.CompletedProcess[str]") -> str:
@@ -101,11 +121,11 @@ def test_the_pipeline_runs_on_the_node_that_has_its_slot(
 
     mixed = ("--rate", "300", "--duration", "1", "--invalid-ratio", "0.2", "--seed", "1")
     worked(run(node, tmp_path, stream, "services.producer", *mixed))
-    worked(run(node, tmp_path, stream, "services.consumer"))
+    consumed(node, tmp_path, stream)
     letters = [json.loads(line) for line in telemetry("dlq", "list", "--json", "--limit", "0").splitlines()]
     assert len(letters) > 10
     telemetry("dlq", "replay", "--reason", "value_invalid", "--set", "value=1", "--yes")
-    worked(run(node, tmp_path, stream, "services.consumer"))
+    consumed(node, tmp_path, stream)
     assert "purged" in telemetry("dlq", "purge", "--all", "--yes")
     found: Any = json.loads(telemetry("audit", "--json", "--wait", "5"))
     assert (found["missing"], found["pending"], found["undelivered"]) == (0, 0, 0)
@@ -143,7 +163,7 @@ def test_run_records_of_an_earlier_version_are_found(
         worked(run(server, tmp_path, stream, *publish))
         assert client.xlen(stream) == 40
         assert client.scard(keys.runs) == client.scard(former.runs) == 1
-    worked(run(server, tmp_path, stream, "services.consumer"))
+    consumed(server, tmp_path, stream)
     found: Any = json.loads(worked(run(server, tmp_path, stream, "services.ops", "audit", "--json")))
     assert (found["published"], found["stored"], found["missing"]) == (40, 40, 0)
     assert len(found["runs"]) == 2
