@@ -10,10 +10,12 @@ import logging
 import signal
 import sys
 import time
+from types import ModuleType
 
 import redis
 
 from services.brokers.redis.consuming import observer as observe
+from services.brokers.redis.consuming import side
 from services.brokers.redis.keys import StreamKeys
 from services.consumer import __main__ as consumer
 from services.runtime.clock import Clock
@@ -32,13 +34,19 @@ def quick_observer(
     return observe.Observer(client, keys, name, clock, logger, LEASE_S)
 
 
+def replace(module: ModuleType, name: str, value: object) -> None:
+    """Give a module another value of a name that it has."""
+    assert name in vars(module)
+    setattr(module, name, value)
+
+
 def set_back(*_: object) -> None:
     """Have the wall clock behind from now on."""
     vars(time)["time"] = lambda: _now() - BEHIND_S
 
 
 if __name__ == "__main__":
-    vars(observe)["LOOK_S"] = float(sys.argv[1])
-    vars(consumer)["Observer"] = quick_observer
+    replace(observe, "LOOK_S", float(sys.argv[1]))
+    replace(side, "Observer", quick_observer)
     signal.signal(signal.SIGUSR1, set_back)
     sys.exit(consumer.main())
