@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import select
+import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,7 @@ _LONGEST_SLICE_S: Final = 0.25
 _DEAF_S: Final = 1.0
 """How long an answer is waited for once we are asked to stop."""
 _CANCEL_S: Final = 1.0
+_CONNECT_SLICE_S: Final = 0.1
 _EVENTS: Final = {Wait.R: select.POLLIN, Wait.W: select.POLLOUT, Wait.RW: select.POLLIN | select.POLLOUT}
 
 
@@ -163,14 +165,20 @@ class Database:
             "keepalives": "1", "keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3",
             "tcp_user_timeout": str(int(self.timeout_s * 2000)),
         }  # fmt: skip
-        connection = Connection.connect(
-            **{**ours, **parameters, "client_encoding": "UTF8"}, autocommit=True, prepare_threshold=None
+        connection = _Attempt({**ours, **parameters, "client_encoding": "UTF8"}).wait(
+            self._longest_connect_s, is_stopping
         )
         know(connection.info.password or "")  # of a passfile
         # Both ends of a wait: the server's own timeouts come first, so that it tells what it waited for.
         connection.limit_s = self.timeout_s + 1 if limit_s is None else limit_s
         connection.is_stopping = is_stopping
         return connection
+
+    @property
+    def _longest_connect_s(self) -> float:
+        """How long all of it may take: each host its time, and as much for the name servers."""
+        hosts = self.parameters.get("host") or os.environ.get("PGHOST") or ""
+        return max(2.0, self.connect_timeout_s) * (hosts.count(",") + 2)
 
     def _password(self) -> str:
         try:
@@ -182,6 +190,56 @@ class Database:
                 "no password supplied: DATABASE_PASSWORD_FILE: there is no such file"
             )
         return text.strip()
+
+
+class _Attempt:
+    """A connection that is made in a thread: nothing else ends a wait for a name server."""
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        self._parameters = parameters
+        self._lock = threading.Lock()
+        self._is_given_up = False
+        self._is_over = threading.Event()
+        self._connection: Connection | None = None
+        self._error: BaseException | None = None
+        threading.Thread(target=self._run, name="connect", daemon=True).start()
+
+    def wait(self, limit_s: float, is_stopping: Callable[[], bool]) -> Connection:
+        """Give the connection. Raises psycopg.Error; NoAnswer where that takes longer, or we are to stop."""
+        began, waited_s = time.monotonic(), 0.0
+        try:
+            while not self._is_over.wait(_CONNECT_SLICE_S):
+                waited_s = time.monotonic() - began
+                if waited_s > limit_s or (waited_s > _DEAF_S and is_stopping()):
+                    break
+        except BaseException:  # Ctrl-C
+            self._give_up()
+            raise
+        if self._connection is not None:
+            return self._connection
+        self._give_up()
+        raise self._error or NoAnswer(f"no connection within {waited_s:.1f} s")
+
+    def _run(self) -> None:
+        connection = None
+        try:
+            connection = Connection.connect(**self._parameters, autocommit=True, prepare_threshold=None)
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            self._error = error
+        with self._lock:
+            self._connection = connection
+            if self._is_given_up:
+                self._close()
+        self._is_over.set()
+
+    def _give_up(self) -> None:
+        with self._lock:
+            self._is_given_up = True
+            self._close()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
 
 
 def read_url(url: str) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """Connections to a real PostgreSQL: passwords that change, servers that are deaf, and stopping meanwhile."""
 
+import socket
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -114,3 +116,20 @@ def test_nothing_that_listens_is_waited_for_with_what_to_check() -> None:
     """It may be a server that is yet to come."""
     with pytest.raises(SinkUnavailable, match="check host and port"):
         PostgresSink(database(f"postgresql://postgres@127.0.0.1:{free_port()}/x"), time.time)
+
+
+@pytest.mark.parametrize("is_stopping", [False, True])
+def test_a_name_server_that_is_deaf_is_waited_for_no_longer_than_told(
+    *, is_stopping: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing ends a look-up; so it is left to itself. Asked to stop, not even that long."""
+    is_over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: is_over.wait(60))
+    where = database("postgresql://u@db.example/x", connect_timeout_s=10.0 if is_stopping else 2.0)
+    began = time.monotonic()
+    try:
+        with pytest.raises(psycopg.OperationalError, match="no connection within"):
+            where.connect(lambda: is_stopping)
+        assert time.monotonic() - began < 8
+    finally:
+        is_over.set()
