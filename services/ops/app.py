@@ -47,8 +47,8 @@ _WrongUse: Final[type[Any]] = typer.BadParameter.__mro__[2]
 _EPILOG: Final = """\b
 Exit codes:
   0  all is well
-  1  something is wrong: events are missing, or the broker or the sink can't be used
-  2  the command line or a setting is wrong"""
+  1  it was done, and something is wrong: an event is missing, or a letter can't be read
+  2  it could not be done: the command line or a setting is wrong, or the broker or store can't be used"""
 
 
 class Commands(TyperGroup):

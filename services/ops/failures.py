@@ -1,7 +1,7 @@
 """What the errors of a command come to: one line for a person, and an exit code.
 
-1   something is wrong out there: the broker, the sink, a file, a missing event
-2   something is wrong with what we were told: an argument, a setting
+1   it was done, and something is wrong: an event is missing, a letter or a file can't be read
+2   it could not be done: an argument or a setting is wrong, or what they lead to can't be used
 """
 
 import errno
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.contract.errors import PipelineError, SinkWrong
+from services.contract.errors import EntryDamaged, PipelineError
 from services.runtime.settings import SettingsInvalid
 
 
@@ -45,7 +45,7 @@ def failure_of(error: BaseException) -> Failure | None:
     if isinstance(error, SettingsInvalid):
         return Failure(error.lines[0], 2, tuple(error.lines[1:]))
     if isinstance(error, PipelineError):
-        return Failure(str(error), 2 if isinstance(error, SinkWrong) else 1)
+        return Failure(str(error), 1 if isinstance(error, EntryDamaged) else 2)
     if isinstance(error, UnicodeEncodeError):
         return Failure(f"an argument is not UTF-8: {error.object!r}", 2)
     if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("services.producer"):

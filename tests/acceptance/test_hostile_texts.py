@@ -246,7 +246,7 @@ def test_what_a_server_says_does_nothing(
         said = out + err
         if where == "json" and out:
             json.loads(out)
-    assert code == 1
+    assert code == 2
     assert faults(said) == []
     assert "AAA" in said
 
@@ -281,6 +281,6 @@ def test_what_is_no_server_of_ours_is_one_line(
     monkeypatch.setattr(_Error, "reply", reply)
     environment = {**_environment(Way([], 0)), "REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(refusing)}
     code, out, err = run_plain([*OPS, *command], environment, tmp_path)
-    assert code == 1
+    assert code == 2
     assert faults(out + err) == []
     assert err.count("\n") == 1

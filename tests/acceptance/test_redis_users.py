@@ -239,7 +239,7 @@ def test_the_command_reads_as_the_consumer_and_publishes_as_the_operator(guarded
     must_have_worked(guarded.runs("consumer", "services.consumer", **_QUICK))
     replay = ("dlq", "replay", "--reason", "value_invalid", "--yes")
     refused = guarded.telemetry("consumer", *replay)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "lacks a right for this user" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert [one.partition(":")[0] for one in guarded.refusals()] == ["consumer"]

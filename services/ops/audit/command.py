@@ -4,7 +4,7 @@ With --record the numbers are left in the hash {telemetry_stream}:audit, for an 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from typing import Annotated, Final
@@ -13,6 +13,8 @@ import typer
 
 from services.brokers.choice import operator_side
 from services.brokers.operating.side import OperatorSide
+from services.contract.consuming.damage import Damages
+from services.contract.consuming.letter import DeadLetter, Purged
 from services.contract.errors import BrokerFull, SinkAbsent
 from services.ops.audit.proof import audit
 from services.ops.audit.result import Audit, Tally
@@ -110,7 +112,8 @@ def prove(settings: ConsumerSettings, show: int = 20) -> Audit:
             with open_rows(settings) as rows:
                 result = audit(broker, rows, letters, show)
         except SinkAbsent:
-            result = audit(broker, _NoRows(), letters, show)
+            nothing = _Nothing()
+            result = audit(broker, nothing, nothing if settings.letters_in == "database" else letters, show)
     if not result.runs and not result.problems:
         result.problems.append(
             f"nothing is proven: no producer run was ever recorded for the stream {settings.stream_name} "
@@ -151,8 +154,11 @@ def show_audit(result: Audit, *, as_json: bool) -> None:
     answer(result.line())
 
 
-class _NoRows:
-    """The rows of a database that no consumer has made yet."""
+class _Nothing:
+    """The rows of a database that no consumer has made yet, and its dead letters."""
+
+    def __init__(self) -> None:
+        self.damages = Damages()
 
     def event_ids(self) -> Sequence[str]:
         """Give none."""
@@ -161,3 +167,11 @@ class _NoRows:
     def missing_of(self, ids: Sequence[str]) -> list[str]:
         """Give all of them."""
         return list(ids)
+
+    def read(self) -> Iterator[DeadLetter]:
+        """Give none."""
+        return iter(())
+
+    def purged(self) -> Iterator[Purged]:
+        """Give none."""
+        return iter(())

@@ -27,7 +27,7 @@ def watch_and_prove(
     except RunFailed as error:
         raise CommandFailed(str(error), error.exit_code, error.details) from None
     except BrokerUnavailable as error:
-        raise CommandFailed(str(error)) from error
+        raise CommandFailed(str(error), 2) from error
     show_audit(result, as_json=as_json)
     remark(*result.problems)
     return result.is_proven

@@ -43,4 +43,4 @@ def open_server(settings: ConsumerSettings, sources: Sources, *, may_start: bool
             side.greet()
             yield Server(side, found)
         except BrokerUnavailable as error:
-            raise CommandFailed(str(error)) from error
+            raise CommandFailed(str(error), 2) from error

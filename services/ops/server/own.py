@@ -50,6 +50,9 @@ class _Address(NamedTuple):
 class ServerUnavailable(CommandFailed):
     """There is no server, and none can be started; the message says what to do."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, 2)
+
 
 def is_external(sources: Sources) -> bool:
     """Tell whether the settings name a server."""

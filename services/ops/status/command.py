@@ -28,8 +28,8 @@ def status_command(
     """Show the main figures, the stream, groups, consumers, sink, dead letters and producer runs.
 
     With --watch also rates and latency, of the time between two looks; where there is no terminal: one line
-    each time. Exit code 1 if the broker, the sink or the dead letters can't be read; what isn't there yet is
-    no error.
+    each time. Exit code 2 if the broker or the store can't be read, 1 if a letter or a record can't; what
+    isn't there yet is no error.
     """
     sources = read_sources()
     settings = load(ConsumerSettings, sources)
@@ -48,7 +48,8 @@ def status_command(
     show_document(document, status_parts(document), as_json=as_json)
     remark(*document["dead_letters"].get("notes", ()))
     if errors := errors_of(document):
-        raise CommandFailed(errors[0], details=errors[1:])
+        is_away = any("error" in document[part] for part in ("server", "database"))
+        raise CommandFailed(errors[0], 2 if is_away else 1, errors[1:])
 
 
 def _looks(looks: Looks, interval_s: float) -> Iterator[Record]:

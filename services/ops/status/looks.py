@@ -58,7 +58,7 @@ class Looks:
             if "error" in document["server"]:  # it is told once
                 broker = None
             document["database"] = _database(settings)
-            document["dead_letters"] = _dead_letters(settings, broker)
+            document["dead_letters"] = _dead_letters(settings, broker, document["database"])
         if document["published"] is not None:
             document["published"] += document["dead_letters"].get("conflicts", 0)
         if document["server"]["address"] != self._address:  # what another server counted is no start
@@ -173,14 +173,22 @@ def _database(settings: ConsumerSettings) -> dict[str, Any]:
         return {"path": path, "rows": None, "error": str(error)}
 
 
-def _dead_letters(settings: ConsumerSettings, broker: OperatorSide | None) -> dict[str, Any]:
+def _dead_letters(
+    settings: ConsumerSettings, broker: OperatorSide | None, database: Record
+) -> dict[str, Any]:
+    """Count them. Where the `database` can't be read, it is not tried, and waited for, again."""
     at_broker = are_at_broker(settings)
     place = letters_place(settings) if at_broker else place_of_letters(settings)
     if broker is None and at_broker:
         return {"place": place, "note": "not known: they are on the server"}
+    if database["rows"] is None and settings.letters_in == "database":
+        return {"place": place, **{name: database[name] for name in ("note", "error") if name in database}}
     try:
         store = open_letter_store(settings) if broker is None else letters_of(settings, broker)
-        return {"place": place, **_with_rows(settings, store)}
+        return {
+            "place": place,
+            **(_counted_letters(store, None) if "error" in database else _with_rows(settings, store)),
+        }
     except PipelineError as error:
         return {"place": place, "error": str(error)}
     except OSError as error:

@@ -26,6 +26,7 @@ from services.stores.postgres import arrays
 from services.stores.postgres.connection import Connection, Database
 from services.stores.postgres.errors import kind_of, told
 from services.stores.postgres.exchange import Exchange, Statement
+from services.stores.postgres.schema import no_tables
 
 MOST_ENTRY_BYTES: Final = 32 << 20
 """Of an entry whose letter fits: it may be twenty times as large, and a value of the database is 1 GB "
@@ -207,6 +208,8 @@ class PostgresDeadLetters:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
+            raise DeadLettersUnavailable(no_tables(self._database.place), "absent") from error
         except psycopg.Error as error:
             raise DeadLettersUnavailable(told(error, self._database.place), kind_of(error)) from error
         except PipelineError as error:

@@ -20,7 +20,7 @@ from services.contract.errors import PipelineError, SinkAbsent
 from services.stores.postgres.connection import Connection, Database
 from services.stores.postgres.errors import ours
 from services.stores.postgres.partitions import FIRST, LAST, READERS_LOCK, days, following, low
-from services.stores.postgres.schema import check_version, version_of
+from services.stores.postgres.schema import check_version, no_tables, version_of
 from services.stores.rows import EVERY_ROW, Progress, RowFilter, Rows, StoredRow, SummaryRow, no_progress
 
 _IDS_A_STATEMENT: Final = 20_000
@@ -46,21 +46,19 @@ class PostgresRows(Rows):
         self._database = database.named("rows")
         self._place = database.place
         try:
-            self._connection = self._database.connect(limit_s=_LIMIT_S)
+            self._connection = self._database.connect()
         except psycopg.Error as error:
             raise ours(error, self._place, is_start=True) from error
         try:
             with self._errors(is_start=True):
                 version = version_of(self._connection, self._place)
                 if version == 0:
-                    raise SinkAbsent(
-                        f"PostgreSQL at {self._place}: no tables yet; a consumer makes them (DATABASE_URL)",
-                        "absent",
-                    )
+                    raise SinkAbsent(no_tables(self._place), "absent")
                 check_version(version, self._place)
         except PipelineError:
             self._connection.close()
             raise
+        self._connection.limit_s = _LIMIT_S  # it answers; what is asked from now on may take its time
 
     def close(self) -> None:
         """Close the connection; an answer that is still being read ends with it."""

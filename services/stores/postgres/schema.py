@@ -126,6 +126,11 @@ def version_of(connection: Connection, place: str) -> int:
     return 0
 
 
+def no_tables(place: str) -> str:
+    """Say that a database has none of ours."""
+    return f"PostgreSQL at {place}: no tables yet; a consumer makes them (DATABASE_URL)"
+
+
 def check_version(version: int, place: str) -> None:
     """Refuse tables that are too new. Raises SinkWrong."""
     known = newest_schema()

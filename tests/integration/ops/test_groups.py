@@ -130,4 +130,4 @@ def test_a_name_that_is_no_utf8_is_shown_and_removed_by_what_is_shown(filled: Se
 
 def test_a_server_that_is_away_is_told() -> None:
     """One line, and no traceback."""
-    assert is_refusal(telemetry("groups", REDIS_HOST="127.0.0.1", REDIS_PORT="1"), 1)
+    assert is_refusal(telemetry("groups", REDIS_HOST="127.0.0.1", REDIS_PORT="1"), 2)

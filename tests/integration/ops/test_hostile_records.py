@@ -242,7 +242,7 @@ def test_what_is_no_redis_is_told_in_one_line(command: tuple[str, ...], reply: b
         port = str(stranger.server_address[1])
         result = telemetry(*command, REDIS_HOST="127.0.0.1", REDIS_PORT=port, DEAD_LETTERS="stream")
         stranger.shutdown()
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert isinstance(result.exception, SystemExit), result.exception
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert f"127.0.0.1:{port}" in result.stderr

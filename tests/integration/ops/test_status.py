@@ -151,10 +151,10 @@ def test_dead_letters_in_redis_are_counted(server: Server) -> None:
 
 
 def test_a_server_that_is_away_is_told_and_the_rest_is_shown() -> None:
-    """Exit code 1; rows and letters are on this machine, whatever the server does."""
+    """Exit code 2; rows and letters are on this machine, whatever the server does."""
     store([row(1)])
     result = telemetry("status", REDIS_HOST="127.0.0.1", REDIS_PORT="1")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "Redis at 127.0.0.1:1 can't be reached" in result.stderr
     assert "1 rows in data/telemetry.db" in result.stdout
     assert "Groups" not in result.stdout
@@ -170,7 +170,7 @@ def test_without_any_server_the_rest_is_shown(monkeypatch: pytest.MonkeyPatch) -
     assert not Path("data/redis").exists()
     monkeypatch.setattr("services.ops.server.own.find_server", lambda: None)
     result = telemetry("status", "--start-server")
-    assert is_refusal(result, 1)
+    assert is_refusal(result, 2)
     assert "there is no Redis" in result.stderr
 
 
@@ -179,7 +179,7 @@ def test_a_server_that_starts_nowhere_ends_a_replay(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("services.ops.server.own.find_server", lambda: None)
     bury([dead(1)])
     result = telemetry("dlq", "replay", "--yes")
-    assert is_refusal(result, 1)
+    assert is_refusal(result, 2)
     assert "there is no Redis" in result.stderr
 
 
@@ -208,11 +208,11 @@ def test_the_newest_runs_stand_for_many(server: Server) -> None:
 
 
 def test_a_database_that_can_t_be_read_is_told(server: Server) -> None:
-    """Exit code 1, and the stream is still shown."""
+    """Exit code 2, and the stream is still shown."""
     Path("data").mkdir()
     Path("data/telemetry.db").write_bytes(b"no database" * 100)
     result = telemetry("status", **_at(server))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr == "data/telemetry.db is no SQLite database\n"
     assert "no stream yet" in result.stdout
 
@@ -222,7 +222,7 @@ def test_a_key_of_another_kind_in_the_stream_s_place_is_told(server: Server) -> 
     with closing(server.client()) as client:
         client.set(KEYS.stream, "text")
     result = telemetry("status", **_at(server))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "WRONGTYPE" in result.stderr
 
 

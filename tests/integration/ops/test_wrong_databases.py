@@ -49,7 +49,7 @@ def test_a_database_that_is_not_there_ends_a_consumer(postgres_url: str, tmp_pat
 def test_a_database_without_tables_is_told_apart(postgres_url: str) -> None:
     """A consumer makes them."""
     result = telemetry("events", DATABASE_URL=postgres_url)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "no tables yet; a consumer makes them" in result.stderr
 
 

@@ -12,7 +12,7 @@ import pytest
 import redis
 from telemetry_cli import is_refusal, telemetry
 
-from services.contract.errors import BrokerUnavailable, SinkUnavailable
+from services.contract.errors import BrokerUnavailable, EntryDamaged, SinkUnavailable
 from services.ops import lazy
 from services.ops.app import COMMANDS
 from services.ops.failures import CommandFailed, Failure, failure_of
@@ -119,13 +119,14 @@ def test_a_terminal_without_a_degree_sign_is_no_error() -> None:
     [
         (CommandFailed("so", 2), Failure("so", 2)),
         (SettingsInvalid(["so"]), Failure("settings: so", 2)),
-        (SinkUnavailable("so"), Failure("so", 1)),
+        (SinkUnavailable("so"), Failure("so", 2)),
         (
             PermissionError(13, "Permission denied", "data/dlq.jsonl"),
             Failure("data/dlq.jsonl: Permission denied", 1),
         ),
-        (ServerUnavailable("so"), Failure("so", 1)),
-        (BrokerUnavailable("Redis says: so"), Failure("Redis says: so", 1)),
+        (ServerUnavailable("so"), Failure("so", 2)),
+        (BrokerUnavailable("Redis says: so"), Failure("Redis says: so", 2)),
+        (EntryDamaged("a piece is missing"), Failure("a piece is missing", 1)),
         (redis.ResponseError("which the broker's room has left untold"), None),
         (BrokenPipeError(32, "Broken pipe"), None),
         (ValueError("a bug"), None),
@@ -145,7 +146,7 @@ def test_an_error_without_words_is_still_explained(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(lazy, "load", lambda _: Command())
     result = telemetry("events")
-    assert is_refusal(result, 1)
+    assert is_refusal(result, 2)
     assert result.stderr == "the disk is full\n"
 
 
@@ -211,6 +212,6 @@ def test_without_a_server_one_line_says_what_to_install_here(
     monkeypatch.setattr("platform.libc_ver", lambda: (libc, ""))
     monkeypatch.setattr("shutil.which", lambda name: name if name == "apt-get" else None)
     result = telemetry("run", "--duration", "1")
-    assert is_refusal(result, 1)
+    assert is_refusal(result, 2)
     assert "there is no Redis: install one (" in result.stderr
     assert f"{told}, or set BROKER_URL or REDIS_HOST" in result.stderr

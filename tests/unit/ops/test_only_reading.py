@@ -41,7 +41,7 @@ def test_a_wrong_folder_is_left_as_it_is(command: Sequence[str], place: str, let
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert list(Path.cwd().iterdir()) == []
     if command[0] == "audit":
-        assert result.exit_code == 1
+        assert result.exit_code == 2
         assert "there is no server" in result.stderr
         assert str(Path(place).absolute()) in result.stderr
 

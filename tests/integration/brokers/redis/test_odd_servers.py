@@ -337,7 +337,7 @@ def test_the_wrong_node_of_a_cluster_is_told_with_the_right_one(tmp_path: Path) 
                 DeadLetterStream(client, KEYS, lambda: 1.0).put([dead(1)])
         for arguments in ("status", "audit", "groups"):
             done = command(wrong, tmp_path, "services.ops", arguments)
-            assert done.returncode == 1
+            assert done.returncode == 2
             assert wanted in done.stderr
     finally:
         for node in nodes:

@@ -120,9 +120,9 @@ def test_a_summary_of_nothing_says_so() -> None:
 
 @pytest.mark.parametrize("command", ["events", "summary"])
 def test_without_a_database_the_command_says_who_makes_it(command: str) -> None:
-    """Exit code 1, one line, and no file appears."""
+    """Exit code 2, one line, and no file appears."""
     result = telemetry(command)
-    assert is_refusal(result, 1)
+    assert is_refusal(result, 2)
     assert result.stderr == "data/telemetry.db: no database yet; a consumer makes it (DATA_DIR)\n"
     assert not Path("data").exists()
 
@@ -134,7 +134,7 @@ def test_a_database_of_another_program_is_left_as_it_is() -> None:
         other.execute("CREATE TABLE songs (name)")
     before = Path("data/telemetry.db").read_bytes()
     result = telemetry("events")
-    assert is_refusal(result, 1)
+    assert is_refusal(result, 2)
     assert result.stderr == "data/telemetry.db is a database of another program\n"
     assert Path("data/telemetry.db").read_bytes() == before
     assert [path.name for path in Path("data").iterdir()] == ["telemetry.db"]
@@ -203,7 +203,7 @@ def test_an_empty_answer_says_why(arguments: list[str], why: str) -> None:
 
 
 def test_a_damaged_database_is_one_line() -> None:
-    """Of every command that reads it, with exit code 1."""
+    """Of every command that reads it, with exit code 2."""
     store([row(number) for number in range(3000)])
     path = Path("data/telemetry.db")
     with path.open("r+b") as file:
@@ -211,7 +211,7 @@ def test_a_damaged_database_is_one_line() -> None:
         file.write(b"\xab" * 4096 * 40)
     for command in (("events", "--limit", "0"), ("summary",)):
         result = telemetry(*command)
-        assert result.exit_code == 1
+        assert result.exit_code == 2
         assert isinstance(result.exception, SystemExit)
         assert result.stderr.splitlines() == [
             "data/telemetry.db can't be read: database disk image is malformed"

@@ -247,10 +247,10 @@ def test_a_replay_asks_where_somebody_can_answer() -> None:
 
 
 def test_a_replay_without_a_server_marks_nothing() -> None:
-    """Exit code 1, and the letter waits for the next time."""
+    """Exit code 2, and the letter waits for the next time."""
     letters = bury([_dead(1)])
     result = telemetry("dlq", "replay", "--yes", REDIS_HOST="127.0.0.1", REDIS_PORT="1")
-    assert is_refusal(result, 1)
+    assert is_refusal(result, 2)
     assert result.stderr.startswith("Redis at 127.0.0.1:1 can't be reached")
     assert letters.replayed() == {}
 
