@@ -21,10 +21,12 @@ PipelineError
 class PipelineError(Exception):
     """Something outside the events failed."""
 
-    def __init__(self, message: str, kind: str = "") -> None:
+    def __init__(self, message: str, kind: str = "", *, lasts: bool = False) -> None:
         super().__init__(message)
         self.kind = kind or type(self).__name__
         """A bounded name of the failure, for a metric's label."""
+        self.lasts = lasts
+        """Whether a person need not wait: only a change ends it. A service waits all the same."""
 
 
 class BrokerUnavailable(PipelineError):

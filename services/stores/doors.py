@@ -34,6 +34,13 @@ class Store(Protocol):
         """Open where rows are stored. Raises SinkUnavailable where that passes, and SinkUnusable."""
         ...
 
+    def see_usable(self) -> None:
+        """See that it takes rows, as a consumer does when it starts; what lies in DATA_DIR is not looked at.
+
+        Raises SinkUnavailable where that may pass, and SinkUnusable.
+        """
+        ...
+
     def open_rows(self) -> Rows:
         """Open the rows to read them. Raises SinkAbsent, SinkUnusable and SinkUnavailable."""
         ...

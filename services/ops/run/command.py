@@ -12,6 +12,7 @@ from services.ops.about.settings import load_both
 from services.ops.failures import CommandFailed
 from services.ops.output.output import AsJson, remark
 from services.ops.run.processes import Plan, Processes
+from services.ops.run.start import see_broker, see_store
 from services.ops.server.own import is_external, reachable
 from services.runtime.screen import wait_for_no_reader
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, Sources, load, read_sources
@@ -91,6 +92,7 @@ def run_command(
     )
     _check_readable(source)
     settings = load(ConsumerSettings, sources)
+    _see_what_is_elsewhere(settings, sources)
     with private_files(), reachable(settings, sources, may_start=True) as settings:
         plan = Plan(
             replicas=replicas,
@@ -190,6 +192,17 @@ def _environment(settings: ConsumerSettings, sources: Sources) -> dict[str, str]
     root = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     return environment
+
+
+def _see_what_is_elsewhere(settings: ConsumerSettings, sources: Sources) -> None:
+    """See that broker and store are there, before anything is started or published. Raises CommandFailed."""
+    if settings.database_url:
+        see_store(settings)
+    if is_external(sources):
+        # As the services and as the commands: these may be two users.
+        see_broker(settings)
+        if settings.as_operator() != settings:
+            see_broker(settings.as_operator())
 
 
 def _say_where(settings: ConsumerSettings, replicas: int) -> None:

@@ -23,8 +23,9 @@ from services.contract.operating import Unsettled
 from services.ops.audit.live import ForeignIds, count_dead, recorded
 from services.ops.dlq.letters import letters_of
 from services.ops.run.processes import Processes
+from services.ops.run.readiness import Readiness
 from services.runtime.logs.text import text_line, wants_colour
-from services.runtime.screen import shown
+from services.runtime.screen import remark, shown
 from services.runtime.settings import ConsumerSettings
 from services.stores.choice import open_rows
 
@@ -67,6 +68,7 @@ class Pipeline:
         self._processes = processes
         self._show_logs = show_logs
         self._counting = _Counting(settings, broker)
+        self._readiness = Readiness(processes, remark)
 
     def run(self) -> None:
         """See everything to its end. Raises RunFailed when it can't work at all."""
@@ -77,18 +79,23 @@ class Pipeline:
                     status.show(self._counting.progress)
                     time.sleep(_TICK_S)
             finally:
-                self._processes.stop()
+                has_begun = self._readiness.why_waiting is None
+                self._processes.stop(in_order=has_begun)
                 self._echo_logs(status)
-                status.show(self._counting.at_last(), at_last=True)
+                if has_begun:
+                    status.show(self._counting.at_last(), at_last=True)
 
     def _is_done(self) -> bool:
         """Done when all is published and nothing waits; or when asked a second time to stop.
 
-        Raises RunFailed when a process can't do its work.
+        Raises RunFailed when a process can't do its work, or can't begin it.
         """
         if self._processes.asked_to_stop > 1:
             return True
+        if self._processes.asked_to_stop and self._readiness.why_waiting:
+            raise self._readiness.failure()  # what has not begun need not be finished
         self._look_after()
+        self._readiness.look()
         if not self._processes.producer.has_ended():
             return False
         return self._counting.unsettled() == (0, 0)

@@ -191,9 +191,12 @@ class Processes:
         while time.monotonic() < deadline and not all(child.has_spoken() for child in self.all):
             time.sleep(_LOOK_S)
 
-    def stop(self) -> None:
-        """Stop the producer, then the consumers; each settles what it holds. A signal ends us again then."""
-        for children in ([self.producer], self.consumers):
+    def stop(self, *, in_order: bool = True) -> None:
+        """Stop the producer, then the consumers; each settles what it holds. A signal ends us again then.
+
+        Not `in_order`: all at once, since none has begun.
+        """
+        for children in ([self.producer], self.consumers) if in_order else (self.all,):
             running = [child for child in children if hasattr(child, "process") and not child.has_ended()]
             for child in running:
                 child.process.terminate()

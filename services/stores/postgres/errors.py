@@ -90,6 +90,7 @@ _NO_PARTITION: Final = Meaning(
     "down", "the DEFAULT partition is gone: attach telemetry.events_default to telemetry.events again"
 )
 _MOVED: Final = "moved"
+_NO_HOST: Final = "no_host"
 _UNKNOWN: Final = Meaning("down", f"the server's log tells more ({_URL})")
 
 _LATER: Final = "nothing listens there: check host and port, and that it runs"
@@ -146,8 +147,16 @@ _BY_WORDS: Final[tuple[tuple[re.Pattern[str], str, Meaning], ...]] = tuple(
             Meaning("unusable", "our certificate and key: sslcert, sslkey"),
         ),
         (
+            "temporary failure in name resolution",
+            "no_name_server",
+            Meaning(
+                "down",
+                "no name server answers: check the network, and the host's name (DATABASE_URL, PGHOST)",
+            ),
+        ),
+        (
             "failed to resolve host|could not translate host name",
-            "no_host",
+            _NO_HOST,
             Meaning("down", "check the host's name (DATABASE_URL, PGHOST)"),
         ),
         ("connection refused|no such file or directory", "refused", Meaning("down", f"{_LATER} ({_URL})")),
@@ -196,7 +205,9 @@ def ours(error: psycopg.Error, place: str, *, is_start: bool = False) -> Pipelin
         return RowsRefused(text, kind)
     if meaning.verdict == "unusable" and is_start:
         return SinkWrong(text, kind)
-    return SinkUnavailable(text, kind)
+    # A name may come with the next pod; nobody types it meanwhile.
+    lasts = meaning.verdict == "unusable" or _look(error)[0] == _NO_HOST
+    return SinkUnavailable(text, kind, lasts=lasts)
 
 
 def told(error: psycopg.Error, place: str) -> str:

@@ -1,5 +1,6 @@
 """PostgreSQL, as the settings name it: DATABASE_URL, and libpq's own variables for what it does not say."""
 
+import time
 from collections.abc import Callable
 from logging import Logger
 from typing import TYPE_CHECKING, Final
@@ -70,6 +71,10 @@ class PostgresStore:
         self._keeper = keeper
         sink.on_close(keeper.close)
         return sink
+
+    def see_usable(self) -> None:
+        """Connect, make or update the tables, and write once. Raises SinkUnavailable and SinkUnusable."""
+        PostgresSink(self._database, time.time).close()
 
     def open_rows(self) -> Rows:
         """Open the rows to read them. Raises SinkAbsent, SinkUnusable and SinkUnavailable."""

@@ -44,6 +44,9 @@ class SQLiteStore:
             clock.is_stopping,
         )
 
+    def see_usable(self) -> None:
+        """Do nothing: the file is here, and the consumer that opens it says at once what is wrong."""
+
     def open_rows(self) -> Rows:
         """Open the rows to read them. Raises SinkAbsent, SinkUnusable and SinkUnavailable."""
         return SQLiteRows(self._settings.database)

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import redis
 
-from services.brokers.redis.server.connection import error_kind, explain
+from services.brokers.redis.server.connection import error_kind, explain, lasts
 from services.contract.errors import BrokerFull, BrokerUnavailable
 from services.runtime.settings import Settings
 
@@ -21,7 +21,8 @@ def explained(settings: Settings) -> Iterator[None]:
     except redis.exceptions.OutOfMemoryError as error:
         raise BrokerFull(explain(error, settings), error_kind(error)) from error
     except redis.RedisError as error:
-        raise BrokerUnavailable(explain(error, settings), error_kind(error)) from error
+        why = explain(error, settings)
+        raise BrokerUnavailable(why, error_kind(error), lasts=lasts(error)) from error
 
 
 def each_explained(settings: Settings, items: Iterable[_Item]) -> Iterator[_Item]:

@@ -6,6 +6,7 @@ Replies stay bytes: one value that isn't UTF-8 must not strand a batch.
 """
 
 import functools
+import socket
 import ssl
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,8 @@ from services.runtime.redact import know
 from services.runtime.settings import Settings, SettingsInvalid
 from services.runtime.small_files import FileUnreadable, read_small
 
+_LASTING_TLS: Final = ("CERTIFICATE", "WRONG_VERSION_NUMBER", "TLS FILE")
+"""What stands in an error of TLS that waiting does not mend."""
 # What a server that is there says while it can't serve: the words before the first space.
 _LATER: Final = ("LOADING", "BUSY", "TRYAGAIN", "MISCONF", "OOM")
 
@@ -152,6 +155,18 @@ def is_passing(error: redis.RedisError) -> bool:
     return isinstance(error, redis.ResponseError) and (code_of(error) in _LATER or is_elsewhere(error))
 
 
+def lasts(error: redis.RedisError) -> bool:
+    """Tell whether only a change ends it, as a person sees it: a wrong name, password or certificate."""
+    if not is_passing(error):
+        return True
+    cause = error.__context__
+    while cause is not None and not isinstance(cause, socket.gaierror | UnicodeError):
+        cause = cause.__context__
+    if isinstance(cause, socket.gaierror):
+        return cause.errno != socket.EAI_AGAIN
+    return cause is not None or any(one in str(error).upper() for one in _LASTING_TLS)
+
+
 def judge(error: redis.RedisError, settings: Settings) -> BrokerUnavailable | BrokerRefuses:
     """Tell whether an error is worth waiting for, or the server refuses; say in one line what is wrong.
 
@@ -195,7 +210,8 @@ def explain(error: BaseException, settings: Settings) -> str:
     if lacks_right(error):
         return f"{where} lacks a right for this user: {text}"
     if isinstance(error, redis.TimeoutError):
-        return f"{where} does not answer: {text}" + (_TLS_HINT if _is_tls(settings) else "")
+        tls = "; REDIS_TLS is on: does it speak TLS at this port?" if _is_tls(settings) else ""
+        return f"{where} does not answer: {text} ({named}{tls})"
     if text.startswith("WRONGTYPE"):
         return f"{where}: the key {settings.stream_name} is no stream (STREAM_NAME): {text}"
     if isinstance(error, redis.exceptions.BusyLoadingError):
@@ -224,9 +240,6 @@ def describe(error: BaseException) -> str:
             "(docs/runbooks/TelemetryStreamIdAhead.md)"
         )
     return text
-
-
-_TLS_HINT: Final = " (REDIS_TLS is on: does it speak TLS at this port?)"
 
 
 def _is_tls(settings: Settings) -> bool:
