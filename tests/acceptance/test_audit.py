@@ -1,18 +1,21 @@
 """The audit finds what is missing and names it, and says nothing is missing when nothing is."""
 
 import contextlib
+import json
 import sqlite3
 import sys
 import time
 from collections.abc import Collection
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 from acceptance.publisher import KEYS, Publisher
-from acceptance.rig import CROWDED, Rig
+from acceptance.rig import CROWDED, PATIENCE_S, Rig
+from servers import eventually
 
-from services.contract.ids import id_pattern
-from services.ops.audit.result import Audit
+from services.contract.ids import CANONICAL, id_pattern
+from services.ops.audit.result import Audit, Tally
 from services.stores.files.dead_letters import DeadLetterFile
 from services.stores.sqlite.sink import SQLiteSink
 
@@ -235,6 +238,53 @@ def test_ids_of_others_are_proven_by_the_list_of_the_run(rig: Rig) -> None:
     assert result.total.missing == 1
     assert result.runs[0].missing == [gone]
     assert result.unknown_rows == 0
+
+
+def test_events_that_are_published_again_from_a_file_are_no_further_events(rig: Rig) -> None:
+    """Stored or dead, some of them or all, once or twice: they count for the run that has numbered them."""
+    file = rig.folder / "again.jsonl"
+
+    def publish(*options: str) -> None:
+        quiet = {"PRODUCER_METRICS_PORT": "0", "DEVICE_COUNT": "7"}
+        assert rig.start("producer", [*rig.python, "-m", "services.producer", *options], quiet).wait() == 0
+
+    def drain() -> None:
+        eventually(lambda: rig.client.xlen(KEYS.stream) == 0, PATIENCE_S, "all is acknowledged and trimmed")
+
+    publish("--rate", "200", "--duration", "1", "--invalid-ratio", "0.3")
+    found: Any = rig.client.xrange(KEYS.stream)
+    contents = [
+        {name.decode(): value.decode(errors="replace") for name, value in one.items()} for _, one in found
+    ]
+    named = [one for one in contents if CANONICAL.fullmatch(one.get("event_id", ""))]
+    consumer = rig.consumer(RETENTION_INTERVAL_S="0.2")
+    drain()
+    before = rig.audit()
+    assert before.total.stored > 0 < before.total.dead
+    for lines in (named[::2], [*named, *named]):
+        file.write_text("".join(f"{json.dumps(one)}\n" for one in lines), encoding="utf-8")
+        publish("--from", str(file))
+        waiting = rig.audit()
+        assert min(asdict(waiting.unrecorded).values()) == 0 == waiting.unrecorded.published
+        drain()
+        after = rig.audit()
+        assert after.total.missing == 0
+        # A file can't say all that spoils an event, so some of the dead are stored by then, or in conflict.
+        assert after.total.published - after.total.conflicts == before.total.published
+        assert after.unrecorded == Tally()
+        assert after.total.stored == rig.count()
+    # Where the record of the run is gone, the events of the file are the file's, and the others nobody's.
+    (run,) = (one.run for one in before.runs)
+    rig.client.srem(KEYS.runs, run)
+    rig.client.delete(KEYS.run(run))
+    gone = rig.audit()
+    assert gone.total.missing == 0
+    assert gone.total.stored + gone.unrecorded.stored == rig.count()
+    assert [one.source for one in gone.runs] == [file.name, file.name]
+    # The second file has all of the first one's: what can be read of a line is published.
+    published = [rig.client.strlen(KEYS.run_ids(one.run)) // 16 for one in gone.runs]
+    assert gone.total.published - gone.total.conflicts == max(published) // 2
+    consumer.stop()
 
 
 def test_every_id_of_a_long_list_is_looked_for(rig: Rig) -> None:

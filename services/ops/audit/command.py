@@ -164,10 +164,6 @@ class _Nothing:
         """Give none."""
         return ()
 
-    def missing_of(self, ids: Sequence[str]) -> list[str]:
-        """Give all of them."""
-        return list(ids)
-
     def read(self) -> Iterator[DeadLetter]:
         """Give none."""
         return iter(())

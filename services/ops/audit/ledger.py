@@ -1,10 +1,10 @@
 """Where each event was met, while the audit reads: a byte for each numbered event."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
-from services.contract.ids import CANONICAL, id_pattern
+from services.contract.ids import CANONICAL, id_pattern, numbered
 
 MISSING: Final = 0
 UNDELIVERED: Final = 1
@@ -29,15 +29,17 @@ class Rows(Protocol):
         """Give every stored event id."""
         ...
 
-    def missing_of(self, ids: Sequence[str]) -> list[str]:
-        """Give those of these ids that are not stored."""
-        ...
-
 
 def readable_id(event_id: str | None) -> str | None:
     """Read an event id that may be spoilt by the case of its letters; None where it is none."""
     text = (event_id or "").strip().lower()
     return text if CANONICAL.fullmatch(text) else None
+
+
+def is_numbered(event_id: str, last_numbers: Mapping[str, int]) -> bool:
+    """Tell whether one of these runs, by their last numbers, has numbered the event of this id."""
+    own = numbered(event_id)
+    return own is not None and 0 < own.sequence <= last_numbers.get(own.run, 0)
 
 
 class Book:

@@ -5,13 +5,14 @@ delivered twice as well, and a letter that was replayed with success is of an ev
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
+from uuid import UUID
 
 from services.brokers.operating.side import OperatorSide
 from services.contract.consuming.letter import DeadLetter
 from services.contract.operating import RunRecord
-from services.ops.audit.ledger import readable_id
+from services.ops.audit.ledger import is_numbered, readable_id
 from services.stores.sqlite.scratch import DifferentIds
 
 _IDS_A_CHUNK: Final = 10_000
@@ -46,6 +47,8 @@ def count_dead(letters: Iterable[DeadLetter], missing_of: Callable[[Sequence[str
 class ForeignIds:
     """Counts the different ids that runs have published and not numbered: a file may have one in two lines.
 
+    An id that another run has numbered is an event of that run, published again.
+
     What was read once is not read again. Ids are kept in a temporary file.
     """
 
@@ -59,7 +62,9 @@ class ForeignIds:
 
         Raises BrokerUnavailable.
         """
-        found = [one for one in runs if one.foreign]
+        every = list(runs)
+        found = [one for one in every if one.foreign]
+        last_numbers = {one.run: one.number("last") for one in every}
         if any(one.foreign < self._read.get(one.run, 0) for one in found):  # the server was emptied
             self._ids.close()
             self._ids, self._read, self._different = DifferentIds(), {}, 0
@@ -67,7 +72,9 @@ class ForeignIds:
         unread = 0
         for one in found:
             while (at := self._read.get(one.run, 0)) < one.foreign and time.monotonic() < ends:
-                self._different += self._ids.add(broker.foreign_ids(one, at, _IDS_A_CHUNK))
+                ids = broker.foreign_ids(one, at, _IDS_A_CHUNK)
+                fresh = (it for it in ids if it[6] >> 4 != 7 or not _is_numbered(it, last_numbers))
+                self._different += self._ids.add(fresh)
                 self._read[one.run] = min(at + _IDS_A_CHUNK, one.foreign)
             unread += one.foreign - self._read.get(one.run, 0)
         return self._different + unread
@@ -75,6 +82,10 @@ class ForeignIds:
     def close(self) -> None:
         """Remove the temporary file."""
         self._ids.close()
+
+
+def _is_numbered(raw: bytes, last_numbers: Mapping[str, int]) -> bool:
+    return is_numbered(str(UUID(bytes=raw)), last_numbers)
 
 
 def recorded(runs: Iterable[RunRecord]) -> int:

@@ -14,7 +14,8 @@ that moves meanwhile is met at least once, and the audit is exact beside running
 
 An event is an id and a content. The first content under an id is the event that the run has numbered; each
 other one is a conflict: an event too, published under an id that was taken, and kept as a dead letter of that
-reason. A copy of either is a duplicate, and no further event.
+reason. A copy of either is a duplicate, and no further event, whoever publishes it: an id that a run has
+numbered is that run's event when it is published again from a file, too.
 
 What no run tells of (an entry that was added by hand, say) has a tally of its own: where it is can be told,
 and not whether anything is missing. Rows, dead events and conflicts of both tallies are all that there are,
@@ -23,7 +24,6 @@ so they agree with what `telemetry status` counts.
 Memory: one byte for each numbered event; ids that aren't numbered go to a temporary file.
 """
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final, Protocol
@@ -45,6 +45,7 @@ from services.ops.audit.ledger import (
     UNDELIVERED,
     Book,
     Rows,
+    is_numbered,
     readable_id,
 )
 from services.ops.audit.result import Audit, RunAudit, Tally
@@ -83,6 +84,8 @@ def audit(broker: OperatorSide, rows: Rows, letters: Letters, show: int = 20) ->
     known = {one.run: before.get(one.run, Met()) for one in records.runs}
     books = {one.run: Book(max(one.number("last"), known[one.run].last)) for one in records.runs}
     with Unnumbered() as unnumbered:
+        for record in records.runs:
+            _ask_foreign(broker, record, {run: book.last for run, book in books.items()}, unnumbered)
         _read_stream(broker, books, unnumbered, result.notes)
         for letter in letters.read():
             event_id = letter.text("event_id")
@@ -96,19 +99,19 @@ def audit(broker: OperatorSide, rows: Rows, letters: Letters, show: int = 20) ->
                 unnumbered.meet_conflict(found, note.content, PURGED)
             else:
                 _place(books, unnumbered, PURGED, note.event_id, note.entry_id, unless_met=True)
-        others = _read_sink(books, rows)
+        others = _read_sink(books, rows, unnumbered)
         latest = {one.run: one for one in broker.records().runs}
         for record in records.runs:
             # A record that went away meanwhile (FLUSHALL) stands as it was.
             now = latest.get(record.run, record)
             one = _settle(record, books[record.run], now.number("last"), show)
-            others -= _settle_foreign(broker, record, rows, unnumbered, one, show)
+            _settle_foreign(one, unnumbered, show)
             unreadable = max(record.number("unnumbered"), known[record.run].unnumbered)
             one.met = Met(books[record.run].highest, _settle_unreadable(one, unreadable, unnumbered))
             one.understated = _understated(now, one, known[record.run])
             result.runs.append(one)
-        _settle_conflicts(result, unnumbered)
-        _settle_unrecorded(result.unrecorded, others, rows, unnumbered)
+        _settle_conflicts(result, {run: max(one.last, one.highest) for run, one in books.items()}, unnumbered)
+        _settle_unrecorded(result.unrecorded, others, unnumbered)
     _judge(result, records, letters.damages)
     _tell_unknown(result, records, added)
     return result
@@ -130,7 +133,12 @@ def _place(
         return
     own = numbered(text)
     book = None if own is None else books.get(own.run)
-    if own is None or book is None or not book.put(own.sequence, place, unless_met=unless_met):
+    if (
+        own is None
+        or book is None
+        or (own.sequence > book.last and unnumbered.is_asked(text))
+        or not book.put(own.sequence, place, unless_met=unless_met)
+    ):
         unnumbered.meet(text, place, unless_met=unless_met)
 
 
@@ -151,26 +159,34 @@ def _read_stream(
         )
 
 
-def _read_sink(books: Mapping[str, Book], rows: Rows) -> int:
-    """Note every stored event; gives how many no run has numbered."""
+def _read_sink(books: Mapping[str, Book], rows: Rows, unnumbered: Unnumbered) -> int:
+    """Note every stored event, each once; gives how many no run has published."""
     others = 0
-    find = {run: book.pages for run, book in books.items()}
-    for event_id in rows.event_ids():
-        # The same cut as in contract.ids, without its checks: a million of them in about a second.
-        pages = find.get(event_id[14:27])
-        if pages is None:
-            others += 1
-            continue
-        try:
-            sequence = int(event_id[27:], 16)
-        except ValueError:  # somebody else's row
-            others += 1
-            continue
-        page = pages.get(sequence >> PAGE_BITS)
-        if page is not None:
-            page[sequence & PAGE - 1] = STORED
-        elif not books[event_id[14:27]].put(sequence, STORED):
-            others += 1
+    find = {run: (book.last, book.pages) for run, book in books.items()}
+
+    def others_of(event_ids: Iterable[str]) -> Iterator[str]:
+        for event_id in event_ids:
+            # The same cut as in contract.ids, without its checks: a million of them in about a second.
+            found = find.get(event_id[14:27])
+            if found is not None:
+                try:
+                    sequence = int(event_id[27:], 16)
+                except ValueError:  # somebody else's row
+                    yield event_id
+                    continue
+                last, pages = found
+                page = pages.get(sequence >> PAGE_BITS)
+                if 0 < sequence <= last and page is not None:
+                    page[sequence & PAGE - 1] = STORED
+                    continue
+                is_asked = sequence > last and unnumbered.is_asked(event_id)
+                if not is_asked and books[event_id[14:27]].put(sequence, STORED):
+                    continue
+            yield event_id
+
+    source = others_of(rows.event_ids())
+    while chunk := list(islice(source, _IDS_A_CHUNK)):
+        others += len(chunk) - unnumbered.meet_known(chunk, STORED)
     return others
 
 
@@ -193,28 +209,23 @@ def _settle(record: RunRecord, book: Book, latest: int, show: int) -> RunAudit:
     )
 
 
-def _settle_foreign(
-    broker: OperatorSide,
-    record: RunRecord,
-    rows: Rows,
-    unnumbered: Unnumbered,
-    one: RunAudit,
-    show: int,
-) -> int:
-    """Look for each id that a run published and did not number; gives how many are stored."""
-    stored = 0
+def _ask_foreign(
+    broker: OperatorSide, record: RunRecord, last_numbers: Mapping[str, int], unnumbered: Unnumbered
+) -> None:
+    """Note each id that a run has published and not numbered, but for those of events of a recorded run.
+
+    Whoever publishes these again, from a file say, publishes a duplicate, and no further event.
+    """
     for first in range(0, record.foreign, _IDS_A_CHUNK):
-        ids = broker.foreign_ids(record, first, _IDS_A_CHUNK)
-        fresh = unnumbered.ask(record.run, [str(UUID(bytes=one)) for one in ids])
-        elsewhere = rows.missing_of(fresh)
-        stored += len(fresh) - len(elsewhere)
-        one.tally.add(STORED, len(fresh) - len(elsewhere))
-        for event_id in elsewhere:
-            place = unnumbered.place_of(event_id)
-            one.tally.add(place)
-            if place == MISSING and len(one.missing) < show:
-                one.missing.append(event_id)
-    return stored
+        ids = (str(UUID(bytes=one)) for one in broker.foreign_ids(record, first, _IDS_A_CHUNK))
+        unnumbered.ask(record.run, (one for one in ids if not is_numbered(one, last_numbers)))
+
+
+def _settle_foreign(one: RunAudit, unnumbered: Unnumbered, show: int) -> None:
+    """Account for the ids that a run has published and not numbered."""
+    for place, events in unnumbered.places(one.run).items():
+        one.tally.add(place, events)
+    one.missing += unnumbered.not_met(one.run, max(0, show - len(one.missing)))
 
 
 def _understated(record: RunRecord, one: RunAudit, known: Met) -> str:
@@ -244,31 +255,22 @@ def _settle_unreadable(one: RunAudit, published: int, unnumbered: Unnumbered) ->
     return found.total()
 
 
-def _settle_conflicts(result: Audit, unnumbered: Unnumbered) -> None:
+def _settle_conflicts(result: Audit, last_numbers: Mapping[str, int], unnumbered: Unnumbered) -> None:
     """Count each conflict for the run that has published its id."""
     tallies = {one.run: one.tally for one in result.runs}
     for event_id, place, asked_by in unnumbered.conflicts():
-        own = numbered(event_id)
-        run = own.run if own is not None and own.run in tallies else asked_by
+        own = numbered(event_id) if is_numbered(event_id, last_numbers) else None
+        run = own.run if asked_by is None and own is not None else asked_by
         tally = result.unrecorded if run is None else tallies[run]
         tally.add_conflict(place)
 
 
-def _settle_unrecorded(tally: Tally, stored: int, rows: Rows, unnumbered: Unnumbered) -> None:
+def _settle_unrecorded(tally: Tally, stored: int, unnumbered: Unnumbered) -> None:
     """Count what no run tells of, where it was met."""
     tally.add(STORED, stored)
-    for chunk in _chunks(unnumbered.not_asked()):
-        places = dict(chunk)
-        for event_id in rows.missing_of(list(places)):
-            tally.add(places[event_id])
-    for place, events in unnumbered.take_unreadable(1 << 62).items():
-        tally.add(place, events)
-
-
-def _chunks(pairs: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
-    source = iter(pairs)
-    while chunk := list(itertools.islice(source, _IDS_A_CHUNK)):
-        yield chunk
+    for found in (unnumbered.places(None), unnumbered.take_unreadable(1 << 62)):
+        for place, events in found.items():
+            tally.add(place, events)
 
 
 def _judge(result: Audit, records: Records, damages: Damages) -> None:
