@@ -164,12 +164,12 @@ def _is_number(value: object) -> bool:
 
 
 def _fits(row: Event) -> bool:
-    texts = (row.event_id, row.device_id, row.zone, row.kpi)
+    texts = (row.event_id, row.device_id, row.zone, row.kpi, row.attributes or "")
     return (
         all(map(_is_text, texts))
         and _is_number(row.ts)
         and _is_number(row.value)
-        and 0 <= row.value < math.inf
+        and -math.inf < row.value < math.inf
         and row.is_degraded in {0, 1}
     )
 

@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from services.consumer.breaker import Breaker
 from services.consumer.clocks import check_clock
 from services.consumer.persist import Persist
-from services.consumer.process import Step, process
+from services.consumer.process import process
 from services.consumer.recognise import recognise
 from services.consumer.stages import NOBODY, Stages
-from services.consumer.validate import validate
+from services.consumer.steps import take_steps
+from services.consumer.validate import read_form, validate
 from services.contract.codec import decode as decode_fields
 from services.contract.consuming.doors import Dead, Decoded, Entry, Source
 from services.contract.consuming.large import is_heavy, limit_size, size_of
 from services.contract.event import DEFAULT_ENTRY_BYTES, Event, Rejection
 from services.contract.kpis import Kpis
+from services.steps import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +74,32 @@ def run_batch(
     """
     fresh, exhausted = limit_deliveries(entries, rules.max_deliveries)
     latest_ts = now() + rules.max_future_s
-    ordinary, odd, is_untraced = recognise(fresh, rules.kpis, latest_ts)
+    ordinary, odd, is_untraced = recognise(fresh, None if rules.steps else rules.kpis, latest_ts)
     if is_untraced and not exhausted:
         stages.untraced()
     odd, large = limit_size(odd, rules.max_entry_bytes)
     if large or is_heavy(size_of(entry.fields) for entry in odd):
         source.expect_large()
     decoded, undecodable = decode(odd)
+    formed, malformed = read_form(decoded)
     stages.done("decode")
-    checked, invalid = validate(decoded, rules.kpis, latest_ts)
-    if invalid:
-        check_clock(fresh, invalid, latest_ts - rules.max_future_s, rules.max_future_s)
+    rejected: list[Dead] = []
+    if rules.steps:
+        # Before the rules: a step may convert a unit, rename a KPI, mend a time.
+        formed, rejected = take_steps([*ordinary, *formed], rules.steps)
+        ordinary = []
+        stages.done("steps")
+    checked, invalid = validate(formed, rules.kpis, latest_ts)
+    if malformed or invalid:
+        check_clock(fresh, [*malformed, *invalid], latest_ts - rules.max_future_s, rules.max_future_s)
     stages.done("validate")
-    rows, rejected = process([*ordinary, *checked], rules.kpis, rules.steps)
-    breaker.check(len(entries), len(large) + len(undecodable) + len(invalid) + len(rejected))
+    rows = process([*ordinary, *checked], rules.kpis)
+    refused = [*large, *undecodable, *malformed, *rejected, *invalid]
+    breaker.check(len(entries), len(refused))
     stages.done("process")
     stored = persist.store(rows)
     stages.done("store")
-    dead = [*exhausted, *large, *undecodable, *invalid, *rejected, *stored.dead]
+    dead = [*exhausted, *refused, *stored.dead]
     persist.bury(dead)
     stages.done("dead-letter")
     source.ack([*stored.entries, *(one.entry for one in dead)])

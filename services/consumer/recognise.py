@@ -4,12 +4,14 @@ A trace context behind them, if there is one, is recognised too; it is no part o
 
 Nearly every entry is one, and looking at each of its fields in Python would cost more than storing
 it. So a batch is written as one text, a line for each entry, and one regular expression goes over it.
-Whatever does not fit is left to the careful way, `decode` and `validate`, which names what is wrong.
+Whatever does not fit is left to the careful way, `decode` and `validate`, which names what is wrong: an entry
+with attributes, too.
 This is a short cut and no second set of rules: an entry recognised here is one that those would have
 made the same event of (a property test holds them together).
 """
 
 import functools
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
@@ -30,7 +32,14 @@ _FEW_BYTES: Final = 1 << 18
 """A text that is no longer costs little, whatever is in it."""
 
 # As Event(...), without the call in Python: a third of the time, for most of what is made here.
-_event: Callable[[tuple[str | float, ...]], Event] = functools.partial(tuple.__new__, Event)
+_event: Callable[[tuple[str | float | None, ...]], Event] = functools.partial(tuple.__new__, Event)
+
+
+class _AnyRange(dict[str, tuple[float, float]]):
+    """The range of every KPI where nobody has said which there are."""
+
+    def __missing__(self, _name: str) -> tuple[float, float]:
+        return -math.inf, math.inf
 
 
 class Recognised(NamedTuple):
@@ -43,8 +52,11 @@ class Recognised(NamedTuple):
     """Surely none of them has a field `traceparent`."""
 
 
-def recognise(entries: Sequence[Entry], kpis: Kpis, latest_ts: float) -> Recognised:
-    """Split entries into events and those to look at with care. `latest_ts` in Unix seconds."""
+def recognise(entries: Sequence[Entry], kpis: Kpis | None, latest_ts: float) -> Recognised:
+    """Split entries into events and those to look at with care. `latest_ts` in Unix seconds.
+
+    Without KPIs their form alone is looked at: steps may change everything that the rules are about.
+    """
     whole = [b"\t".join(entry.fields) for entry in entries]
     text = b"\n".join(whole)
     if len(text) > _FEW_BYTES and b"\n" in b"".join(whole):
@@ -56,13 +68,15 @@ def recognise(entries: Sequence[Entry], kpis: Kpis, latest_ts: float) -> Recogni
     if is_traced and text.count(b"\t") != sum(map(len, [entry.fields for entry in entries])) - len(entries):
         # A tab within a field makes fewer fields look like more.
         return Recognised([], list(entries), is_untraced)
-    pattern = _line_pattern(tuple(kpis), _TRACE if is_traced else "")
+    pattern = _line_pattern(None if kpis is None else tuple(kpis), _TRACE if is_traced else "")
     # Bytes that aren't UTF-8 become surrogates, which no label may have.
     lines = pattern.findall(text.decode(errors="surrogateescape"))
     if len(lines) != len(entries):
         # A line feed within a field has shifted the lines.
         return Recognised([], list(entries), is_untraced)
-    ranges = {name: (kpi.min, kpi.max) for name, kpi in kpis.items()}
+    ranges = _AnyRange() if kpis is None else {name: (kpi.min, kpi.max) for name, kpi in kpis.items()}
+    if kpis is None:
+        latest_ts = math.inf
     valid: list[Valid] = []
     odd: list[Entry] = []
     for entry, (event_id, device_id, zone, ts_text, kpi, value_text) in zip(entries, lines, strict=True):
@@ -72,16 +86,17 @@ def recognise(entries: Sequence[Entry], kpis: Kpis, latest_ts: float) -> Recogni
                 ts = round(ts, 6)
             least, most = ranges[kpi]
             if ts <= latest_ts and least <= value <= most:
-                valid.append((entry, _event((event_id, device_id, zone, ts, kpi, value, 0))))
+                valid.append((entry, _event((event_id, device_id, zone, ts, kpi, value, 0, None))))
                 continue
         odd.append(entry)
     return Recognised(valid, odd, is_untraced)
 
 
 @functools.lru_cache(maxsize=8)
-def _line_pattern(kpis: tuple[str, ...], trace: str) -> re.Pattern[str]:
+def _line_pattern(kpis: tuple[str, ...] | None, trace: str) -> re.Pattern[str]:
     """Write the pattern of a line: an ordinary entry, or else anything, with empty groups."""
-    values = (_ID, _LABEL, _LABEL, _DECIMAL, "|".join(map(re.escape, kpis)), f"-?{_DECIMAL}")
+    kpi = _LABEL if kpis is None else "|".join(map(re.escape, kpis))
+    values = (_ID, _LABEL, _LABEL, _DECIMAL, kpi, f"-?{_DECIMAL}")
     fields = [f"{name.decode()}\t({value})" for name, value in zip(REQUIRED, values, strict=True)]
     line = "\t".join(fields)
     return re.compile(f"^(?:{line}{trace}|.*)$", re.MULTILINE)

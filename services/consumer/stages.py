@@ -5,7 +5,7 @@
 
 from typing import Final, Literal, Protocol
 
-Stage = Literal["decode", "validate", "process", "store", "dead-letter", "ack"]
+Stage = Literal["decode", "steps", "validate", "process", "store", "dead-letter", "ack"]
 
 
 class Stages(Protocol):

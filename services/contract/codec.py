@@ -13,7 +13,7 @@ from typing import Final
 from services.contract.event import Event, Fields, Rejection
 
 REQUIRED: Final = (b"event_id", b"device_id", b"zone", b"ts", b"kpi", b"value")
-OPTIONAL: Final = (b"traceparent", b"tracestate")
+OPTIONAL: Final = (b"traceparent", b"tracestate", b"attributes")
 
 UNSIGNED: Final = r"[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?"
 DECIMAL: Final = re.compile(f"-?{UNSIGNED}")
@@ -39,6 +39,7 @@ def encode(event: Event) -> list[str]:
         "ts", decimal(event.ts),
         "kpi", event.kpi,
         "value", decimal(event.value),
+        *(() if event.attributes is None else ("attributes", event.attributes)),
     ]  # fmt: skip
 
 

@@ -34,6 +34,7 @@ Reason = Literal[
     "value_invalid",
     "value_negative",
     "value_out_of_range",
+    "attributes_invalid",
     "rejected_by_step",
     "step_failed",
     "conflict",
@@ -56,10 +57,11 @@ class Fields(NamedTuple):
     value: str
     traceparent: str | None = None
     tracestate: str | None = None
+    attributes: str | None = None
 
 
 class Event(NamedTuple):
-    """A valid event. `ts` in Unix seconds (UTC), `value` in the KPI's unit.
+    """An event as a value. `ts` in Unix seconds (UTC), `value` in the KPI's unit.
 
     A named tuple rather than a dataclass: a replica makes 100,000 of them a second. It is also the row
     that is stored; `is_degraded` is 0 until `process` has looked at it.
@@ -73,6 +75,8 @@ class Event(NamedTuple):
     value: float
     is_degraded: int = 0
     """0 or 1: the database has no truth values, and its driver is slow to turn them."""
+    attributes: str | None = None
+    """A JSON object in the one way that attributes.py writes it; None without any."""
 
 
 @dataclass(frozen=True, slots=True)

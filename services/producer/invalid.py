@@ -75,6 +75,7 @@ WAYS: Final[tuple[tuple[Reason, Spoil], ...]] = (
     ("value_invalid", _text("value", "Infinity")),
     ("value_invalid", _text("value", "warm")),
     ("value_invalid", _text("value", "")),
+    ("attributes_invalid", _also("attributes", '{"firmware": 1.2}')),
     # Of a KPI that goes below zero, one below its range is only that.
     ("value_negative", _with("value", lambda _, kpi: f"{min(kpi.min, 0.0) - _width(kpi):.2f}")),
     ("value_out_of_range", _with("value", lambda _, kpi: f"{kpi.max + _width(kpi):.2f}")),

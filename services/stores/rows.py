@@ -1,7 +1,7 @@
 """What is read of stored rows, whatever the store."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol, Self
 
 
@@ -16,6 +16,8 @@ class StoredRow(NamedTuple):
     value: float
     is_degraded: bool
     stored_at: float
+    attributes: Mapping[str, str]
+    """By name; empty where the event has none."""
 
 
 class SummaryRow(NamedTuple):
@@ -32,7 +34,10 @@ class SummaryRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowFilter:
-    """Which rows are asked for; None asks for all. `since` and `until` are event times, both included."""
+    """Which rows are asked for; None asks for all. `since` and `until` are event times, both included.
+
+    `attributes`: those that a row has to have, with these texts.
+    """
 
     event_id: str | None = None
     device_id: str | None = None
@@ -41,9 +46,13 @@ class RowFilter:
     since: float | None = None
     until: float | None = None
     is_degraded: bool | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
     def conditions(self) -> list[tuple[str, str, str | float | bool]]:
-        """Give the conditions that all have to be met: a field's name, `=`, `>=` or `<=`, and the value."""
+        """Give the conditions that all have to be met: a field's name, `=`, `>=` or `<=`, and the value.
+
+        Those on attributes are met besides.
+        """
         asked: tuple[tuple[str, str, str | float | bool | None], ...] = (
             ("event_id", "=", self.event_id),
             ("device_id", "=", self.device_id),

@@ -50,7 +50,7 @@ BESIDE: Final = "beside"
 """What passed in other threads."""
 CALLS: Final = "calls"
 """What a batch tells nobody."""
-_STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
+_STAGES: Final[tuple[Stage, ...]] = tuple(stage for stage in get_args(Stage) if stage != "steps")
 _NOTHING: Final = Outcome((), (), 0, ())
 _UNCOUNTED: Final = 5
 """The first of so many parts of the turns."""

@@ -9,6 +9,7 @@ from postgres import KINDS as POSTGRES_KINDS
 from postgres import PostgresServers, database
 from samples import id_of, row
 
+from services.contract.attributes import attributes_of, write_attributes
 from services.contract.consuming.doors import Sink
 from services.contract.errors import SinkAbsent
 from services.stores.postgres import rows as postgres_rows
@@ -20,6 +21,11 @@ from services.stores.sqlite.rows import SQLiteRows
 from services.stores.sqlite.sink import SQLiteSink
 
 STORED_AT = 1_700_000_100.25
+ATTRIBUTES = {
+    2: write_attributes({"firmware": "1.2", "status": "ok"}),
+    4: write_attributes({"firmware": "1.3"}),
+    6: write_attributes({"a'b\"c.$": "☃ \\ %s"}),
+}
 FOREIGN = ["1b4e28ba-2fa1-4d3b-8f0e-000000000001", "fb4e28ba-2fa1-4d3b-8f0e-000000000002"]
 
 
@@ -52,6 +58,7 @@ def rows(rig: Rig) -> Iterator[Rows]:
             value=number * 1.5,
             ts=1_700_000_000.0 + number,
             is_degraded=int(number > 5),
+            attributes=ATTRIBUTES.get(number),
         )
         for number in range(1, 8)
     ]
@@ -101,10 +108,12 @@ def test_events_come_whole_the_newest_id_first(rows: Rows) -> None:
     assert first.event_id == FOREIGN[1]
     assert second.event_id == FOREIGN[0]
     assert first == StoredRow(
-        FOREIGN[1], "foreign", "zone-1", 1_600_000_000.123456, "humidity", 42.25, False, STORED_AT
+        FOREIGN[1], "foreign", "zone-1", 1_600_000_000.123456, "humidity", 42.25, False, STORED_AT, {}
     )
     assert [one.event_id for one in rows.events()] == sorted([*map(id_of, range(1, 8)), *FOREIGN])[::-1]
     assert {type(one.is_degraded) for one in rows.events()} == {bool}
+    found = {one.event_id: one.attributes for one in rows.events() if one.attributes}
+    assert found == {id_of(number): attributes_of(written) for number, written in ATTRIBUTES.items()}
 
 
 @pytest.mark.parametrize(
@@ -117,6 +126,12 @@ def test_events_come_whole_the_newest_id_first(rows: Rows) -> None:
         (RowFilter(until=1_700_000_002.0, since=1_650_000_000.0), [2, 1]),
         (RowFilter(is_degraded=True), [7, 6]),
         (RowFilter(kpi="nothing"), []),
+        (RowFilter(attributes={"firmware": "1.2"}), [2]),
+        (RowFilter(attributes={"firmware": "1.2", "status": "ok"}), [2]),
+        (RowFilter(attributes={"firmware": "1.3", "status": "ok"}), []),
+        (RowFilter(attributes={"firmware": "1.3"}, zone="zone-0"), [4]),
+        (RowFilter(attributes={"firmware": ""}), []),
+        (RowFilter(attributes={"a'b\"c.$": "☃ \\ %s"}), [6]),
     ],
 )
 def test_a_filter_gives_what_meets_all_of_it(rows: Rows, asked: RowFilter, numbers: list[int]) -> None:

@@ -21,7 +21,8 @@ from services.runtime.telemetry import conventions as named
 from services.runtime.telemetry.conventions import Attribute
 from services.runtime.telemetry.spans import Budget, Mark, Spans, is_drawn, set_current
 
-_ORDER: Final[tuple[Stage, ...]] = get_args(Stage)
+_ORDER: Final[tuple[Stage, ...]] = tuple(stage for stage in get_args(Stage) if stage != "steps")
+"""The stages that every batch passes. Steps raise nothing: an error of theirs is an event's."""
 
 
 class Traces(Stages, Protocol):
@@ -155,9 +156,10 @@ class BatchTraces:
 
     def _put(self, batch: Notes) -> None:
         """Have its spans made."""
-        if batch.error and len(batch.over) < len(_ORDER):
+        passed = sum(one.stage != "steps" for one in batch.over)
+        if batch.error and passed < len(_ORDER):
             # What raised was the stage behind the last one that was done.
-            self._end_stage(batch, _ORDER[len(batch.over)])
+            self._end_stage(batch, _ORDER[passed])
         batch.unfollowed, self._unfollowed = self._unfollowed, 0
         ended_at = batch.at(self._clock.monotonic())
         made = self._batch_spans.make(batch, ended_at, is_short=self._budget.left() <= 0)

@@ -9,6 +9,7 @@ large it was.
 """
 
 import base64
+import contextlib
 import hashlib
 import json
 import math
@@ -17,6 +18,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 from types import UnionType
 from typing import Any, Final, NamedTuple
 
+from services.contract.attributes import AttributesInvalid, read_attributes
 from services.contract.consuming.doors import Dead
 from services.contract.trace_context import TraceContext, context_of, parse
 
@@ -83,13 +85,21 @@ class DeadLetter:
     def content(self) -> str:
         """Name the content of the event, in 32 hex digits: the same for a copy of it, whatever its trace."""
         pairs = self.event.items() if isinstance(self.event, dict) else self.event
-        parts = sorted(json.dumps(pair) for pair in pairs if pair[0] not in _NO_CONTENT)
+        parts = sorted(json.dumps(_as_compared(*pair)) for pair in pairs if pair[0] not in _NO_CONTENT)
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
     def text(self, name: str) -> str | None:
         """Read a field of the event, the first of that name; None where it is missing or no text."""
         pairs = self.event.items() if isinstance(self.event, dict) else self.event
         return next((value for key, value in pairs if key == name and isinstance(value, str)), None)
+
+
+def _as_compared(name: Json, value: Json) -> tuple[Json, Json | None]:
+    """Write a field as stores compare it: attributes are the same in whatever order they come."""
+    if name == "attributes" and isinstance(value, str):
+        with contextlib.suppress(AttributesInvalid):
+            return name, read_attributes(value)
+    return name, value
 
 
 class Purged(NamedTuple):

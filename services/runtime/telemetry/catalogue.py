@@ -83,6 +83,7 @@ _DEAD: Final[Mapping[DeadStage, tuple[Reason, ...]]] = {
         "value_invalid",
         "value_negative",
         "value_out_of_range",
+        "attributes_invalid",
     ),
     "process": ("rejected_by_step", "step_failed"),
     "sink": ("conflict", "refused_by_sink", "retries_exhausted"),
@@ -222,8 +223,8 @@ CATALOGUE: Final = (
         "telemetry_consumer_stage_duration_seconds",
         "histogram",
         "consumer",
-        "Time of one stage of a batch, retries included; dead_letter where there are any",
-        (Label("stage", ("decode", "validate", "process", "store", "dead_letter", "ack")),),
+        "Time of one stage of a batch, retries included; steps and dead_letter where there are any",
+        (Label("stage", ("decode", "steps", "validate", "process", "store", "dead_letter", "ack")),),
     ),
     Metric(
         "telemetry_consumer_publish_to_commit_seconds",

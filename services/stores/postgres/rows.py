@@ -29,7 +29,7 @@ _LIMIT_S: Final = 600.0
 """How long one statement may take: a person waits, and can press Ctrl-C."""
 _COLUMNS: Final = (
     "event_id::text, device_id, zone, extract(epoch FROM ts)::float8, kpi, value, is_degraded, "
-    "extract(epoch FROM stored_at)::float8"
+    "extract(epoch FROM stored_at)::float8, coalesce(attributes, '{}')"
 )
 _LEAST_ID: Final = "00000000-0000-0000-0000-000000000000"
 _BEYOND: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
@@ -179,7 +179,10 @@ def _where(asked: RowFilter) -> tuple[str, list[str | float | bool]]:
         f"ts {operator} to_timestamp(%s)" if name == "ts" else f"{name} {operator} %s"
         for name, operator, _ in conditions
     ]
-    return (f"WHERE {' AND '.join(parts)}" if parts else "", [value for _, _, value in conditions])
+    parts += ["attributes ->> %s = %s"] * len(asked.attributes)
+    values = [value for _, _, value in conditions]
+    values += [part for pair in asked.attributes.items() for part in pair]
+    return (f"WHERE {' AND '.join(parts)}" if parts else "", values)
 
 
 def _together(one: SummaryRow, other: SummaryRow) -> SummaryRow:

@@ -16,7 +16,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 import psycopg
 
@@ -33,28 +33,49 @@ from services.stores.postgres.schema import refuse_unfit, update
 
 _LOGGER: Final = logging.getLogger(__name__)
 
-# Functions in a SELECT list give a row at a time; in FROM each of them is stored as a whole first.
-_INSERT: Final = (
-    b"INSERT INTO telemetry.events (event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at) "
-    b"SELECT event_id, device_id, zone, to_timestamp(ts), kpi, value, is_degraded, to_timestamp($8::float8) "
-    b"FROM (SELECT unnest($1::uuid[]), unnest($2::text[]), unnest($3::text[]), unnest($4::float8[]), "
-    b"unnest($5::text[]), unnest($6::float8[]), unnest($7::bool[])) "
-    b"AS given (event_id, device_id, zone, ts, kpi, value, is_degraded) ON CONFLICT (event_id) DO NOTHING"
-)
-_GIVEN: Final = (
-    "unnest($1::uuid[], $2::text[], $3::text[], $4::float8[], $5::text[], $6::float8[], $7::bool[]) "
-    "WITH ORDINALITY AS given (event_id, device_id, zone, ts, kpi, value, is_degraded, number)"
-)
-_CONFLICTS: Final = (
-    f"SELECT given.number - 1, stored.event_id IS NULL FROM {_GIVEN} "  # noqa: S608
-    "LEFT JOIN telemetry.events AS stored ON stored.event_id = given.event_id "
-    # The planner leaves out the other days; given.event_id alone would not let it.
-    "AND stored.event_id BETWEEN $8::uuid AND $9::uuid "
-    "WHERE (stored.device_id, stored.zone, stored.ts, stored.kpi, stored.value) "
-    "IS DISTINCT FROM (given.device_id, given.zone, to_timestamp(given.ts), given.kpi, given.value) "
-    "ORDER BY 1"
-).encode()
-_BINARY: Final = (1,) * 8
+_TYPES: Final = ("uuid", "text", "text", "float8", "text", "float8", "bool")
+_NAMES: Final = ("event_id", "device_id", "zone", "ts", "kpi", "value", "is_degraded")
+
+
+class _Statements(NamedTuple):
+    """How rows go in, and how they are compared with what is there."""
+
+    insert: bytes
+    conflicts: bytes
+
+
+def _statements(*, with_attributes: bool) -> _Statements:
+    """Write the statements. An array that holds nothing but nulls would cost all who have no attributes."""
+    types = (*_TYPES, *(("text",) if with_attributes else ()))
+    given_ = [f"${number}::{kind}[]" for number, kind in enumerate(types, start=1)]
+    names = ", ".join((*_NAMES, *(("attributes",) if with_attributes else ())))
+    following = len(types) + 1
+    attributes = "attributes::jsonb" if with_attributes else "NULL::jsonb"
+    # Functions in a SELECT list give a row at a time; in FROM each of them is stored as a whole first.
+    rows = ", ".join(f"unnest({array})" for array in given_)
+    insert = (
+        "INSERT INTO telemetry.events "  # noqa: S608
+        "(event_id, device_id, zone, ts, kpi, value, is_degraded, attributes, stored_at) "
+        f"SELECT event_id, device_id, zone, to_timestamp(ts), kpi, value, is_degraded, {attributes}, "
+        f"to_timestamp(${following}::float8) "
+        f"FROM (SELECT {rows}) AS given ({names}) ON CONFLICT (event_id) DO NOTHING"
+    )
+    conflicts = (
+        f"SELECT given.number - 1, stored.event_id IS NULL FROM unnest({', '.join(given_)}) "  # noqa: S608
+        f"WITH ORDINALITY AS given ({names}, number) "
+        "LEFT JOIN telemetry.events AS stored ON stored.event_id = given.event_id "
+        # The planner leaves out the other days; given.event_id alone would not let it.
+        f"AND stored.event_id BETWEEN ${following}::uuid AND ${following + 1}::uuid "
+        "WHERE (stored.device_id, stored.zone, stored.ts, stored.kpi, stored.value, stored.attributes) "
+        "IS DISTINCT FROM (given.device_id, given.zone, to_timestamp(given.ts), given.kpi, given.value, "
+        f"{'given.attributes::jsonb' if with_attributes else 'NULL::jsonb'}) ORDER BY 1"
+    )
+    return _Statements(insert.encode(), conflicts.encode())
+
+
+_PLAIN: Final = _statements(with_attributes=False)
+_WITH_ATTRIBUTES: Final = _statements(with_attributes=True)
+_BINARY: Final = 1
 _TRUE: Final = b"\1"
 _ID: Final = itemgetter(0)
 _WAIT_FOR_DAY: Final = Statement(f"SELECT pg_advisory_xact_lock_shared({READERS_LOCK})".encode())
@@ -112,7 +133,8 @@ class PostgresSink:
             raise RowsRefused(str(error), "binding") from error
         try:
             exchange = self._open()
-            insert = Statement(_INSERT, [*columns, arrays.float_value(self._now())], _BINARY)
+            parameters = [*columns, arrays.float_value(self._now())]
+            insert = Statement(_statements_of(columns).insert, parameters, [_BINARY] * len(parameters))
             try:
                 inserted = exchange.transact(insert, is_durable=True)[0].command_tuples
             except psycopg.errors.CheckViolation as error:
@@ -157,12 +179,18 @@ class PostgresSink:
             self._exchange = None
 
     def _columns(self, rows: Sequence[Event]) -> list[bytes]:
-        event_id, device_id, zone, ts, kpi, value, is_degraded = zip(*rows, strict=True)
+        event_id, device_id, zone, ts, kpi, value, is_degraded, attributes = zip(*rows, strict=True)
         texts = self._texts
-        return [
+        columns = [
             arrays.ids(event_id), texts(device_id), texts(zone), arrays.floats(ts), texts(kpi),
             arrays.floats(value), arrays.flags(is_degraded),
         ]  # fmt: skip
+        if not any(attributes):
+            return columns
+        try:
+            return [*columns, arrays.some_texts(attributes)]
+        except (AttributeError, UnicodeEncodeError) as error:
+            raise Unstorable(f"attributes are no text that can be stored: {error}") from None
 
     def _open(self, *, is_start: bool = False) -> Exchange:
         """Give the connection, or a new one to a database that was looked at.
@@ -195,6 +223,10 @@ class PostgresSink:
         return failure
 
 
+def _statements_of(columns: Sequence[bytes]) -> _Statements:
+    return _PLAIN if len(columns) == len(_TYPES) else _WITH_ATTRIBUTES
+
+
 def _cause(error: PipelineError) -> tuple[str, str]:
     return str(error), error.kind
 
@@ -203,7 +235,8 @@ def _conflicts(exchange: Exchange, columns: Sequence[bytes], rows: Sequence[Even
     """Name the positions of rows whose id is stored with another content. Raises psycopg.Error."""
     ids = [row.event_id for row in rows]
     bounds = [min(ids).encode(), max(ids).encode()]
-    compare = Statement(_CONFLICTS, [*columns, *bounds], (*_BINARY[:7], 0, 0))
+    formats = [*[_BINARY] * len(columns), 0, 0]
+    compare = Statement(_statements_of(columns).conflicts, [*columns, *bounds], formats)
     found = exchange.transact(_WAIT_FOR_DAY, compare)[1]
     if any(found.get_value(row, 1) == _TRUE for row in range(found.ntuples)):
         # They were deleted in between. Nothing is certain of what nobody has seen.

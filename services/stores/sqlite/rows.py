@@ -22,16 +22,17 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from services.contract.attributes import attributes_of
 from services.contract.errors import PipelineError, SinkAbsent, SinkUnavailable, SinkUnusable
 from services.stores.rows import EVERY_ROW, Progress, RowFilter, Rows, StoredRow, SummaryRow, no_progress
 from services.stores.sqlite.files import FileNames
-from services.stores.sqlite.schema import APPLICATION_ID, newest_schema
+from services.stores.sqlite.schema import APPLICATION_ID, has_column, newest_schema
 
 BUSY_TIMEOUT_MS: Final = 2000
 """How long to wait while a file is recovered after a crash; writers alone never make a reader wait."""
 
 _IDS_A_STATEMENT: Final = 20_000
-_COLUMNS: Final = "event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at"
+_COLUMNS: Final = ", ".join(StoredRow._fields)
 
 
 class SQLiteRows(Rows):
@@ -76,7 +77,7 @@ class SQLiteRows(Rows):
         condition, values = _where(asked)
         with self._errors():
             found = self._connection.execute(
-                f"SELECT 1 FROM telemetry_events {condition} LIMIT 1",  # noqa: S608 - no data in it
+                f"SELECT 1 FROM {self._table()} {condition} LIMIT 1",  # noqa: S608 - no data in it
                 values,
             )
             return found.fetchone() is not None
@@ -108,13 +109,14 @@ class SQLiteRows(Rows):
         condition, values = _where(asked)
         with self._errors():
             rows = self._connection.execute(
-                f"SELECT {_COLUMNS} FROM telemetry_events {condition} "  # noqa: S608 - no data in it
+                f"SELECT {_COLUMNS} FROM {self._table()} {condition} "  # noqa: S608 - no data in it
                 "ORDER BY event_id DESC LIMIT ?",
                 [*values, -1 if limit is None else limit],
             )
             for columns in rows:
                 row = StoredRow._make(columns)
-                yield row._replace(is_degraded=bool(row.is_degraded))
+                texts = attributes_of(columns[-1])
+                yield row._replace(is_degraded=bool(row.is_degraded), attributes=texts)
 
     def summary(self, asked: RowFilter = EVERY_ROW, progress: Progress = no_progress) -> Iterator[SummaryRow]:
         """Count rows by KPI and zone, in the order of their names."""
@@ -123,11 +125,17 @@ class SQLiteRows(Rows):
         with self._errors():
             rows = self._connection.execute(
                 "SELECT kpi, zone, count(*), sum(is_degraded), min(value), max(value), total(value) "  # noqa: S608 - no data in it
-                f"FROM telemetry_events {condition} GROUP BY kpi, zone ORDER BY kpi, zone",
+                f"FROM {self._table()} {condition} GROUP BY kpi, zone ORDER BY kpi, zone",
                 values,
             )
             yield from map(SummaryRow._make, rows)
         progress(1, 1)
+
+    def _table(self) -> str:
+        """Name the table; in a database that no consumer has brought forward yet it has no attributes."""
+        if has_column(self._connection, "telemetry_events", "attributes"):
+            return "telemetry_events"
+        return "(SELECT *, NULL AS attributes FROM telemetry_events)"
 
     def _id_chunks(self) -> Iterator[list[str]]:
         """Give the ids by many: one text of 20,000 ids crosses from SQLite sooner than 20,000 rows."""
@@ -185,8 +193,13 @@ class SQLiteRows(Rows):
 def _where(asked: RowFilter) -> tuple[str, list[str | float | bool]]:
     """Write the condition, and the parameters in it."""
     conditions = asked.conditions()
-    text = " AND ".join(f"{name} {operator} ?" for name, operator, _ in conditions)
-    return (f"WHERE {text}" if conditions else "", [value for _, _, value in conditions])
+    parts = [f"{name} {operator} ?" for name, operator, _ in conditions]
+    parts += ["EXISTS (SELECT 1 FROM json_each(attributes) WHERE key = ? AND value = ?)"] * len(
+        asked.attributes
+    )
+    values = [value for _, _, value in conditions]
+    values += [part for pair in asked.attributes.items() for part in pair]
+    return (f"WHERE {' AND '.join(parts)}" if parts else "", values)
 
 
 def _mode(path: Path) -> str:

@@ -1,5 +1,7 @@
--- The tables of DATA_DIR/telemetry.db. `PRAGMA user_version` holds the number of the last migration
--- that was made; each is made once, in one transaction, and none is ever edited after its release.
+-- The tables of DATA_DIR/telemetry.db. Each migration is made once, in one transaction, and none is ever edited
+-- after its release. schema_migrations holds the numbers of those that were made.
+-- `PRAGMA user_version` holds the one that a program has to know at least: the others only add, and programs of
+-- before go on with what they know.
 
 -- migration 1: the events
 
@@ -97,3 +99,15 @@ CREATE TABLE retention (
     generation     INTEGER NOT NULL,   -- one more with each step that drops rows
     dropped_before INTEGER NOT NULL    -- Unix milliseconds: proven rows with ids before that are dropped
 ) STRICT;
+
+-- migration 3: values below zero, and attributes
+
+CREATE TABLE schema_migrations (
+    version    INTEGER NOT NULL PRIMARY KEY,
+    applied_at REAL    NOT NULL                -- Unix seconds, UTC
+) STRICT;
+
+-- What else a reading has: a JSON object of texts, its names in order; null where it has nothing else.
+ALTER TABLE telemetry_events ADD COLUMN attributes TEXT;
+
+-- And its value may be negative: schema.py puts another CHECK in place of the first one's.

@@ -42,7 +42,9 @@ from services.stores.sqlite.files import Note, turn_in
 
 _ROWS_A_STATEMENT: Final = 100
 _LOGGER: Final = logging.getLogger(__name__)
-_COLUMNS: Final = "event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at"
+_COLUMNS: Final = Event._fields
+_ATTRIBUTES: Final = slice(len(_COLUMNS), None, len(_COLUMNS))
+"""Where attributes are among the values of a statement: the last of each row, behind the time of storing."""
 
 
 class SQLiteSink:
@@ -135,7 +137,12 @@ class SQLiteSink:
         for start in range(0, len(rows), _ROWS_A_STATEMENT):
             chunk = rows[start : start + _ROWS_A_STATEMENT]
             values = [stored_at, *itertools.chain.from_iterable(chunk)]
-            inserted += connection.execute(_insert_statement(len(chunk)), values).rowcount
+            columns = len(_COLUMNS)
+            # A column of nulls would cost all who have no attributes a tenth of their write.
+            if values[_ATTRIBUTES].count(None) == len(chunk):
+                del values[_ATTRIBUTES]
+                columns -= 1
+            inserted += connection.execute(_insert_statement(len(chunk), columns), values).rowcount
         return inserted
 
     @contextmanager
@@ -244,16 +251,15 @@ class SQLiteSink:
 
 
 @functools.cache
-def _insert_statement(count: int) -> str:
-    """Write the statement that inserts `count` rows; ?1 is the time at which all are stored."""
-    columns = len(Event._fields)
+def _insert_statement(count: int, columns: int) -> str:
+    """Write the statement that inserts `count` rows of the first columns; ?1 is when all are stored."""
     rows = (
         ", ".join(f"?{first + column}" for column in range(columns))
         for first in range(2, 2 + count * columns, columns)
     )
     values = "), (".join(f"{row}, ?1" for row in rows)
     return (
-        f"INSERT INTO telemetry_events ({_COLUMNS}) "  # noqa: S608 - numbered parameters, no data
+        f"INSERT INTO telemetry_events ({', '.join(_COLUMNS[:columns])}, stored_at) "  # noqa: S608 - numbered parameters, no data
         f"VALUES ({values}) ON CONFLICT (event_id) DO NOTHING"
     )
 
@@ -261,7 +267,7 @@ def _insert_statement(count: int) -> str:
 def _conflicts(connection: sqlite3.Connection, rows: Sequence[Event]) -> list[int]:
     """Find rows whose id is stored with another content. `is_degraded` is none: thresholds change."""
     cursor = connection.execute(
-        "SELECT event_id, device_id, zone, ts, kpi, value FROM telemetry_events "
+        "SELECT event_id, device_id, zone, ts, kpi, value, attributes FROM telemetry_events "
         "WHERE event_id IN (SELECT value FROM json_each(?))",
         (json.dumps([row.event_id for row in rows]),),
     )
@@ -271,11 +277,13 @@ def _conflicts(connection: sqlite3.Connection, rows: Sequence[Event]) -> list[in
         error.sqlite_errorname = "SQLITE_CORRUPT"
         raise error
     return [
-        position for position, row in enumerate(rows) if _content(stored[row.event_id]) != _content(row[:6])
+        position
+        for position, row in enumerate(rows)
+        if _content(stored[row.event_id]) != _content((*row[:6], row.attributes))
     ]
 
 
 def _content(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """Give what makes two rows of one id the same: microseconds, though earlier versions stored more."""
-    event_id, device_id, zone, ts, kpi, value = row
-    return event_id, device_id, zone, round(ts, 6), kpi, value
+    event_id, device_id, zone, ts, kpi, value, attributes = row
+    return event_id, device_id, zone, round(ts, 6), kpi, value, attributes

@@ -68,7 +68,7 @@ def copy_rows(url: str) -> Way:
     def write(rows: Sequence[Event]) -> None:
         now = datetime.now(UTC)
         with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-            for event_id, device_id, zone, ts, kpi, value, is_degraded in rows:
+            for event_id, device_id, zone, ts, kpi, value, is_degraded, _ in rows:
                 at = datetime.fromtimestamp(ts, UTC)
                 copy.write_row((event_id, device_id, zone, at, kpi, value, bool(is_degraded), now))
 
@@ -83,7 +83,7 @@ def copy_binary(url: str) -> Way:
         now = datetime.now(UTC)
         with connection.cursor() as cursor, cursor.copy(f"{_COPY} (FORMAT binary)") as copy:
             copy.set_types(_TYPES)
-            for event_id, device_id, zone, ts, kpi, value, is_degraded in rows:
+            for event_id, device_id, zone, ts, kpi, value, is_degraded, _ in rows:
                 at = datetime.fromtimestamp(ts, UTC)
                 copy.write_row((UUID(event_id), device_id, zone, at, kpi, value, bool(is_degraded), now))
 

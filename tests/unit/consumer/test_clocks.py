@@ -13,7 +13,7 @@ from samples import KPIS, event_fields
 
 from services.consumer.batch import Outcome, decode
 from services.consumer.clocks import check_clock
-from services.consumer.validate import validate
+from services.consumer.validate import read_form, validate
 from services.consumer.worker import Worker
 from services.contract.consuming.doors import Dead, Entry
 from services.contract.errors import ClockBehind, Stopping
@@ -35,9 +35,10 @@ def entry(server: float, device: float | str, number: int = 1) -> Entry:
 def verdict(*entries: Entry, max_future_s: float = MAX_FUTURE_S) -> float:
     """Tell by how much our clock is behind; 0: it is not."""
     decoded, undecodable = decode(entries)
-    _, invalid = validate(decoded, KPIS, NOW + max_future_s)
+    formed, malformed = read_form(decoded)
+    _, invalid = validate(formed, KPIS, NOW + max_future_s)
     try:
-        check_clock(entries, [*undecodable, *invalid], NOW, max_future_s)
+        check_clock(entries, [*undecodable, *malformed, *invalid], NOW, max_future_s)
     except ClockBehind as error:
         return error.seconds
     return 0.0

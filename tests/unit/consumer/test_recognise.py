@@ -5,9 +5,11 @@ from hypothesis import strategies as st
 from samples import COLD, NOW, entry, event_fields, id_of, raw_fields
 
 from services.consumer.recognise import recognise
-from services.consumer.validate import check
+from services.consumer.validate import check, form
 from services.contract.codec import decode
+from services.contract.consuming.doors import Entry
 from services.contract.event import Event, Fields
+from services.contract.kpis import Kpis
 
 odd_values = st.one_of(
     st.binary(max_size=12),
@@ -45,6 +47,10 @@ traces: list[list[bytes]] = [
     [b"traceparent\t" + TRACEPARENT + b"\ttracestate", b"a=1"],
     [b"traceparent\t" + TRACEPARENT],
     [b"traceparent", TRACEPARENT, b"traceparent", TRACEPARENT],
+    [b"attributes", b'{"firmware": "1.2"}'],
+    [b"attributes", b'{"firmware": 1.2}'],
+    [b"attributes", b""],
+    [b"traceparent", TRACEPARENT, b"attributes", b"{}"],
 ]
 """What may stand behind the six fields; some of it looks like another when it is joined by tabs."""
 
@@ -66,10 +72,12 @@ def nearly_ordinary(draw: st.DrawFn) -> list[bytes]:
     )
 
 
-def carefully(fields: list[bytes]) -> Event | None:
-    """Make an event by decode and validate; None for what they refuse."""
+def carefully(fields: list[bytes], kpis: Kpis | None = COLD) -> Event | None:
+    """Make an event by decode and validate, or by its form alone; None for what they refuse."""
     decoded = decode(fields)
-    event = check(decoded, COLD, NOW) if isinstance(decoded, Fields) else None
+    if not isinstance(decoded, Fields):
+        return None
+    event = form(decoded) if kpis is None else check(decoded, kpis, NOW)
     return event if isinstance(event, Event) else None
 
 
@@ -89,10 +97,16 @@ def carefully(fields: list[bytes]) -> Event | None:
 def test_what_is_recognised_is_what_the_rules_say(entries: list[list[bytes]]) -> None:
     """Each entry is in one of the two lists, in order; a recognised event is the one the rules make."""
     given_entries = [entry(number, fields) for number, fields in enumerate(entries)]
-    valid, odd, is_untraced = recognise(given_entries, COLD, NOW)
+    for kpis in (COLD, None):
+        hold_together(given_entries, kpis)
+
+
+def hold_together(given_entries: list[Entry], kpis: Kpis | None) -> None:
+    """See that the short cut makes nothing else of entries than the careful way."""
+    valid, odd, is_untraced = recognise(given_entries, kpis, NOW)
     assert not (is_untraced and any(b"traceparent" in one.fields[::2] for one in given_entries))
     for one, event in valid:
-        assert event == carefully(one.fields)
+        assert event == carefully(one.fields, kpis)
     recognised = {one.entry_id for one, _ in valid}
     assert [one for one, _ in valid] == [one for one in given_entries if one.entry_id in recognised]
     assert odd == [one for one in given_entries if one.entry_id not in recognised]
@@ -119,6 +133,17 @@ def test_a_frost_is_recognised() -> None:
     valid, odd, _ = recognise([cold, entry(2, event_fields(2, value="-12.5"))], COLD, NOW)
     assert [event.value for _, event in valid] == [-12.5]
     assert len(odd) == 1
+
+
+def test_where_there_are_steps_the_form_alone_is_recognised() -> None:
+    """Any KPI, any range, any time: the steps have it first."""
+    strange = [
+        event_fields(1, kpi="Room 7", value="-40.5"),
+        event_fields(2, ts=str(NOW * 2)),
+        event_fields(3),
+    ]
+    valid, odd, _ = recognise([entry(number, one) for number, one in enumerate(strange)], None, NOW)
+    assert ([one for _, one in valid], odd) == ([carefully(one, None) for one in strange], [])
 
 
 def test_an_event_of_the_future_is_left_to_the_careful_way() -> None:

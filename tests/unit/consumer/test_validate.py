@@ -1,12 +1,11 @@
 """The contract's rules, each at its edges, and texts nobody thought of."""
 
 import typing
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import COLD, KPIS, NOW, entry, id_of, texts
+from samples import COLD, KPIS, NOW, entry, id_of, row, texts
 
 from services.consumer.validate import check, validate
 from services.contract.codec import decode
@@ -53,6 +52,8 @@ BROKEN: list[tuple[dict[str, str], str]] = [
     ({"value": "100.001"}, "value_out_of_range"),
     ({"value": "1e999"}, "value_out_of_range"),
     ({"kpi": "pressure", "value": "0"}, "value_out_of_range"),
+    ({"attributes": ""}, "attributes_invalid"),
+    ({"attributes": "[]"}, "attributes_invalid"),
 ]
 
 
@@ -86,6 +87,7 @@ def test_a_broken_rule_names_its_reason(change: dict[str, str], reason: str) -> 
         {"event_id": "00000000-0000-0000-0000-000000000000"},
         {"event_id": "f47ac10b-58cc-4372-a567-0e02b2c3d479"},
         {"traceparent": "nonsense", "tracestate": ""},
+        {"attributes": "{}"},
     ],
 )
 def test_the_edges_are_allowed(change: dict[str, str]) -> None:
@@ -170,9 +172,7 @@ def test_no_text_makes_it_raise(fields: Fields) -> None:
 @given(st.lists(st.booleans(), max_size=20))
 def test_a_batch_is_split_and_keeps_its_order(pattern: list[bool]) -> None:
     """Each entry is in exactly one of the two lists, in its place."""
-    decoded: list[Any] = [
-        (entry(number), texts(value="1" if good else "-1")) for number, good in enumerate(pattern)
-    ]
-    valid, dead = validate(decoded, KPIS, NOW)
+    events = [(entry(number), row(value=1.0 if good else -1.0)) for number, good in enumerate(pattern)]
+    valid, dead = validate(events, KPIS, NOW)
     assert [one for one, _ in valid] == [entry(number) for number, good in enumerate(pattern) if good]
     assert [one.entry for one in dead] == [entry(number) for number, good in enumerate(pattern) if not good]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from samples import KPIS, NOW, event_fields, flat, id_of, raw_fields
 
 from services.consumer.validate import check
+from services.contract.attributes import write_attributes
 from services.contract.codec import OPTIONAL, REQUIRED, decimal, decode, encode
 from services.contract.event import Event, Fields, Rejection
 
@@ -21,13 +22,22 @@ labels = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max
     value=st.floats(0, 100),
     kpi=st.sampled_from(["temperature", "humidity", "vibration"]),
     number=st.integers(1, 2**36 - 1),
+    attributes=st.dictionaries(labels, labels, max_size=3),
 )
-@example(device_id="\u2028", zone="a", ts=1e-6, value=0.00012345678901234567, kpi="humidity", number=1)
+@example(
+    device_id="\u2028",
+    zone="a",
+    ts=1e-6,
+    value=0.00012345678901234567,
+    kpi="humidity",
+    number=1,
+    attributes={},
+)
 def test_an_event_comes_back_as_it_was_encoded(
-    device_id: str, zone: str, ts: float, value: float, kpi: str, number: int
+    device_id: str, zone: str, ts: float, value: float, kpi: str, number: int, attributes: dict[str, str]
 ) -> None:
     """What a producer writes is valid for a consumer: the same event, to the last bit of its value."""
-    event = Event(id_of(number), device_id, zone, ts, kpi, value)
+    event = Event(id_of(number), device_id, zone, ts, kpi, value, 0, write_attributes(attributes))
     fields = decode([part.encode() for part in encode(event)])
     assert isinstance(fields, Fields)
     assert check(fields, KPIS, NOW) == event
@@ -69,10 +79,10 @@ def test_the_usual_order_and_any_other_decode_alike(values: list[bytes]) -> None
 
 def test_optional_fields_are_kept() -> None:
     """A trace's context is read along with the event."""
-    fields = decode(event_fields(1, traceparent="00-a-b-01", tracestate="x=y"))
+    fields = decode(event_fields(1, traceparent="00-a-b-01", tracestate="x=y", attributes="{}"))
     assert isinstance(fields, Fields)
-    assert (fields.traceparent, fields.tracestate) == ("00-a-b-01", "x=y")
-    assert {b"traceparent", b"tracestate"} == set(OPTIONAL)
+    assert (fields.traceparent, fields.tracestate, fields.attributes) == ("00-a-b-01", "x=y", "{}")
+    assert {b"traceparent", b"tracestate", b"attributes"} == set(OPTIONAL)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def opened(url: str, **more: Any) -> Iterator[PostgresSink]:
 
 def stored(url: str) -> list[Event]:
     """Read what is there, beside the sink."""
-    return [Event._make(one) for one in rows_of(url, STORED)]
+    return [Event(*one) for one in rows_of(url, STORED)]
 
 
 def test_rows_are_stored_as_they_were_given(postgres_url: str) -> None:

@@ -3,6 +3,7 @@
 import errno
 import functools
 import hashlib
+import math
 import os
 import shutil
 import sqlite3
@@ -28,7 +29,8 @@ from services.contract.errors import RowsRefused, SinkUnavailable, SinkUnusable,
 from services.contract.event import Event
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics
-from services.stores.sqlite import database
+from services.stores.rows import RowFilter
+from services.stores.sqlite import database, schema
 from services.stores.sqlite.check import find_damage
 from services.stores.sqlite.files import turn_in
 from services.stores.sqlite.rows import SQLiteRows
@@ -741,7 +743,7 @@ def test_a_file_of_ours_is_marked_as_ours(path: Path) -> None:
             connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("application_id", "journal_mode", "user_version", "integrity_check")
         ]
-    assert pragmas == [APPLICATION_ID, "wal", newest_schema(), "ok"]
+    assert pragmas == [APPLICATION_ID, "wal", 1, "ok"]
 
 
 @pytest.mark.parametrize("version", range(1, newest_schema()))
@@ -761,6 +763,98 @@ def test_a_database_of_each_earlier_version_is_brought_up_to_date(path: Path, ve
     other = path.with_name("other.db")
     open_sink(other).close()
     assert tables_of(path) == tables_of(other)
+
+
+INSERT_OF_BEFORE = (
+    "INSERT INTO telemetry_events (event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, 1.0) ON CONFLICT (event_id) DO NOTHING"
+)
+"""As the first version writes a row, and looks for those of an id."""
+CONTENT_OF_BEFORE = "SELECT event_id, device_id, zone, ts, kpi, value FROM telemetry_events"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_versions_before_still_run_on_it(path: Path, version: int) -> None:
+    """Beside one of ours that has just brought the database forward, and after it."""
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path, isolation_level=None)) as before:
+        migrate(before, path, upto=version)
+        before.execute("PRAGMA journal_mode = WAL")
+        before.execute(INSERT_OF_BEFORE, row(1)[:7])
+        with closing(open_sink(path)) as sink:
+            sink.write([row(2, value=-3.5), row(3, attributes='{"a":"b"}')])
+            before.execute(INSERT_OF_BEFORE, row(4)[:7])  # prepared with the schema of before
+            assert sink.write([row(4), row(5)]) == (1, [])
+        assert before.execute("PRAGMA user_version").fetchone() == (version,)
+        found = before.execute(CONTENT_OF_BEFORE).fetchall()
+        assert found == [row(1)[:6], row(2, value=-3.5)[:6], *(row(number)[:6] for number in (3, 4, 5))]
+        with pytest.raises(sqlite3.IntegrityError):
+            before.execute(INSERT_OF_BEFORE, row(6, value=math.inf)[:7])
+
+
+def test_values_below_zero_are_stored_after_an_update(path: Path) -> None:
+    """The check of the table is another one, the table the same: not a page of its rows was written."""
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate(connection, path, upto=1)
+        connection.executemany(INSERT_OF_BEFORE, [row(number)[:7] for number in range(5000)])
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.execute(INSERT_OF_BEFORE, row(6000, value=-1.0)[:7])
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        migrate(connection, path)
+        assert path.with_name(f"{path.name}-wal").stat().st_size < 200_000 < path.stat().st_size
+        connection.execute(INSERT_OF_BEFORE, row(6000, value=-1.0)[:7])
+        for value in (math.inf, -math.inf):
+            with pytest.raises(sqlite3.IntegrityError):
+                connection.execute(INSERT_OF_BEFORE, row(6001, value=value)[:7])
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        with pytest.raises(sqlite3.OperationalError, match="may not be modified"):
+            connection.execute("DELETE FROM sqlite_schema")
+
+
+def test_an_update_that_fails_leaves_the_database_as_it_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a schema would be none."""
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate(connection, path, upto=2)
+        connection.execute(INSERT_OF_BEFORE, row(1)[:7])
+    monkeypatch.setattr(schema, "_REPLACED", {3: schema._REPLACED[3]._replace(new="CHECK (value >")})
+    with pytest.raises((SinkUnavailable, SinkUnusable)):
+        open_sink(path)
+    monkeypatch.undo()
+    with closing(open_sink(path)) as sink:
+        assert sink.write([row(1), row(2, value=-1.0)]) == (1, [])
+
+
+def test_rows_that_break_the_new_check_stop_the_update(path: Path) -> None:
+    """A damaged database is not brought forward, and stays as it is."""
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate(connection, path, upto=1)
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute(INSERT_OF_BEFORE, row(1, value=math.inf)[:7])
+    with pytest.raises(SinkUnusable, match="is damaged"):
+        open_sink(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute(
+            "SELECT count(*) FROM pragma_table_list('schema_migrations')"
+        ).fetchone() == (0,)
+
+
+def test_rows_of_a_database_of_before_are_read_as_they_are(path: Path) -> None:
+    """A command may come before the first consumer of this version."""
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate(connection, path, upto=1)
+        connection.execute(INSERT_OF_BEFORE, row(1)[:7])
+    with SQLiteRows(path) as rows:
+        assert [(one.event_id, one.attributes) for one in rows.events()] == [(id_of(1), {})]
+        assert rows.has_any(RowFilter(kpi="humidity"))
+        assert not rows.has_any(RowFilter(attributes={"a": "b"}))
+        assert [one.events for one in rows.summary()] == [1]
 
 
 def tables_of(path: Path) -> list[tuple[str, ...]]:
@@ -870,7 +964,7 @@ def test_damage_that_a_write_meets_stops_every_write_until_it_is_gone(path: Path
     with closing(open_sink(path, 1000)) as sink:
         assert sink.write([row(1)]) == (0, [])
         with closing(sqlite3.connect(path)) as other:  # so that nothing is left of it in memory
-            other.execute("INSERT INTO telemetry_events VALUES ('x', 'd', 'z', 1, 'k', 1, 0, 1)")
+            other.execute("INSERT INTO telemetry_events VALUES ('x', 'd', 'z', 1, 'k', 1, 0, 1, NULL)")
             other.commit()
             assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
         spoil(path, *range(3, 60))
@@ -893,7 +987,7 @@ def test_no_event_becomes_a_dead_letter_because_of_damage(path: Path) -> None:
     letters = FakeDeadLetters()
     with closing(open_sink(path, 1000)) as sink:
         with closing(sqlite3.connect(path)) as other:
-            other.execute("INSERT INTO telemetry_events VALUES ('x', 'd', 'z', 1, 'k', 1, 0, 1)")
+            other.execute("INSERT INTO telemetry_events VALUES ('x', 'd', 'z', 1, 'k', 1, 0, 1, NULL)")
             other.commit()
             other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         spoil(path, *range(3, 60))

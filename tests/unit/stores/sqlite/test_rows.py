@@ -84,7 +84,7 @@ def test_an_event_is_given_as_it_was_stored() -> None:
     store([row(1, is_degraded=True)], stored_at=1.5)
     with SQLiteRows(DATABASE) as rows:
         (one,) = rows.events()
-    assert one == StoredRow._make((*row(1, is_degraded=True), 1.5))
+    assert one == StoredRow._make((*row(1, is_degraded=True)[:7], 1.5, {}))
     assert one.is_degraded is True
 
 
