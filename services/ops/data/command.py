@@ -1,5 +1,6 @@
 """`telemetry events` and `telemetry summary`: what is stored, without SQL."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -8,6 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from services.consumer.validate import is_label
+from services.contract.attributes import AttributesInvalid, write_attributes
 from services.contract.errors import SinkAbsent
 from services.contract.event import MAX_LABEL_CHARS
 from services.contract.kpis import Kpis
@@ -25,6 +27,10 @@ def _value(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
+def _pairs(attributes: Mapping[str, str]) -> str:
+    return " ".join(f"{name}={text}" for name, text in sorted(attributes.items()))
+
+
 _EVENT_COLUMNS: Final = (
     Column("ts", "time", show_time),
     Column("device_id", "device"),
@@ -35,6 +41,9 @@ _EVENT_COLUMNS: Final = (
     Column("is_degraded", "degraded"),
     Column("event_id", optional=True),
 )
+_ATTRIBUTES: Final = Column("attributes", show=_pairs, wraps=True, optional=True)
+_PEEKED: Final = 1000
+"""Events of which one has to have attributes, for them to have a column."""
 _KPI_COLUMNS: Final = (
     Column("kpi"),
     Column("unit"),
@@ -61,6 +70,7 @@ _OPTIONS: Final = {
     "since": "--since",
     "until": "--until",
     "is_degraded": "--degraded or --healthy",
+    "attributes": "--attribute",
 }
 
 Device = Annotated[str | None, typer.Option(metavar="ID", help="Of this device.")]
@@ -80,6 +90,10 @@ def events_command(
     degraded: Annotated[
         bool | None, typer.Option("--degraded/--healthy", help="Only above the threshold, or only below.")
     ] = None,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=TEXT", help="With this attribute; given more than once, with all."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=0, max=MOST_SHOWN, help="At most so many; 0: all.")] = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -98,11 +112,14 @@ def events_command(
         since=since,
         until=until,
         is_degraded=degraded,
+        attributes=_attributes(attribute or []),
     )
     with _opened(settings, kpi) as rows:
         found = rows.events(asked, limit or None)
         records = (row._asdict() | {"unit": _unit(settings.kpis, row.kpi)} for row in found)
-        if show_records(records, _EVENT_COLUMNS, as_json=as_json) == 0:
+        first = list(itertools.islice(records, _PEEKED))
+        more = [_ATTRIBUTES] if any(one["attributes"] for one in first) else []
+        if show_records(itertools.chain(first, records), [*_EVENT_COLUMNS, *more], as_json=as_json) == 0:
             remark(_why_none(rows, asked))
 
 
@@ -153,6 +170,18 @@ def _event_id(given: str | None) -> str | None:
     return readable_id(given)
 
 
+def _attributes(given: Sequence[str]) -> dict[str, str]:
+    """Read the attributes that are asked for. Refuses what no stored event can have."""
+    pairs = dict(text.partition("=")[::2] for text in given)
+    try:
+        if len(pairs) < len(given) or any("=" not in text for text in given):
+            raise AttributesInvalid("write NAME=TEXT, each name once")  # noqa: TRY301 - told as the others are
+        write_attributes(pairs)
+    except AttributesInvalid as error:
+        raise typer.BadParameter(str(error), param_hint="--attribute") from None
+    return pairs
+
+
 def _label(given: str | None, option: str) -> str | None:
     """Refuse a name that no stored event can have."""
     if given is not None and not is_label(given):
@@ -170,7 +199,7 @@ def _why_none(rows: Rows, asked: RowFilter) -> str:
     alone = [
         (option, RowFilter(**{name: value}))
         for name, option in _OPTIONS.items()
-        if (value := getattr(asked, name)) is not None
+        if (value := getattr(asked, name)) not in (None, {})
     ]
     absent = [option for option, condition in alone if not rows.has_any(condition)]
     if len(alone) > 1 and not absent:

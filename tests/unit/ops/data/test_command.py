@@ -35,8 +35,19 @@ def test_events_in_json_are_the_rows() -> None:
             "is_degraded": False,
             "stored_at": 1.5,
             "unit": "%",
+            "attributes": {},
         }
     ]
+
+
+def test_attributes_have_a_column_where_there_are_any() -> None:
+    """By name, after everything else."""
+    store([row(1), row(2, attributes='{"status":"ok","firmware":"1.2"}')])
+    lines = telemetry("events").stdout.splitlines()
+    assert lines[0].endswith("EVENT ID                              ATTRIBUTES")
+    assert lines[1].endswith(f"{id_of(2)}  firmware=1.2 status=ok")
+    assert lines[2].endswith(id_of(1))
+    assert json_lines(telemetry("events", "--json"))[0]["attributes"] == {"status": "ok", "firmware": "1.2"}
 
 
 @pytest.mark.parametrize(
@@ -51,11 +62,20 @@ def test_events_in_json_are_the_rows() -> None:
         (["--limit", "0"], [3, 2, 1]),
         (["--since", "2023-11-14T22:13:21Z"], [3]),
         (["--until", "1700000000.5"], [2, 1]),
+        (["--attribute", "firmware=1.2"], [3, 2]),
+        (["--attribute", "firmware=1.2", "--attribute", "note=a=b c"], [3]),
+        (["--attribute", "note="], []),
     ],
 )
 def test_events_are_filtered(arguments: list[str], numbers: list[int]) -> None:
     """Every option alone and together."""
-    store([row(1), row(2, zone="zone-2", kpi="pressure"), row(3, is_degraded=True, ts=1_700_000_003.0)])
+    store(
+        [
+            row(1),
+            row(2, zone="zone-2", kpi="pressure", attributes='{"firmware":"1.2"}'),
+            row(3, is_degraded=True, ts=1_700_000_003.0, attributes='{"firmware":"1.2","note":"a=b c"}'),
+        ]
+    )
     found = [line["event_id"] for line in json_lines(telemetry("events", "--json", *arguments))]
     assert found == [id_of(number) for number in numbers]
 
@@ -68,6 +88,18 @@ def test_no_event_is_an_empty_answer(form: list[str]) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no event is stored yet\n")
     store([row(1)])
     assert telemetry("events", "--device", "x", *form).stderr == "no stored event matches --device\n"
+    assert telemetry("events", "--attribute", "a=b").stderr == "no stored event matches --attribute\n"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["firmware"], ["=1"], ["a=1", "a=2"], ["a=" + "x" * 200], [f"{number}=" for number in range(17)]],
+)
+def test_attributes_that_no_event_can_have_are_refused(given: list[str]) -> None:
+    """With what they are like."""
+    result = telemetry("events", *(part for one in given for part in ("--attribute", one)))
+    assert result.exit_code == 2
+    assert "--attribute" in result.stderr
 
 
 def test_a_summary_counts_by_kpi_and_zone() -> None:
