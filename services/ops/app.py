@@ -29,6 +29,7 @@ COMMANDS: Final = {
         "Show what each consumer group of the stream holds back, and remove one.",
     ),
     "dlq": ("services.ops.dlq.command:dlq", "List, show, replay and purge dead letters."),
+    "steps": ("services.ops.steps:steps", "Try your own steps on events."),
     "settings": (
         "services.ops.about.settings:settings_command",
         "Show every setting, and where it came from.",

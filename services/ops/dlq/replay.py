@@ -7,20 +7,22 @@ note about it is harmless: the letters of that chunk are published again.
 
 import itertools
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from services.consumer.validate import check
+from services.consumer.steps import through
+from services.consumer.validate import form, hold
 from services.contract.codec import OPTIONAL, REQUIRED, decode
 from services.contract.consuming.large import size_of
 from services.contract.consuming.letter import DeadLetter
-from services.contract.event import DEFAULT_ENTRY_BYTES, Rejection
+from services.contract.event import DEFAULT_ENTRY_BYTES, Event, Rejection
 from services.contract.kpis import Kpis
 from services.contract.operating import LetterStore
 from services.ops.dlq.letters import Letter, LetterFilter, select
 from services.ops.dlq.replay_traces import ReplayTraces
 from services.ops.server.doors import Server
+from services.steps import Step
 
 FIELDS: Final = tuple(name.decode() for name in REQUIRED + OPTIONAL)
 """What an event may have."""
@@ -101,11 +103,19 @@ class Report:
 
 
 def prepare(
-    one: Letter, mending: Mending, kpis: Kpis, latest_ts: float, max_entry_bytes: int = DEFAULT_ENTRY_BYTES
+    one: Letter,
+    mending: Mending,
+    kpis: Kpis,
+    latest_ts: float,
+    max_entry_bytes: int = DEFAULT_ENTRY_BYTES,
+    steps: Sequence[Step] = (),
 ) -> Replayable:
-    """Work out what would be published for a letter. `latest_ts` in Unix seconds, as for validation."""
+    """Work out what would be published for a letter. `latest_ts` in Unix seconds, as for validation.
+
+    `steps`: those that are installed here. The consumers' may be others.
+    """
     fields = mending.fields(one.letter)
-    objection = _objection(fields, kpis, latest_ts)
+    objection = _objection(fields, kpis, latest_ts, steps)
     refusal = _refusal(one.letter, fields, max_entry_bytes)
     return Replayable(one.letter, fields, readable_event_id(fields), objection, refusal)
 
@@ -141,6 +151,7 @@ def replay(
     mending: Mending,
     latest_ts: float,
     traces: ReplayTraces = UNTRACED,
+    steps: Sequence[Step] = (),
 ) -> Report:
     """Publish the chosen letters, by entry id, and mark each chunk as soon as it is published.
 
@@ -150,7 +161,8 @@ def replay(
     # By the ids chosen before: a letter that comes back at once has another, and isn't met again.
     meant = select(letters, LetterFilter(entries=chosen))
     settings = server.settings
-    ready = (prepare(one, mending, settings.kpis, latest_ts, settings.max_entry_bytes) for one in meant)
+    rules = (settings.kpis, latest_ts, settings.max_entry_bytes, steps)
+    ready = (prepare(one, mending, *rules) for one in meant)
     for chunk in _chunks(ready):
         report.refused |= {one.letter.entry_id: one.refusal for one in chunk if one.refusal}
         able = [one for one in chunk if not one.refusal]
@@ -172,11 +184,15 @@ def _entry(ready: Replayable, traceparent: str) -> list[bytes | str]:
     return [*ready.fields, *((b"traceparent", traceparent) if traceparent and not has_own else ())]
 
 
-def _objection(fields: list[bytes], kpis: Kpis, latest_ts: float) -> Rejection | None:
+def _objection(fields: list[bytes], kpis: Kpis, latest_ts: float, steps: Sequence[Step]) -> Rejection | None:
     texts = decode(fields)
     if isinstance(texts, Rejection):
         return texts
-    outcome = check(texts, kpis, latest_ts)
+    outcome = form(texts)
+    if isinstance(outcome, Event):
+        outcome = through(outcome, steps)
+    if isinstance(outcome, Event):
+        outcome = hold(outcome, kpis, latest_ts)
     return outcome if isinstance(outcome, Rejection) else None
 
 

@@ -25,6 +25,7 @@ from services.ops.output.output import answer, remark, show_records
 from services.ops.output.parts import Column
 from services.ops.output.times import Since, Until, refuse_empty
 from services.ops.server.doors import open_server
+from services.ops.steps import installed_steps
 from services.runtime.settings import ConsumerSettings, load, read_sources
 
 _COLUMNS: Final = (
@@ -99,13 +100,14 @@ def replay_command(
     sources = read_sources()
     settings = load(ConsumerSettings, sources)
     latest_ts = time.time() + settings.max_future_s
+    steps = installed_steps()
     with open_letters(settings, sources, may_start=not dry_run) as store:
         meant = (one for one in select(store, asked) if again or one.replayed_at is None)
         chosen = choose(meant)
         _refuse_one_id_for_many(len(chosen), mending)
         if dry_run:
             found = select(store, LetterFilter(entries=chosen)) if chosen else ()
-            rules = (settings.kpis, latest_ts, settings.max_entry_bytes)
+            rules = (settings.kpis, latest_ts, settings.max_entry_bytes, steps)
             ready = (prepare(one, mending, *rules).record() for one in found)
             show_records(ready, _COLUMNS, as_json=as_json)
         if not chosen:
@@ -118,7 +120,7 @@ def replay_command(
                 open_server(settings, sources, may_start=True) as server,
             ):
                 letters = letters_of(server.settings, server.side)
-                _tell(replay(server, letters, chosen.keys(), mending, latest_ts, traces))
+                _tell(replay(server, letters, chosen.keys(), mending, latest_ts, traces, steps))
 
 
 def _refuse_one_id_for_many(number: int, mending: Mending) -> None:

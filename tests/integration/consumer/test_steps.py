@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 from consumers import publish
-from samples import event_fields
+from samples import event_fields, id_of
 from servers import LocalServer
 
 ROOT = Path(__file__).parents[3]
 
 STEPS = '''
-from services.consumer.steps import reject
+from services.steps import reject
 
 
 def to_celsius(event):
@@ -82,7 +82,9 @@ def install(wheel: Path, target: Path) -> None:
         archive.extractall(target)
 
 
-def run_consumer(port: int, data: Path, site: Path, seconds: str = "2") -> subprocess.CompletedProcess[str]:
+def run_consumer(
+    port: int, data: Path, site: Path, seconds: str = "8", **settings: str
+) -> subprocess.CompletedProcess[str]:
     """Run the consumer as a process, with what is installed in `site`."""
     environment = {name: value for name, value in os.environ.items() if "REDIS" not in name}
     return subprocess.run(
@@ -96,6 +98,7 @@ def run_consumer(port: int, data: Path, site: Path, seconds: str = "2") -> subpr
             "DATA_DIR": str(data),
             "CONSUMER_RUN_DURATION": seconds,
             "CONSUMER_METRICS_PORT": "0",
+            **settings,
         },
         capture_output=True,
         text=True,
@@ -139,26 +142,69 @@ def test_an_installed_step_changes_and_rejects_events(
     assert started["steps"] == 2
 
 
-def test_the_example_of_the_documentation_works_as_it_is_written(
+def example() -> dict[str, str]:
+    """Give the files of docs/steps.md, and what it shows on a terminal, as `shown`."""
+    page = (ROOT / "docs" / "steps.md").read_text(encoding="utf-8")
+    kpis, pyproject = (block.partition("```")[0] for block in page.split("```toml\n")[1:])
+    _, _, shown = page.partition("$ telemetry steps try ")
+    return {
+        "kpis.toml": kpis,
+        "pyproject.toml": pyproject,
+        "my_steps.py": page.partition("```python\n")[2].partition("```")[0],
+        "events.jsonl": page.partition("```json\n")[2].partition("```")[0],
+        "shown": shown.partition("```")[0],
+    }
+
+
+def test_the_example_of_the_documentation_can_be_tried_as_it_is_written(tmp_path: Path) -> None:
+    """The command of the page, with the files of the page, shows what the page shows."""
+    files = example()
+    command, _, shown = files.pop("shown").partition("\n")
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if "REDIS" not in name}
+    steps, less, events = command.rpartition(" < ")
+    done = subprocess.run(
+        [sys.executable, "-m", "services.ops", "steps", "try", *steps.split()],
+        input=(tmp_path / events).read_text(encoding="utf-8"),
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(ROOT), "KPIS_FILE": "kpis.toml"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (less, done.stdout + done.stderr, done.returncode) == (" < ", shown, 0)
+
+
+def test_the_example_of_the_documentation_works_with_all_of_its_input(
     own_server: Callable[..., LocalServer], tmp_path: Path
 ) -> None:
-    """The package of docs/steps.md, built and installed, does to events what the page says."""
-    page = (ROOT / "docs" / "steps.md").read_text(encoding="utf-8")
-    pyproject = page.partition("```toml\n")[2].partition("```")[0]
-    module = page.partition("```python\n")[2].partition("```")[0]
+    """The package of docs/steps.md, built and installed, does in the consumer what the page says."""
+    files = example()
+    shown = [line.split() for line in files.pop("shown").splitlines()[2:-1]]
     site, data = tmp_path / "site", tmp_path / "data"
     data.mkdir()
-    install(build(tmp_path, {"pyproject.toml": pyproject, "my_steps.py": module}), site)
+    (data / "kpis.toml").write_text(files["kpis.toml"], encoding="utf-8")
+    events = [json.loads(line) for line in files.pop("events.jsonl").splitlines()]
+    install(build(tmp_path, files), site)
     server = own_server()
     with closing(server.client()) as client:
-        publish(client, fields=event_fields(1, zone="north", kpi="temperature", value="98.6"))
-        publish(client, fields=event_fields(2, device_id="device-0013"))
-    done = run_consumer(server.port, data, site)
+        for number, event in enumerate(events, start=1):
+            texts = {name: str(value) for name, value in event.items()}
+            publish(client, fields=event_fields(number, **texts))
+    done = run_consumer(server.port, data, site, KPIS_FILE="kpis.toml")
     assert done.returncode == 0, done.stderr
     with closing(sqlite3.connect(data / "telemetry.db")) as connection:
-        assert connection.execute("SELECT value FROM telemetry_events").fetchall() == [(37.0,)]
-    (letter,) = (data / "dlq.jsonl").read_text(encoding="utf-8").splitlines()
-    assert json.loads(letter)["error"] == "device-0013 has no probe"
+        rows = connection.execute("SELECT event_id, kpi, value FROM telemetry_events ORDER BY 1").fetchall()
+    letters = [json.loads(line) for line in (data / "dlq.jsonl").read_text(encoding="utf-8").splitlines()]
+    dead = {one["event"]["event_id"]: one["reason"] for one in letters}
+    assert dead == {id_of(int(line[0])): line[2] for line in shown if line[1] == "dead"}
+    assert rows == [
+        (id_of(1), "temperature", 100.0), (id_of(2), "temperature", 10.0), (id_of(3), "temperature", 20.5),
+        (id_of(5), "temperature", -12.222),
+    ]  # fmt: skip
+    assert len(rows) + len(dead) == len(events) == len(shown)
 
 
 @pytest.mark.parametrize(
