@@ -9,50 +9,13 @@ from pathlib import Path
 
 import pytest
 import redis
+from certificates import Authority
 from servers import Absent, LocalServer, free_port, system_redis
 
 from services.brokers.redis.server.connection import connect, explain
 from services.runtime.settings import ConsumerSettings, SettingsInvalid
 
 CONNECTS = 100
-
-
-class Authority:
-    """Signs certificates."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.file = folder / "ca.pem"
-        self._openssl(
-            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=ca",
-            "-keyout", str(folder / "ca.key"), "-out", str(self.file),
-        )  # fmt: skip
-
-    def sign(self, name: str, subject: str) -> tuple[Path, Path]:
-        """Give a certificate of that name, and its key."""
-        certificate, key, extra = (self.folder / f"{name}.{end}" for end in ("pem", "key", "ext"))
-        extra.write_text(f"subjectAltName={subject}")
-        request = self.folder / f"{name}.csr"
-        self._openssl(
-            "req",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-subj",
-            f"/CN={name}",
-            "-keyout",
-            str(key),
-            "-out",
-            str(request),
-        )
-        self._openssl(
-            "x509", "-req", "-in", str(request), "-CA", str(self.file), "-CAkey", str(self.folder / "ca.key"),
-            "-CAcreateserial", "-days", "2", "-extfile", str(extra), "-out", str(certificate),
-        )  # fmt: skip
-        return certificate, key
-
-    def _openssl(self, *arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
