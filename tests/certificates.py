@@ -2,6 +2,14 @@
 
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
+
+
+class Signed(NamedTuple):
+    """A certificate, and its private key."""
+
+    certificate: Path
+    key: Path
 
 
 class Authority:
@@ -15,8 +23,8 @@ class Authority:
             "-keyout", str(folder / "ca.key"), "-out", str(self.file),
         )  # fmt: skip
 
-    def sign(self, name: str, subject: str) -> tuple[Path, Path]:
-        """Give a certificate of that name, and its key."""
+    def sign(self, name: str, subject: str, days: int = 2) -> Signed:
+        """Give a certificate of that name, and its key; with `days` below 0 it has expired."""
         certificate, key, extra = (self.folder / f"{name}.{end}" for end in ("pem", "key", "ext"))
         extra.write_text(f"subjectAltName={subject}")
         request = self.folder / f"{name}.csr"
@@ -34,9 +42,9 @@ class Authority:
         )
         self._openssl(
             "x509", "-req", "-in", str(request), "-CA", str(self.file), "-CAkey", str(self.folder / "ca.key"),
-            "-CAcreateserial", "-days", "2", "-extfile", str(extra), "-out", str(certificate),
+            "-CAcreateserial", "-days", str(days), "-extfile", str(extra), "-out", str(certificate),
         )  # fmt: skip
-        return certificate, key
+        return Signed(certificate, key)
 
     def _openssl(self, *arguments: str) -> None:
         subprocess.run(["openssl", *arguments], check=True, capture_output=True)

@@ -103,7 +103,7 @@ _BY_WORDS: Final[tuple[tuple[re.Pattern[str], str, Meaning], ...]] = tuple(
             _BY_CODE["28P01"],
         ),
         (
-            'role "[^"]*" does not exist|no pg_hba.conf entry|not permitted to log in|valid client cert',
+            'role "[^"]*" does not exist|no pg_hba.conf entry|not permitted to log in',
             "28000",
             _BY_CODE["28000"],
         ),
@@ -135,10 +135,29 @@ _BY_WORDS: Final[tuple[tuple[re.Pattern[str], str, Meaning], ...]] = tuple(
             Meaning("unusable", "let the server speak TLS (ssl = on), or write another sslmode"),
         ),
         (
-            "certificate verify failed|does not match host name|root certificate file|sslrootcert",
+            "does not match host name",
             "tls",
             Meaning(
-                "unusable", "sslrootcert names the authority, and the host is the name in its certificate"
+                "unusable",
+                "name the host as its certificate does, or give it one of this name (DATABASE_URL, PGHOST)",
+            ),
+        ),
+        (
+            "certificate verify failed|root certificate file|sslrootcert",
+            "tls",
+            Meaning(
+                "unusable",
+                "sslrootcert names the file of the authority that has signed the server's certificate; if it "
+                "does, that one has expired: renew it on the server",
+            ),
+        ),
+        (
+            "valid client cert|alert (unknown ca|[a-z ]*certificate)",
+            "tls",
+            Meaning(
+                "unusable",
+                "the server refuses our certificate: sslcert, sslkey name one that has not expired, of an "
+                "authority that it knows",
             ),
         ),
         (
