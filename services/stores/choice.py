@@ -2,14 +2,17 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from logging import Logger
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from services.contract.consuming.doors import DeadLetters
 from services.contract.operating import LetterStore
 from services.runtime.clock import Clock
 from services.runtime.settings import ConsumerSettings, SettingsInvalid
+from services.stores.copying import CopiedLetters, CopiedRows
 from services.stores.doors import Store
 from services.stores.rows import Rows
 
@@ -87,6 +90,58 @@ def figures_of(settings: ConsumerSettings, store: Store, logger: Logger) -> Call
 
     folder = Storage(settings, logger)
     return lambda: {**folder.figures(), **store.figures()}
+
+
+def open_copied(settings: ConsumerSettings, logger: Logger, *, may_write: bool) -> CopiedRows:
+    """Open the tables for a copy. Raises SettingsInvalid, and as Store.open_copied does."""
+    return store_of(settings).open_copied(logger, may_write=may_write)
+
+
+def open_copied_letters(settings: ConsumerSettings) -> CopiedLetters | None:
+    """Open the dead letters for a copy; None where they are at the broker, and stay there."""
+    if settings.letters_in == "stream":
+        return None
+    if settings.letters_in == "database":
+        return store_of(settings).open_copied_letters()
+    from services.stores.files.copying import CopiedLetterFile  # noqa: PLC0415 - as above
+
+    return CopiedLetterFile(settings.dead_letter_file, settings.max_entry_bytes)
+
+
+def at_address(settings: ConsumerSettings, url: str) -> ConsumerSettings:
+    """Give the same settings for the store at another address, with its dead letters where those go there.
+
+    `sqlite:FOLDER` is a data folder, `sqlite:` that of DATA_DIR; all else is as in DATABASE_URL, and
+    DATABASE_PASSWORD_FILE is of it where the settings name no database. Raises SettingsInvalid.
+    """
+    scheme, _, rest = url.partition(":")
+    # With DEAD_LETTERS=file a folder has them whatever has the rows; a database has its own.
+    letters = "auto" if settings.dead_letters == "database" else settings.dead_letters
+    if scheme.lower() == "sqlite":
+        folder = settings.data_dir if not rest else _folder(rest)
+        return replace(
+            settings, database_url="", database_password_file="", data_dir=folder, dead_letters=letters
+        )
+    if not url:
+        raise _refused("it is empty")
+    password_file = "" if settings.database_url else settings.database_password_file
+    there = replace(settings, database_url=url, database_password_file=password_file, dead_letters=letters)
+    store_of(there)
+    return there
+
+
+def _folder(rest: str) -> Path:
+    """Read what stands behind `sqlite:`. Raises SettingsInvalid."""
+    if rest.startswith("//"):
+        rest = rest[2:]
+        if not rest.startswith("/"):
+            raise _refused("write sqlite:FOLDER, or sqlite:///FOLDER from the root on")
+    path = Path(rest)
+    if path.name == "telemetry.db":
+        return path.parent
+    if path.suffix == ".db" or path.is_file():
+        raise _refused("write sqlite:FOLDER: the database in it is called telemetry.db")
+    return path
 
 
 def _refused(why: str) -> SettingsInvalid:

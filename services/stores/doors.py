@@ -8,6 +8,7 @@ from services.contract.consuming.doors import DeadLetters, Sink
 from services.contract.consuming.letter import DeadLetter
 from services.contract.operating import LetterStore
 from services.runtime.clock import Clock
+from services.stores.copying import CopiedLetters, CopiedRows
 from services.stores.rows import Rows
 
 if TYPE_CHECKING:  # a command that reads loads no more than it needs
@@ -47,6 +48,17 @@ class Store(Protocol):
 
     def open_letters(self, now: Callable[[], float], consumer: str = "") -> Letters:
         """Open the dead letters beside the rows."""
+        ...
+
+    def open_copied(self, logger: Logger, *, may_write: bool) -> CopiedRows:
+        """Open the tables for a copy. `may_write`: they are made, or brought up to date.
+
+        Raises SinkAbsent, SinkUnusable and SinkUnavailable.
+        """
+        ...
+
+    def open_copied_letters(self) -> CopiedLetters:
+        """Open the dead letters beside the rows for a copy. Raises DeadLettersUnavailable."""
         ...
 
     def figures(self) -> "Figures":

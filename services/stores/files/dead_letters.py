@@ -72,16 +72,24 @@ class DeadLetterFile:
             with self._locked():
                 append(self._path, lines, _NEW)
         except OSError as error:
-            raise DeadLettersUnavailable(f"{self._path}: {error.strerror or error}", _kind(error)) from error
+            raise DeadLettersUnavailable(
+                f"{self._path}: {error.strerror or error}", kind_of(error)
+            ) from error
 
     def read(self) -> Iterator[DeadLetter]:
         """Give what was kept, the oldest first. Raises OSError for what is no ordinary file."""
+        return (letter for _, letter in self.lines())
+
+    def lines(self) -> Iterator[tuple[str, DeadLetter]]:
+        """Give each letter as it is written, without what ends its line, and read; as `read` does."""
         torn: dict[str, str] = {}
         for line in self._lines_of(self._path):
             try:
-                yield self._letter(line)
+                found = self._letter(line)
             except ValueError as error:
                 self._tell(line, error, torn)
+            else:
+                yield line.data.decode().strip(), found
         if torn:  # its entry came again, unless it still waits for that
             whole = {
                 letter.entry_id
@@ -97,12 +105,12 @@ class DeadLetterFile:
     def replayed(self) -> dict[str, float]:
         """Tell when each replayed letter was replayed (Unix seconds), by entry id."""
         return {
-            mark["entry_id"]: float(mark["replayed_at"]) for mark in self._marks(self._replayed, _is_replay)
+            mark["entry_id"]: float(mark["replayed_at"]) for mark in self._marks(self._replayed, is_replay)
         }
 
     def purged(self) -> Iterator[Purged]:
         """Give what is known of each purged letter."""
-        for mark in self._marks(self._purged, _is_purge):
+        for mark in self._marks(self._purged, is_purge):
             yield Purged(mark["entry_id"], mark["event_id"], mark.get("content"))
 
     def mark_replayed(self, replayed: Sequence[tuple[str, str]]) -> None:
@@ -112,7 +120,7 @@ class DeadLetterFile:
         now = self._now()
         marks = [{"entry_id": old, "replayed_at": now, "replayed_as": new} for old, new in replayed]
         with self._locked():
-            append(self._replayed, [json.dumps(mark) for mark in marks], _mode(self._path))
+            append(self._replayed, [json.dumps(mark) for mark in marks], mode_of(self._path))
 
     def purge(self, entry_ids: Collection[str]) -> int:
         """Remove the letters of these entries, and note it first; gives how many letters went."""
@@ -133,7 +141,7 @@ class DeadLetterFile:
                 # The note comes first: whatever happens in between, the audit can tell a letter that
                 # was purged from one that is missing.
                 with os.fdopen(open_own(self._path, os.O_RDONLY), "rb") as old:
-                    append(self._purged, notes.values(), _mode(self._path))
+                    append(self._purged, notes.values(), mode_of(self._path))
                     replace(self._path, old, gone)
         return len(gone)
 
@@ -193,7 +201,7 @@ class DeadLetterFile:
             os.close(descriptor)  # ends the lock too, as does the end of the process
 
 
-def _mode(letters: Path) -> int:
+def mode_of(letters: Path) -> int:
     """Give the mode of the file of the letters: whoever may read them may read what became of them."""
     try:
         return stat.S_IMODE(letters.stat().st_mode)
@@ -201,15 +209,18 @@ def _mode(letters: Path) -> int:
         return _NEW
 
 
-def _is_replay(mark: dict[str, Any]) -> bool:
+def is_replay(mark: dict[str, Any]) -> bool:
+    """Tell whether it is the mark of a replay, with a time that can be."""
     at = mark.get("replayed_at")
     return isinstance(at, int | float) and not isinstance(at, bool) and abs(at) < _LATEST_S
 
 
-def _is_purge(mark: dict[str, Any]) -> bool:
+def is_purge(mark: dict[str, Any]) -> bool:
+    """Tell whether it is the note of a purge."""
     texts = (mark.get("event_id", 0), mark.get("content"))
     return all(text is None or isinstance(text, str) for text in texts)
 
 
-def _kind(error: OSError) -> str:
+def kind_of(error: OSError) -> str:
+    """Name an error for a metric's label."""
     return os.strerror(error.errno).lower().replace(" ", "_") if error.errno else "os_error"

@@ -92,10 +92,14 @@ class PostgresDeadLetters:
 
     def read(self) -> Iterator[DeadLetter]:
         """Give what was kept, the oldest first, as of one moment. Raises DeadLettersUnavailable."""
+        return (letter for _, letter in self.lines())
+
+    def lines(self) -> Iterator[tuple[str, DeadLetter]]:
+        """Give each letter as it is written, and what it says; as `read` does."""
         for kept in self._kept():
             letter = self._parsed(kept)
             if letter is not None:
-                yield letter
+                yield kept.line, letter
 
     def replayed(self) -> dict[str, float]:
         """Tell when each replayed letter was replayed (Unix seconds), by entry id."""
@@ -141,7 +145,7 @@ class PostgresDeadLetters:
             letter = self._parsed(kept)
             if letter is not None:
                 content = letter.content if letter.is_conflict else None
-                notes[kept.entry_id] = (_storable(letter.text("event_id")), letter.reason, content)
+                notes[kept.entry_id] = (storable(letter.text("event_id")), letter.reason, content)
                 positions.append(kept.position)
         if not positions:
             return 0
@@ -225,12 +229,12 @@ def _event_id(fields: Sequence[bytes]) -> str | None:
     for name, value in zip(fields[::2], fields[1::2], strict=False):
         if name == b"event_id":
             try:
-                return _storable(value.decode())
+                return storable(value.decode())
             except UnicodeDecodeError:
                 return None
     return None
 
 
-def _storable(text: str | None) -> str | None:
+def storable(text: str | None) -> str | None:
     """Give a text as the database can hold it; None where it has a NUL, or is long enough to be no id."""
     return None if text is None or "\0" in text or len(text) > 1024 else text

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Final
 from services.contract.consuming.doors import Sink
 from services.runtime.clock import Clock
 from services.runtime.settings import ConsumerSettings, SettingsInvalid
+from services.stores.copying import CopiedLetters, CopiedRows
 from services.stores.doors import Letters
 from services.stores.postgres.connection import HINT, Database, UrlInvalid
+from services.stores.postgres.copying.letters import PostgresCopiedLetters
+from services.stores.postgres.copying.rows import PostgresCopied
 from services.stores.postgres.dead_letters import MOST_ENTRY_BYTES, PostgresDeadLetters
 from services.stores.postgres.keeper import Keeper
 from services.stores.postgres.rows import PostgresRows
@@ -86,6 +89,15 @@ class PostgresStore:
         return PostgresDeadLetters(
             self._database, settings.pipeline_name, settings.stream_name, now, consumer
         )
+
+    def open_copied(self, logger: Logger, *, may_write: bool) -> CopiedRows:
+        """Open the tables for a copy. Raises SinkAbsent, SinkUnusable and SinkUnavailable."""
+        return PostgresCopied(self._database, logger, may_write=may_write)
+
+    def open_copied_letters(self) -> CopiedLetters:
+        """Open the dead letters of our pipeline and stream for a copy. Raises DeadLettersUnavailable."""
+        settings = self._settings
+        return PostgresCopiedLetters(self._database, settings.pipeline_name, settings.stream_name)
 
     def figures(self) -> "Figures":
         """Give what the keeper found last; nothing before that."""

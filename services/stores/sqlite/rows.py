@@ -16,10 +16,10 @@ import itertools
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from services.contract.attributes import attributes_of
@@ -66,6 +66,16 @@ class SQLiteRows(Rows):
     def close(self) -> None:
         """Close the file; an answer that is still being read ends with it."""
         self._connection.close()
+
+    @contextmanager
+    def moment(self) -> Iterator[Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]]:
+        """Ask several things as of one moment, and not for long: the WAL grows meanwhile."""
+        with self._errors():
+            self._connection.execute("BEGIN")
+            try:
+                yield lambda text, values: self._connection.execute(text, values).fetchall()
+            finally:
+                self._connection.execute("ROLLBACK")
 
     def count(self) -> int:
         """Count the rows."""

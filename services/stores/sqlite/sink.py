@@ -91,7 +91,7 @@ class SQLiteSink:
 
         Raises SinkUnavailable or RowsRefused; nothing of the call is stored then.
         """
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             inserted = self._insert(connection, rows)
             # Fewer inserted than given: some ids were there before. The same content is a
             # duplicate; another content must not be lost in silence.
@@ -104,7 +104,7 @@ class SQLiteSink:
 
         Also where a write has met damage, though this one works: it is no fault of the events then.
         """
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 "INSERT INTO sink_probe VALUES (1, ?) "
                 "ON CONFLICT (id) DO UPDATE SET probed_at = excluded.probed_at",
@@ -146,8 +146,8 @@ class SQLiteSink:
         return inserted
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One write transaction, in our turn among the replicas."""
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One write transaction, in our turn among the replicas. Raises SinkUnavailable and RowsRefused."""
         try:
             with self._turn() as patience_ms, self._committing(patience_ms) as connection:
                 yield connection

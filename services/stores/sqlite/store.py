@@ -1,19 +1,24 @@
 """SQLite, as the settings name it: one file in DATA_DIR."""
 
+import time
 from collections.abc import Callable
 from logging import Logger
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from services.contract.consuming.doors import Sink
 from services.runtime.clock import Clock
 from services.runtime.settings import ConsumerSettings, SettingsInvalid
+from services.stores.copying import CopiedLetters, CopiedRows
 from services.stores.doors import Letters
 from services.stores.rows import Rows
+from services.stores.sqlite.copying import SQLiteCopied, open_to_write
 from services.stores.sqlite.rows import SQLiteRows
 from services.stores.sqlite.sink import SQLiteSink
 
 if TYPE_CHECKING:  # a command that reads loads no more than it needs
     from services.runtime.telemetry.metrics import Figures
+
+_NO_LETTERS: Final = "DEAD_LETTERS=database: the events are in SQLite, and letters are not there"
 
 
 class SQLiteStore:
@@ -54,7 +59,21 @@ class SQLiteStore:
     def open_letters(self, now: Callable[[], float], consumer: str = "") -> Letters:
         """Refuse it: dead letters lie in a file of their own. Raises SettingsInvalid."""
         del now, consumer
-        raise SettingsInvalid(["DEAD_LETTERS=database: the events are in SQLite, and letters are not there"])
+        raise SettingsInvalid([_NO_LETTERS])
+
+    def open_copied(self, logger: Logger, *, may_write: bool) -> CopiedRows:
+        """Open the tables for a copy. Raises SinkAbsent, SinkUnusable and SinkUnavailable."""
+        settings = self._settings
+        if not may_write:
+            return SQLiteCopied(settings.database)
+        sink = SQLiteSink(
+            settings.database, settings.sqlite_busy_timeout_ms, time.time, logger, f"copy: {settings.name}"
+        )
+        return open_to_write(settings.database, sink)
+
+    def open_copied_letters(self) -> CopiedLetters:
+        """Refuse it, as open_letters does. Raises SettingsInvalid."""
+        raise SettingsInvalid([_NO_LETTERS])
 
     def figures(self) -> "Figures":
         """Give none: Storage tells the sizes of files."""

@@ -1,0 +1,1 @@
+"""A database open for a copy: its tables, and its dead letters."""
