@@ -28,6 +28,10 @@ COMMANDS: Final = {
         "services.ops.groups:groups",
         "Show what each consumer group of the stream holds back, and remove one.",
     ),
+    "copy": (
+        "services.ops.copy.command:copy_command",
+        "Copy everything of this store into another one, and compare.",
+    ),
     "dlq": ("services.ops.dlq.command:dlq", "List, show, replay and purge dead letters."),
     "steps": ("services.ops.steps:steps", "Try your own steps on events."),
     "settings": (

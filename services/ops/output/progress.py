@@ -7,6 +7,7 @@ from typing import Final, Self, TextIO
 
 _AFTER_S: Final = 0.5
 """What is answered sooner needs no line."""
+_BAR: Final = 20
 _CLEAR: Final = "\r\x1b[K"
 
 
@@ -35,5 +36,6 @@ class ProgressLine:
         if self._now() - self._began < _AFTER_S or not self._out.isatty():
             return
         self._is_shown = True
-        self._out.write(f"{_CLEAR}{self._what}: {read:,} of {parts:,}")
+        done = min(_BAR, _BAR * read // max(parts, 1))
+        self._out.write(f"{_CLEAR}{self._what} [{'#' * done:{_BAR}}] {read:,} of {parts:,}")
         self._out.flush()

@@ -20,7 +20,7 @@ def test_a_long_answer_says_how_far_it_is_and_leaves_nothing() -> None:
         assert out.getvalue() == ""
         clock.sleep(1.0)
         progress(12, 30)
-        assert out.getvalue() == "\r\x1b[Kdays read: 12 of 30"
+        assert out.getvalue() == "\r\x1b[Kdays read [########            ] 12 of 30"
     assert out.getvalue().endswith("\r\x1b[K")
 
 

@@ -1,0 +1,1 @@
+"""`telemetry copy`: everything of one store into another."""
