@@ -233,6 +233,8 @@ def _finish(parts: _Parts, run: str, totals: Totals, feed: Feed | None) -> None:
     summary: dict[str, Any] = {"run": run, **asdict(totals)}
     if isinstance(feed, Reader):
         summary["unreadable"] = feed.unreadable
+        if feed.left_out.counts:
+            summary["left_out"] = dict(feed.left_out.counts)
         if feed.unreadable_lines:
             summary["unreadable_lines"] = feed.unreadable_lines
     parts.in_hand.ending()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn, cast
 
+from services.contract.attributes import MAX_ATTRIBUTES, MAX_NAME_CHARS
 from services.contract.producing.outgoing import FIELD_NAMES, TRACE_NAMES
 from services.producer.files.inputs import STANDARD_INPUT
 from services.producer.files.reading import Reading
@@ -100,6 +101,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--const", action="append", default=[], metavar="OURS=TEXT", help="value of a missing field"
     )
+    parser.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="THEIRS",
+        help="columns kept as attributes: firmware,status",
+    )
     parser.add_argument("--ts-unit", metavar="UNIT", help="of their times as numbers: s, ms, us or ns")
     parser.add_argument("--resume", action="store_true", help="go on with the file where it stopped")
     return parser
@@ -113,17 +121,27 @@ def _reading(given: argparse.Namespace, errors: list[str]) -> Reading | None:
         errors.append("--const event_id: each event has an id of its own")
     if given.format is not None and given.format not in FORMATS:
         errors.append(f"--format {given.format}: one of {', '.join(FORMATS)}")
+    keep = dict.fromkeys(name for text in given.keep for part in text.split(",") if (name := part.strip()))
+    if given.keep and not keep:
+        errors.append("--keep: name the columns, such as --keep firmware,status")
+    if len(keep) > MAX_ATTRIBUTES:
+        errors.append(f"--keep: {len(keep)} columns; an event has at most {MAX_ATTRIBUTES} attributes")
+    errors += [
+        f"--keep {name[:MAX_NAME_CHARS]}...: an attribute's name has at most {MAX_NAME_CHARS} characters"
+        for name in keep
+        if len(name) > MAX_NAME_CHARS
+    ]
     unit = "s" if given.ts_unit is None else given.ts_unit
     if unit not in TS_UNITS:
         errors.append(f"--ts-unit {unit}: one of {', '.join(TS_UNITS)}")
     if given.source is None:
-        for option in ("map", "const", "format", "ts_unit", "resume"):
+        for option in ("map", "const", "keep", "format", "ts_unit", "resume"):
             if getattr(given, option):
                 errors.append(f"--{option.replace('_', '-')}: only together with --from FILE")
         return None
     if given.resume and given.source == STANDARD_INPUT:
         errors.append("--resume: standard input can't be read again; name a file with --from")
-    mapped = Mapped(columns, constants, cast("TsUnit", unit))
+    mapped = Mapped(columns, constants, cast("TsUnit", unit), tuple(keep))
     return Reading(given.source, mapped, cast("Format | None", given.format), given.resume)
 
 

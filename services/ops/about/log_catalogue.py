@@ -96,8 +96,8 @@ CATALOGUE: Final = (
         "producer_finished",
         "INFO",
         "producer",
-        ("run", "published", "duplicates", "dropped", "unreadable", "[unreadable_lines]"),
-        "Its last line: what the whole process has done",
+        ("run", "published", "duplicates", "dropped", "unreadable", "[unreadable_lines]", "[left_out]"),
+        "Its last line: what the whole process has done; of columns that are not published, how many values",
     ),
     Message(
         "consumer_started",

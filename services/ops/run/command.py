@@ -1,5 +1,6 @@
 """`telemetry run`: the whole pipeline on this machine, with the audit at its end."""
 
+import contextlib
 import json
 import os
 from importlib.util import find_spec
@@ -54,6 +55,10 @@ def run_command(
     constant: Annotated[
         list[str] | None, typer.Option("--const", help="Value of a missing field, such as zone=lab.")
     ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", help="Columns that are kept as attributes, such as firmware,status."),
+    ] = None,
     file_format: Annotated[str | None, typer.Option("--format", help="csv or jsonl.")] = None,
     ts_unit: Annotated[str | None, typer.Option(help="Unit of their times: s, ms, us or ns.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a file where it stopped.")] = False,
@@ -85,10 +90,11 @@ def run_command(
     options = [part for name, value in given.items() if value is not None for part in (name, value)]
     options += [part for one in mapping or [] for part in ("--map", one)]
     options += [part for one in constant or [] for part in ("--const", one)]
+    options += [part for one in keep or [] for part in ("--keep", one)]
     options += ["--resume"] if resume else []
     # The producer's errors are better told here than in its log.
     _check_settings(
-        sources, options if source or mapping or constant or file_format or ts_unit or resume else []
+        sources, options if source or mapping or constant or keep or file_format or ts_unit or resume else []
     )
     _check_readable(source)
     settings = load(ConsumerSettings, sources)
@@ -107,7 +113,9 @@ def run_command(
             from services.ops.run.watch import watch_and_prove  # noqa: PLC0415
 
             is_complete = watch_and_prove(processes, settings, show_logs=logs, as_json=as_json)
-    tell_unreadable(settings.data_dir / "logs" / "producer.jsonl")
+    log = settings.data_dir / "logs" / "producer.jsonl"
+    tell_unreadable(log)
+    tell_left_out(log)
     if not as_json:
         remark("look closer: telemetry summary, telemetry events, telemetry dlq list")
     if not is_complete:
@@ -132,6 +140,20 @@ def tell_unreadable(log: Path) -> None:
         remark(f"{max(number, len(named))} lines were passed over, that can't be read ({log}):")
     for line in named[:_MOST_TOLD]:
         remark(f"  {line['file']} line {line['line_number']}: {line['reason']}")
+
+
+def tell_left_out(log: Path) -> None:
+    """Name the columns that were not published, with their numbers of values, from the producer's log."""
+    counts: dict[str, int] = {}
+    for text in log.read_bytes().splitlines():
+        if b'"left_out"' not in text:
+            continue
+        with contextlib.suppress(ValueError):  # a producer that was killed may leave half a line
+            line = json.loads(text)
+            counts = line["left_out"] if line["message"] == "producer_finished" else counts
+    if counts:
+        named = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        remark(f"left out, values by column: {named} (--keep COLUMN keeps them as attributes)")
 
 
 def _check_settings(sources: Sources, options: list[str]) -> None:

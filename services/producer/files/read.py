@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from services.contract.attributes import AttributesInvalid
 from services.contract.errors import Stopping
 from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.contract.producing.outgoing import (
@@ -36,6 +37,7 @@ from services.producer.files.texts import (
     pick,
     pick_trace,
 )
+from services.producer.keeping import LeftOut, kept
 from services.producer.spellings import Spellings
 from services.runtime.telemetry.metrics import Metrics
 
@@ -44,7 +46,7 @@ _TURN_S: Final = 0.25
 _MOST_NAMED: Final = 100
 _BATCH_BYTES: Final = 2 << 20
 """What a batch is made of at most, but for the last record."""
-_ENVELOPE_BYTES: Final = sum(map(len, (*FIELD_NAMES, *TRACE_NAMES))) + 36 + 55
+_ENVELOPE_BYTES: Final = sum(map(len, (*FIELD_NAMES, *TRACE_NAMES, "attributes"))) + 36 + 55
 """Of an event beside its own values: names, an id, and the trace context that it may be given."""
 
 
@@ -68,8 +70,12 @@ class Reader:
     unreadable: int = 0
     unreadable_lines: list[int] = field(default_factory=list)
     """The first hundred: their warnings are held back where there are many."""
+    left_out: LeftOut = field(init=False)
     _iterator: Iterator[Record | None] | None = None
     _is_done: bool = False
+
+    def __post_init__(self) -> None:
+        self.left_out = LeftOut(self.mapped.published())
 
     def next_batch(self, size: int, now: float, numbering: Numbering) -> Batch | None:
         """Give at most `size` events; fewer, or none, when no more are there just now. None: the end."""
@@ -127,20 +133,23 @@ class Reader:
             texts = self.parse(_usable(record, data))
             self._tell_unused(texts)
             values, own_id = pick(texts, self.mapped, self.spellings)
-            trace = pick_trace(texts, self.mapped)
-            content = _small_enough("".join([*values, *trace]).encode(), self.max_entry_bytes)
-            is_plain = b"\n" not in content and not trace
-        except Problem as problem:
+            more = pick_trace(texts, self.mapped)
+            if (attributes := kept(texts, self.mapped.kept)) is not None:
+                more += ("attributes", attributes)
+            content = _small_enough("".join([*values, *more]).encode(), self.max_entry_bytes)
+            is_plain = b"\n" not in content and not more
+        except (Problem, AttributesInvalid) as problem:
             self._report(record.line, str(problem))
             return None
         except UnicodeEncodeError:
             self._report(record.line, "a lone surrogate in it, which is no character")
             return None
         self.read += 1
+        self.left_out.saw(texts)
         if own_id is not None:
-            return _outgoing((own_id, *values), trace, None, id_bytes(own_id), is_plain=is_plain)
+            return _outgoing((own_id, *values), more, None, id_bytes(own_id), is_plain=is_plain)
         event_id, sequence = numbering.take(now_ms)
-        return _outgoing((event_id, *values), trace, sequence, None, is_plain=is_plain)
+        return _outgoing((event_id, *values), more, sequence, None, is_plain=is_plain)
 
     def _tell_unused(self, texts: Texts) -> None:
         if not self.columns_known:
@@ -160,13 +169,13 @@ class Reader:
 
 def _outgoing(
     values: Sequence[str],
-    trace: Sequence[str],
+    more: Sequence[str],
     sequence: int | None,
     foreign: bytes | None,
     *,
     is_plain: bool,
 ) -> Outgoing:
-    fields = values if is_plain else [*flat(values), *trace]
+    fields = values if is_plain else [*flat(values), *more]
     return Outgoing(fields, sequence, foreign, is_plain=is_plain)
 
 
@@ -257,6 +266,11 @@ def _header(records: Records, name: str, mapped: Mapped, is_stopping: Callable[[
         twice = sorted({column for column in columns if columns.count(column) > 1})
         if twice:
             raise SourceUnusable(f"{name}:{record.line}: the header names {', '.join(twice)} twice")
+        if lost := [name for name in mapped.kept if name not in columns]:
+            raise SourceUnusable(
+                f"{name}:{record.line}: no column {lost[0]} to keep (--keep); its columns are "
+                f"{', '.join(columns)}"
+            )
         if absent := mapped.absent(columns):
             raise SourceUnusable(
                 f"{name}:{record.line}: no column for {', '.join(absent)}; its columns are "

@@ -44,6 +44,8 @@ class Mapped:
     """Our field: their column."""
     constants: Mapping[str, str] = field(default_factory=dict)
     ts_unit: TsUnit = "s"
+    kept: tuple[str, ...] = ()
+    """Columns of theirs that become attributes."""
 
     @property
     def has_unit(self) -> bool:
@@ -61,9 +63,13 @@ class Mapped:
 
     def unused(self, columns: Sequence[str]) -> list[str]:
         """List the columns that are not published."""
-        used = {self.column(name) for name in FIELD_NAMES + TRACE_NAMES}
-        used |= {self.column(UNIT)} if self.has_unit else set()
-        return [column for column in columns if column not in used]
+        published = self.published()
+        return [column for column in columns if column not in published]
+
+    def published(self) -> set[str]:
+        """Name all columns that something of is published, if they are there."""
+        names = (*FIELD_NAMES, *TRACE_NAMES, *((UNIT,) if self.has_unit else ()))
+        return {*map(self.column, names), *self.kept}
 
 
 def parse_json(data: bytes) -> Texts:

@@ -16,7 +16,7 @@ from services.contract.errors import BrokerUnavailable, EntryDamaged, SinkUnavai
 from services.ops import lazy
 from services.ops.app import COMMANDS
 from services.ops.failures import CommandFailed, Failure, failure_of
-from services.ops.run.command import tell_unreadable
+from services.ops.run.command import tell_left_out, tell_unreadable
 from services.ops.server.own import ServerUnavailable
 from services.runtime.settings import SettingsInvalid
 
@@ -181,6 +181,22 @@ def test_a_producer_that_was_killed_spoils_no_summary(
     tell_unreadable(log)
     said = capsys.readouterr().err.splitlines()
     assert said == [f"1 lines were passed over, that can't be read ({log}):", "  a.csv line 3: 2 columns"]
+
+
+def test_what_is_left_out_of_a_file_is_named_with_its_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the last line of the producer; without one nothing is said."""
+    log = tmp_path / "producer.jsonl"
+    log.write_text('{"message": "x", "left_out"')
+    tell_left_out(log)
+    assert capsys.readouterr().err == ""
+    line = {"message": "producer_finished", "left_out": {"note": 1200, "\x1b[31mmac": 3}}
+    log.write_text(f"{json.dumps(line)}\n")
+    tell_left_out(log)
+    assert capsys.readouterr().err == (
+        "left out, values by column: note 1,200, \\x1b[31mmac 3 (--keep COLUMN keeps them as attributes)\n"
+    )
 
 
 def test_on_windows_it_says_where_it_runs() -> None:

@@ -66,3 +66,35 @@ def test_file_options_want_a_file() -> None:
     """They mean nothing to the generator."""
     with pytest.raises(SettingsInvalid, match="--from FILE"):
         read_options(["--map", "ts=time"])
+
+
+def test_columns_to_keep_may_be_repeated_or_listed() -> None:
+    """In the order given, each once."""
+    told = read_options(["--from", "a.csv", "--keep", "firmware, status", "--keep", "site,firmware"])
+    assert told.reading is not None
+    assert told.reading.mapped.kept == ("firmware", "status", "site")
+    assert told.reading.mapped.unused(["site", "note"]) == ["note"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "told"),
+    [
+        (",", "--keep: name the columns"),
+        (",".join(map(str, range(17))), "--keep: 17 columns; an event has at most 16 attributes"),
+        ("n" * 65, "an attribute's name has at most 64 characters"),
+    ],
+)
+def test_what_can_not_be_kept_is_told(keep: str, told: str) -> None:
+    """Before anything is read."""
+    with pytest.raises(SettingsInvalid) as caught:
+        read_options(["--from", "a.csv", "--keep", keep])
+    assert told in str(caught.value)
+
+
+def test_a_unit_may_be_mapped_or_given() -> None:
+    """Where a source says what it measures in."""
+    told = read_options(["--from", "a.csv", "--map", "unit=in", "--const", "zone=lab"])
+    assert told.reading is not None
+    assert told.reading.mapped.has_unit
+    assert told.reading.mapped.absent(["device_id", "ts", "kpi", "value"]) == ["unit"]
+    assert told.reading.mapped.unused(["in", "note"]) == ["note"]

@@ -17,6 +17,7 @@ from services.producer.files.inputs import SourceUnusable, check_same, fingerpri
 from services.producer.files.lines import Record, Records, ends_in_quotes
 from services.producer.files.read import Reader, open_reader
 from services.producer.files.texts import Format, Mapped, Problem, canonical_id, parse_json, unix_seconds
+from services.producer.keeping import OTHERS
 from services.producer.spellings import Spellings
 from services.runtime.telemetry.metrics import Metrics
 
@@ -472,3 +473,54 @@ def test_a_unit_is_a_column_or_a_constant() -> None:
     assert one.unreadable_lines == [3]
     one = reader(HEADER + b"d,z,1,pressure,101325\n", "csv", Mapped(constants={"unit": "Pa"}))
     assert [event.fields[5] for event in events(one)] == ["1013.25"]
+
+
+KEPT = b"device_id,zone,ts,kpi,value,firmware,status,note\n"
+
+
+def test_columns_are_kept_as_attributes() -> None:
+    """Those that are asked for, as one field; what is empty is no attribute, and nothing else is one."""
+    data = KEPT + b"d,z,1,humidity,1,1.2,ok,x\nd,z,1,humidity,2,,,y\nd,z,1,humidity,3,1.3,,\n"
+    one = reader(data, "csv", Mapped(kept=("status", "firmware")))
+    found = events(one)
+    assert [event.is_plain for event in found] == [False, True, False]
+    assert [event.fields[12:] for event in found if not event.is_plain] == [
+        ["attributes", '{"firmware":"1.2","status":"ok"}'], ["attributes", '{"firmware":"1.3"}'],
+    ]  # fmt: skip
+    assert one.left_out.counts == {"note": 2}
+
+
+def test_attributes_stand_beside_a_trace_context() -> None:
+    """Both behind the six fields, whatever the record's own id is."""
+    line = json.dumps(
+        {"event_id": "0e8c4f1a-0000-4000-8000-000000000001", "traceparent": "00-x", "a": 1.5, "b": True}
+    )
+    [event] = events(
+        reader(line.encode(), "jsonl", Mapped(constants=CONSTANTS.constants, kept=("a", "b", "c")))
+    )
+    assert event.fields[12:] == ["traceparent", "00-x", "attributes", '{"a":"1.5","b":"true"}']
+
+
+@pytest.mark.parametrize("value", [{"b": 1}, ["b"], "x" * 129, "a\nb"])
+def test_what_is_no_attribute_refuses_its_line_alone(value: object) -> None:
+    """It was asked for, so it is not left out in silence."""
+    lines = [json.dumps({"a": one}) for one in (value, "fine", None)]
+    one = reader("\n".join(lines).encode(), "jsonl", Mapped(constants=CONSTANTS.constants, kept=("a",)))
+    assert [list(event.fields[13:]) for event in events(one)] == [['{"a":"fine"}'], []]
+    assert one.unreadable_lines == [1]
+
+
+def test_a_column_to_keep_that_is_not_there_is_told_at_once() -> None:
+    """With those that are there: it may be misspelt."""
+    with pytest.raises(SourceUnusable, match=r"no column firmwear to keep .*firmware, status"):
+        reader(KEPT, "csv", Mapped(kept=("firmwear",)))
+
+
+def test_what_is_left_out_is_counted_by_name() -> None:
+    """In a record that is published, and bounded whatever columns are called."""
+    wide = [json.dumps({f"column-{number}": 1, "n" * 200: 1, "": None}) for number in range(150)]
+    one = reader("\n".join([*wide, "nonsense", *wide[:2]]).encode(), "jsonl", CONSTANTS)
+    events(one, 50)
+    assert len(one.left_out.counts) == 100
+    assert one.left_out.counts["column-0"] == 2
+    assert one.left_out.counts[OTHERS] == 152 + 51
