@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -17,13 +17,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from bench import cases
+from bench import cases, record
 from bench.bench import Bench
 from bench.machine import machine, versions
 from bench.picture import draw
 from bench.plan import BenchFailed, full_plan, smoke_plan
 from bench.postgres.server import version
-from bench.report import Report, goals_line, to_json, to_lines, to_markdown
+from bench.report import Report, goals_line, to_lines, to_markdown
 from bench.server import choose_server, serving
 
 _PAGE: Final = Path("docs/benchmarks.md")
@@ -44,8 +44,8 @@ def bench_command(
     output: Annotated[
         Path | None,
         typer.Option(
-            help=f"Page to write, with its picture beside it. Default: {_PAGE}; "
-            "none with --smoke or --only, whose figures are no report."
+            help=f"Page to write, with its picture and its record beside it. Default: {_PAGE}; none with "
+            "--smoke or --only. What --only leaves out stays on it, with its date."
         ),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="File for all figures as JSON.")] = None,
@@ -56,6 +56,7 @@ def bench_command(
     """Measure the pipeline, and write the report. Takes half an hour, and wants a quiet machine."""
     chosen = cases.choose(only)
     page = output if output is not None or smoke or only else _PAGE
+    earlier = record.read(page.with_suffix(".json")) if page is not None and only and not smoke else []
     _require(chosen, picture=page is not None)
     program = choose_server(server)
     postgres = version(is_needed=any(one.startswith("postgres") for one in chosen))
@@ -71,7 +72,7 @@ def bench_command(
     report = Report(
         _as_typed(),
         f"{datetime.now(UTC):%Y-%m-%d}",
-        plan,
+        plan.sizes,
         described,
         versions(running.version, postgres),
         figures,
@@ -80,12 +81,17 @@ def bench_command(
     typer.echo(
         "smoke: every event was settled; so few say nothing of speed" if smoke else goals_line(figures)
     )
-    _write(report, page, json_file)
+    if json_file is not None:
+        json_file.write_text(record.to_json([report]) + "\n", encoding="utf-8")
+        typer.echo(f"written: {json_file}")
+    if page is not None:
+        _write(record.merged(earlier, report), page)
 
 
 def _require(chosen: Collection[str], *, picture: bool) -> None:
     """Refuse to begin what can't be ended: a missing library shows before the first round."""
-    needed = [("faststream", "faststream" in chosen), ("matplotlib", picture)]
+    peers = {"faststream", "postgres-consumer"}
+    needed = [("faststream", not peers.isdisjoint(chosen)), ("matplotlib", picture)]
     missing = [name for name, is_needed in needed if is_needed and find_spec(name) is None]
     if missing:
         raise BenchFailed(
@@ -94,17 +100,13 @@ def _require(chosen: Collection[str], *, picture: bool) -> None:
         )
 
 
-def _write(report: Report, page: Path | None, json_file: Path | None) -> None:
-    if json_file is not None:
-        json_file.write_text(to_json(report) + "\n", encoding="utf-8")
-        typer.echo(f"written: {json_file}")
-    if page is None:
-        return
+def _write(runs: Sequence[Report], page: Path) -> None:
     page.parent.mkdir(parents=True, exist_ok=True)
     picture = page.with_suffix(".svg")
-    picture.write_bytes(draw(report.figures))
-    page.write_text(to_markdown(report, picture.name), encoding="utf-8")
-    typer.echo(f"written: {page}, {picture}")
+    picture.write_bytes(draw([one for run in runs for one in run.figures]))
+    page.write_text(to_markdown(runs, picture.name), encoding="utf-8")
+    page.with_suffix(".json").write_text(record.to_json(runs) + "\n", encoding="utf-8")
+    typer.echo(f"written: {page}, with its picture and its record")
 
 
 def _as_typed() -> str:

@@ -38,6 +38,16 @@ class Plan:
     store_batches: int
     """Batches in a round of the case `postgres-store`."""
 
+    @property
+    def sizes(self) -> str:
+        """Say how much is measured."""
+        return (
+            f"{self.events:,} events, {self.rounds} rounds; {self.memory_events:,} events for memory; "
+            f"{self.latency_s:g} s a round at {self.latency_rate:,} events/s for latency; "
+            f"{self.long_rows:,} rows for growth; {self.observed_events:,} events for observability; "
+            f"{self.store_batches:,} batches a round for postgres-store"
+        )
+
 
 def full_plan(events: int, rounds: int, long_rows: int) -> Plan:
     """Plan a run whose figures are worth a table."""

@@ -1,12 +1,11 @@
-"""The report: as Markdown for docs/benchmarks.md, as JSON, and as lines for the terminal. Pure."""
+"""The report: as Markdown for docs/benchmarks.md, and as lines for the terminal. Pure."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from bench.figure import Figure, table
-from bench.plan import BATCH_SIZE, Plan
+from bench.plan import BATCH_SIZE
 
 _CASES: Final = f"""\
 Every contestant is a process of its own, timed by one observer from the first entry delivered until
@@ -57,61 +56,58 @@ own work for it included; it depends little on what else the machine does.
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All there is to say about a run."""
+    """All there is to say about a run, or what is left of it."""
 
     command: str
     taken_at: str
     """A date in UTC."""
-    plan: Plan
+    sizes: str
     machine: Mapping[str, str]
     versions: Mapping[str, str]
     figures: Sequence[Figure]
 
 
-def to_markdown(report: Report, picture: str | None) -> str:
-    """Write the page. `picture` is the picture's address, as seen from the page."""
-    heading, *rows = table(report.figures)
-    plan = report.plan
+def to_markdown(runs: Sequence[Report], picture: str | None) -> str:
+    """Write the page of the runs that its figures are from. `picture`: its address, as seen from the page."""
+    figures = [one for run in runs for one in run.figures]
+    heading, *rows = table(figures)
     image = f"\n![Ratios with their goals]({picture})\n" if picture else ""
     return f"""\
 # Benchmarks
 
-Made by `{report.command}` on {report.taken_at}; don't edit it by hand.
+Made by {", and by ".join(_made(run, is_alone=len(runs) == 1) for run in runs)}; don't edit it by hand.
 {image}
 {_markdown_row(heading)}
 {_markdown_row(["---"] * len(heading))}
 {_lines(map(_markdown_row, rows))}
 
-{goals_line(report.figures)}
-
-Sizes: {plan.events:,} events, {plan.rounds} rounds; {plan.memory_events:,} events for memory; \
-{plan.latency_s:g} s a round at {plan.latency_rate:,} events/s for latency; \
-{plan.long_rows:,} rows for growth; {plan.observed_events:,} events for observability; \
-{plan.store_batches:,} batches a round for postgres-store.
+{goals_line(figures)}
 
 ## What is compared
 
 {_CASES}
-## Where
+{_lines(_where(run, is_alone=len(runs) == 1) for run in runs)}"""
 
-{_lines(f"- {name}: {value}" for name, value in report.machine.items())}
 
-{_lines(f"- {name}: {value}" for name, value in report.versions.items())}
+def _made(run: Report, *, is_alone: bool) -> str:
+    return f"`{run.command}` on {run.taken_at}" + ("" if is_alone else f" ({_cases(run)})")
+
+
+def _where(run: Report, *, is_alone: bool) -> str:
+    """Tell how much was measured in a run, and on what."""
+    return f"""\
+## {"Where" if is_alone else f"Where: {_cases(run)}"}
+
+Sizes: {run.sizes}.
+
+{_lines(f"- {name}: {value}" for name, value in run.machine.items())}
+
+{_lines(f"- {name}: {value}" for name, value in run.versions.items())}
 """
 
 
-def to_json(report: Report) -> str:
-    """Write everything, each round's value included."""
-    return json.dumps(
-        {
-            "command": report.command,
-            "taken_at": report.taken_at,
-            "machine": dict(report.machine),
-            "versions": dict(report.versions),
-            "figures": [_figure(one) for one in report.figures],
-        },
-        indent=2,
-    )
+def _cases(run: Report) -> str:
+    return ", ".join(dict.fromkeys(one.case for one in run.figures))
 
 
 def to_lines(figures: Sequence[Figure]) -> list[str]:
@@ -131,18 +127,6 @@ def goals_line(figures: Sequence[Figure]) -> str:
     ]
     line = f"{len(held) - len(missed)} of {len(held)} goals met."
     return f"{line} Not met: {'; '.join(missed)}." if missed else line
-
-
-def _figure(one: Figure) -> dict[str, object]:
-    return {
-        "case": one.case,
-        "what": one.what,
-        "unit": one.unit,
-        "median": one.sample.median,
-        "values": list(one.sample.values),
-        "goal": one.goal_text,
-        "verdict": one.verdict,
-    }
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

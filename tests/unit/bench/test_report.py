@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from bench import record
 from bench.figure import Figure, at_least, at_most
-from bench.plan import smoke_plan
-from bench.report import Report, goals_line, to_json, to_lines, to_markdown
+from bench.plan import BenchFailed, smoke_plan
+from bench.report import Report, goals_line, to_lines, to_markdown
 from bench.sample import Sample
 
 _FAST = Figure("ours", "ours / floor", "x", Sample.of(1.6, 1.55, 1.7), at_least(1.5))
@@ -16,7 +18,7 @@ _PLAIN = Figure("floor", "floor", "events/s", Sample.of(101_000.0, 99_000.0))
 _REPORT = Report(
     command="make bench",
     taken_at="2026-01-31",
-    plan=smoke_plan(),
+    sizes=smoke_plan().sizes,
     machine={"cores": "2"},
     versions={"SQLite": "3.40.1"},
     figures=[_PLAIN, _FAST, _SLOW],
@@ -48,7 +50,7 @@ def test_a_single_value_has_no_spread() -> None:
 
 def test_the_page_shows_each_figure_with_its_goal_and_verdict() -> None:
     """One row a figure, as it stands."""
-    page = to_markdown(_REPORT, "benchmarks.svg")
+    page = to_markdown([_REPORT], "benchmarks.svg")
     assert "| floor | floor | 100,000 events/s | 99,000 - 101,000 |  |  |" in page
     assert "| ours | ours / floor | 1.60 x | 1.55 - 1.70 | >= 1.5 x | met |" in page
     assert "| latency | p99 | 25.0 ms |  | <= 20 ms | not met |" in page
@@ -57,13 +59,13 @@ def test_the_page_shows_each_figure_with_its_goal_and_verdict() -> None:
 @pytest.mark.parametrize("part", ["`make bench`", "2026-01-31", "- cores: 2", "- SQLite: 3.40.1"])
 def test_the_page_tells_how_and_on_what_it_was_taken(part: str) -> None:
     """Without them no figure can be compared."""
-    assert part in to_markdown(_REPORT, None)
+    assert part in to_markdown([_REPORT], None)
 
 
 def test_the_page_has_a_picture_only_where_there_is_one() -> None:
     """A broken picture is worse than none."""
-    assert "](benchmarks.svg)" in to_markdown(_REPORT, "benchmarks.svg")
-    assert "![" not in to_markdown(_REPORT, None)
+    assert "](benchmarks.svg)" in to_markdown([_REPORT], "benchmarks.svg")
+    assert "![" not in to_markdown([_REPORT], None)
 
 
 def test_missed_goals_are_named() -> None:
@@ -74,9 +76,42 @@ def test_missed_goals_are_named() -> None:
 
 def test_json_keeps_the_value_of_each_round() -> None:
     """Whoever wants other statistics can make them."""
-    figures = json.loads(to_json(_REPORT))["figures"]
-    assert figures[1]["values"] == [1.6, 1.55, 1.7]
-    assert figures[1]["verdict"] == "met"
+    (run,) = json.loads(record.to_json([_REPORT]))
+    assert run["figures"][1]["values"] == [1.6, 1.55, 1.7]
+    assert run["figures"][1]["verdict"] == "met"
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """Goals and units too; where there is none yet, nothing is kept."""
+    path = tmp_path / "benchmarks.json"
+    assert record.read(path) == []
+    path.write_text(record.to_json([_REPORT]), encoding="utf-8")
+    assert record.read(path) == [_REPORT]
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '[{"figures": []}]'])
+def test_a_file_that_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
+    """Before half an hour is spent."""
+    path = tmp_path / "benchmarks.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(BenchFailed, match="no record"):
+        record.read(path)
+
+
+def test_a_run_of_some_cases_replaces_theirs_and_keeps_the_others() -> None:
+    """Each with what it was taken on, and nothing twice."""
+    again = replace(_FAST, sample=Sample.of(2.0))
+    new = replace(_REPORT, command="make bench ours", taken_at="2026-02-01", figures=[again])
+    runs = record.merged([_REPORT], new)
+    assert [run.figures for run in runs] == [[_PLAIN, _SLOW], [again]]
+    page = to_markdown(runs, None)
+    assert (
+        "Made by `make bench` on 2026-01-31 (floor, latency), and by `make bench ours` on 2026-02-01 (ours); "
+        in page
+    )
+    assert page.count("| ours | ours / floor |") == 1
+    assert "## Where: floor, latency\n" in page
+    assert record.merged(runs, replace(new, figures=[_PLAIN, again, _SLOW]))[:-1] == []
 
 
 def test_the_lines_for_a_terminal_are_aligned() -> None:
