@@ -54,6 +54,12 @@ own work for it included; it depends little on what else the machine does.
 """
 
 
+_APART: Final = """
+
+Not all of it was measured in one run. Ratios can be compared with each other; rates and times of different
+runs are of another machine or another load, which stand at the end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """All there is to say about a run, or what is left of it."""
@@ -81,7 +87,7 @@ Made by {", and by ".join(_made(run, is_alone=len(runs) == 1) for run in runs)};
 {_markdown_row(["---"] * len(heading))}
 {_lines(map(_markdown_row, rows))}
 
-{goals_line(figures)}
+{goals_line(figures)}{"" if len(runs) == 1 else _APART}
 
 ## What is compared
 

@@ -111,6 +111,8 @@ def test_a_run_of_some_cases_replaces_theirs_and_keeps_the_others() -> None:
     )
     assert page.count("| ours | ours / floor |") == 1
     assert "## Where: floor, latency\n" in page
+    assert "Not all of it was measured in one run." in page
+    assert "Not all of it" not in to_markdown([new], None)
     assert record.merged(runs, replace(new, figures=[_PLAIN, again, _SLOW]))[:-1] == []
 
 
