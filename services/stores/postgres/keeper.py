@@ -1,12 +1,16 @@
 """Looks after the days, beside the batches and on a connection of its own: no write waits for it.
 
-Each consumer has one; a lock in the database lets one of them at a time make a day. At each turn: the days
-ahead that are missing, then the days of which rows lie in the DEFAULT partition, then the figures.
+Each consumer has one, and one of them takes the turn of a minute: who has written so into telemetry.upkeep.
+The others read there what it has found. Besides, a lock in the database lets one at a time make a day. At
+each turn: the days ahead that are missing, then the days of which rows lie in the DEFAULT partition, then
+the figures.
 """
 
 import datetime as dt
+import json
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import closing
 from typing import Final
@@ -34,6 +38,10 @@ _MOST_STRAY_DAYS: Final = 1000
 """Days that are made, at most, of what lies in the DEFAULT partition: each makes every plan longer."""
 _SOON_S: Final = 0.2
 """Until it is looked again whether another keeper is through."""
+_SOON_FOR_S: Final = 5.0
+"""How long it is looked so often: as long as a start waits for it."""
+_EARLY: Final = 0.9
+"""Of the time between two turns, what has to have passed: else who took the last one might come too early."""
 _LIMIT_S: Final = 600.0
 _END_S: Final = 5.0
 
@@ -82,11 +90,18 @@ class Keeper:
         is_done = False
         try:
             with closing(self._database.connect(self._asked_to_end.is_set, _LIMIT_S)) as connection:
+                if not _begin(connection, self._interval_s * _EARLY):
+                    is_over, self._figures = _found(connection)
+                    return is_over
+                is_failed = True
                 try:
                     is_done = self._make_due(connection, taken)
+                    is_failed = False
                 finally:
                     if not connection.closed:
                         self._figures = _measure(connection)
+                        # What is only not through is for whoever comes first; what has failed, for later.
+                        _end(connection, self._figures, is_over=is_done or is_failed)
         except psycopg.Error as error:
             raise SinkUnavailable(told(error, place), error.sqlstate or type(error).__name__) from error
         if taken:
@@ -130,6 +145,7 @@ class Keeper:
         return len(taken) > 0 or set(days(connection)) >= set(wanted)
 
     def _run(self) -> None:
+        soon_until = time.monotonic() + _SOON_FOR_S
         while not self._asked_to_end.is_set():
             is_done = True
             try:
@@ -139,7 +155,34 @@ class Keeper:
                     self._complain(error)
             if is_done:
                 self._first_turn.set()
-            self._asked_to_end.wait(self._interval_s if is_done else _SOON_S)
+            soon_s = _SOON_S if time.monotonic() < soon_until else max(_SOON_S, self._interval_s / 10)
+            self._asked_to_end.wait(self._interval_s if is_done else soon_s)
+
+
+def _begin(connection: Connection, least_s: float) -> bool:
+    """Take the turn; False where another one has, less than so many seconds ago. Raises psycopg.Error."""
+    row = connection.execute(
+        "INSERT INTO telemetry.upkeep (id, begun_at) VALUES (1, clock_timestamp()) "
+        "ON CONFLICT (id) DO UPDATE SET begun_at = clock_timestamp(), ended_at = NULL "
+        "WHERE upkeep.begun_at < clock_timestamp() - make_interval(secs => %s) RETURNING id",
+        (least_s,),
+    ).fetchone()
+    return row is not None
+
+
+def _end(connection: Connection, figures: Mapping[str, float], *, is_over: bool) -> None:
+    """Give the turn back, with what was found; not `is_over`: anybody may take it at once."""
+    connection.execute(
+        "UPDATE telemetry.upkeep SET figures = %s::jsonb, ended_at = clock_timestamp(), "
+        "begun_at = CASE WHEN %s THEN begun_at ELSE '-infinity' END",
+        (json.dumps(figures), is_over),
+    )
+
+
+def _found(connection: Connection) -> tuple[bool, Mapping[str, float]]:
+    """Tell whether the turn of another one is over, and what was found last. Raises psycopg.Error."""
+    row = connection.execute("SELECT ended_at IS NOT NULL, figures FROM telemetry.upkeep").fetchone()
+    return (False, {}) if row is None else (row[0], row[1])
 
 
 def _measure(connection: Connection) -> dict[str, float]:

@@ -238,6 +238,45 @@ def test_many_keepers_make_each_day_once(postgres_url: str, sink: PostgresSink, 
     ) == [(0,)]
 
 
+def test_of_many_keepers_one_looks_in_a_minute(
+    postgres_url: str, sink: PostgresSink, admin: Connection
+) -> None:
+    """What lies in DEFAULT is read once, however many consumers there are; all know what was found."""
+    sink.write([row(1, event_id=V4_IN_RANGE.format(number)) for number in range(1, 6)])
+    assert Keeper(database(postgres_url), LOGGER).turn()
+    scans = "SELECT seq_scan + idx_scan FROM pg_stat_all_tables WHERE relname = 'events_default'"
+
+    running = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '%%:keeper'"
+
+    def settled() -> int:
+        """Count them, once those are gone who have made them: till then a backend keeps its count."""
+        eventually(lambda: rows_of(postgres_url, running) == [(0,)], 30, "no keeper is connected")
+        return int(rows_of(postgres_url, scans)[0][0])
+
+    before = settled()
+    keepers = [Keeper(database(postgres_url), LOGGER) for _ in range(10)]
+    assert all(keeper.turn() for keeper in keepers)
+    assert settled() == before
+    assert {keeper.figures()["telemetry_sink_unpartitioned_events"] for keeper in keepers} == {5}
+    admin.execute("UPDATE telemetry.upkeep SET begun_at = begun_at - interval '1 minute'")
+    assert all(keeper.turn() for keeper in keepers)
+    assert before < settled() < before + 10
+
+
+def test_a_turn_that_is_never_ended_is_taken_over(
+    postgres_url: str, sink: PostgresSink, admin: Connection
+) -> None:
+    """Whoever took it was killed: a minute later it is another one's."""
+    del sink
+    admin.execute("INSERT INTO telemetry.upkeep (id, begun_at) VALUES (1, clock_timestamp())")
+    keeper = Keeper(database(postgres_url), LOGGER)
+    assert not keeper.turn()
+    assert days(admin) == []
+    admin.execute("UPDATE telemetry.upkeep SET begun_at = begun_at - interval '1 minute'")
+    assert keeper.turn()
+    assert days(admin)
+
+
 def test_a_first_turn_that_takes_long_is_waited_for_no_longer_than_told(
     postgres_url: str, sink: PostgresSink
 ) -> None:
