@@ -281,8 +281,9 @@ def _judge(result: Audit, records: Records, damages: Damages) -> None:
     ]
     if result.unknown_rows:
         result.notes.append(
-            f"{result.unknown_rows} stored events are of producers that have no record at this broker: "
-            "they can't be proven complete"
+            f"{result.unknown_rows} stored events are of producers that have no record at this broker (of "
+            "another pipeline that shares the database, or of ones that keep none): they can't be proven "
+            "complete here"
         )
     result.notes += [f"{one.place}: {one.why}" for one in damages.torn]
     result.problems += [f"a run's record can't be read: {line}" for line in records.unreadable]
