@@ -10,6 +10,7 @@ from typing import Any, Final
 from postgres import rows_of
 from samples import dead, id_of, row
 
+from services.contract.attributes import write_attributes
 from services.contract.consuming.doors import Dead, Entry
 from services.contract.event import Event, Rejection
 from services.stores.copying import PROOFS, PROVEN, Kind, Row, Table
@@ -50,9 +51,16 @@ def proof(generation: int = 3) -> tuple[Row, list[tuple[str, Row]]]:
 
 
 def events(number: int, first: int = 1) -> list[Event]:
-    """Make events that no two values are the same of."""
+    """Make events that no two values are the same of; some have attributes, and values below zero."""
     return [
-        row(one, zone=f"zone-{one % 3}", ts=round(1.7e9 + one / 7, 6), value=one / 3, is_degraded=one % 2)
+        row(
+            one,
+            zone=f"zone-{one % 3}",
+            ts=round(1.7e9 + one / 7, 6),
+            value=(-1) ** one * one / 3,
+            is_degraded=one % 2,
+            attributes=write_attributes({"site": f"é {one}", "firmware": "2"}) if one % 4 == 0 else None,
+        )
         for one in range(first, first + number)
     ]
 

@@ -122,6 +122,14 @@ class Proven(NamedTuple):
     drops: tuple[int, int]
     """How many steps of retention were taken, and before which time (Unix ms) rows are dropped."""
 
+    def named(self, pipeline: str) -> "Proven":
+        """Give the same of a pipeline of another name."""
+        return Proven(
+            {group: (pipeline, *row[1:]) for group, row in self.groups.items()},
+            {name: [(pipeline, *row[1:]) for row in rows] for name, rows in self.rows.items()},
+            self.drops,
+        )
+
     def of(self, group: str) -> list[tuple[str, Row]]:
         """Give what is proven of a group: names of tables, and rows."""
         return [(table.name, row) for table in PROVEN for row in self.rows[table.name] if row[2] == group]

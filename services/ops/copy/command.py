@@ -7,6 +7,7 @@ was replayed and purged of them, and what audits have proven. In which order, an
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -42,6 +43,15 @@ To = Annotated[
 
 def copy_command(
     to: To,
+    as_pipeline: Annotated[
+        str,
+        typer.Option(
+            "--as-pipeline",
+            metavar="NAME",
+            help="What this pipeline is called there (PIPELINE_NAME), where it has another name.",
+            show_default=False,
+        ),
+    ] = "",
     while_running: Annotated[
         bool,
         typer.Option(
@@ -62,10 +72,12 @@ def copy_command(
     """
     settings = load(ConsumerSettings, read_sources())
     other = _target(settings, to)
+    if as_pipeline:
+        other = replace(other, pipeline_name=as_pipeline)
     with ExitStack() as opened:
         source, target = opened.enter_context(_places(settings, other))
         with _going_on(), ProgressLine("events") as progress:
-            done = copy(source, target, settings.pipeline_name, settings.stream_name, progress)
+            done = copy(source, target, settings.stream_name, progress)
         here, there = source.rows.place, target.rows.place
         strangers = source.rows.others(settings.pipeline_name, settings.stream_name)
         damages = source.letters.damages.number if source.letters is not None else 0
@@ -73,7 +85,8 @@ def copy_command(
     wrong = _wrong(done, there, while_running=while_running)
     if damages:
         wrong.append(
-            f"{damages:,} places of the dead letters in {place_of_letters} can't be read: telemetry dlq list"
+            f"{_counted(damages, 'place')} of the dead letters in {place_of_letters} can't be read: "
+            "telemetry dlq list names them"
         )
     _show(done, here, there, wrong, as_json=as_json)
     for pipeline, stream in strangers:
@@ -116,7 +129,10 @@ def _places(settings: ConsumerSettings, other: ConsumerSettings) -> Iterator[tup
         # At the broker, or in the one file that both have: nothing to do.
         if mine is None or theirs is None or mine.place == theirs.place:
             mine = theirs = None
-        yield Place(rows=source, letters=mine), Place(rows=target, letters=theirs)
+        yield (
+            Place(rows=source, letters=mine, pipeline=settings.pipeline_name),
+            Place(rows=target, letters=theirs, pipeline=other.pipeline_name),
+        )
 
 
 def _is_same(one: Path, other: Path) -> bool:
@@ -186,11 +202,11 @@ def _show(done: Copy, here: str, there: str, wrong: list[str], *, as_json: bool)
     if choose_style(as_json) == "json" or wrong:
         return
     has = (
-        f"{_events(done.events.events)} ({done.added:,} new), {letters.letters:,} dead letters "
-        f"({letters.replayed:,} replayed, {letters.purged:,} purged), {done.proofs:,} proofs"
+        f"{_events(done.events.events)} ({done.added:,} new), {_counted(letters.letters, 'dead letter')} "
+        f"({letters.replayed:,} replayed, {letters.purged:,} purged), {_counted(done.proofs, 'proof')}"
     )
     moving = ", and consumers still write here: stop them before the last copy" if done.is_moving else ""
-    answer(f"the same: {there} has {has} of {here}{moving}")
+    answer(f"{'so far' if done.is_moving else 'the same'}: {there} has {has} of {here}{moving}")
     if done.events.restamped:
         answer(
             f"note: {_events(done.events.restamped)} of them were stored there at another time, or by "
@@ -205,8 +221,12 @@ def _show(done: Copy, here: str, there: str, wrong: list[str], *, as_json: bool)
         )
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def _events(number: int) -> str:
-    return f"{number:,} event{'' if number == 1 else 's'}"
+    return _counted(number, "event")
 
 
 def _named(ids: list[str], number: int) -> str:

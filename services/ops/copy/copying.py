@@ -27,6 +27,8 @@ class Place:
 
     rows: CopiedRows
     letters: CopiedLetters | None
+    pipeline: str
+    """What the pipeline is called there."""
 
 
 @dataclass(slots=True)
@@ -54,9 +56,7 @@ class Copy:
         return self.events.added > 0 or (self.letters is not None and self.letters.added > 0)
 
 
-def copy(
-    source: Place, target: Place, pipeline: str, stream: str, progress: Callable[[int, int], None]
-) -> Copy:
+def copy(source: Place, target: Place, stream: str, progress: Callable[[int, int], None]) -> Copy:
     """Copy everything of the source, and compare. Raises PipelineError and OSError; then it can go on later.
 
     `progress` is told how many events of how many were looked at.
@@ -64,13 +64,13 @@ def copy(
     done = Copy()
     total = source.rows.count()
     for _ in range(_MOST_LOOKS):
-        proven = source.rows.proven(pipeline, stream)
+        proven = source.rows.proven(source.pipeline, stream)
         _look(source, target, done, lambda read: progress(read, max(read, total)))
-        done.is_dropping = source.rows.proven(pipeline, stream).drops != proven.drops
+        done.is_dropping = source.rows.proven(source.pipeline, stream).drops != proven.drops
         if not (done.is_moving or done.is_dropping):
             break
     if done.events.is_whole and not done.is_dropping:
-        _bring_proven(target.rows, proven, pipeline, stream, done)
+        _bring_proven(target, proven.named(target.pipeline), stream, done)
     done.more = target.rows.count() - done.events.events + done.events.refused.number
     return done
 
@@ -83,13 +83,13 @@ def _look(source: Place, target: Place, done: Copy, progress: Callable[[int], No
         done.added_letters += done.letters.added
 
 
-def _bring_proven(target: CopiedRows, proven: Proven, pipeline: str, stream: str, done: Copy) -> None:
+def _bring_proven(target: Place, proven: Proven, stream: str, done: Copy) -> None:
     """Bring what is proven, and what is dropped, and look whether it is there then."""
     if proven.drops[1]:
-        target.put_drops(*proven.drops)
+        target.rows.put_drops(*proven.drops)
     for group, row in proven.groups.items():
-        target.put_proven(row, proven.of(group))
-    there = target.proven(pipeline, stream)
+        target.rows.put_proven(row, proven.of(group))
+    there = target.rows.proven(target.pipeline, stream)
     for group, row in proven.groups.items():
         if there.groups.get(group) == row and there.of(group) == proven.of(group):
             done.proofs += 1

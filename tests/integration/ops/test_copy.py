@@ -24,6 +24,7 @@ from postgres import PostgresServers, database, rows_of, with_tables
 from samples import dead, id_of, row
 from telemetry_cli import bury, is_refusal, own_folder, store, telemetry
 
+from services.contract.attributes import attributes_of
 from services.ops.copy import events as copied_events
 from services.ops.output.progress import ProgressLine
 from services.stores.copying import PROOFS, Row
@@ -62,17 +63,19 @@ def test_everything_is_copied_to_postgresql(postgres_url: str) -> None:
     some = fill(DATA)
     answer = copied("--to", postgres_url)
     assert answer.startswith("the same: PostgreSQL at ")
-    assert (
-        "27 events (27 new), 6 dead letters (2 replayed, 1 purged), 1 proofs of data/telemetry.db" in answer
-    )
+    assert "27 events (27 new), 6 dead letters (2 replayed, 1 purged), 1 proof of data/telemetry.db" in answer
     assert len(answer.splitlines()) == 1
     found = rows_of(
         postgres_url,
         "SELECT event_id::text, device_id, zone, extract(epoch FROM ts)::float8, kpi, value, "
         "is_degraded::int, "
-        "extract(epoch FROM stored_at)::float8 FROM telemetry.events ORDER BY event_id",
+        "attributes ->> 'site', extract(epoch FROM stored_at)::float8 FROM telemetry.events "
+        "ORDER BY event_id",
     )
-    assert found == [(*one[:7], STORED_AT) for one in sorted(some)]
+    assert found == [
+        (*one[:7], attributes_of(one.attributes).get("site"), STORED_AT)
+        for one in sorted(some, key=lambda one: one.event_id)
+    ]
     assert letters_at(postgres_url) == lines_of(DATA / "dlq.jsonl")
     assert rows_of(postgres_url, "SELECT count(*) FROM telemetry.events_default") == [(0,)], (
         "the days are made before their rows come"
@@ -135,6 +138,20 @@ def test_a_database_is_copied_to_another_one(postgres_url: str, other_url: str) 
     assert letters_at(other_url) == lines_of(DATA / "dlq.jsonl")
 
 
+def test_a_pipeline_may_have_another_name_there(postgres_url: str) -> None:
+    """Letters, marks, notes and proofs are under that name, and go back to the old one."""
+    fill(DATA)
+    before = everything(DATA)
+    copied("--to", postgres_url, "--as-pipeline", "space/demo")
+    tables = everything_at(postgres_url)
+    scoped = [name for name in tables if name.startswith(("dead", "pro", "acc"))]
+    assert len(scoped) == 8
+    assert {row[0] for name in scoped for row in tables[name]} == {"space/demo"}
+    back = {"DATABASE_URL": postgres_url, "PIPELINE_NAME": "space/demo"}
+    copied("--to", "sqlite:new", "--as-pipeline", "telemetry", **back)
+    assert everything(Path("new")) == before
+
+
 def test_a_folder_is_copied_to_another_one() -> None:
     """With its files of dead letters."""
     fill(DATA)
@@ -153,7 +170,7 @@ def test_run_again_it_brings_what_is_new(postgres_url: str) -> None:
     letters.purge(["1700000000000-6"])
     put_proof(4)
     answer = copied("--to", postgres_url)
-    assert "31 events (4 new), 6 dead letters (3 replayed, 2 purged), 1 proofs" in answer
+    assert "31 events (4 new), 6 dead letters (3 replayed, 2 purged), 1 proof" in answer
     assert letters_at(postgres_url) == lines_of(DATA / "dlq.jsonl"), "what was purged is gone there too"
     assert rows_of(postgres_url, "SELECT generation FROM telemetry.proofs") == [(4,)]
     # And back into a folder of before, which has an older proof and a letter that was purged since.
@@ -252,7 +269,7 @@ def test_a_letter_that_cant_be_read_fails_the_copy_and_the_rest_is_there(postgre
         file.write('{"no": "letter"}\n')
     result = telemetry("copy", "--to", postgres_url)
     assert result.exit_code == 1
-    assert "1 places of the dead letters in data/dlq.jsonl can't be read" in result.stderr
+    assert "1 place of the dead letters in data/dlq.jsonl can't be read" in result.stderr
     assert len(letters_at(postgres_url)) == 6
 
 

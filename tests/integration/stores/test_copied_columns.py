@@ -60,13 +60,10 @@ def test_all_of_postgresql_is_carried(postgres_url: str) -> None:
     } == carried | OF_LETTERS
 
 
-def test_all_of_sqlite_is_carried(tmp_path: Path, postgres_url: str) -> None:
-    """And what is carried has a place in one of them at least."""
-    found, other = of_sqlite(tmp_path), of_postgres(postgres_url)
-    assert {name for name in found if name not in NOT_CARRIED} == set(CARRIED)
-    for name, columns in CARRIED.items():
-        assert found[name] <= set(columns)
-        assert found[name] | other[name] == set(columns)
+def test_all_of_sqlite_is_carried(tmp_path: Path) -> None:
+    """The same tables, with the same columns."""
+    found = {name: columns for name, columns in of_sqlite(tmp_path).items() if name not in NOT_CARRIED}
+    assert found == {name: set(columns) for name, columns in CARRIED.items()}
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
