@@ -55,7 +55,7 @@ def bare_statement(url: str) -> Way:
     connection = psycopg.connect(url, autocommit=True)
 
     def write(rows: Sequence[Event]) -> None:
-        *columns, is_degraded = map(list, zip(*rows, strict=True))
+        *columns, is_degraded, _ = map(list, zip(*rows, strict=True))
         connection.execute(_INSERT, [time.time(), *columns, list(map(bool, is_degraded))])
 
     return Way(write, connection.close)
