@@ -72,7 +72,7 @@ WAYS = {
     "a url": Way([*OPS, "status"], 2, {"REDIS_URL": f"redis://me:{HIDE_ME}@{HOSTILE}"}),
     "a name of a setting": Way([*OPS, "settings"], 2, {f"REDIS_PASSWOR{CONTROLS}D": "1", "BATCH_SIZE": "x"}),
     "a threshold": Way([*OPS, "settings"], 2, {f"THRESHOLD_{CONTROLS}": HOSTILE}),
-    "a folder": Way([*OPS, "summary"], 1, {"DATA_DIR": f"{NAME}\x1b[31m"}),
+    "a folder": Way([*OPS, "summary"], 2, {"DATA_DIR": f"{NAME}\x1b[31m"}),
     "a setting that is shown": Way([*OPS, "settings"], 0, {"STREAM_NAME": HOSTILE, "CONSUMER_NAME": HOSTILE}),
     "a line of .env": Way([*OPS, "events"], 2, files={".env": f"REDIS_PASSWORD {HIDE_ME}{CONTROLS}\n"}),
     "a name in .env": Way([*OPS, "events"], 2, files={".env": f"{CONTROLS}=1\nX{HOSTILE}\n"}),
