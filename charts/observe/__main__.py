@@ -26,9 +26,9 @@ from typing import Any, Final, Literal
 import yaml
 
 from services.ops.run.targets import make_targets_folder
+from services.runtime.own_files import private_files
 from services.runtime.screen import answer, remark
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
-from services.stores.own_files import private_files
 
 HERE: Final = Path(__file__).resolve().parent
 RULES: Final = HERE.parent / "telemetry-pipeline" / "files" / "rules"

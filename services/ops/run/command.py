@@ -18,7 +18,7 @@ from services.ops.server.own import is_external, reachable
 from services.runtime.screen import wait_for_no_reader
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, Sources, load, read_sources
 from services.stores.choice import place_of_letters, store_of
-from services.stores.own_files import private_files
+from services.runtime.own_files import private_files
 
 _RATE = 100.0
 _INVALID_RATIO = 0.01

@@ -23,7 +23,7 @@ from typing import Any, Final, Self
 
 from services.ops.run.targets import hold_targets, remove_targets, write_targets
 from services.ops.server.child import start_child
-from services.stores.own_files import open_own
+from services.runtime.own_files import open_own
 
 _GRACE_S: Final = 20.0
 """How long a process may take to end after SIGTERM."""

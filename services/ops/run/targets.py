@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from services.runtime.own_files import write_own
 from services.runtime.small_files import FileUnreadable, read_small
-from services.stores.own_files import write_own
 
 _EVERYWHERE: Final = {"", "0.0.0.0", "::"}  # noqa: S104 - an address that is compared, and not bound
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC

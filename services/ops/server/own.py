@@ -27,10 +27,10 @@ from typing import Final, NamedTuple
 
 from services.ops.failures import CommandFailed
 from services.ops.server.child import start_child
+from services.runtime.own_files import open_own, private_files, write_own
 from services.runtime.redact import know
 from services.runtime.settings import ConsumerSettings, Sources
 from services.runtime.small_files import FileUnreadable, read_small
-from services.stores.own_files import open_own, private_files, write_own
 
 _LOOPBACK: Final = "127.0.0.1"
 _ANSWER_TIMEOUT_S: Final = 5.0

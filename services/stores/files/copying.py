@@ -12,10 +12,10 @@ from pathlib import Path
 
 from services.contract.consuming.letter import DeadLetter
 from services.contract.errors import DeadLettersUnavailable
+from services.runtime.own_files import open_own
 from services.stores.copying import Purge, Replay, digest, microseconds
 from services.stores.files.dead_letters import DeadLetterFile, is_purge, is_replay, kind_of, mode_of
 from services.stores.files.lines import append, replace
-from services.stores.own_files import open_own
 
 
 class CopiedLetterFile(DeadLetterFile):

@@ -25,10 +25,10 @@ from services.contract.consuming.doors import Dead
 from services.contract.consuming.letter import DeadLetter, Purged, letter_line, parse_letter
 from services.contract.errors import DeadLettersUnavailable
 from services.contract.event import DEFAULT_ENTRY_BYTES
+from services.runtime.own_files import open_own
 from services.runtime.telemetry.spans import current
 from services.stores.files.lines import Line, append, lines_of, replace
 from services.stores.folders import make_folder
-from services.stores.own_files import open_own
 
 LONGEST_LINE: Final = 64 << 20
 """Bytes of a line that is read, unless MAX_ENTRY_BYTES lets a letter have more: a longer one is no letter."""

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
+from services.runtime.own_files import open_own
 from services.stores.folders import sync_folder, sync_name
-from services.stores.own_files import open_own
 
 _BEGUN: Final = 1024
 """So much is given of a line that is too long."""

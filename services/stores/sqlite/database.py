@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from services.contract.errors import SinkUnavailable, SinkUnusable
+from services.runtime.own_files import check_link
 from services.stores.folders import sync_name
-from services.stores.own_files import check_link
 from services.stores.sqlite.errors import not_made, unopened
 from services.stores.sqlite.files import FileNames, Files
 from services.stores.sqlite.schema import migrate, refuse_foreign

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.stores.own_files import check_link, open_own, private_files, write_own
+from services.runtime.own_files import check_link, open_own, private_files, write_own
 
 ALL_WAYS = [
     os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
