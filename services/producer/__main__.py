@@ -1,7 +1,7 @@
 """`python -m services.producer`: wire a producer, run it, close it in reverse order.
 
 Exit codes: 0 stopped as asked, or all is published; 1 the server refuses what we ask for; 2 the
-settings, the options or the file can't be used.
+settings, the options or the file can't be used; 3 of a file not everything is published (files/ending.py).
 """
 
 import functools
@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,9 +24,12 @@ from services.contract.errors import BrokerRefuses, Stopping
 from services.contract.producing.outgoing import Batch, Feed, Position
 from services.contract.producing.publishing import Replayed, Run
 from services.producer.files import progress
-from services.producer.files.inputs import SourceUnusable, check_same, fingerprint, source_key
-from services.producer.files.read import Reader
+from services.producer.files.decode import SourceUnusable
+from services.producer.files.ending import NOT_ALL, Ending
+from services.producer.files.inputs import check_same, fingerprint, source_key
+from services.producer.files.read import MOST_OF_A_RECORD
 from services.producer.files.reading import Reading
+from services.producer.files.rejected import Rejected
 from services.producer.files.replay import Opener
 from services.producer.generate import Generator
 from services.producer.loop import Loop, Totals
@@ -110,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             logger.critical("redis_refuses", extra={"error": str(error)})
             return 1
         except Stopping:
-            _finish(parts, "", Totals(), None)
+            _finish(parts, "", Totals())
             return 0
 
 
@@ -148,20 +151,38 @@ def _read(parts: _Parts, reading: Reading, stack: ExitStack) -> int:
     file = _file_of(reading)
     key = None if file is None else source_key(file)
     begins = "" if file is None else fingerprint(file)
-    replayed = _take_over(parts, file, key) if reading.resume and file and key else None
+    is_exact = opener.is_exact
+    replayed = _take_over(parts, file, key, is_exact=is_exact) if reading.resume and file and key else None
+    ending = Ending(reader, reading, is_resumed=replayed is not None)
     if replayed is not None:
         told = {"file": str(file), "run": replayed.run.name}
-        if file and replayed.is_done and replayed.offset == file.stat().st_size:
+        if file and replayed.is_done and is_exact and replayed.offset == file.stat().st_size:
             parts.logger.info("already_published", extra=told)
-            _finish(parts, replayed.run.name, Totals(), reader)
+            _finish(parts, replayed.run.name, Totals())
             return 0
-        reader = opener.open((replayed.offset, replayed.line))
+        ending.reader = reader = opener.open((replayed.offset, replayed.line))
         behind = reader.pass_over(replayed.ahead, parts.clock.is_stopping)
         parts.logger.info("resumed", extra={**told, "after_line": behind.line if behind else replayed.line})
     open_new = functools.partial(parts.side.open_run, opener.name, key, begins)
     run = open_new() if replayed is None else replayed.run
+    ending.rejected = reader.refusals = stack.enter_context(
+        closing(
+            Rejected(
+                parts.told.settings.data_dir,
+                opener.name,
+                key or run.name,
+                parts.logger,
+                after_line=0 if replayed is None else replayed.line,
+            )
+        )
+    )
     show = stack.enter_context(progress.shown(file))
-    return _run(parts, reader, run, open_new, behind, lambda: show(reader.records.offset))
+
+    def on_batch() -> None:
+        reader.confirm()
+        show(opener.bytes_read)
+
+    return _run(parts, reader, run, open_new, behind, on_batch, ending)
 
 
 def _opener(parts: _Parts, reading: Reading, stack: ExitStack) -> Opener:
@@ -171,9 +192,16 @@ def _opener(parts: _Parts, reading: Reading, stack: ExitStack) -> Opener:
         return parts.clock.is_stopping()
 
     settings = parts.told.settings
-    max_entry_bytes = settings.max_entry_bytes
     return Opener(
-        reading, Spellings(settings.kpis), is_stopping, parts.logger, parts.metrics, stack, max_entry_bytes
+        reading,
+        Spellings(settings.kpis),
+        is_stopping,
+        parts.logger,
+        parts.metrics,
+        stack,
+        settings.max_entry_bytes,
+        # A batch that is larger than the stream would wait for room for ever.
+        min(MOST_OF_A_RECORD, settings.stream_max_length or MOST_OF_A_RECORD),
     )
 
 
@@ -187,8 +215,11 @@ def _file_of(reading: Reading) -> Path | None:
     return None
 
 
-def _take_over(parts: _Parts, file: Path, key: str) -> Replayed | None:
-    return parts.side.take_over(key, lambda found: check_same(file, found.run.fingerprint, found.offset))
+def _take_over(parts: _Parts, file: Path, key: str, *, is_exact: bool) -> Replayed | None:
+    def check(found: Replayed) -> None:
+        check_same(file, found.run.fingerprint, found.offset if is_exact else 0)
+
+    return parts.side.take_over(key, check)
 
 
 def _run(
@@ -198,6 +229,7 @@ def _run(
     open_new: Callable[[Position | None], Run],
     behind: Position | None = None,
     on_batch: Callable[[], None] = lambda: None,
+    ending: Ending | None = None,
 ) -> int:
     publisher = parts.side.publisher(run)
     if behind is not None:
@@ -213,12 +245,16 @@ def _run(
         parts.told.duration_s,
         on_batch,
         parts.in_hand,
+        most_of_a_record=0 if ending is None else MOST_OF_A_RECORD,
     )
     parts.health.started()
     parts.logger.info("producer_started", extra={"run": run.name, "source": run.source})
     loop.run()
-    _finish(parts, publisher.run.name, loop.totals, feed)
-    return 0
+    if ending is None:
+        _finish(parts, publisher.run.name, loop.totals)
+        return 0
+    _finish(parts, publisher.run.name, loop.totals, ending.as_record())
+    return NOT_ALL if ending.failures() else 0
 
 
 def _pacer(parts: _Parts) -> Pacer:
@@ -228,18 +264,12 @@ def _pacer(parts: _Parts) -> Pacer:
     return Pacer(told.batch_size, told.sleep_interval_s, parts.clock.monotonic)
 
 
-def _finish(parts: _Parts, run: str, totals: Totals, feed: Feed | None) -> None:
+def _finish(parts: _Parts, run: str, totals: Totals, of_file: Mapping[str, Any] | None = None) -> None:
     """Write the last line: what the whole process has done, for people and for `telemetry run`."""
-    summary: dict[str, Any] = {"run": run, **asdict(totals)}
-    if isinstance(feed, Reader):
-        summary["unreadable"] = feed.unreadable
-        if feed.left_out.counts:
-            summary["left_out"] = dict(feed.left_out.counts)
-        if feed.unreadable_lines:
-            summary["unreadable_lines"] = feed.unreadable_lines
     parts.in_hand.ending()
     parts.logs.tell_rest()
-    parts.logger.info("producer_finished", extra={"unreadable": 0, **summary})
+    summary = {"run": run, **asdict(totals), "unreadable": 0, **(of_file or {})}
+    parts.logger.info("producer_finished", extra=summary)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,8 @@ class Loop:
     on_batch: Callable[[], None] = lambda: None
     in_hand: AbstractContextManager[None] = field(default_factory=nullcontext)
     """How long a batch is under way to the server."""
+    most_of_a_record: int = 0
+    """Events that the feed may give beyond the size of a batch, where they can't be parted."""
     totals: Totals = field(default_factory=Totals)
     _numbering: Numbering = field(init=False)
     _summary: Limited = field(init=False)
@@ -80,7 +82,7 @@ class Loop:
 
     def _publish(self) -> bool:
         """Publish one batch; False when there was none."""
-        if not self._numbering.has_room_for(self.pacer.size):
+        if not self._numbering.has_room_for(max(self.pacer.size, self.most_of_a_record)):
             self.publisher.use(self.new_run())
             self._numbering = Numbering(self.publisher.run.name)
         batch = self.feed.next_batch(self.pacer.size, self.clock.now(), self._numbering)

@@ -1,15 +1,18 @@
 """The command line: options that stand for settings, and those of reading a file. Every error at once."""
 
 import argparse
+import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NoReturn, cast
+from pathlib import Path
+from typing import Final, NoReturn
 
-from services.contract.attributes import MAX_ATTRIBUTES, MAX_NAME_CHARS
-from services.contract.producing.outgoing import FIELD_NAMES, TRACE_NAMES
 from services.producer.files.inputs import STANDARD_INPUT
 from services.producer.files.reading import Reading
-from services.producer.files.texts import FORMATS, TS_UNITS, UNIT, Format, Mapped, TsUnit
+from services.producer.mapping.keys import KEYS, Said, Sayings, build
+from services.producer.mapping.mapped import MAPPABLE, SETTABLE, TS_UNITS
+from services.producer.mapping.mapping_file import read_mapping_file
 from services.runtime.settings import ProducerSettings, SettingsInvalid, Sources, load, read_sources
 
 _SETTINGS: Final = {
@@ -24,6 +27,19 @@ _SETTINGS: Final = {
     "--zone-count": ("ZONE_COUNT", "zones that they are spread over"),
 }
 _FILE_BATCH: Final = 500
+_OF_A_FILE: Final = (
+    "--mapping",
+    *(key.option for key in KEYS),
+    "--map",
+    "--const",
+    "--value",
+    "--ts-unit",
+    "--max-rejected",
+    "--resume",
+)
+_AT_A_FIELD: Final = re.compile(rf",(?=\s*(?:{'|'.join(MAPPABLE)})\s*=)")
+"""A comma that begins another FIELD=...; any other is in a column's name."""
+_VALUE: Final = re.compile(r"(.+?)=([^=,]+)((?:,(?:device_id|zone|unit)=[^=,]+)*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +109,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     for option, (name, meaning) in _SETTINGS.items():
         parser.add_argument(option, metavar="N", help=f"{meaning} ({name})")
-    parser.add_argument("--from", dest="source", metavar="FILE", help="JSON lines or CSV; -: standard input")
-    parser.add_argument("--format", metavar="FORMAT", help="csv or jsonl; otherwise by the file's name")
+    parser.add_argument(
+        "--from", dest="source", metavar="FILE", help="a table, JSON or line protocol; -: stdin"
+    )
+    parser.add_argument("--mapping", metavar="FILE", help="TOML file with the options from here to --value")
+    for key in KEYS:
+        if key.kind == "flag":
+            parser.add_argument(key.option, action="store_true", help=key.meaning)
+        elif key.kind == "list":
+            parser.add_argument(
+                key.option,
+                action="append",
+                default=[],
+                metavar=key.metavar,
+                help=key.meaning.replace("%", "%%"),
+            )
+        else:
+            parser.add_argument(key.option, metavar=key.metavar, help=key.meaning.replace("%", "%%"))
     parser.add_argument(
         "--map", action="append", default=[], metavar="OURS=THEIRS", help="such as device_id=sensor,ts=time"
     )
@@ -102,59 +133,102 @@ def _parser() -> argparse.ArgumentParser:
         "--const", action="append", default=[], metavar="OURS=TEXT", help="value of a missing field"
     )
     parser.add_argument(
-        "--keep",
+        "--value",
         action="append",
         default=[],
-        metavar="THEIRS",
-        help="columns kept as attributes: firmware,status",
+        metavar="COLUMN=KPI",
+        help="a column that is a reading by itself; COLUMN=KPI,device_id=probe-1,unit=K",
     )
-    parser.add_argument("--ts-unit", metavar="UNIT", help="of their times as numbers: s, ms, us or ns")
+    parser.add_argument("--ts-unit", metavar="UNIT", help="as --time-format: s, ms, us or ns")
+    parser.add_argument("--max-rejected", metavar="N", help="refused lines that are no failure (0)")
     parser.add_argument("--resume", action="store_true", help="go on with the file where it stopped")
     return parser
 
 
 def _reading(given: argparse.Namespace, errors: list[str]) -> Reading | None:
-    columns = _pairs("--map", [part for text in given.map for part in text.split(",")], errors)
-    constants = _pairs("--const", given.const, errors)
-    errors += [f"--map and --const both give {name}" for name in columns if name in constants]
-    if "event_id" in constants:
-        errors.append("--const event_id: each event has an id of its own")
-    if given.format is not None and given.format not in FORMATS:
-        errors.append(f"--format {given.format}: one of {', '.join(FORMATS)}")
-    keep = dict.fromkeys(name for text in given.keep for part in text.split(",") if (name := part.strip()))
-    if given.keep and not keep:
-        errors.append("--keep: name the columns, such as --keep firmware,status")
-    if len(keep) > MAX_ATTRIBUTES:
-        errors.append(f"--keep: {len(keep)} columns; an event has at most {MAX_ATTRIBUTES} attributes")
-    errors += [
-        f"--keep {name[:MAX_NAME_CHARS]}...: an attribute's name has at most {MAX_NAME_CHARS} characters"
-        for name in keep
-        if len(name) > MAX_NAME_CHARS
-    ]
-    unit = "s" if given.ts_unit is None else given.ts_unit
-    if unit not in TS_UNITS:
-        errors.append(f"--ts-unit {unit}: one of {', '.join(TS_UNITS)}")
     if given.source is None:
-        for option in ("map", "const", "keep", "format", "ts_unit", "resume"):
-            if getattr(given, option):
-                errors.append(f"--{option.replace('_', '-')}: only together with --from FILE")
+        errors += [
+            f"{option}: only together with --from FILE"
+            for option in _OF_A_FILE
+            if getattr(given, _attribute(option)) not in (None, False, [])
+        ]
         return None
     if given.resume and given.source == STANDARD_INPUT:
         errors.append("--resume: standard input can't be read again; name a file with --from")
-    mapped = Mapped(columns, constants, cast("TsUnit", unit), tuple(keep))
-    return Reading(given.source, mapped, cast("Format | None", given.format), given.resume)
+    said = {} if given.mapping is None else read_mapping_file(Path(given.mapping), errors)
+    said |= _said(given, errors)
+    return Reading(given.source, build(said, errors), given.resume, _max_rejected(given, errors))
 
 
-def _pairs(option: str, texts: Sequence[str], errors: list[str]) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        name = name.strip()
-        names = (*FIELD_NAMES, *(TRACE_NAMES if option == "--map" else ()), UNIT)
-        if not equals or name not in names or (option == "--map" and not value.strip()):
-            errors.append(f"{option} {text}: write FIELD=..., FIELD one of {', '.join(names)}")
-        elif name in pairs:
-            errors.append(f"{option} {name}: given twice")
+def _max_rejected(given: argparse.Namespace, errors: list[str]) -> int:
+    text = given.max_rejected or "0"
+    if not (text.isascii() and text.isdigit() and len(text) < 12):
+        errors.append(f"--max-rejected {text}: write a number of lines")
+        return 0
+    return int(text)
+
+
+def _said(given: argparse.Namespace, errors: list[str]) -> Sayings:
+    """Give what the options say of a mapping, each of them in place of what its file says."""
+    said: Sayings = {}
+    for key in KEYS:
+        value = getattr(given, _attribute(key.option))
+        where = key.option if key.kind in {"flag", "list"} else f"{key.option} {value}"
+        if key.kind == "flag" and value:
+            said[key.name] = Said(False, where)
+        elif key.kind == "number" and value is not None:
+            said[key.name] = Said(int(value) if value.isascii() and value.isdigit() else value, where)
+        elif key.kind == "list" and value:
+            said[key.name] = Said(_listed(key.name, value), where)
+        elif key.kind == "text" and value is not None:
+            said[key.name] = Said(value, key.option)
+    if given.ts_unit is not None:
+        if given.ts_unit in TS_UNITS:
+            said["time.format"] = Said(given.ts_unit, "--ts-unit")
         else:
-            pairs[name] = value.strip() if option == "--map" else value
-    return pairs
+            errors.append(f"--ts-unit {given.ts_unit}: one of {', '.join(TS_UNITS)}")
+    for text in given.map:
+        for one in _AT_A_FIELD.split(text):
+            _add_pair(said, "--map", "fields", one, errors)
+    for text in given.const:
+        _add_pair(said, "--const", "constants", text, errors)
+    for text in given.value:
+        _add_value(said, text, errors)
+    return said
+
+
+def _listed(name: str, texts: list[str]) -> list[str]:
+    if name not in {"columns", "keep"}:
+        return texts
+    found = [one.strip() for text in texts for one in next(csv.reader([text], skipinitialspace=True), [])]
+    return found if name == "columns" else list(dict.fromkeys(filter(None, found)))
+
+
+def _add_pair(said: Sayings, option: str, table: str, text: str, errors: list[str]) -> None:
+    name, equals, value = text.partition("=")
+    name = name.strip()
+    names = MAPPABLE if table == "fields" else SETTABLE
+    where = f"{option} {text}"
+    if not equals or name not in names or (table == "fields" and not value.strip()):
+        if name == "event_id":
+            errors.append(f"{where}: each event has an id of its own")
+        else:
+            errors.append(f"{where}: write FIELD=..., FIELD one of {', '.join(names)}")
+    elif said.get(f"{table}.{name}", Said("", "")).where.startswith(option):
+        errors.append(f"{option} {name}: given twice")
+    else:
+        said[f"{table}.{name}"] = Said(value.strip() if table == "fields" else value, where)
+
+
+def _add_value(said: Sayings, text: str, errors: list[str]) -> None:
+    """Read COLUMN=KPI, or COLUMN=KPI,device_id=...; the column's name may have any of these marks in it."""
+    found = _VALUE.fullmatch(text)
+    if found is None:
+        errors.append(f"--value {text}: write COLUMN=KPI, or COLUMN=KPI,device_id=probe-1")
+        return
+    more = dict(one.split("=", 1) for one in found[3].split(",") if one)
+    said[f"values.{found[1].strip()}"] = Said({"kpi": found[2], **more}, f"--value {text}")
+
+
+def _attribute(option: str) -> str:
+    return option.removeprefix("--").replace("-", "_")

@@ -8,6 +8,7 @@ import random
 import re
 import signal
 import sqlite3
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -244,10 +245,47 @@ def test_lines_that_cant_be_read_are_named_at_the_end(laptop: Laptop) -> None:
     good = "a,z,1700000000,temperature,1\n"
     path.write_text(f"device_id,zone,ts,kpi,value\n{good}a,z\nb,z,1,2,3,4\n{good}", encoding="utf-8")
     run = laptop.types("run", "--from", str(path))
-    assert _must_have_ended(run)["published"] == 2
-    assert "2 lines were passed over" in run.text
-    assert "bad.csv line 3: 2 columns, and the header has 5" in run.text
-    assert "bad.csv line 4: 6 columns, and the header has 5" in run.text
+    assert _must_have_ended(run, code=1)["published"] == 2
+    assert "bad.csv: lines=5 published=2 refused=2 left_out=1 (header 1)" in run.text
+    assert "line 3: 2 columns, and the header has 5" in run.text
+    assert "line 4: 6 columns, and the header has 5" in run.text
+    assert "2 refused, more than --max-rejected 0" in run.text
+    (kept,) = (laptop.data / "rejected").iterdir()
+    assert [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()] == [
+        {"line": 3, "reason": "2 columns, and the header has 5", "text": "a,z"},
+        {"line": 4, "reason": "6 columns, and the header has 5", "text": "b,z,1,2,3,4"},
+    ]
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    run = laptop.types("run", "--from", str(path), "--max-rejected", "2", "--json")
+    run.wait()
+    told = json.loads(run.text[run.text.index("{") : run.text.rindex("}") + 1])
+    assert (told["file"]["lines"], told["file"]["lines_refused"], told["file"]["failures"]) == (5, 2, [])
+
+
+def test_ctrl_c_says_where_a_file_stopped_and_resume_goes_on_there(laptop: Laptop, tmp_path: Path) -> None:
+    """Every line is published once, and each of the two accounts has its own."""
+    path = tmp_path / "long.csv"
+    rows = "".join(f"a,z,{1_700_000_000 + number},temperature,1\n" for number in range(60_000))
+    path.write_text(f"device_id,zone,ts,kpi,value\n{rows}", encoding="utf-8")
+    run = laptop.types("run", "--from", str(path), "--rate", "3000")
+    eventually(lambda: laptop.stored() > 1000, PATIENCE_S, "some of it is stored")
+    run.signal(signal.SIGINT)
+    first = _must_have_ended(run, code=1)["published"]
+    assert f"stopped after line {first + 1}, before its end" in run.text
+    assert "the same command, with --resume" in run.text
+    numbers = _must_have_ended(laptop.types("run", "--from", str(path), "--resume"))
+    assert numbers["stored"] == 60_000
+    assert len({row.ts for row in laptop.rows()}) == 60_000
+
+
+@pytest.mark.parametrize("text", ["", "[]", "device_id,zone,ts,kpi,value\n"])
+def test_a_file_of_which_nothing_is_published_is_no_success(laptop: Laptop, text: str) -> None:
+    """It says so."""
+    path = laptop.data.parent / "nothing.txt"
+    path.write_text(text, encoding="utf-8")
+    run = laptop.types("run", "--from", str(path))
+    assert run.wait() == 1
+    assert "nothing in it was published" in run.text
 
 
 def test_dead_letters_in_a_stream_are_counted_there(laptop: Laptop) -> None:

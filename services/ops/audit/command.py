@@ -4,10 +4,10 @@ With --record the numbers are left in the hash {telemetry_stream}:audit, for an 
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -123,10 +123,13 @@ def prove(settings: ConsumerSettings, show: int = 20) -> Audit:
     return result
 
 
-def show_audit(result: Audit, *, as_json: bool) -> None:
-    """Show an audit: each run, what is missing by name, and the line that sums it up."""
+def show_audit(result: Audit, *, as_json: bool, file: Mapping[str, Any] | None = None) -> None:
+    """Show an audit: each run, what is missing by name, and the line that sums it up.
+
+    `file` is the account of a file that was published, as it is in the JSON.
+    """
     missing = [{"run": run.run, "event": event} for run in result.runs for event in run.missing]
-    document = {
+    document: dict[str, Any] = {
         **asdict(result.total),
         "runs": [{"run": run.run, "source": run.source, **asdict(run.tally)} for run in result.runs],
         "unrecorded": asdict(result.unrecorded),
@@ -136,6 +139,8 @@ def show_audit(result: Audit, *, as_json: bool) -> None:
         "notes": result.notes,
         "problems": result.problems,
     }
+    if file is not None:
+        document["file"] = file
     columns = [Column("run"), Column("source"), *(number(name) for name in Tally.__slots__)]
     tables = [Table("producer runs", columns, document["runs"], "none has published anything here")]
     if result.unrecorded.published:

@@ -5,28 +5,53 @@ import json
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from services.ops.about.settings import load_both
 from services.ops.failures import CommandFailed
 from services.ops.output.output import AsJson, remark
+from services.ops.run.mapping_options import (
+    Columns,
+    Comment,
+    Constants,
+    Decimal,
+    Delimiter,
+    EarliestTime,
+    Encoding,
+    Fields,
+    FileFormat,
+    Keep,
+    MappingFile,
+    Missing,
+    NoHeader,
+    Quote,
+    Readings,
+    SkipAfterHeader,
+    SkipLines,
+    Thousands,
+    TimeColumns,
+    TimeFormat,
+    TimeTwice,
+    TimeZone,
+    TsUnit,
+    Values,
+    mapping_options,
+)
 from services.ops.run.processes import Plan, Processes
 from services.ops.run.start import see_broker, see_store
 from services.ops.server.own import is_external, reachable
+from services.runtime.own_files import private_files
 from services.runtime.screen import wait_for_no_reader
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, Sources, load, read_sources
 from services.stores.choice import place_of_letters, store_of
-from services.runtime.own_files import private_files
 
 _RATE = 100.0
 _INVALID_RATIO = 0.01
 _DUPLICATE_RATIO = 0.01
 _BATCH_SIZE = 500
 _LOOPBACK = "127.0.0.1"
-_MOST_TOLD = 5
-"""Lines of a file that are named at the end; the log names more."""
 
 
 def run_command(
@@ -47,20 +72,36 @@ def run_command(
         int | None, typer.Option(min=1, max=4000, help="Batch of a consumer.  [default: 500]")
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--from", help="Publish this file (JSON lines or CSV; - for stdin).")
+        str | None,
+        typer.Option("--from", metavar="FILE", help="Publish this file: a table, JSON, ...; - for stdin."),
     ] = None,
-    mapping: Annotated[
-        list[str] | None, typer.Option("--map", help="Our field = theirs, such as device_id=sensor.")
+    mapping: MappingFile = None,
+    fields: Fields = None,
+    constants: Constants = None,
+    values: Values = None,
+    file_format: FileFormat = None,
+    delimiter: Delimiter = None,
+    quote: Quote = None,
+    encoding: Encoding = None,
+    skip_lines: SkipLines = None,
+    skip_after_header: SkipAfterHeader = None,
+    comment: Comment = None,
+    no_header: NoHeader = False,
+    columns: Columns = None,
+    decimal: Decimal = None,
+    thousands: Thousands = None,
+    missing: Missing = None,
+    keep: Keep = None,
+    readings: Readings = None,
+    time_columns: TimeColumns = None,
+    time_format: TimeFormat = None,
+    ts_unit: TsUnit = None,
+    time_zone: TimeZone = None,
+    time_twice: TimeTwice = None,
+    earliest_time: EarliestTime = None,
+    max_rejected: Annotated[
+        int | None, typer.Option(min=0, help="Refused lines that are no failure.  [default: 0]")
     ] = None,
-    constant: Annotated[
-        list[str] | None, typer.Option("--const", help="Value of a missing field, such as zone=lab.")
-    ] = None,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option("--keep", help="Columns that are kept as attributes, such as firmware,status."),
-    ] = None,
-    file_format: Annotated[str | None, typer.Option("--format", help="csv or jsonl.")] = None,
-    ts_unit: Annotated[str | None, typer.Option(help="Unit of their times: s, ms, us or ns.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a file where it stopped.")] = False,
     logs: Annotated[bool, typer.Option("--logs", help="Show the services' logs as well.")] = False,
     as_json: AsJson = False,
@@ -68,7 +109,9 @@ def run_command(
     """Run the whole pipeline here: producer, consumers, and the audit at the end.
 
     Without BROKER_URL or REDIS_HOST it starts a server of its own. Ctrl-C ends the publishing, and the
-    run as soon as everything is stored; a second one ends it at once. Exit code 1 if an event is missing.
+    run as soon as everything is stored; a second one ends it at once. Exit code 1 if an event is missing,
+    and of a file if more lines were refused than --max-rejected, nothing was published, or its end was not
+    reached.
     """
     if find_spec("services.producer") is None:
         raise CommandFailed("the producer is not installed here: an image of the consumer has none", 2)
@@ -83,19 +126,15 @@ def run_command(
             duplicate_ratio, sources, "DUPLICATE_RATIO", None if source else _DUPLICATE_RATIO
         ),
         "--seed": seed,
-        "--from": source,
-        "--format": file_format,
-        "--ts-unit": ts_unit,
     }
+    of_file = mapping_options(locals())
+    of_file += ["--max-rejected", str(max_rejected)] if max_rejected is not None else []
+    of_file += ["--resume"] if resume else []
+    of_file = ["--from", source, *of_file] if source is not None else of_file
     options = [part for name, value in given.items() if value is not None for part in (name, value)]
-    options += [part for one in mapping or [] for part in ("--map", one)]
-    options += [part for one in constant or [] for part in ("--const", one)]
-    options += [part for one in keep or [] for part in ("--keep", one)]
-    options += ["--resume"] if resume else []
+    options += of_file
     # The producer's errors are better told here than in its log.
-    _check_settings(
-        sources, options if source or mapping or constant or keep or file_format or ts_unit or resume else []
-    )
+    _check_settings(sources, options if of_file else [])
     _check_readable(source)
     settings = load(ConsumerSettings, sources)
     _see_what_is_elsewhere(settings, sources)
@@ -113,33 +152,11 @@ def run_command(
             from services.ops.run.watch import watch_and_prove  # noqa: PLC0415
 
             is_complete = watch_and_prove(processes, settings, show_logs=logs, as_json=as_json)
-    log = settings.data_dir / "logs" / "producer.jsonl"
-    tell_unreadable(log)
-    tell_left_out(log)
+    tell_left_out(settings.data_dir / "logs" / "producer.jsonl")
     if not as_json:
         remark("look closer: telemetry summary, telemetry events, telemetry dlq list")
     if not is_complete:
         raise typer.Exit(1)
-
-
-def tell_unreadable(log: Path) -> None:
-    """Name the lines of the file that were passed over, from the producer's log."""
-    named: list[dict[str, Any]] = []
-    number = 0
-    for text in log.read_bytes().splitlines():
-        if b"unreadable" not in text:
-            continue
-        try:
-            line = json.loads(text)
-        except ValueError:  # a producer that was killed may leave half a line
-            continue
-        number = line.get("unreadable", number)
-        if line["message"] == "line_unreadable":
-            named.append(line)
-    if named:
-        remark(f"{max(number, len(named))} lines were passed over, that can't be read ({log}):")
-    for line in named[:_MOST_TOLD]:
-        remark(f"  {line['file']} line {line['line_number']}: {line['reason']}")
 
 
 def tell_left_out(log: Path) -> None:

@@ -22,6 +22,7 @@ from services.contract.errors import BrokerUnavailable, PipelineError
 from services.contract.operating import Unsettled
 from services.ops.audit.live import ForeignIds, count_dead, recorded
 from services.ops.dlq.letters import letters_of
+from services.ops.run.file_account import read_account
 from services.ops.run.processes import Processes
 from services.ops.run.readiness import Readiness
 from services.runtime.logs.text import text_line, wants_colour
@@ -101,7 +102,9 @@ class Pipeline:
         return self._counting.unsettled() == (0, 0)
 
     def _look_after(self) -> None:
-        if self._processes.producer.has_ended() and self._processes.producer.process.returncode > 0:
+        producer = self._processes.producer
+        # What it says of a file is told at the end, from its log.
+        if producer.has_ended() and producer.process.returncode > 0 and not read_account(producer.log):
             raise self._processes.producer.failure()
         for child in self._processes.consumers:
             if not child.has_ended():

@@ -2,29 +2,32 @@
 
 import errno
 import hashlib
+import json
 import os
+import re
 import select
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from services.producer.files.lines import Bytes
-from services.producer.files.texts import Format
+from services.producer.files.decode import BOM, SourceUnusable
+from services.producer.mapping.mapped import Format, Mapped
 
 STANDARD_INPUT: Final = "-"
 _FINGERPRINT_BYTES: Final = 1 << 16
-BOM: Final = b"\xef\xbb\xbf"
 _IDLE_S: Final = 0.2
-_FORMATS_BY_SUFFIX: Final[Mapping[str, Format]] = {
-    ".csv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
+_JSON_LINES: Final = frozenset({".jsonl", ".ndjson", ".json"})
+_LINE_PROTOCOL: Final = frozenset({".lp", ".line", ".influx"})
+_ENDS_OPEN: Final = re.compile(rb"[{\[,:]\s*\Z")
+_NO_TEXTS: Final[Mapping[bytes, str]] = {
+    b"PK\x03\x04": "a zip archive, or a spreadsheet",
+    b"\xd0\xcf\x11\xe0": "an old spreadsheet",
+    b"PAR1": "a Parquet file",
+    b"SQLite format 3": "a database",
+    b"\x28\xb5\x2f\xfd": "packed by zstd",
+    b"BZh": "packed by bzip2",
+    b"\xfd7zXZ": "packed by xz",
 }
-
-
-class SourceUnusable(Exception):
-    """The file can't be read at all; the message says why."""
 
 
 def source_key(path: Path) -> str:
@@ -43,7 +46,7 @@ def fingerprint(path: Path, length: int = _FINGERPRINT_BYTES) -> str:
 
 
 def check_same(path: Path, known: str, offset: int) -> None:
-    """Make sure that a file is the one that was replayed up to `offset`. Raises SourceUnusable."""
+    """Make sure that a file is the one that was replayed up to a byte. Raises SourceUnusable."""
     length = known.partition(":")[0]
     if fingerprint(path, int(length) if length.isdigit() else 0) != known or path.stat().st_size < offset:
         raise SourceUnusable(
@@ -59,6 +62,8 @@ class Input:
         self._descriptor = descriptor
         self._name = name
         self._is_stopping = is_stopping
+        self.position = 0
+        """Of the next byte to be read."""
 
     def read(self, size: int, /) -> bytes | None:
         """Give what there is; None after a moment without anything, and when asked to stop.
@@ -69,16 +74,18 @@ class Input:
             return None
         try:
             ready, _, _ = select.select([self._descriptor], [], [], _IDLE_S)
-            return os.read(self._descriptor, size) if ready else None
+            found = os.read(self._descriptor, size) if ready else None
         except BlockingIOError:
             return None
         except OSError as error:
             raise SourceUnusable(f"{self._name}: {error.strerror}") from None
+        self.position += len(found or b"")
+        return found
 
     def seek(self, offset: int) -> None:
         """Go on from a byte of a file. Raises SourceUnusable."""
         try:
-            os.lseek(self._descriptor, offset, os.SEEK_SET)
+            self.position = os.lseek(self._descriptor, offset, os.SEEK_SET)
         except OSError as error:
             raise SourceUnusable(f"{self._name}: {error.strerror}") from None
 
@@ -87,32 +94,41 @@ class Input:
         os.close(self._descriptor)
 
 
-class _Prefixed:
-    """Bytes that were read already, and then the rest."""
+def tell_format(path: Path | None, start: bytes, mapped: Mapped) -> Format:
+    """Tell a format by how a source begins, and its name. Raises SourceUnusable for what is no text."""
+    if mapped.format is not None:
+        return mapped.format
+    for magic, what in _NO_TEXTS.items():
+        if start.startswith(magic):
+            raise SourceUnusable(f"{path or 'standard input'}: {what}: write it as CSV or JSON lines first")
+    suffix = (
+        ""
+        if path is None
+        else path.with_suffix("" if path.suffix.lower() == ".gz" else path.suffix).suffix.lower()
+    )
+    seen = start.removeprefix(BOM).lstrip()
+    if suffix in _LINE_PROTOCOL:
+        return "influx"
+    if seen.startswith(b"["):
+        return "json"
+    if seen.startswith(b"{") and mapped.readings and suffix == ".json":
+        return "json"
+    if seen.startswith(b"{"):
+        return "jsonl" if _is_object(seen.partition(b"\n")[0]) else "json"
+    has_objects = any(line.lstrip().startswith(b"{") for line in seen.splitlines())
+    # Its first line may be broken.
+    return "jsonl" if suffix in _JSON_LINES and (has_objects or b"\n" not in seen) else "csv"
 
-    def __init__(self, start: bytes, rest: Bytes) -> None:
-        self._start = start
-        self._rest = rest
 
-    def read(self, size: int, /) -> bytes | None:
-        start, self._start = self._start[:size], self._start[size:]
-        return start or self._rest.read(size)
-
-
-def sniff(source: Bytes, is_stopping: Callable[[], bool] = lambda: False) -> tuple[Format, Bytes]:
-    """Tell the format from the first character that isn't blank, and give the whole input back."""
-    start = b""
-    while not (seen := start.removeprefix(BOM).lstrip()) and len(start) < _FINGERPRINT_BYTES:
-        chunk = source.read(4096)
-        if chunk == b"" or is_stopping():
-            break
-        start += chunk or b""
-    return ("jsonl" if seen.startswith(b"{") else "csv"), _Prefixed(start, source)
-
-
-def format_of(path: Path) -> Format | None:
-    """Tell the format by a file's name."""
-    return _FORMATS_BY_SUFFIX.get(path.suffix.lower())
+def _is_object(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        # A value of several lines has an open end there; another mistake is the line's own.
+        return not _ENDS_OPEN.search(line)
+    except RecursionError:
+        pass
+    return True
 
 
 def open_input(path: Path, is_stopping: Callable[[], bool]) -> Input:

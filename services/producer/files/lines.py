@@ -2,12 +2,14 @@
 
 A record is a line; in CSV a quoted field may hold line feeds, and the record is then several lines.
 A line that is too long is passed over, not kept. A quote that is never closed spoils its own line and
-none of those after it: reading goes on at the next line.
+none of those after it: reading goes on at the next line. So it does where another stray quote closes it: then
+what lies between them are rows by themselves, or the whole is none.
 """
 
 from collections import deque
-from collections.abc import Iterator
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol
 
 MAX_RECORD_BYTES: Final = 1 << 20
 _CHUNK_BYTES: Final = 1 << 16
@@ -38,6 +40,8 @@ class Record(NamedTuple):
     problem: str = ""
     is_terminated: bool = True
     """False for a last line without a line feed: its writer may not have finished it."""
+    around: tuple[Any, ...] = ()
+    """In JSON, the objects that it lies in, the innermost first, each without what stands behind it."""
 
 
 class _Line(NamedTuple):
@@ -47,14 +51,28 @@ class _Line(NamedTuple):
     is_terminated: bool
 
 
+@dataclass(slots=True)
+class Quotes:
+    """How cells are quoted, and what tells a quoted line feed from a quote that was never closed."""
+
+    delimiter: bytes = b","
+    quote: bytes = b'"'
+    comment: bytes = b""
+    """A line that begins so opens no quote; empty: none."""
+    is_row: Callable[[bytes], bool] = lambda _: False
+    """Whether a line is a whole row by itself: then it is no part of the row before it."""
+    fits: Callable[[bytes], bool] = lambda _: True
+    """Whether several lines together are a row."""
+
+
 class Records:
-    """Reads records from `offset` on, which is behind `line` lines."""
+    """Reads records from `offset` on, which is behind `line` lines. Without `quotes` each line is one."""
 
     def __init__(
         self,
         source: Bytes,
         *,
-        quoted: bool,
+        quotes: Quotes | None = None,
         offset: int = 0,
         line: int = 0,
         max_bytes: int = MAX_RECORD_BYTES,
@@ -64,7 +82,8 @@ class Records:
         self.is_too_long = False
         """Whether the line that is being read is passed over already."""
         self._source = source
-        self._quoted = quoted
+        self.quotes = quotes
+        """May be changed between two records."""
         self._max_bytes = max_bytes
         self._waiting: deque[_Line] = deque()
         # How many lines at its beginning close no quote that is open before them, and their bytes: that is of
@@ -91,14 +110,26 @@ class Records:
                 yield None
             elif line is _END:
                 return
+            elif self.quotes is None or self.quotes.quote not in line.data:
+                # Most lines are a record each.
+                self.line += 1
+                self.offset += line.size
+                yield Record(line.data, self.line, self.offset, self.line, line.problem, line.is_terminated)
             else:
                 yield from self._record(line, lines)
 
     def _record(self, first: _Line, lines: Iterator[_Line | None]) -> Iterator[Record | None]:
         """Give the record that begins with a line, taking the lines that belong to it."""
-        is_open = self._quoted and not first.problem and ends_in_quotes(first.data, is_open=False)
+        quotes = self.quotes
+        is_open = (
+            quotes is not None
+            and not first.problem
+            and ends_in_quotes(first.data, is_open=False, delimiter=quotes.delimiter, quote=quotes.quote)
+            and not (quotes.comment and first.data.lstrip().startswith(quotes.comment))
+        )
         while (
             is_open
+            and quotes is not None
             and len(first.data) + self._open_bytes <= self._max_bytes
             and self._open_lines < _MOST_LINES
         ):
@@ -111,17 +142,21 @@ class Records:
                     break
                 self._waiting.append(fresh)
             line = self._waiting[self._open_lines]
-            if line.problem:
+            if line.problem or quotes.is_row(line.data):
                 break
-            is_open = ends_in_quotes(line.data, is_open=True)
-            if is_open:
+            if ends_in_quotes(line.data, is_open=True, delimiter=quotes.delimiter, quote=quotes.quote):
                 self._open_lines += 1
                 self._open_bytes += len(line.data)
-            else:
-                taken = [first, *(self._waiting.popleft() for _ in range(self._open_lines + 1))]
-                self._open_lines = self._open_bytes = 0
-                yield self._take(taken, first.problem)
-                return
+                continue
+            # Lines that close no quote open none either, so none of them is joined with this one again.
+            count, self._open_lines, self._open_bytes = self._open_lines + 1, 0, 0
+            together = [first, *(self._waiting[at] for at in range(count))]
+            if not quotes.fits(b"".join(one.data for one in together)):
+                break
+            for _ in range(count):
+                self._waiting.popleft()
+            yield self._take(together, "")
+            return
         yield self._take([first], "a quote is opened and never closed" if is_open else first.problem)
 
     def _take(self, lines: list[_Line], problem: str) -> Record:
@@ -172,32 +207,37 @@ class Records:
 _END: Final = _Line(b"", 0, "end", is_terminated=True)
 
 
-def ends_in_quotes(line: bytes, *, is_open: bool) -> bool:
-    """Tell whether a quoted CSV field is still open at a line's end. `is_open`: whether it was before."""
-    if b'"' not in line:
+def ends_in_quotes(line: bytes, *, is_open: bool, delimiter: bytes = b",", quote: bytes = b'"') -> bool:
+    """Tell whether a quoted field is still open at a line's end. `is_open`: whether it was before.
+
+    Blanks may stand before a quote that opens.
+    """
+    if quote not in line:
         return is_open
     at = 0
-    if not is_open and line.startswith(b'"'):
-        is_open, at = True, 1
+    is_begun = not is_open
     while True:
+        if is_begun:
+            while line[at : at + 1] == b" ":
+                at += 1
+            is_open = line.startswith(quote, at)
+            at += is_open
         if is_open:
-            at = _behind_quotes(line, at)
+            at = _behind_quotes(line, at, quote)
             if at < 0:
                 return True
-            is_open = False
-        at = line.find(b",", at) + 1
-        if at == 0:
+        found = line.find(delimiter, at)
+        if found < 0:
             return False
-        if line[at : at + 1] == b'"':
-            is_open, at = True, at + 1
+        at, is_begun = found + len(delimiter), True
 
 
-def _behind_quotes(line: bytes, at: int) -> int:
+def _behind_quotes(line: bytes, at: int, quote: bytes) -> int:
     """Find where a quoted field ends, from inside it; -1 when it doesn't in this line."""
     while True:
-        at = line.find(b'"', at) + 1
+        at = line.find(quote, at) + 1
         if at == 0:
             return -1
-        if line[at : at + 1] != b'"':
+        if line[at : at + 1] != quote:
             return at
         at += 1

@@ -1,17 +1,16 @@
-"""Read a file of events: JSON lines or CSV, of any size, from where the last replay stopped.
+"""Read a file of events, of any size, from where the last replay stopped.
 
-A record that can't be used is one line in the log and one more in the count; the rest goes on. How far
-the file is published stands in the run's hash (see runs.py), written in the same step as the events.
+What becomes of each line is in the account (account.py). Refusals are kept with their reasons (rejected.py),
+and the rest goes on. How far the file is published stands in the run's hash,
+written in the same step as the events.
 """
 
-import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, Protocol
 
-from services.contract.attributes import AttributesInvalid
 from services.contract.errors import Stopping
 from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.contract.producing.outgoing import (
@@ -23,24 +22,16 @@ from services.contract.producing.outgoing import (
     Position,
     flat,
 )
-from services.producer.files.inputs import BOM, SourceUnusable
-from services.producer.files.lines import MAX_RECORD_BYTES, Bytes, Record, Records
-from services.producer.files.texts import (
-    Format,
-    Mapped,
-    Problem,
-    Texts,
-    csv_parser,
-    id_bytes,
-    parse_json,
-    parse_row,
-    pick,
-    pick_trace,
-)
-from services.producer.keeping import LeftOut, kept
-from services.producer.spellings import Spellings
+from services.producer.files.account import Account
+from services.producer.files.decode import BOM, SourceBroken, SourceUnusable
+from services.producer.files.lines import Record
+from services.producer.rows.pick import Picked, Picker, id_bytes
+from services.producer.rows.problem import Problem
+from services.producer.rows.times import TimeReader
 from services.runtime.telemetry.metrics import Metrics
 
+MOST_OF_A_RECORD: Final = 1000
+"""Events: they are published in one step, so that a replay goes on between two records."""
 _TURN_S: Final = 0.25
 """How long a batch is read for; then it is as large as it is by then."""
 _MOST_NAMED: Final = 100
@@ -49,6 +40,39 @@ _BATCH_BYTES: Final = 2 << 20
 _ENVELOPE_BYTES: Final = sum(map(len, (*FIELD_NAMES, *TRACE_NAMES, "attributes"))) + 36 + 55
 """Of an event beside its own values: names, an id, and the trace context that it may be given."""
 
+Parse = Callable[[Record, bytes], Iterable[Any]]
+"""Makes rows of a record and its bytes; raises Problem."""
+
+
+class Source(Protocol):
+    """Where records come from, and how far they are read."""
+
+    @property
+    def offset(self) -> int:
+        """How many bytes are behind the last record."""
+        ...
+
+    @property
+    def line(self) -> int:
+        """How many lines are."""
+        ...
+
+    def __iter__(self) -> Iterator[Record | None]:
+        """Give each record; None where there is none just now. Raises SourceBroken."""
+        ...
+
+
+class Refusals(Protocol):
+    """Keeps what was refused."""
+
+    def add(self, line: int, reason: str, data: bytes, /) -> None:
+        """Keep one refusal."""
+        ...
+
+    def flush(self) -> None:
+        """Give it to the system."""
+        ...
+
 
 @dataclass(slots=True)
 class Reader:
@@ -56,225 +80,236 @@ class Reader:
 
     name: str
     """How it is named in the log."""
-    records: Records
-    parse: Callable[[bytes], Texts]
-    mapped: Mapped
-    spellings: Spellings
+    records: Source
+    parse: Parse
+    picker: Picker
+    times: TimeReader
     logger: logging.Logger
     metrics: Metrics
-    columns_known: bool
-    """Whether the columns were told already; otherwise the first record tells them."""
+    account: Account
+    """Of what is read, published or not yet."""
+    position: tuple[int, int]
+    """Bytes and lines before the next batch."""
+    comment: bytes = b""
+    refusals: Refusals | None = None
+    ahead: Iterator[Record | None] = field(default_factory=lambda: iter(()))
+    """Records that were looked at already."""
+    constant_bytes: int = 0
     monotonic: Callable[[], float] = time.monotonic
     max_entry_bytes: int = DEFAULT_ENTRY_BYTES
+    most_of_a_record: int = MOST_OF_A_RECORD
+    on_first: Callable[[Any], None] | None = None
+    """Is shown the first row."""
+    see: Callable[[Any], None] | None = None
+    """Is shown each row of which something is published."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Values of columns that are not published."""
     read: int = 0
     unreadable: int = 0
+    """Refusals: lines, and readings of lines of which others are published."""
     unreadable_lines: list[int] = field(default_factory=list)
     """The first hundred: their warnings are held back where there are many."""
-    left_out: LeftOut = field(init=False)
+    broken: str = ""
+    """Why the source could not be read to its end."""
+    published: Account = field(default_factory=Account)
+    """The account up to the last batch that the broker has confirmed."""
+    published_line: int = 0
     _iterator: Iterator[Record | None] | None = None
+    _held: tuple[Record, list[Picked | Problem | None]] | None = None
     _is_done: bool = False
+    _passing: int = 0
+    """Events that are still to be passed over."""
 
-    def __post_init__(self) -> None:
-        self.left_out = LeftOut(self.mapped.published())
+    @property
+    def is_at_end(self) -> bool:
+        """Whether all of it was read."""
+        return self._is_done and not self.broken
+
+    def confirm(self) -> None:
+        """Take note that the last batch is published."""
+        self.published, self.published_line = self.account.copy(), self.position[1]
 
     def next_batch(self, size: int, now: float, numbering: Numbering) -> Batch | None:
-        """Give at most `size` events; fewer, or none, when no more are there just now. None: the end."""
+        """Give at most `size` events, or all of one record; fewer, or none, when no more are there just now.
+
+        None: the end.
+        """
         if self._is_done:
             return None
         if self._iterator is None:
             self._iterator = iter(self.records)
         events: list[Outgoing] = []
-        position = (self.records.offset, self.records.line)
         now_ms = int(now * 1000)
         seen_bytes = 0
-        constant_bytes = sum(map(len, self.mapped.constants.values()))
         # Bounded by time too: a file full of nonsense, or a slow one, must not hold the loop. And in bytes:
         # of long lines a whole batch fits into no memory.
         ends = self.monotonic() + _TURN_S
         while len(events) < size and seen_bytes < _BATCH_BYTES and self.monotonic() < ends:
-            record = next(self._iterator, _END)
+            record, made = self._held or (self._next(), None)
+            self._held = None
             if record is None:
                 break
             if record is _END:
                 self._is_done = True
                 break
-            seen_bytes += len(record.data) + constant_bytes
-            event = self._event(record, now_ms, numbering)
-            if event is not None:
-                events.append(event)
-            if event is not None or record.is_terminated:
+            if made is None:
+                made = self._made(record)
+                if self._passing:
+                    made = self._pass(made)
+                    if not self._passing and any(isinstance(one, Picked) for one in made):
+                        self._held = record, made
+                        break
+                    size = size if self._passing else 0  # this record is the last one
+            if events and len(events) + len(made) > size:
+                self._held = record, made
+                break
+            seen_bytes += len(record.data) + self.constant_bytes
+            before = len(events)
+            events += [_numbered(one, now_ms, numbering) for one in made if isinstance(one, Picked)]
+            if len(events) > before or record.is_terminated or not size:
                 # A last line without an end may only be half written: it is looked at again.
-                position = (record.end, record.end_line)
-        return Batch(events, Position(*position, is_done=self._is_done))
+                self.position = (record.end, record.end_line)
+        if self.refusals is not None:
+            self.refusals.flush()
+        return Batch(events, Position(*self.position, is_done=self.is_at_end))
 
     def pass_over(self, events: int, is_stopping: Callable[[], bool]) -> Position | None:
-        """Read over so many events, which are published already; gives where they end, None for no events.
+        """Read over so many events, which are published already; gives where they end.
 
-        Raises SourceUnusable where there are fewer, and Stopping.
+        None for no events, and where they end within a record: the rest of it is given next. Raises
+        SourceUnusable where there are fewer, and Stopping.
         """
         position = None
-        while events > 0:
+        self._passing = events
+        while self._passing:
             if is_stopping():
                 raise Stopping("asked to stop while published events were passed over")
-            batch = self.next_batch(events, 0.0, Numbering(""))
+            batch = self.next_batch(1, 0.0, Numbering(""))
             if batch is None:
                 raise SourceUnusable(f"{self.name}: it has fewer events than are published of it")
-            events -= len(batch.events)
             position = batch.position
-        return position
+        return None if self._held else position
 
-    def _event(self, record: Record, now_ms: int, numbering: Numbering) -> Outgoing | None:
-        data = record.data
+    def _pass(self, made: list[Picked | Problem | None]) -> list[Picked | Problem | None]:
+        """Leave out those that are to be passed over."""
+        kept: list[Picked | Problem | None] = []
+        for one in made:
+            if self._passing and isinstance(one, Picked):
+                self._passing -= 1
+            else:
+                kept.append(one)
+        return kept
+
+    def _next(self) -> Record | None:
+        if (record := next(self.ahead, None)) is not None:
+            return record
+        try:
+            return next(self._iterator or iter(()), _END)
+        except SourceBroken as error:
+            self.broken = str(error)
+            self.logger.error("source_broken", extra={"error": self.broken})
+            return _END
+
+    def _made(self, record: Record) -> list[Picked | Problem | None]:
+        """Make the events of a record, without their numbers, and enter it in the account."""
+        data, lines = record.data, self._lines(record)
         if record.line == 1 and data.startswith(BOM):
             data = data[len(BOM) :]
-        if not record.problem and not data.strip():
-            return None
+        if not record.problem:
+            if not data or data.isspace():
+                self.account.leave_out(lines, "blank")
+                return []
+            if self.comment and data.lstrip().startswith(self.comment):
+                self.account.leave_out(lines, "comment")
+                return []
         try:
-            texts = self.parse(_usable(record, data))
-            self._tell_unused(texts)
-            values, own_id = pick(texts, self.mapped, self.spellings)
-            more = pick_trace(texts, self.mapped)
-            if (attributes := kept(texts, self.mapped.kept)) is not None:
-                more += ("attributes", attributes)
-            content = _small_enough("".join([*values, *more]).encode(), self.max_entry_bytes)
-            is_plain = b"\n" not in content and not more
-        except (Problem, AttributesInvalid) as problem:
-            self._report(record.line, str(problem))
-            return None
+            made = self._events(record, data)
+        except Problem as problem:
+            self.account.refuse(lines, problem.kind)
+            self._report(record, problem, data)
+            return []
+        if len(made) == 1 and isinstance(made[0], Picked):
+            self.account.publish(lines, 1)
+            self.read += 1
+            return made
+        problems = [one for one in made if isinstance(one, Problem)]
+        good = sum(isinstance(one, Picked) for one in made)
+        if good:
+            self.account.publish(lines, good)
+            self.account.refused_readings += len(problems)
+            self.account.missing_readings += made.count(None)
+            for one in problems:
+                self.account.blame(one.kind)
+        elif problems:
+            self.account.refuse(lines, problems[0].kind)
+        else:
+            self.account.leave_out(lines, "missing")
+        for one in problems:
+            self._report(record, one, data)
+        self.read += good
+        return made
+
+    def _lines(self, record: Record) -> int:
+        return record.end_line - record.line + 1 if self.account.unit == "lines" else 1
+
+    def _events(self, record: Record, data: bytes) -> list[Picked | Problem | None]:
+        if record.problem:
+            raise Problem(record.problem)
+        made: list[Picked | Problem | None] = []
+        for row in self.parse(record, data):
+            if self.on_first is not None:
+                self.on_first(row)
+                self.on_first = None
+            picked = self._picked(row)
+            checked = [self._checked(one) if isinstance(one, Picked) else one for one in picked]
+            if self.see is not None and any(isinstance(one, Picked) for one in checked):
+                self.see(row)
+            made += checked
+            if len(made) > self.most_of_a_record:
+                raise Problem(f"more than {self.most_of_a_record} readings in it", "too many readings")
+        return made
+
+    def _picked(self, row: Any) -> Sequence[Picked | Problem | None]:
+        try:
+            return self.picker.events(row)
+        except Problem as problem:
+            return [problem]
+
+    def _checked(self, picked: Picked) -> Picked | Problem:
+        """Make sure that the stream can hold an event."""
+        content = "".join(picked.values) + "".join(picked.trace)
+        try:
+            size = _ENVELOPE_BYTES + (len(content) if content.isascii() else len(content.encode()))
         except UnicodeEncodeError:
-            self._report(record.line, "a lone surrogate in it, which is no character")
-            return None
-        self.read += 1
-        self.left_out.saw(texts)
-        if own_id is not None:
-            return _outgoing((own_id, *values), more, None, id_bytes(own_id), is_plain=is_plain)
-        event_id, sequence = numbering.take(now_ms)
-        return _outgoing((event_id, *values), more, sequence, None, is_plain=is_plain)
+            return Problem("a lone surrogate in it, which is no character")
+        if size > self.max_entry_bytes:
+            return Problem(
+                f"{size} bytes as an event, more than MAX_ENTRY_BYTES {self.max_entry_bytes}", "too large"
+            )
+        return picked._replace(is_plain=False) if picked.trace or "\n" in content else picked
 
-    def _tell_unused(self, texts: Texts) -> None:
-        if not self.columns_known:
-            self.columns_known = True
-            tell_unused(self.name, self.mapped, list(texts), self.logger)
-
-    def _report(self, line: int, reason: str) -> None:
+    def _report(self, record: Record, problem: Problem, data: bytes) -> None:
         self.unreadable += 1
         self.metrics.count("telemetry_producer_events_total", outcome="unreadable")
-        about = {"file": self.name, "line_number": line, "reason": reason}
+        if self.refusals is not None:
+            self.refusals.add(record.line, str(problem), data)
+        about = {"file": self.name, "line_number": record.line, "reason": str(problem)}
         if len(self.unreadable_lines) < _MOST_NAMED:
-            self.unreadable_lines.append(line)
+            self.unreadable_lines.append(record.line)
             self.logger.warning("line_unreadable", extra=about)
         else:
             self.logger.warning("more_lines_unreadable", extra=about)
 
 
-def _outgoing(
-    values: Sequence[str],
-    more: Sequence[str],
-    sequence: int | None,
-    foreign: bytes | None,
-    *,
-    is_plain: bool,
-) -> Outgoing:
-    fields = values if is_plain else [*flat(values), *more]
-    return Outgoing(fields, sequence, foreign, is_plain=is_plain)
-
-
-def _small_enough(content: bytes, max_entry_bytes: int) -> bytes:
-    """Give the content of an event. Raises Problem where it would be too large with what comes around it."""
-    size = _ENVELOPE_BYTES + len(content)
-    if size > max_entry_bytes:
-        raise Problem(f"{size} bytes as an event, more than MAX_ENTRY_BYTES {max_entry_bytes}")
-    return content
-
-
-def _usable(record: Record, data: bytes) -> bytes:
-    """Give a record's bytes. Raises Problem for one that could not be cut out."""
-    if record.problem:
-        raise Problem(record.problem)
-    return data
+def _numbered(picked: Picked, now_ms: int, numbering: Numbering) -> Outgoing:
+    if picked.own_id is None:
+        event_id, sequence = numbering.take(now_ms)
+        foreign = None
+    else:
+        event_id, sequence, foreign = picked.own_id, None, id_bytes(picked.own_id)
+    values = (event_id, *picked.values)
+    fields = values if picked.is_plain else [*flat(values), *picked.trace]
+    return Outgoing(fields, sequence, foreign, is_plain=picked.is_plain)
 
 
 _END: Final = Record(b"", 0, 0, 0)
-
-
-def tell_unused(name: str, mapped: Mapped, columns: list[str], logger: logging.Logger) -> None:
-    """Say once which columns are not published."""
-    if unused := mapped.unused(columns):
-        logger.warning("columns_not_published", extra={"file": name, "columns": unused[:100]})
-
-
-def open_reader(
-    source: Bytes,
-    name: str,
-    kind: Format,
-    mapped: Mapped,
-    spellings: Spellings,
-    logger: logging.Logger,
-    metrics: Metrics,
-    *,
-    start: tuple[int, int] = (0, 0),
-    seek: Callable[[int], object] | None = None,
-    is_stopping: Callable[[], bool] = lambda: False,
-    max_entry_bytes: int = DEFAULT_ENTRY_BYTES,
-) -> Reader:
-    """Make a reader; `start` is the byte and the number of lines to pass over, by `seek`.
-
-    Raises SourceUnusable when the header of a CSV file can't be used.
-    """
-    cut = functools.partial(Records, source, max_bytes=max(MAX_RECORD_BYTES, max_entry_bytes))
-
-    def make(records: Records, parse: Callable[[bytes], Texts], *, columns_known: bool) -> Reader:
-        return Reader(
-            name,
-            records,
-            parse,
-            mapped,
-            spellings,
-            logger,
-            metrics,
-            columns_known,
-            max_entry_bytes=max_entry_bytes,
-        )
-
-    if kind == "jsonl":
-        if seek is not None and start[0]:
-            seek(start[0])
-        records = cut(quoted=False, offset=start[0], line=start[1])
-        return make(records, parse_json, columns_known=False)
-    records = cut(quoted=True)
-    columns = _header(records, name, mapped, is_stopping)
-    tell_unused(name, mapped, columns, logger)
-    if seek is not None and start[0] > records.offset:
-        seek(start[0])
-        records = cut(quoted=True, offset=start[0], line=start[1])
-    return make(records, csv_parser(columns), columns_known=True)
-
-
-def _header(records: Records, name: str, mapped: Mapped, is_stopping: Callable[[], bool]) -> list[str]:
-    """Read the columns. An empty file has none, and no records either; nor has one that is not waited for."""
-    for record in records:
-        if record is None and is_stopping():
-            break
-        if record is None and records.is_too_long:
-            raise SourceUnusable(f"{name}:{records.line + 1}: the header can't be read: it has no end")
-        if record is None or (not record.problem and not record.data.removeprefix(BOM).strip()):
-            continue
-        try:
-            columns = parse_row(_usable(record, record.data.removeprefix(BOM)))
-        except Problem as problem:
-            raise SourceUnusable(f"{name}:{record.line}: the header can't be read: {problem}") from None
-        twice = sorted({column for column in columns if columns.count(column) > 1})
-        if twice:
-            raise SourceUnusable(f"{name}:{record.line}: the header names {', '.join(twice)} twice")
-        if lost := [name for name in mapped.kept if name not in columns]:
-            raise SourceUnusable(
-                f"{name}:{record.line}: no column {lost[0]} to keep (--keep); its columns are "
-                f"{', '.join(columns)}"
-            )
-        if absent := mapped.absent(columns):
-            raise SourceUnusable(
-                f"{name}:{record.line}: no column for {', '.join(absent)}; its columns are "
-                f"{', '.join(columns)} (--map {absent[0]}=COLUMN, or --const {absent[0]}=VALUE)"
-            )
-        return columns
-    return []

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.producer.files.inputs import STANDARD_INPUT
-from services.producer.files.texts import Format, Mapped
+from services.producer.mapping.mapped import Mapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +14,9 @@ class Reading:
     source: str
     """A path, or `-` for standard input."""
     mapped: Mapped
-    format: Format | None
     resume: bool
+    max_rejected: int = 0
+    """So many refused lines and readings are no failure."""
 
     @property
     def path(self) -> Path | None:

@@ -4,17 +4,21 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.contract.event import DEFAULT_ENTRY_BYTES
-from services.producer.files.inputs import Input, SourceUnusable, format_of, open_input, sniff
-from services.producer.files.read import Reader, open_reader
+from services.producer.files.decode import SourceUnusable, decoded
+from services.producer.files.inputs import Input, open_input, tell_format
+from services.producer.files.lines import Bytes
+from services.producer.files.opening import Wants, open_reader
+from services.producer.files.read import MOST_OF_A_RECORD, Reader
 from services.producer.files.reading import Reading
-from services.producer.spellings import Spellings
+from services.producer.rows.resolve import resolver
+from services.producer.spellings import NumberStyle, Spellings
 from services.runtime.telemetry.metrics import Metrics
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Opener:
     """Opens the source that the options name."""
 
@@ -26,6 +30,16 @@ class Opener:
     stack: ExitStack
     """Closes what is opened."""
     max_entry_bytes: int = DEFAULT_ENTRY_BYTES
+    most_of_a_record: int = MOST_OF_A_RECORD
+    is_exact: bool = field(default=True, init=False)
+    """Whether the positions of what was opened are those of the file's bytes."""
+
+    _source: Input | None = field(default=None, init=False)
+
+    @property
+    def bytes_read(self) -> int:
+        """How many bytes of the file itself are read."""
+        return 0 if self._source is None else self._source.position
 
     @property
     def name(self) -> str:
@@ -34,38 +48,40 @@ class Opener:
 
     def open(self, start: tuple[int, int] = (0, 0)) -> Reader:
         """Open it behind `start`, bytes and lines. Raises SourceUnusable."""
-        path = self.reading.path
-        mapped, kind = self.reading.mapped, self.reading.format
-        if path is None:
-            if sys.stdin is None:
-                raise SourceUnusable("standard input is closed: there is nothing to read")
-            source = Input(sys.stdin.fileno(), self.name, self.is_stopping)
-            found, whole = sniff(source, self.is_stopping) if kind is None else (kind, source)
-            return open_reader(
-                whole,
-                self.name,
-                found,
-                mapped,
-                self.spellings,
-                self.logger,
-                self.metrics,
-                is_stopping=self.is_stopping,
-                max_entry_bytes=self.max_entry_bytes,
-            )
-        kind = format_of(path) if kind is None else kind
-        if kind is None:
-            raise SourceUnusable(f"{path}: is it CSV or JSON lines? Say it: --format csv, --format jsonl")
-        file = self.stack.enter_context(closing(open_input(path, self.is_stopping)))
+        self._source = source = self._input()
+        mapped = self.reading.mapped
+        begins, whole, is_changed = decoded(source, self.name, mapped.layout.encoding, self.is_stopping)
+        kind = tell_format(self.reading.path, begins, mapped)
+        self.is_exact = not is_changed and kind not in {"json", "senml"}
         return open_reader(
-            file,
-            self.name,
+            whole,
             kind,
             mapped,
-            self.spellings,
-            self.logger,
-            self.metrics,
+            Wants(
+                name=self.name,
+                logger=self.logger,
+                metrics=self.metrics,
+                resolve=resolver(self.spellings, NumberStyle(mapped.decimal, mapped.thousands)),
+                is_stopping=self.is_stopping,
+                max_entry_bytes=self.max_entry_bytes,
+                most_of_a_record=self.most_of_a_record,
+            ),
             start=start,
-            seek=file.seek,
-            is_stopping=self.is_stopping,
-            max_entry_bytes=self.max_entry_bytes,
+            rewind=_rewinder(source) if self.is_exact and self.reading.path is not None else None,
         )
+
+    def _input(self) -> Input:
+        path = self.reading.path
+        if path is not None:
+            return self.stack.enter_context(closing(open_input(path, self.is_stopping)))
+        if sys.stdin is None:
+            raise SourceUnusable("standard input is closed: there is nothing to read")
+        return Input(sys.stdin.fileno(), self.name, self.is_stopping)
+
+
+def _rewinder(source: Input) -> Callable[[int], Bytes]:
+    def rewind(offset: int) -> Bytes:
+        source.seek(offset)
+        return source
+
+    return rewind

@@ -28,7 +28,18 @@ def test_a_replay_killed_at_any_point_ends_with_every_line_once(server: Server, 
         for number in range(lines):
             bad = number % 1000 == 7
             file.write(f'"s\n{number}",1700000000,humidity,{number}{"" if bad else ",x"}\n')
-    arguments = ("--from", str(path), *MAPPED, "--batch-size", "20", "--sleep-interval", "0", "--resume")
+    arguments = (
+        "--from",
+        str(path),
+        "--max-rejected",
+        "99",
+        *MAPPED,
+        "--batch-size",
+        "20",
+        "--sleep-interval",
+        "0",
+        "--resume",
+    )
     with closing(server.client()) as client:
         for _ in range(6):
             process = start_producer(server, arguments, tmp_path)
@@ -116,7 +127,7 @@ def test_a_stop_while_the_server_is_away_is_heard(own_server: Start, tmp_path: P
         (["--rate", "fast", "--batch-size", "0"], "BATCH_SIZE"),
         (["--from", "-", "--resume"], "--resume"),
         (["--from", "nowhere.csv"], "nowhere.csv"),
-        (["--from", "strange.txt"], "--format"),
+        (["--from", "a.csv", "--mapping", "no.toml"], "no.toml: no such file"),
     ],
 )
 def test_a_usage_error_is_told_without_a_traceback(
@@ -139,7 +150,7 @@ def test_a_pipe_is_read_whole(own_server: Start, tmp_path: Path) -> None:
     process = start_producer(server, arguments, tmp_path)
     with path.open("w") as pipe:
         for number in range(100):
-            pipe.write(f'{{"device_id": {number}, "ts": 1, "kpi": "humidity", "value": 2}}\n')
+            pipe.write(f'{{"device_id": {number}, "ts": 1700000000, "kpi": "humidity", "value": 2}}\n')
     log, _ = finish(process)
     assert log[-1]["published"] == 100
 
@@ -149,7 +160,7 @@ def test_the_tail_of_standard_input_does_not_wait(own_server: Start, tmp_path: P
     server = own_server()
     process = start_producer(server, ("--from", "-", "--const", "zone=lab"), tmp_path, stdin=subprocess.PIPE)
     assert process.stdin is not None
-    process.stdin.write('{"device_id": 1, "ts": 1, "kpi": "humidity", "value": 2}\n')
+    process.stdin.write('{"device_id": 1, "ts": 1700000000, "kpi": "humidity", "value": 2}\n')
     process.stdin.flush()
     with closing(server.client()) as client:
         eventually(lambda: client.xlen(KEYS.stream) == 1, 10.0, "the line is published")

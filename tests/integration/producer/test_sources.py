@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -53,8 +54,8 @@ def producing(
             process.kill()
 
 
-def _stops(process: subprocess.Popen[bytes], log: Path, port: int) -> None:
-    """See that it is alive, and ends when it is told to."""
+def _stops(process: subprocess.Popen[bytes], log: Path, port: int, code: int = 0) -> None:
+    """See that it is alive, and ends when it is told to; `code` 3: of a file that has more."""
     eventually(lambda: b"health_serving" in log.read_bytes() or process.poll() is not None, 30, "its start")
     time.sleep(0.3)  # so that it is in the middle of it
     assert process.poll() is None, log.read_text(encoding="utf-8")
@@ -62,10 +63,10 @@ def _stops(process: subprocess.Popen[bytes], log: Path, port: int) -> None:
         assert answer.status == 200
     asked_at = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    code = process.wait(30)
+    ended = process.wait(30)
     text = log.read_text(encoding="utf-8")
     assert time.monotonic() - asked_at < GRACE_S, text
-    assert code == 0, text
+    assert ended == code, text
     assert '"stop_forced"' not in text
     assert '"producer_finished"' in text
 
@@ -90,22 +91,42 @@ def _noise(_: Path) -> list[str]:
 
 
 def _open_quotes(folder: Path) -> list[str]:
-    row = f'"{"x" * 1000},z,1,humidity,1\n'
+    row = f'"{"x" * 1000},z,1700000000,humidity,1\n'
     (folder / "quotes.csv").write_text(HEADER + row * 300_000, encoding="ascii")
     return ["quotes.csv", "--batch-size", "10000"]
 
 
-@pytest.mark.parametrize("make", [_endless, _silent_pipe, _device, _noise, _open_quotes])
+def _bomb(folder: Path) -> list[str]:
+    """Pack lines that are refused, for long; it unpacks to less than what a bomb does."""
+    packer = zlib.compressobj(9, wbits=31)
+    with (folder / "bomb.csv.gz").open("wb") as file:
+        file.write(packer.compress(HEADER.encode()))
+        for number in range(200):
+            file.write(packer.compress(b"%d,x\n" % number * 50_000))
+        file.write(packer.flush())
+    return ["bomb.csv.gz", "--batch-size", "10000"]
+
+
+def _long_json(folder: Path) -> list[str]:
+    with (folder / "long.json").open("wb") as file:
+        file.write(b'[{"a": "')
+        file.truncate(64 << 30)
+    return ["long.json"]
+
+
+@pytest.mark.parametrize("make", [_endless, _silent_pipe, _device, _noise, _open_quotes, _bomb, _long_json])
 def test_sigterm_ends_a_producer_whatever_it_reads(
     own_server: Start, tmp_path: Path, make: Callable[[Path], list[str]]
 ) -> None:
     """A line without an end, a named pipe that nobody writes to, devices, quotes that are never closed."""
     with producing(own_server(), tmp_path, "--from", *make(tmp_path)) as (process, log, port):
-        _stops(process, log, port)
+        _stops(process, log, port, 3 if make in {_endless, _open_quotes, _bomb, _long_json, _noise} else 0)
 
 
 @pytest.mark.parametrize("is_named", [True, False], ids=["named", "standard input"])
-@pytest.mark.parametrize("sent", ["", "device_id,zo", HEADER + "a,z,1,humidity,1\nb,z,1,humidity,12"])
+@pytest.mark.parametrize(
+    "sent", ["", "device_id,zo", HEADER + "a,z,1700000000,humidity,1\nb,z,1700000000,humidity,12"]
+)
 def test_sigterm_ends_a_producer_that_waits_for_more(
     own_server: Start, tmp_path: Path, sent: str, *, is_named: bool
 ) -> None:

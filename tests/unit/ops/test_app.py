@@ -16,7 +16,8 @@ from services.contract.errors import BrokerUnavailable, EntryDamaged, SinkUnavai
 from services.ops import lazy
 from services.ops.app import COMMANDS
 from services.ops.failures import CommandFailed, Failure, failure_of
-from services.ops.run.command import tell_left_out, tell_unreadable
+from services.ops.run.command import tell_left_out
+from services.ops.run.file_account import read_account
 from services.ops.server.own import ServerUnavailable
 from services.runtime.settings import SettingsInvalid
 
@@ -171,16 +172,13 @@ def test_all_that_is_wrong_about_a_file_is_told_before_anything_starts() -> None
     assert not Path("data").exists()
 
 
-def test_a_producer_that_was_killed_spoils_no_summary(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Its log ends in half a line, and nothing says how many there were."""
+def test_a_producer_that_was_killed_spoils_no_account(tmp_path: Path) -> None:
+    """Its log ends in half a line, and nothing says what became of the file."""
     log = tmp_path / "producer.jsonl"
-    line = {"message": "line_unreadable", "file": "a.csv", "line_number": 3, "reason": "2 columns"}
-    log.write_text(json.dumps(line) + "\n" + json.dumps(line)[:40])
-    tell_unreadable(log)
-    said = capsys.readouterr().err.splitlines()
-    assert said == [f"1 lines were passed over, that can't be read ({log}):", "  a.csv line 3: 2 columns"]
+    line = {"message": "producer_finished", "file": "a.csv", "account": {}}
+    log.write_text(json.dumps({"message": "published"}) + "\n" + json.dumps(line)[:40])
+    assert read_account(log) is None
+    assert read_account(tmp_path / "none") is None
 
 
 def test_what_is_left_out_of_a_file_is_named_with_its_numbers(

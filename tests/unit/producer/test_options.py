@@ -49,6 +49,9 @@ def test_maps_may_be_repeated_or_listed() -> None:
     told = read_options(["--from", "a.csv", "--map", "device_id=sensor,ts=time", "--map", "kpi=k"])
     assert told.reading is not None
     assert told.reading.mapped.columns == {"device_id": "sensor", "ts": "time", "kpi": "k"}
+    told = read_options(["--from", "a.csv", "--map", "value=Temp, °C,ts=time"])
+    assert told.reading is not None
+    assert told.reading.mapped.columns == {"value": "Temp, °C", "ts": "time"}
     told = read_options(["--from", "a.csv", "--const", "zone=a,b"])
     assert told.reading is not None
     assert told.reading.mapped.constants == {"zone": "a,b"}
@@ -68,12 +71,80 @@ def test_file_options_want_a_file() -> None:
         read_options(["--map", "ts=time"])
 
 
+def test_a_mapping_file_says_what_options_say_and_options_say_it_louder() -> None:
+    """Every key has its option, and together they are one mapping."""
+    Path("m.toml").write_text(
+        'delimiter = ";"\ndecimal = ","\n[fields]\nts = "time"\nkpi = "k"\n'
+        '[values]\n"T, °C" = "temperature"\n',
+        encoding="utf-8",
+    )
+    told = read_options(["--from", "a.csv", "--mapping", "m.toml", "--decimal", ".", "--map", "ts=when"])
+    assert told.reading is not None
+    mapped = told.reading.mapped
+    assert (mapped.layout.delimiter, mapped.decimal) == (";", ".")
+    assert mapped.columns == {"ts": "when", "kpi": "k"}
+    assert [(one.column, one.constants) for one in mapped.values] == [("T, °C", {"kpi": "temperature"})]
+    options = [
+        "--delimiter=;", "--decimal=.", "--map=ts=when", "--map=kpi=k", "--value=T, °C=temperature",
+    ]  # fmt: skip
+    again = read_options(["--from", "a.csv", *options])
+    assert again.reading is not None
+    assert again.reading.mapped == mapped
+
+
+def test_every_error_of_a_mapping_file_is_told_with_its_line() -> None:
+    """And those of the options beside it."""
+    Path("m.toml").write_text(
+        'delimiter = ";;"\n\ndecimal = 5\nskip_lines = "two"\ncolour = "red"\n[time]\n'
+        'zone = "Europe/Nowhere"\nformat = "when"\nepoch = 1\n'
+        '[fields]\nsensor = "a"\n[values]\n"T, °C" = { colour = "x" }\n'
+        '[constants]\nevent_id = "x"\n',
+        encoding="utf-8",
+    )
+    with pytest.raises(SettingsInvalid) as error:
+        read_options(
+            ["--from", "a.csv", "--mapping", "m.toml", "--encoding", "base64", "--max-rejected", "x"]
+        )
+    told = error.value.errors
+    for where in ("m.toml:1: delimiter", "m.toml:3: decimal", "m.toml:4: skip_lines", "m.toml:5: colour"):
+        assert sum(one.startswith(where) for one in told) == 1, told
+    for where in ("m.toml:7: zone", "m.toml:8: format", "m.toml:9: epoch", "m.toml:11: sensor"):
+        assert sum(one.startswith(where) for one in told) == 1, told
+    for where in ("m.toml:13: T, °C", "m.toml:15: event_id", "--encoding", "--max-rejected x"):
+        assert sum(one.startswith(where) for one in told) == 1, told
+    assert len(told) == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("delimiter = ", "not TOML"),
+        ("a = " + "[" * 5000, "not TOML"),
+        ("a = " + "1" * 5000, "not TOML"),
+        ("a" * 9000, "longer than"),
+        ('time = "x"', "write a table"),
+    ],
+)
+def test_what_is_no_mapping_file_is_one_error(text: str, told: str) -> None:
+    """Whatever stands in it."""
+    Path("m.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsInvalid) as error:
+        read_options(["--from", "a.csv", "--mapping", "m.toml"])
+    assert len(error.value.errors) == 1
+    assert told in error.value.errors[0]
+
+
+def test_a_mapping_file_that_is_not_there_is_an_error() -> None:
+    """By its name."""
+    with pytest.raises(SettingsInvalid, match=r"--mapping no.toml: no such file"):
+        read_options(["--from", "a.csv", "--mapping", "no.toml"])
+
+
 def test_columns_to_keep_may_be_repeated_or_listed() -> None:
     """In the order given, each once."""
     told = read_options(["--from", "a.csv", "--keep", "firmware, status", "--keep", "site,firmware"])
     assert told.reading is not None
     assert told.reading.mapped.kept == ("firmware", "status", "site")
-    assert told.reading.mapped.unused(["site", "note"]) == ["note"]
 
 
 @pytest.mark.parametrize(
@@ -89,12 +160,3 @@ def test_what_can_not_be_kept_is_told(keep: str, told: str) -> None:
     with pytest.raises(SettingsInvalid) as caught:
         read_options(["--from", "a.csv", "--keep", keep])
     assert told in str(caught.value)
-
-
-def test_a_unit_may_be_mapped_or_given() -> None:
-    """Where a source says what it measures in."""
-    told = read_options(["--from", "a.csv", "--map", "unit=in", "--const", "zone=lab"])
-    assert told.reading is not None
-    assert told.reading.mapped.has_unit
-    assert told.reading.mapped.absent(["device_id", "ts", "kpi", "value"]) == ["unit"]
-    assert told.reading.mapped.unused(["in", "note"]) == ["note"]

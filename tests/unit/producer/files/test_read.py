@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,19 @@ from hypothesis import strategies as st
 from samples import KPIS
 
 from services.contract.producing.outgoing import Batch, Numbering, Outgoing, flat
-from services.producer.files.inputs import SourceUnusable, check_same, fingerprint, sniff
-from services.producer.files.lines import Record, Records, ends_in_quotes
-from services.producer.files.read import Reader, open_reader
-from services.producer.files.texts import Format, Mapped, Problem, canonical_id, parse_json, unix_seconds
+from services.producer.files.decode import SourceUnusable, decoded
+from services.producer.files.inputs import check_same, fingerprint, tell_format
+from services.producer.files.lines import Bytes, Quotes, Record, Records, ends_in_quotes
+from services.producer.files.opening import Wants, open_reader
+from services.producer.files.read import Reader
 from services.producer.keeping import OTHERS
-from services.producer.spellings import Spellings
+from services.producer.mapping.mapped import Format, Mapped, Times, ValueColumn
+from services.producer.rows.nested import parse_object
+from services.producer.rows.pick import canonical_id
+from services.producer.rows.problem import Problem
+from services.producer.rows.resolve import resolver
+from services.producer.rows.times import TimeReader
+from services.producer.spellings import NumberStyle, Spellings
 from services.runtime.telemetry.metrics import Metrics
 
 HEADER = b"device_id,zone,ts,kpi,value\n"
@@ -27,25 +35,30 @@ LOGGER = logging.getLogger("test-read")
 LOGGER.addHandler(logging.NullHandler())
 LOGGER.propagate = False
 CONSTANTS = Mapped(
-    constants={"device_id": "d", "zone": "z", "ts": "1", "kpi": "humidity", "value": "1"}, columns={}
+    constants={"device_id": "d", "zone": "z", "ts": "1700000000", "kpi": "humidity", "value": "1"}, columns={}
 )
+
+
+def wants(name: str = "file", metrics: Metrics | None = None, max_entry_bytes: int = 1 << 20) -> Wants:
+    return Wants(
+        name=name,
+        logger=LOGGER,
+        metrics=metrics or Metrics("producer"),
+        resolve=resolver(SPELLINGS, NumberStyle()),
+        max_entry_bytes=max_entry_bytes,
+    )
 
 
 def reader(
     data: bytes, kind: Format, mapped: Mapped | None = None, start: tuple[int, int] = (0, 0)
 ) -> Reader:
     source = io.BytesIO(data)
-    return open_reader(
-        source,
-        "file",
-        kind,
-        mapped or Mapped(),
-        SPELLINGS,
-        LOGGER,
-        Metrics("producer"),
-        start=start,
-        seek=source.seek,
-    )
+
+    def rewind(offset: int) -> Bytes:
+        source.seek(offset)
+        return source
+
+    return open_reader(source, kind, mapped or Mapped(), wants(), start=start, rewind=rewind)
 
 
 def batches(one: Reader, size: int = 3) -> list[Batch]:
@@ -65,10 +78,15 @@ def values(found: list[Outgoing]) -> list[tuple[str | bytes, ...]]:
 
 
 csv_field = st.text(alphabet='ab",\n\r é', max_size=6)
-csv_rows = st.lists(st.lists(csv_field, min_size=5, max_size=5), max_size=8)
+csv_rows = st.lists(
+    st.tuples(
+        csv_field, csv_field, st.just("1700000000"), st.sampled_from(["humidity", "rh"]), st.just("4.5")
+    ),
+    max_size=8,
+)
 
 
-def quoted(row: list[str]) -> bytes:
+def quoted(row: Sequence[str]) -> bytes:
     doubled = [text.replace('"', '""') for text in row]
     return (",".join(f'"{text}"' for text in doubled) + "\n").encode()
 
@@ -84,7 +102,11 @@ def test_no_bytes_make_a_reader_crash(data: bytes, kind: Format) -> None:
     found = events(one)
     assert one.read == len(found)
     assert one.records.offset == len(data)
-    cut = [record for record in Records(io.BytesIO(data), quoted=kind == "csv") if record is not None]
+    cut = [
+        record
+        for record in Records(io.BytesIO(data), quotes=Quotes() if kind == "csv" else None)
+        if record is not None
+    ]
     blank = sum(1 for record in cut if not record.problem and not record.data.strip())
     header = 0 if kind == "jsonl" or not cut or len(cut) == blank else 1
     assert len(found) + one.unreadable <= len(cut) - header
@@ -95,7 +117,7 @@ def test_no_bytes_make_a_reader_crash(data: bytes, kind: Format) -> None:
 @given(data=st.binary(max_size=300) | st.lists(st.sampled_from([b'"', b",", b"\n", b"a"])).map(b"".join))
 def test_records_together_are_the_input(data: bytes) -> None:
     """Cut as CSV, no byte is in two records, and none in no record."""
-    records = list(Records(io.BytesIO(data), quoted=True))
+    records = list(Records(io.BytesIO(data), quotes=Quotes()))
     assert b"".join(record.data for record in records if record is not None) == data
     ends = [record.end for record in records if record is not None]
     assert ends == sorted(set(ends))
@@ -130,7 +152,7 @@ def _cut(lines: list[bytes], longest: int) -> list[tuple[bytes, bool]]:
 def test_records_are_those_of_the_plainest_way(lines: list[bytes], longest: int) -> None:
     """Each line is looked at once, and yet each record is the one that looking again and again would give."""
     whole = [line + b"\n" for line in lines]
-    records = Records(io.BytesIO(b"".join(whole)), quoted=True, max_bytes=longest)
+    records = Records(io.BytesIO(b"".join(whole)), quotes=Quotes(), max_bytes=longest)
     assert [(one.data, bool(one.problem)) for one in records if one is not None] == _cut(whole, longest)
 
 
@@ -141,20 +163,20 @@ def test_open_quotes_cost_time_in_proportion_to_their_lines(
     """Each line is looked at twice: for a quote that it opens, and for one that it closes."""
     looks = 0
 
-    def counting(data: bytes, *, is_open: bool) -> bool:
+    def counting(data: bytes, *, is_open: bool, delimiter: bytes, quote: bytes) -> bool:
         nonlocal looks
         looks += 1
-        return ends_in_quotes(data, is_open=is_open)
+        return ends_in_quotes(data, is_open=is_open, delimiter=delimiter, quote=quote)
 
     monkeypatch.setattr("services.producer.files.lines.ends_in_quotes", counting)
-    records = list(Records(io.BytesIO(line * 5000), quoted=True))
+    records = list(Records(io.BytesIO(line * 5000), quotes=Quotes()))
     assert sum(len(one.data) for one in records if one is not None) == 5000 * len(line)
     assert looks <= 2 * 5000
 
 
 def test_a_million_empty_lines_behind_an_open_quote_take_no_memory() -> None:
     """What waits for the quote to be closed is bounded in lines too; each comes out all the same."""
-    records = Records(io.BytesIO(b'"' + b"\n" * 200_000 + b'"\n'), quoted=True)
+    records = Records(io.BytesIO(b'"' + b"\n" * 200_000 + b'"\n'), quotes=Quotes())
     tracemalloc.start()
     try:
         count = sum(1 for _ in records)
@@ -166,11 +188,11 @@ def test_a_million_empty_lines_behind_an_open_quote_take_no_memory() -> None:
 
 
 @given(rows=csv_rows, size=st.integers(1, 4))
-def test_a_csv_read_again_from_any_batch_gives_the_rest(rows: list[list[str]], size: int) -> None:
+def test_a_csv_read_again_from_any_batch_gives_the_rest(rows: list[tuple[str, ...]], size: int) -> None:
     """Resuming at any position yields the same records as an uninterrupted read, line feeds included."""
     data = HEADER + b"".join(map(quoted, rows))
     whole = values(events(reader(data, "csv")))
-    assert [list(one[:2]) + list(one[3:]) for one in whole] == [row[:2] + row[3:] for row in rows]
+    assert [one[:2] for one in whole] == [(row[0].strip(), row[1].strip()) for row in rows]
     taken = 0
     for batch in batches(reader(data, "csv"), size):
         taken += len(batch.events)
@@ -199,7 +221,7 @@ def test_json_lines_read_again_from_any_batch_give_the_rest(texts: list[str], si
 def test_lines_are_counted_on_from_where_the_last_replay_stopped(kind: Format) -> None:
     """A line that can't be read is named by its number in the file, and so is the next place."""
     if kind == "csv":
-        data, mapped = HEADER + b"a,z,1,humidity,1\nb\nc,z,1,humidity,1\n", Mapped()
+        data, mapped = HEADER + b"a,z,1700000000,humidity,1\nb\nc,z,1700000000,humidity,1\n", Mapped()
     else:
         data, mapped = b'{"device_id":"a"}\n{\n{"device_id":"c"}\n', CONSTANTS
     place = batches(reader(data, kind, mapped), 1)[0].position
@@ -234,7 +256,9 @@ def test_a_bad_line_is_reported_and_the_next_is_read(line: bytes) -> None:
 
 def test_an_open_quote_costs_one_line() -> None:
     """A quote that is never closed spoils its own line, and none behind it."""
-    one = reader(HEADER + b'"a,z,1,humidity,1\nb,z,1,humidity,2\nc,z,1,humidity,3\n', "csv")
+    one = reader(
+        HEADER + b'"a,z,1700000000,humidity,1\nb,z,1700000000,humidity,2\nc,z,1700000000,humidity,3\n', "csv"
+    )
     assert [event.fields[1] for event in events(one)] == ["b", "c"]
     assert one.unreadable == 1
 
@@ -242,7 +266,7 @@ def test_an_open_quote_costs_one_line() -> None:
 def test_a_long_line_is_passed_over() -> None:
     """A line beyond the limit is a problem with its number, and its bytes are counted."""
     data = b"a" * 200_000 + b"\nb\n"
-    found = list(Records(io.BytesIO(data), quoted=False, max_bytes=1000))
+    found = list(Records(io.BytesIO(data), quotes=None, max_bytes=1000))
     assert [record.line for record in found if record] == [1, 2]
     assert isinstance(found[0], Record)
     assert "longer than" in found[0].problem
@@ -254,13 +278,13 @@ def test_an_event_that_is_too_large_is_refused_and_counted(kind: Format) -> None
     """By MAX_ENTRY_BYTES, before it takes a number; its neighbours are published, gap-free."""
     sizes = (10, 5000, 4000, 4100, 10)
     if kind == "csv":
-        data = HEADER + b"".join(b"%s,z,1,humidity,1\n" % (b"d" * size) for size in sizes)
+        data = HEADER + b"".join(b"%s,z,1700000000,humidity,1\n" % (b"d" * size) for size in sizes)
     else:
         data = b"".join(json.dumps({"device_id": "d" * size}).encode() + b"\n" for size in sizes)
     source = io.BytesIO(data)
     mapped = CONSTANTS if kind == "jsonl" else Mapped()
     metrics = Metrics("producer")
-    one = open_reader(source, "file", kind, mapped, SPELLINGS, LOGGER, metrics, max_entry_bytes=4096 + 100)
+    one = open_reader(source, kind, mapped, wants("file", metrics, 4096 + 100))
     found = events(one)
     assert [len(event.fields[1]) for event in found] == [10, 4000, 10]
     assert [event.sequence for event in found] == [1, 2, 3]
@@ -276,7 +300,7 @@ def test_what_is_too_large_says_so(caplog: pytest.LogCaptureFixture) -> None:
     LOGGER.addHandler(caplog.handler)
     source = io.BytesIO(b'{"device_id":"' + b"d" * 5000 + b'"}\n')
     metrics = Metrics("producer")
-    events(open_reader(source, "f", "jsonl", CONSTANTS, SPELLINGS, LOGGER, metrics, max_entry_bytes=4096))
+    events(open_reader(source, "jsonl", CONSTANTS, wants("f", metrics, 4096)))
     LOGGER.removeHandler(caplog.handler)
     (record,) = [one for one in caplog.records if one.getMessage() == "line_unreadable"]
     assert record.__dict__["line_number"] == 1
@@ -303,7 +327,7 @@ def test_a_longer_line_is_read_where_an_entry_may_be_larger() -> None:
     assert events(reader(line, "jsonl", CONSTANTS)) == []
     source = io.BytesIO(line)
     metrics = Metrics("producer")
-    one = open_reader(source, "f", "jsonl", CONSTANTS, SPELLINGS, LOGGER, metrics, max_entry_bytes=1 << 21)
+    one = open_reader(source, "jsonl", CONSTANTS, wants("f", metrics, 1 << 21))
     assert len(events(one)) == 1
 
 
@@ -330,23 +354,20 @@ def test_a_half_written_last_line_is_looked_at_again() -> None:
 @pytest.mark.parametrize(
     ("text", "unit", "expected"),
     [
-        ("1700000000", "s", "1700000000"),
+        ("1700000000", "auto", "1700000000"),
         ("1700000000123", "ms", "1700000000.123"),
         ("1700000000000", "ms", "1700000000"),
-        ("5", "ms", "0.005"),
         ("1700000000123456789", "ns", "1700000000.123456789"),
         ("1700000000123.5", "ms", "1700000000.1235"),
+        ("1.7000000001235E12", "ms", "1700000000.1235"),
         ("2024-01-01T00:00:00Z", "ms", "1704067200"),
         ("2024-01-01T01:00:00.25+01:00", "s", "1704067200.25"),
         ("2024-01-01 00:00:00", "s", "1704067200"),
-        ("1969-12-31T23:59:59.5Z", "s", "-0.5"),
-        ("2024-99-01", "s", "2024-99-01"),
-        ("yesterday", "ms", "yesterday"),
     ],
 )  # fmt: skip
 def test_times_become_unix_seconds_without_rounding(text: str, unit: str, expected: str) -> None:
-    """Numbers are moved by their unit, ISO 8601 is UTC unless it says otherwise, the rest stays."""
-    assert unix_seconds(text, unit) == expected  # type: ignore[arg-type]
+    """Numbers are moved by their unit, and ISO 8601 is UTC unless it says otherwise."""
+    assert TimeReader(Times(format=unit)).seconds(text) == expected
 
 
 @given(st.text() | st.none() | st.lists(st.text()))
@@ -361,7 +382,7 @@ def test_a_problem_names_the_missing_column() -> None:
     one = reader(b'{"sensor":"a"}\n', "jsonl", Mapped({"device_id": "sensor"}))
     assert events(one) == []
     assert one.unreadable == 1
-    assert parse_json(b'{"a":null,"b":1.0}') == {"b": "1.0"}
+    assert parse_object(b'{"a":null,"b":1.0}') == {"a": None, "b": "1.0"}
 
 
 def test_a_header_without_a_needed_column_is_refused() -> None:
@@ -375,23 +396,20 @@ def test_a_header_without_a_needed_column_is_refused() -> None:
     [
         (b'\xef\xbb\xbf{"device_id":"a"}\n', "jsonl"),
         (b"\xef\xbb\xbf\r\n device_id\n", "csv"),
-        (b"\n" * 10_000 + b'{"device_id":"a"}\n', "jsonl"),
+        (b' \n{"a":1}\n', "jsonl"),
+        (b'{"a":\n1}\n', "json"),
+        (b"[\n{}]", "json"),
+        (b"a,b\n", "csv"),
+        (b"", "csv"),
     ],
 )
-def test_what_stands_before_the_first_character_hides_no_format(data: bytes, kind: Format) -> None:
-    """A mark of the byte order, blank lines by the thousand; all of it is given back, in any portions."""
-    found, whole = sniff(io.BytesIO(data))
-    assert found == kind
+def test_a_source_is_told_by_how_it_begins_and_given_back_whole(data: bytes, kind: Format) -> None:
+    """In whatever portions it comes; nothing that was looked at is lost."""
+    begins, whole, is_changed = decoded(io.BytesIO(data), "file", None, lambda: False)
+    assert tell_format(None, begins, Mapped()) == kind
+    assert not is_changed
     portions = iter(functools.partial(whole.read, 7), b"")
     assert b"".join(portion or b"" for portion in portions) == data
-
-
-def test_standard_input_is_sniffed_and_given_back_whole() -> None:
-    """A brace at the start means JSON lines; nothing that was looked at is lost."""
-    for data, expected in ((b' \n{"a":1}\n', "jsonl"), (b"a,b\n", "csv"), (b"", "csv")):
-        kind, whole = sniff(io.BytesIO(data))
-        assert kind == expected
-        assert (whole.read(100) or b"") + (whole.read(100) or b"") == data
 
 
 def test_a_grown_file_is_the_same_and_another_is_not(tmp_path: Path) -> None:
@@ -423,14 +441,14 @@ def test_a_file_that_became_shorter_is_not_resumed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_a_byte_order_mark_belongs_to_no_record(kind: Format) -> None:
     """What Windows programs write before the first line makes that line neither odd nor unreadable."""
-    data = HEADER + b"d,z,1,humidity,1\n" if kind == "csv" else json.dumps(RECORD).encode() + b"\n"
+    data = HEADER + b"d,z,1700000000,humidity,1\n" if kind == "csv" else json.dumps(RECORD).encode() + b"\n"
     one = reader(b"\xef\xbb\xbf" + data, kind)
     assert values(events(one)) == values(events(reader(data, kind))) != []
     assert one.unreadable == 0
 
 
 TRACEPARENT = f"00-{'ab' * 16}-{'cd' * 8}-01"
-RECORD = {"device_id": "d", "zone": "z", "ts": "1", "kpi": "humidity", "value": "1"}
+RECORD = {"device_id": "d", "zone": "z", "ts": "1700000000", "kpi": "humidity", "value": "1"}
 
 
 def test_a_records_own_trace_context_is_published_with_it() -> None:
@@ -449,7 +467,8 @@ def test_a_records_own_trace_context_is_published_with_it() -> None:
 def test_an_empty_trace_column_is_no_context(caplog: pytest.LogCaptureFixture) -> None:
     """As a CSV file has it where a record was not traced; and the columns are none that nobody publishes."""
     data = (
-        HEADER.replace(b"\n", b",traceparent,tracestate\n") + b"d,z,1,humidity,1,,\nd,z,1,humidity,1,,a=1\n"
+        HEADER.replace(b"\n", b",traceparent,tracestate\n")
+        + b"d,z,1700000000,humidity,1,,\nd,z,1700000000,humidity,1,,a=1\n"
     )
     LOGGER.propagate = True
     found = events(reader(data, "csv"))
@@ -460,19 +479,45 @@ def test_an_empty_trace_column_is_no_context(caplog: pytest.LogCaptureFixture) -
 
 def test_names_and_numbers_are_taken_as_sources_write_them() -> None:
     """An alias, a sign, a bare mark, a unit behind the number: the stream has the contract's spelling."""
-    data = HEADER + "d,z,1, Temperature,+71.6 °F\nd,z,1,TEMP,.5\nd,z,1,rh,nan\n".encode()
+    data = HEADER + "d,z,1700000000, Temperature,+71.6 °F\nd,z,1700000000,TEMP,.5\n".encode()
     found = [tuple(event.fields[4:]) for event in events(reader(data, "csv"))]
-    assert found == [("temperature", "22.0"), ("temperature", "0.5"), ("humidity", "nan")]
+    assert found == [("temperature", "22.0"), ("temperature", "0.5")]
 
 
 def test_a_unit_is_a_column_or_a_constant() -> None:
     """Where it is mapped, and then a unit that the KPI does not accept refuses its line alone."""
-    data = b"device_id,zone,ts,kpi,value,in\nd,z,1,temp,71.6,F\nd,z,1,temp,71.6,R\nd,z,1,temp,300,K\n"
+    rows = b"".join(b"d,z,1700000000,temp,%s\n" % one for one in (b"71.6,F", b"71.6,R", b"300,K"))
+    data = b"device_id,zone,ts,kpi,value,in\n" + rows
     one = reader(data, "csv", Mapped({"unit": "in"}))
     assert [event.fields[5] for event in events(one)] == ["22.0", "26.85"]
     assert one.unreadable_lines == [3]
-    one = reader(HEADER + b"d,z,1,pressure,101325\n", "csv", Mapped(constants={"unit": "Pa"}))
+    one = reader(HEADER + b"d,z,1700000000,pressure,101325\n", "csv", Mapped(constants={"unit": "Pa"}))
     assert [event.fields[5] for event in events(one)] == ["1013.25"]
+
+
+@pytest.mark.parametrize("ahead", range(1, 13))
+@pytest.mark.parametrize("is_wide", [True, False])
+def test_what_is_published_behind_the_place_is_passed_over(ahead: int, *, is_wide: bool) -> None:
+    """Also where it ends within a line of several readings; then the rest of that line is given."""
+    if is_wide:
+        mapped = Mapped(
+            values=tuple(ValueColumn(name, {"kpi": "humidity"}) for name in "abc"),
+            constants={"device_id": "d", "zone": "z"},
+        )
+        data = b"ts,a,b,c\n" + b"".join(b"%d,1,2,3\n" % (1_700_000_000 + n) for n in range(5))
+    else:
+        mapped = Mapped()
+        data = HEADER + b"".join(b"d,z,%d,humidity,1\n" % (1_700_000_000 + n) for n in range(15))
+    whole = values(events(reader(data, "csv", mapped)))
+    one = reader(data, "csv", mapped)
+    position = one.pass_over(ahead, lambda: False)
+    assert values(events(one)) == whole[ahead:]
+    assert (position is None) == (is_wide and ahead % 3 != 0)
+    if position is not None:
+        rest = reader(data, "csv", mapped, (position.offset, position.line))
+        assert values(events(rest)) == whole[ahead:]
+    with pytest.raises(SourceUnusable, match="fewer events"):
+        reader(data, "csv", mapped).pass_over(16, lambda: False)
 
 
 KEPT = b"device_id,zone,ts,kpi,value,firmware,status,note\n"
@@ -480,14 +525,18 @@ KEPT = b"device_id,zone,ts,kpi,value,firmware,status,note\n"
 
 def test_columns_are_kept_as_attributes() -> None:
     """Those that are asked for, as one field; what is empty is no attribute, and nothing else is one."""
-    data = KEPT + b"d,z,1,humidity,1,1.2,ok,x\nd,z,1,humidity,2,,,y\nd,z,1,humidity,3,1.3,,\n"
+    data = (
+        KEPT
+        + b"d,z,1700000000,humidity,1,1.2,ok,x\nd,z,1700000000,humidity,2,,,y\n"
+        + b"d,z,1700000000,humidity,3,1.3,,\n"
+    )
     one = reader(data, "csv", Mapped(kept=("status", "firmware")))
     found = events(one)
     assert [event.is_plain for event in found] == [False, True, False]
     assert [event.fields[12:] for event in found if not event.is_plain] == [
         ["attributes", '{"firmware":"1.2","status":"ok"}'], ["attributes", '{"firmware":"1.3"}'],
     ]  # fmt: skip
-    assert one.left_out.counts == {"note": 2}
+    assert one.left_out == {"note": 2}
 
 
 def test_attributes_stand_beside_a_trace_context() -> None:
@@ -521,6 +570,6 @@ def test_what_is_left_out_is_counted_by_name() -> None:
     wide = [json.dumps({f"column-{number}": 1, "n" * 200: 1, "": None}) for number in range(150)]
     one = reader("\n".join([*wide, "nonsense", *wide[:2]]).encode(), "jsonl", CONSTANTS)
     events(one, 50)
-    assert len(one.left_out.counts) == 100
-    assert one.left_out.counts["column-0"] == 2
-    assert one.left_out.counts[OTHERS] == 152 + 51
+    assert len(one.left_out) == 100
+    assert one.left_out["column-0"] == 2
+    assert one.left_out[OTHERS] == 152 + 51

@@ -1,0 +1,1 @@
+"""What a source's own shape means: the mapping, from a file and from options."""

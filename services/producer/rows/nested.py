@@ -1,0 +1,167 @@
+"""JSON: an object's members by paths, and the readings that an object is made of.
+
+a.b.c         members in each other; a name with dots is found as it is before it is taken for a path
+a.list[0]     an element, from 0; a list alone is `[0]`, `[1]`
+a.list[].b[]  of `readings`: each element of each list is a reading. A path of a field is looked for in the
+              element, then in what it lies in, from the inside out
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal, InvalidOperation
+from functools import reduce
+from typing import Any, Final
+
+from services.producer.rows.problem import Problem, shown
+
+_STEP: Final = re.compile(r"\[([0-9]{1,6})\]|([^.\[\]]+)")
+_PATH: Final = re.compile(r"(?:[^.\[\]]+|\[[0-9]{1,6}\])(?:\.[^.\[\]]+|\[[0-9]{1,6}\])*")
+_BARE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\b(?:nan|inf|infinity|none)\b', re.IGNORECASE)
+
+_UNITS: Final = {"Cel": "°C", "%RH": "%"}
+
+Row = tuple[Any, ...]
+"""An object, and what it lies in, from the inside out."""
+
+
+def parse_json(data: bytes) -> Any:
+    """Read a value; numbers keep their text. Raises Problem."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise Problem(f"not UTF-8: {error.reason} at byte {error.start + 1}", "not UTF-8") from None
+    try:
+        return _load(text)
+    except (ValueError, RecursionError) as error:
+        # What some languages write for a number that is none costs no more than its own member.
+        mended = _BARE.sub(lambda found: found[0] if found[0].startswith(b'"') else b"null", data)
+        if mended == data:
+            raise Problem(f"not JSON: {error}", "not JSON") from None
+    try:
+        return _load(mended.decode())
+    except (ValueError, RecursionError) as error:
+        raise Problem(f"not JSON: {error}", "not JSON") from None
+
+
+def _load(text: str) -> Any:
+    return json.loads(
+        text, parse_float=str, parse_int=str, parse_constant=str, object_pairs_hook=_without_doubles
+    )
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """Read an object. Raises Problem."""
+    found = parse_json(data)
+    if not isinstance(found, dict):
+        raise Problem(f"not a JSON object but {kind_of(found)}")
+    return found
+
+
+def path_of_lists(readings: str) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Give the names down to the first list, and those from each list to the next."""
+    first, *others = readings.split("[]")[:-1] if readings else [""]
+    return _names(first), tuple(map(_names, others))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(".") if name)
+
+
+def unfold(row: Row, others: tuple[tuple[str, ...], ...]) -> Iterator[Row]:
+    """Give the readings of an element, by the lists in it. Raises Problem where one is none."""
+    if not others:
+        yield row
+        return
+    found = row[0]
+    for name in others[0]:
+        found = found.get(name) if isinstance(found, dict) else None
+    if not isinstance(found, list):
+        raise Problem(f"no list at {'.'.join(others[0]) or '[]'}")
+    for element in found:
+        yield from unfold((element, *row), others[1:])
+
+
+def finder(path: str) -> Callable[[Any], Any]:
+    """Make what finds a path in an object; None where it isn't."""
+    if not _PATH.fullmatch(path):
+        return lambda found: found.get(path) if isinstance(found, dict) else None
+    steps = [int(step[1]) if step[1] else step[2] for step in _STEP.finditer(path)]
+    if len(steps) == 1 and isinstance(steps[0], str):
+        return lambda found: found.get(path) if isinstance(found, dict) else None
+
+    def find(found: Any) -> Any:
+        if isinstance(found, dict) and path in found:
+            return found[path]
+        return reduce(_step, steps, found)
+
+    return find
+
+
+def _step(found: Any, step: str | int) -> Any:
+    if isinstance(step, str):
+        return found.get(step) if isinstance(found, dict) else None
+    return found[step] if isinstance(found, list) and step < len(found) else None
+
+
+def outward(find: Callable[[Any], Any]) -> Callable[[Row], Any]:
+    """Make what looks in an element first, and then in what it lies in."""
+
+    def look(row: Row) -> Any:
+        for one in row:
+            found = find(one)
+            if found is not None:
+                return found
+        return None
+
+    return look
+
+
+def resolved(elements: list[Any]) -> Iterator[dict[str, Any]]:
+    """Read SenML (RFC 8428): a record says only what differs from the base before it.
+
+    Gives `device` (the base name), `n`, `name` (both), `t`, `u` and `v`. Raises Problem.
+    """
+    base: dict[str, Any] = {}
+    for element in elements:
+        if not isinstance(element, Mapping):
+            raise Problem(f"not a SenML record but {kind_of(element)}")
+        base |= {name: element[name] for name in ("bn", "bt", "bu") if name in element}
+        own, prefix = element.get("n", ""), base.get("bn", "")
+        row = {
+            "device": prefix,
+            "n": own,
+            "name": f"{prefix}{own}",
+            "u": _unit(element.get("u", base.get("bu"))),
+        }
+        # A time is of the base, and to be believed only with it.
+        row["t"] = _sum(base.get("bt"), element.get("t"))
+        if "v" in element:
+            yield row | {"v": element["v"]}
+
+
+def _unit(unit: Any) -> Any:
+    """Write a unit of SenML's as others do."""
+    return _UNITS.get(unit, unit) if isinstance(unit, str) else None
+
+
+def _sum(base: Any, own: Any) -> str | None:
+    if base is None and own is None:
+        return None
+    try:
+        return format(Decimal(str(base or 0)) + Decimal(str(own or 0)), "f")
+    except InvalidOperation:
+        raise Problem(f"time {shown(base)} and {shown(own)}: no numbers", "time not read") from None
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name is given twice")
+    return found
+
+
+def kind_of(value: Any) -> str:
+    """Name what a JSON value is."""
+    names = {dict: "an object", list: "a list", str: "a text or a number", bool: "true or false"}
+    return names.get(type(value), "null")

@@ -1,0 +1,17 @@
+"""What is wrong with a record, or with a cell of it."""
+
+
+class Problem(Exception):
+    """A record or a cell can't be used; the message says why.
+
+    `kind` is the same for all that are wrong in the same way, so that they can be counted.
+    """
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind or message
+
+
+def shown(text: object, most: int = 80) -> str:
+    """Give a foreign text for a message: ASCII, and no longer than a line bears."""
+    return ascii(text)[:most]

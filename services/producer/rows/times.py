@@ -1,0 +1,208 @@
+"""Times as sources write them, as the stream has them: Unix seconds in UTC, in decimal text.
+
+Nothing is rounded: digits are moved, and what is finer than a microsecond is kept of numbers. The time zones
+are those of the system, or of the package tzdata.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from decimal import Context, Decimal
+from typing import Final
+
+from services.producer.mapping.mapped import ORDERS, TS_UNITS, Times
+from services.producer.mapping.zones import OFFSET, zone_of
+from services.producer.rows.problem import Problem, shown
+
+_PLAIN: Final = re.compile(r"[0-9]{1,20}")
+_NUMBER: Final = re.compile(r"\+?([0-9]{1,30}(?:[.,][0-9]{0,60})?|[.,][0-9]{1,60})(?:[eE]([+-]?[0-9]{1,2}))?")
+_WORD: Final = re.compile(r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*", re.IGNORECASE)
+_UTC_WORD: Final = re.compile(r" ?(?:UTC|GMT|Z|z)\Z")
+_LATEST: Final = 7_258_118_400
+"""Unix seconds of the year 2200: a number beyond is of another unit."""
+_LONGEST: Final = 64
+"""Characters of a time."""
+_DIGITS: Final = 20
+"""Decimals that the stream's numbers may have."""
+_EXACT: Final = Context(prec=400)
+"""No number that is read here has more digits."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MONTHS: Final = {name: number for number, name in enumerate(
+    ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1
+)}  # fmt: skip
+_CLOCK: Final = (
+    r"(?:(?:[ T]+|, *)(?P<hour>[0-9]{1,2})(?:[:. h](?P<minute>[0-9]{1,2})"
+    r"(?:[:. ](?P<second>[0-9]{1,2})(?:[.,](?P<fraction>[0-9]{1,9})[0-9]*)?)?)?"
+    r"(?: ?(?P<half>[AaPp])\.?[Mm]\.?)?)?(?P<offset> ?(?:Z|z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?))?"
+)
+_YEAR: Final = r"(?P<year>[0-9]{4}|[0-9]{2})"
+_MONTH: Final = r"(?P<month>[0-9]{1,2}|[A-Za-z]{3,9}\.?)"
+_DAY: Final = r"(?P<day>[0-9]{1,2})"
+_BETWEEN: Final = r"(?:[./\-]|\. |, | )"
+_PATTERNS: Final = {
+    order: re.compile(
+        _BETWEEN.join({"year": _YEAR, "month": _MONTH, "day": _DAY}[part] for part in order.split("-"))
+        + _CLOCK
+    )
+    for order in ORDERS
+}
+
+
+class TimeReader:
+    """Reads the times of one source."""
+
+    def __init__(self, times: Times) -> None:
+        self.twice = 0
+        """How many local times were in an hour that comes twice, and had to be decided."""
+        self._times = times
+        self._zone = zone_of(times.zone)
+        self._is_utc = self._zone is UTC
+        self._places = TS_UNITS.get(times.format, 0)
+        self._read = self._reader(times.format)
+
+    def seconds(self, text: str) -> str:
+        """Write a time as Unix seconds. Raises Problem."""
+        return self._read(text.strip())
+
+    def _reader(self, form: str) -> Callable[[str], str]:
+        if form == "auto" or form in TS_UNITS:
+            return self._auto
+        if form in ORDERS:
+            return lambda text: self._unix(self._ordered(text, _PATTERNS[form], form), text)
+        return self._by_pattern
+
+    def _auto(self, text: str) -> str:
+        if _PLAIN.fullmatch(text):
+            if not self._places and self._times.earliest <= int(text) < _LATEST:
+                return text
+            # A day or a moment without marks, such as 20240310: as seconds it would be one of 1970.
+            if self._times.format == "auto" and len(text) in {8, 12, 14} and text[:2] in {"19", "20"}:
+                return self._iso(text if len(text) == 8 else f"{text[:8]}T{text[8:]}")
+        if (number := _NUMBER.fullmatch(text)) is not None:
+            return self._number(text, number[1].replace(",", "."), int(number[2] or 0))
+        return self._iso(text)
+
+    def _number(self, text: str, digits: str, exponent: int) -> str:
+        value = _EXACT.scaleb(Decimal(digits), exponent)
+        seconds = _EXACT.scaleb(value, -self._places)
+        unit = next(unit for unit, places in TS_UNITS.items() if places == self._places)
+        if not self._times.earliest <= seconds < _LATEST:
+            fits = [
+                one
+                for one, places in TS_UNITS.items()
+                if self._times.earliest <= _EXACT.scaleb(value, -places) < _LATEST and one != unit
+            ]
+            hint = f"; it looks like {fits[0]} (--ts-unit {fits[0]})" if fits else ""
+            raise Problem(
+                f"time {shown(text)} in {unit} is {_side(seconds)} what is believable{hint}",
+                "time not believable",
+            )
+        whole, _, fraction = format(seconds, "f").partition(".")
+        fraction = fraction[:_DIGITS]
+        if self._places or exponent:
+            fraction = fraction.rstrip("0")
+        return f"{whole}.{fraction}" if fraction else whole
+
+    def _iso(self, text: str) -> str:
+        try:
+            # Digits without end would pass for a fraction.
+            moment = datetime.fromisoformat(_UTC_WORD.sub("Z", text) if len(text) <= _LONGEST else "")
+        except ValueError:
+            # A month that is a word is in no wrong place.
+            order = "year-month-day"
+            if _WORD.search(text):
+                order = "day-month-year" if text[0].isdigit() and not text[:3].isdigit() else "month-day-year"
+            moment = self._ordered(text, _PATTERNS[order], "")
+        return self._unix(moment, text)
+
+    def _ordered(self, text: str, pattern: re.Pattern[str], order: str) -> datetime:
+        found = pattern.fullmatch(text)
+        if found is None:
+            raise Problem(
+                f"{shown(text)} is no time in the order {order}"
+                if order
+                else f"{shown(text)} is neither ISO 8601 nor a number of seconds; say how times are written "
+                "(--time-format day-month-year, and others)",
+                "time not read",
+            )
+        year = int(found["year"])
+        if len(found["year"]) == 2:
+            year += 1900 if year >= 69 else 2000
+        month = found["month"]
+        hour, second = int(found["hour"] or 0), int(found["second"] or 0)
+        if found["half"]:
+            if not 1 <= hour <= 12:
+                raise Problem(f"{shown(text)}: an hour of AM and PM is 1 to 12", "time not read")
+            hour = hour % 12 + (12 if found["half"] in "Pp" else 0)
+        # The midnight that ends a day, and a leap second, are the moment behind them.
+        ends_day = hour == 24 and not int(found["minute"] or 0) and not second
+        is_leap = second == 60
+        try:
+            moment = datetime(
+                year,
+                int(month) if month.isdigit() else _MONTHS[month[:3].lower()],
+                int(found["day"]),
+                0 if ends_day else hour,
+                int(found["minute"] or 0),
+                59 if is_leap else second,
+                int((found["fraction"] or "").ljust(6, "0")[:6]),
+                _offset(found["offset"]),
+            )
+            return moment + timedelta(days=ends_day, seconds=is_leap)
+        except (ValueError, OverflowError, KeyError):
+            raise Problem(f"{shown(text)}: there is no such day or time", "time not read") from None
+
+    def _by_pattern(self, text: str) -> str:
+        try:
+            moment = datetime.strptime(text, self._times.format)  # noqa: DTZ007 - its zone comes below
+        except ValueError:
+            raise Problem(
+                f"{shown(text)} is no time by {shown(self._times.format)}", "time not read"
+            ) from None
+        return self._unix(moment, text)
+
+    def _unix(self, moment: datetime, text: str) -> str:
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC) if self._is_utc else self._local(moment, text)
+        try:
+            since = moment - _EPOCH
+        except OverflowError:
+            raise Problem(f"{shown(text)}: there is no such day or time", "time not read") from None
+        seconds = since.days * 86_400 + since.seconds
+        if not self._times.earliest <= seconds < _LATEST:
+            raise Problem(f"time {shown(text)} is {_side(seconds)} what is believable", "time not believable")
+        if not since.microseconds:
+            return str(seconds)
+        return f"{seconds}.{since.microseconds:06}".rstrip("0")
+
+    def _local(self, moment: datetime, text: str) -> datetime:
+        """Give a local time its zone: it may have been twice, or never."""
+        first = moment.replace(tzinfo=self._zone)
+        second = first.replace(fold=1)
+        before, after = first.utcoffset(), second.utcoffset()
+        if before == after or before is None or after is None:
+            return first
+        if before < after:
+            raise Problem(
+                f"{shown(text)} was never in {self._times.zone}: clocks were set forward (does the logger "
+                "keep standard time? --time-zone +01:00)",
+                "time that never was",
+            )
+        if self._times.twice == "refuse":
+            raise Problem(f"{shown(text)} was twice in {self._times.zone}", "time that was twice")
+        self.twice += 1
+        return second if self._times.twice == "later" else first
+
+
+def _side(seconds: float | Decimal) -> str:
+    return "beyond" if seconds > 0 and seconds >= _LATEST else "before"
+
+
+def _offset(text: str | None) -> tzinfo | None:
+    if not text:
+        return None
+    found = OFFSET.fullmatch(text.strip())
+    if found is None:
+        return UTC
+    delta = timedelta(hours=int(found[2]), minutes=int(found[3] or 0))
+    return timezone(-delta if found[1] == "-" else delta)

@@ -1,0 +1,377 @@
+"""Files as loggers and other programs write them: each is stored rightly, or refused line by line."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+from reading_files import read_file
+
+from services.producer.files.decode import SourceUnusable
+
+INPUTS = Path(__file__).parents[3] / "inputs"
+PLACE = ("--const", "device_id=d", "--const", "zone=z")
+CONSTANTS = (*PLACE, "--const", "kpi=temperature")
+FIVE = [(f"probe-{n}", "hall", str(1710028800 + 3600 * n), "temperature", f"20.{n}") for n in range(1, 6)]
+"""What most of the inputs hold, each in its own shape."""
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _map(*pairs: str) -> list[str]:
+    return [part for pair in pairs for part in ("--map", pair)]
+
+
+def _values(*pairs: str) -> list[str]:
+    return [part for pair in pairs for part in ("--value", pair)]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("comma_in_header.csv", ["--map", "value=Temp, °C (S/N: 9911)"]),
+        ("comments.csv", ["--comment", "#"]),
+        ("cr.csv", []),
+        ("dup_header.csv", []),
+        ("headerless.csv", ["--no-header", "--columns", "ts,device_id,zone,kpi,value"]),
+        ("headerless.csv", ["--no-header", *_map("ts=#1", "device_id=#2", "zone=#3", "kpi=#4", "value=#5")]),
+        ("latin1_header.csv", ["--encoding", "latin-1", "--map", "value=Temp °C"]),
+        ("plain.csv.gz", []),
+        ("preamble.csv", ["--skip-lines", "1"]),
+        ("semicolon_decimalcomma.csv", ["--decimal", ","]),
+        ("sep_line.csv", []),
+        ("space_after_comma.csv", []),
+        ("space_in_values.csv", []),
+        ("tab.tsv", []),
+        ("trailing_comma_rows_only.csv", []),
+        ("trailing_commas.csv", []),
+        ("units_row.csv", ["--skip-after-header", "1"]),
+        ("upper_header.csv", []),
+        ("utf16.csv", []),
+    ],
+)
+def test_the_same_readings_are_read_out_of_every_layout(name: str, options: list[str]) -> None:
+    """Marks, encodings, headers, lines around them: nothing is refused, and every line is accounted for."""
+    found = read_file(INPUTS / name, *options)
+    assert found.events == FIVE
+    assert found.refused == []
+    assert found.failures == []
+    assert found.account.published == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "events"),
+    [
+        (
+            "wide.csv",
+            [
+                *_map("ts=time"),
+                *_values("temp_a=temperature,device_id=a", "temp_b=temperature,device_id=b"),
+                *_values("hum_a=humidity,device_id=a"),
+                *("--const", "zone=z"),
+            ],
+            [
+                ("a", "z", "1710028800", "temperature", "21.4"),
+                ("b", "z", "1710028800", "temperature", "19.2"),
+                ("a", "z", "1710028800", "humidity", "48"),
+                ("a", "z", "1710028860", "temperature", "21.5"),
+                ("b", "z", "1710028860", "temperature", "19.3"),
+                ("a", "z", "1710028860", "humidity", "49"),
+            ],
+        ),
+        (
+            "date_and_time.csv",
+            [
+                *("--time-column", "Date", "--time-column", "Time", "--time-format", "day-month-year"),
+                *("--decimal", ",", "--map", "value=T", "--time-zone", "Europe/Rome", *CONSTANTS),
+            ],
+            [("d", "z", "1710090000", "temperature", "13.6")],
+        ),
+        (
+            "date_parts.csv",
+            [
+                *(f"--time-column={part}" for part in ("year", "month", "day", "hour")),
+                *("--time-format", "year-month-day", "--map", "value=temp", *CONSTANTS),
+            ],
+            [("d", "z", "1710028800", "temperature", "21"), ("d", "z", "1710032400", "temperature", "-4")],
+        ),
+        (
+            "skiprows.csv",
+            ["--skip-lines", "2", *_map("ts=time", "value=status"), *CONSTANTS],
+            [("d", "z", "1710022767", "temperature", "21"), ("d", "z", "1710040984", "temperature", "22")],
+        ),
+        (
+            "thingspeak.csv",
+            [*_map("ts=created_at"), *_values("field1=temperature", "field2=humidity"), *PLACE],
+            [
+                ("d", "z", "1710107183", "temperature", "21.4"),
+                ("d", "z", "1710107183", "humidity", "48"),
+                ("d", "z", "1710107199", "temperature", "21.6"),
+            ],
+        ),
+        (
+            "timescale.csv",
+            [
+                *("--no-header", "--columns", "time,device,temp,hum", *_map("ts=time", "device_id=device")),
+                *(*_values("temp=temperature"), "--const", "zone=z"),
+            ],
+            [
+                ("weather-pro-000000", "z", "1710072000", "temperature", "51.9"),
+                ("weather-pro-000001", "z", "1710072000", "temperature", "52.0"),
+            ],
+        ),
+        (
+            "latin1_row.csv",
+            ["--encoding", "latin-1"],
+            [("Fühler", "hall", ts, kpi, value) for _, _, ts, kpi, value in FIVE],
+        ),
+        ("quote_space.csv", CONSTANTS, [("d", "z", "1710032400", "temperature", "21")]),
+        (
+            "ms_exp.csv",
+            ["--ts-unit", "ms", *CONSTANTS],
+            [("d", "z", "1663846236.123", "temperature", "21.5")],
+        ),
+        (
+            "decimals.csv",
+            CONSTANTS,
+            [
+                ("d", "z", "1551129661.95456123352050781250", "temperature", "21.5"),
+                ("d", "z", "1551129662.14344882965087890625", "temperature", "21.6"),
+                ("d", "z", "1551575237.1385763", "temperature", "21.7"),
+            ],
+        ),
+        (
+            "kpinames.csv",
+            PLACE,
+            [("d", "z", "1710032400", "temperature", "21")] * 3 + [("d", "z", "1710032400", "PM2.5", "11")],
+        ),
+        (
+            "array_oneline.json",
+            [],
+            [(f"p{n}", "hall", str(1710028800 + 3600 * n), "temperature", f"20.{n}") for n in (1, 2)],
+        ),
+        (
+            "array_pretty.json",
+            [],
+            [(f"p{n}", "hall", str(1710028800 + 3600 * n), "temperature", f"20.{n}") for n in (1, 2)],
+        ),
+        (
+            "flat.csv",
+            [],
+            [(f"p{n}", "hall", str(1710028800 + 3600 * n), "temperature", f"20.{n}") for n in (1, 2, 3)],
+        ),
+        (
+            "telegraf.jsonl",
+            [
+                *_map("device_id=tags.host", "zone=tags.room", "ts=timestamp"),
+                *_values("fields.temperature=temperature", "fields.humidity=humidity"),
+            ],
+            [
+                ("pi-7", "attic", "1710028800", "temperature", "21.4"),
+                ("pi-7", "attic", "1710028800", "humidity", "48.1"),
+                ("pi-7", "attic", "1710028810", "temperature", "21.6"),
+                ("pi-7", "attic", "1710028810", "humidity", "47.9"),
+            ],
+        ),
+        (
+            "thingsboard.jsonl",
+            ["--ts-unit", "ms", *_values("values.temperature=temperature"), *PLACE],
+            [
+                ("d", "z", "1710028800.512", "temperature", "21.4"),
+                ("d", "z", "1710028810.512", "temperature", "21.5"),
+            ],
+        ),
+        (
+            "ttn.jsonl",
+            [
+                *_map("device_id=end_device_ids.device_id", "ts=received_at"),
+                *_map("zone=end_device_ids.application_ids.application_id"),
+                *_values("uplink_message.decoded_payload.humidity=humidity"),
+            ],
+            [("eui-7", "barn", "1710028801.828332", "humidity", "48")],
+        ),
+        (
+            "prom.json",
+            [
+                *("--readings", "data.result[].values[]", "--const", "kpi=temperature"),
+                *_map("ts=[0]", "value=[1]", "device_id=metric.room", "zone=metric.__name__"),
+            ],
+            [
+                ("attic", "room_temp", "1710028800.781", "temperature", "21.4"),
+                ("attic", "room_temp", "1710028815.781", "temperature", "21.6"),
+            ],
+        ),
+        (
+            "senml.json",
+            ["--format", "senml", "--const", "zone=z"],
+            [
+                ("urn:dev:ow:10e2073a01080063:", "z", "1710028800", "temperature", "21.4"),
+                ("urn:dev:ow:10e2073a01080063:", "z", "1710028810", "temperature", "21.6"),
+                ("urn:dev:ow:10e2073a01080063:", "z", "1710028800", "humidity", "48.1"),
+            ],
+        ),
+        (
+            "lineprotocol.lp",
+            _map("device_id=location", "zone=measurement"),
+            [
+                ("attic", "weather", "1710028800", "temperature", "21.4"),
+                ("attic", "weather", "1710028800", "humidity", "48"),
+                ("attic", "weather", "1710028810", "temperature", "21.6"),
+            ],
+        ),
+        (
+            "rtl433.jsonl",
+            [*_map("device_id=id", "zone=model", "ts=time"), *_values("temperature_C=temperature")],
+            [
+                ("23", "Make-TH1", "1710095013", "temperature", "5.300"),
+                ("23", "Make-TH1", "1710095014", "temperature", "-2.000"),
+            ],
+        ),
+        ("nan_other.jsonl", CONSTANTS, [("d", "z", "1710032400", "temperature", "21.5")] * 3),
+    ],
+)
+def test_every_reading_is_the_one_that_was_written(
+    name: str, options: list[str], events: list[tuple[str, ...]]
+) -> None:
+    """Columns, times, units, nesting: as each source has them; and nothing is refused."""
+    found = read_file(INPUTS / name, *options)
+    assert found.events == events
+    assert found.refused == []
+    assert found.failures == []
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "stored", "refused"),
+    [
+        ("ditto_marks.csv", CONSTANTS, "21 23 24 25 26 27 29", {3: "never closed", 9: "never closed"}),
+        ("two_unbalanced_quotes.csv", CONSTANTS, "21 23 24 25 26 27 29", {3: "never", 9: "never"}),
+        ("backslash.csv", CONSTANTS, "22", {2: "not CSV"}),
+        ("latin1_row.csv", [], "", dict.fromkeys(range(2, 7), "--encoding latin-1?")),
+        ("ms_exp.csv", CONSTANTS, "", {2: "it looks like ms (--ts-unit ms)"}),
+        ("unit.csv", CONSTANTS, "21.5 21.5 21.5 21.5", {6: "looks like ms", 7: "looks like ms"}),
+        (
+            "ha_mixed.csv",
+            [*_map("ts=last_changed", "value=state"), *CONSTANTS],
+            "21.4 48.2",
+            {4: "value 'off' is no number"},
+        ),
+        ("units_row.csv", [], "20.1 20.2 20.3 20.4 20.5", {2: "'UTC' is neither ISO 8601"}),
+        (
+            "values.csv",
+            [],
+            "21.5 21.5 0.5 5 0.0 0 -3.2 21.5 21.5 1e1 2.15E+01 21.5 22.1",
+            dict.fromkeys((11, 21, 25, 26, 27, 29, 30, 31), "is no number"),
+        ),
+    ],
+)
+def test_what_cant_be_stored_is_refused_line_by_line(
+    name: str, options: list[str], stored: str, refused: dict[int, str]
+) -> None:
+    """Each with its number and the reason, which names what would help; the lines around it are stored."""
+    found = read_file(INPUTS / name, *options)
+    assert [line for line, _ in found.refused] == list(refused)
+    for line, reason in found.refused:
+        assert refused[line] in reason
+    assert sorted(event[4] for event in found.events) == sorted(stored.split())
+    assert found.account.refused == len(refused)
+    assert found.failures != []
+
+
+def test_no_time_of_many_forms_is_stored_wrong() -> None:
+    """All of them were written for the same day; one that can't be told for certain is refused."""
+    found = read_file(INPUTS / "times.csv")
+    assert found.account.published + found.account.refused == 56
+    day = 1710028800
+    for device, _, ts, _, _ in found.events:
+        if device.startswith(("t22", "t34", "t38")):
+            continue  # ten digits, as seconds of 2034 and 2090: for the consumer; and a leap second
+        assert day - 86_400 <= float(ts) <= day + 2 * 86_400, device
+    assert found.account.published >= 30
+
+
+def test_quotes_that_are_never_closed_cost_their_own_lines(tmp_path: Path) -> None:
+    """However many, and however far apart; and a quoted cell of several lines is one reading."""
+    stray = '"5 inch'
+    rows = [f"{1710028800 + n},{n},{stray if n % 7 == 3 else 'ok'}\n" for n in range(500)]
+    rows += [f'{1710028800 + n},{n},"two\nlines, of text"\n' for n in range(500, 600)]
+    path = tmp_path / "a.csv"
+    path.write_text("ts,value,note\n" + "".join(rows), encoding="utf-8")
+    found = read_file(path, *CONSTANTS[:4], "--const", "kpi=pressure")
+    bad = [n for n in range(500) if n % 7 == 3]
+    assert [line for line, _ in found.refused] == [n + 2 for n in bad]
+    assert [int(event[4]) for event in found.events] == [n for n in range(600) if n not in bad]
+    assert found.account.lines == 1 + 500 + 200
+
+
+def test_a_bad_cell_costs_itself_and_an_empty_one_nothing(tmp_path: Path) -> None:
+    """Of a line with several readings."""
+    path = tmp_path / "wide.csv"
+    path.write_text("ts,a,b\n1710028800,1,x\n1710028801,,2\n1710028802,,NA\n1710028803,y,z\n", "utf-8")
+    found = read_file(path, *_values("a=temperature", "b=humidity"), *PLACE)
+    assert [event[3:] for event in found.events] == [("temperature", "1"), ("humidity", "2")]
+    assert [line for line, _ in found.refused] == [2, 5, 5]
+    assert "'b': value 'x'" in found.refused[0][1]
+    account = found.account
+    assert (account.published, account.refused, account.left_out) == (2, 1, {"header": 1, "missing": 1})
+    assert (account.refused_readings, account.missing_readings) == (1, 1)
+
+
+@pytest.mark.parametrize("kind", ["csv", "gz", "utf-16", "array", "documents", "lines", "wide"])
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_read_on_from_any_batch_the_rest_comes_and_nothing_twice(
+    tmp_path: Path, kind: str, size: int
+) -> None:
+    """Whatever the file is packed in; and the numbers of lines are those of the file."""
+    record = '{{"ts": {ts}, "device_id": "d", "zone": "z", "kpi": "humidity", "value": {n}}}'
+    options: list[str] = []
+    if kind in {"array", "documents", "lines"}:
+        texts = [record.format(ts=1710028800 + n, n=n if n % 5 else '"x"') for n in range(20)]
+        joined = ",\n\n".join(texts) if kind == "array" else "\n".join(texts)
+        data = f"[{joined}]".encode() if kind == "array" else joined.encode()
+        options = ["--format", "json"] if kind == "documents" else []
+    elif kind == "wide":
+        data = b"ts,a,b\n" + b"".join(b"%d,%d,%d\n" % (1710028800 + n, n, n + 50) for n in range(20))
+        options = [*_values("a=humidity", "b=temperature"), *PLACE]
+    else:
+        rows = [f"{1710028800 + n},d,z,humidity,{n if n % 5 else 'x'}\n" for n in range(20)]
+        data = ("ts,device_id,zone,kpi,value\n" + "".join(rows)).encode()
+    path = tmp_path / ("a.csv.gz" if kind == "gz" else "a.txt")
+    path.write_bytes(
+        gzip.compress(data) if kind == "gz" else data.decode().encode(kind) if kind == "utf-16" else data
+    )
+    whole = read_file(path, *options, size=size)
+    assert len(whole.events) == (40 if kind == "wide" else 16)
+    for position, count in whole.positions:
+        rest = read_file(path, *options, start=(position.offset, position.line), size=size)
+        assert rest.events == whole.events[count:]
+        assert rest.refused == [one for one in whole.refused if one[0] > position.line]
+    assert whole.positions[-1][0].is_done
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"PK\x03\x04" + b"x" * 60, "spreadsheet"),
+        (b"PAR1" + b"x" * 9, "Parquet"),
+        (b"SQLite format 3\0", "data"),
+    ],
+)
+def test_what_is_no_text_is_refused_by_its_name(tmp_path: Path, data: bytes, what: str) -> None:
+    """And what to do about it."""
+    path = tmp_path / "a.dat"
+    path.write_bytes(data)
+    with pytest.raises(SourceUnusable, match=what):
+        read_file(path)
+
+
+def test_every_missing_column_of_a_header_is_named_at_once(tmp_path: Path) -> None:
+    """Fields, columns of the time, columns of values."""
+    path = tmp_path / "a.csv"
+    path.write_text("a,b,b\n1,2,3\n", encoding="utf-8")
+    with pytest.raises(SourceUnusable) as error:
+        read_file(path, *_values("b=humidity", "c=humidity"), "--time-column", "day")
+    text = str(error.value)
+    for part in ("b is there 2 times", "#2", "no column for device_id, zone", "day, c"):
+        assert part in text
