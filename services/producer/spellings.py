@@ -23,8 +23,6 @@ from services.contract.kpis import Conversion, Kpi, Kpis, alike, unit_key
 
 _PLACES: Final = 20
 """Digits that decimal text of the contract has at most on either side of the mark."""
-_MOST_CHARS: Final = 900
-"""No number that a float holds is written with more, and the time to read one grows with them."""
 _SAME: Final = str.maketrans({"\u2212": "-", "\u2019": "'", "\u00a0": " ", "\u202f": " ", "\u2009": " "})
 """Marks that look like others: the minus sign, an apostrophe, and blanks that don't break."""
 _MOST_KEPT: Final = 4096
@@ -74,7 +72,7 @@ def split(text: str, style: NumberStyle = PLAIN) -> tuple[str | None, str]:
     if style.decimal == "." and DECIMAL.fullmatch(text):
         return (text[1:] if text[0] == "-" and not float(text) else text), ""
     text = text.translate(_SAME).strip()
-    found = _spelling(style).fullmatch(text) if len(text) <= _MOST_CHARS else None
+    found = _spelling(style).fullmatch(text)
     if found is None:
         return None, ""
     sign, whole, fraction, exponent, unit = (part or "" for part in found.groups())
