@@ -1,7 +1,7 @@
 """What the tests of the law publish, what it has to come to, and how a store fails meanwhile."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from hypothesis import strategies as st
 from samples import event_fields
@@ -15,10 +15,16 @@ GUILTY = {
     "not_utf8": event_fields(1, zone=b"\xff"),
     "value_negative": event_fields(1, value="-1"),
     "event_id_invalid": event_fields(1, event_id="1"),
+    "attributes_invalid": event_fields(1, attributes="[]"),
     "entry_too_large": [*event_fields(1), b"blob", b"\n" * MAX_ENTRY_BYTES],
 }
 LARGE_BYTES = sum(map(len, GUILTY["entry_too_large"]))
 POISON = "poison"
+CONTENTS: Mapping[str, Mapping[str, str]] = {
+    "other": {"value": "2.0"},
+    "attributed": {"value": "1.0", "attributes": '{"firmware": "1.2"}'},
+}
+"""Events that differ from one of the same number."""
 
 
 def publish(
@@ -32,7 +38,7 @@ def publish(
     """
     turns = itertools.cycle(traces or [[]])
     reasons: dict[bytes, str] = {}
-    contents: dict[int, str] = {}
+    contents: dict[int, Mapping[str, str]] = {}
     for kind, number in entries:
         trace = next(turns)
         if kind in GUILTY:
@@ -42,9 +48,9 @@ def publish(
             fields = event_fields(1000 + number, device_id=POISON)
             reasons[write([*fields, *trace])] = "refused_by_sink"
         else:
-            value = "2.0" if kind == "other" else "1.0"
-            entry_id = write([*event_fields(number, value=value), *trace])
-            if contents.setdefault(number, value) != value:
+            changes = CONTENTS.get(kind, {"value": "1.0"})
+            entry_id = write([*event_fields(number, **changes), *trace])
+            if contents.setdefault(number, changes) != changes:
                 reasons[entry_id] = "conflict"
     return reasons
 

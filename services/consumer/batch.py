@@ -19,7 +19,7 @@ from services.consumer.stages import NOBODY, Stages
 from services.consumer.steps import take_steps
 from services.consumer.validate import read_form, validate
 from services.contract.codec import decode as decode_fields
-from services.contract.consuming.doors import Dead, Decoded, Entry, Source
+from services.contract.consuming.doors import Dead, Decoded, Entry, Source, Valid
 from services.contract.consuming.large import is_heavy, limit_size, size_of
 from services.contract.event import DEFAULT_ENTRY_BYTES, Event, Rejection
 from services.contract.kpis import Kpis
@@ -86,14 +86,14 @@ def run_batch(
     rejected: list[Dead] = []
     if rules.steps:
         # Before the rules: a step may convert a unit, rename a KPI, mend a time.
-        formed, rejected = take_steps([*ordinary, *formed], rules.steps)
+        formed, rejected = take_steps(_in_order(fresh, ordinary, formed), rules.steps)
         ordinary = []
         stages.done("steps")
     checked, invalid = validate(formed, rules.kpis, latest_ts)
     if malformed or invalid:
         check_clock(fresh, [*malformed, *invalid], latest_ts - rules.max_future_s, rules.max_future_s)
     stages.done("validate")
-    rows = process([*ordinary, *checked], rules.kpis)
+    rows = process(_in_order(fresh, ordinary, checked), rules.kpis)
     refused = [*large, *undecodable, *malformed, *rejected, *invalid]
     breaker.check(len(entries), len(refused))
     stages.done("process")
@@ -130,6 +130,14 @@ def decode(entries: Sequence[Entry]) -> tuple[list[Decoded], list[Dead]]:
         else:
             decoded.append((entry, fields))
     return decoded, dead
+
+
+def _in_order(entries: Sequence[Entry], some: list[Valid], others: list[Valid]) -> list[Valid]:
+    """Put events in the order of their entries: of two that conflict the one that came first is stored."""
+    if not (some and others):
+        return some or others
+    positions = {entry.entry_id: position for position, entry in enumerate(entries)}
+    return sorted([*some, *others], key=lambda pair: positions[pair[0].entry_id])
 
 
 def _stored_rows(rows: Sequence[tuple[Entry, Event]], refused: Sequence[Dead]) -> list[Event]:

@@ -14,6 +14,7 @@ from fakes import FakeClock, FakeDeadLetters, FakeSink, FakeSource, FakeStream, 
 from hypothesis import example, given
 from hypothesis import strategies as st
 from law import (
+    CONTENTS,
     GUILTY,
     LARGE_BYTES,
     MAX_ENTRY_BYTES,
@@ -29,20 +30,21 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from samples import KPIS, event_fields, id_of, row
 from servers import eventually
 
-from services.consumer.batch import Outcome, Rules, run_batch
+from services.consumer.batch import Outcome, Rules, decode, run_batch
 from services.consumer.breaker import Breaker
 from services.consumer.persist import Persist
 from services.consumer.telemetry.report import Reporter
 from services.consumer.telemetry.times import Times
 from services.consumer.telemetry.traces import NO_TRACES, BatchTraces, Traces
 from services.consumer.worker import Worker
-from services.contract.consuming.doors import Dead, Entry
+from services.contract.consuming.doors import Dead, Decoded, Entry
 from services.contract.errors import BreakerOpen, SourceUnavailable
-from services.contract.event import Rejection
+from services.contract.event import Event, Rejection
 from services.runtime.health import Health
 from services.runtime.otlp.tracing import OTelSpans
 from services.runtime.telemetry.metrics import Metrics
 from services.runtime.telemetry.spans import Spans
+from services.steps import reject
 
 LOGGER = logging.getLogger("test.law")
 
@@ -62,7 +64,10 @@ class Plan:
 plans = st.builds(
     Plan,
     entries=st.lists(
-        st.tuples(st.sampled_from(["event", "event", "event", "other", POISON, *GUILTY]), st.integers(1, 12)),
+        st.tuples(
+            st.sampled_from(["event", "event", *CONTENTS, POISON, *GUILTY]),
+            st.integers(1, 12),
+        ),
         min_size=1,
         max_size=40,
     ),
@@ -171,6 +176,7 @@ class World:
 
 @given(plans)
 @example(Plan([("event", 1)], 1, [True] * 4, [], [], []))
+@example(Plan([("attributed", 1), ("event", 1)], 3, [], [], [], []))
 @example(Plan([("event", 1), ("other", 1), (POISON, 1)], 3, [], [True], [["ack", "settle"]], [1]))
 def test_the_law_holds_whatever_fails(plan: Plan) -> None:
     """Whatever fails at whichever step, in the end all is stored or dead-lettered, once, with its reason."""
@@ -199,7 +205,7 @@ def test_the_law_holds_whatever_fails(plan: Plan) -> None:
         if letter.truncated:
             assert (letter.text("event_id"), letter.size_bytes) == (id_of(1), LARGE_BYTES)
             assert len(letter.text("blob") or "") == 1024
-    innocent = {number for kind, number in plan.entries if kind in {"event", "other"}}
+    innocent = {number for kind, number in plan.entries if kind in {"event", *CONTENTS}}
     assert set(world.sink.rows) == {id_of(number) for number in innocent}
     assert len(world.sink.inserts) == len(set(world.sink.inserts))
     assert len(world.stream.acked) == len(set(world.stream.acked)) == len(plan.entries)
@@ -424,6 +430,53 @@ def test_an_event_may_be_as_far_ahead_of_our_clock_as_the_rules_say() -> None:
         ("1-1", "ts_in_future"),
         ("1-3", "ts_in_future"),
     ]
+
+
+def test_with_steps_every_entry_has_an_outcome_and_few_are_looked_at_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a step gives is stored, what it refuses or fails at is dead, and so is what has no form for it."""
+    careful: list[Entry] = []
+
+    def watched(entries: Sequence[Entry]) -> tuple[list[Decoded], list[Dead]]:
+        careful.extend(entries)
+        return decode(entries)
+
+    def step(event: Event) -> Event | Rejection:
+        if event.device_id == "refused":
+            return reject("not ours")
+        if event.device_id == "failed":
+            raise KeyError(event.kpi)
+        return event._replace(kpi="temperature", value=event.value + 100) if event.kpi == "cold" else event
+
+    monkeypatch.setattr("services.consumer.batch.decode", watched)
+    plan = [
+        (event_fields(1, kpi="cold", value="-20.5"), None),
+        (event_fields(2), None),
+        (event_fields(3, kpi="cold", value="-200"), "value_negative"),
+        (event_fields(4, device_id="refused"), "rejected_by_step"),
+        (event_fields(5, device_id="failed"), "step_failed"),
+        (event_fields(6, kpi="unheard of"), "kpi_unknown"),
+        (event_fields(7, value="warm"), "value_invalid"),
+        (event_fields(8, kpi="cold", attributes='{"a": "b"}'), None),
+    ]
+    clock, stream = FakeClock(), FakeStream()
+    for fields, _ in plan:
+        stream.publish(fields)
+    sink, letters, source = FakeSink(), FakeDeadLetters(), FakeSource(stream)
+    health = Health(60.0, clock.monotonic)
+    persist = Persist(sink, letters, 3, 0.5, clock, health, Metrics("consumer"), LOGGER)
+    entries = source.read()
+    outcome = run_batch(entries, source, Rules(KPIS, 300.0, 5, [step]), persist, Breaker(0.0), clock.now)
+    assert outcome.pending == 0
+    dead = {one.entry.entry_id: one.rejection.reason for one in outcome.dead}
+    assert dead == {one.entry_id: why for one, (_, why) in zip(entries, plan, strict=True) if why}
+    assert sorted(stream.acked) == sorted(one.entry_id for one in entries)
+    assert {(one.kpi, one.value, one.attributes) for one in sink.rows.values()} == {
+        ("temperature", 79.5, None), ("humidity", 42.25, None), ("temperature", 142.25, '{"a":"b"}'),
+    }  # fmt: skip
+    # Of any KPI and range: what the short cut knows goes by it, steps or none.
+    assert careful == [entries[6], entries[7]]
 
 
 def test_a_failed_acknowledgement_comes_up_after_all_is_durable() -> None:

@@ -16,7 +16,7 @@ import pytest
 from fakes import FakeClock, FakeDeadLetters, FakeSink, NoUpkeep
 from hypothesis import example, given
 from hypothesis import strategies as st
-from law import MAX_ENTRY_BYTES, check_metrics, is_poison, outages, publish
+from law import CONTENTS, MAX_ENTRY_BYTES, check_metrics, is_poison, outages, publish
 from partitioned import FakeTopic, Member, PartitionedSource, Position
 from samples import KPIS, event_fields, id_of
 
@@ -239,7 +239,7 @@ class World:
         """Check that all is stored, once, or dead for its reason, and that all is committed."""
         assert self.topic.unsettled() == set()
         assert {letter.entry_id.encode(): letter.reason for letter in self.letters.read()} == self.guilty
-        innocent = {number for kind, number in self.plan.entries if kind in {"event", "other"}}
+        innocent = {number for kind, number in self.plan.entries if kind in {"event", *CONTENTS}}
         assert set(self.store.rows) == {id_of(number) for number in innocent}
         assert len(self.store.inserts) == len(set(self.store.inserts))
         assert {one for _, page in self.received for one in page} == set(self.contents)
@@ -286,7 +286,16 @@ plans = st.builds(
     entries=st.lists(
         st.tuples(
             st.sampled_from(
-                ["event", "event", "event", "other", "poison", "missing_field", "value_negative"]
+                [
+                    "event",
+                    "event",
+                    "event",
+                    "other",
+                    "attributed",
+                    "poison",
+                    "missing_field",
+                    "value_negative",
+                ]
             ),
             st.integers(1, 12),
         ),
