@@ -255,7 +255,9 @@ def test_the_note_of_a_conflict_names_its_content(box: Box) -> None:
     reason = Rejection("sink", "conflict", "stored already, with another content")
     contents = [("1", "a"), ("1", "b"), ("2", "a")]
     for number, (value, trace) in enumerate(contents):
-        fields = event_fields(1, value=value, traceparent=f"00-{trace * 32}-{trace * 16}-01")
+        attributes = '{"a": "1", "b": "2"}' if number == 1 else '{"b":"2","a":"1"}'
+        traceparent = f"00-{trace * 32}-{trace * 16}-01"
+        fields = event_fields(1, value=value, traceparent=traceparent, attributes=attributes)
         pairs = list(zip(fields[::2], fields[1::2], strict=True))
         turned = pairs[::-1] if number == 1 else pairs
         box.put([Dead(entry(number, [part for pair in turned for part in pair]), reason)])

@@ -813,6 +813,19 @@ def test_values_below_zero_are_stored_after_an_update(path: Path) -> None:
             connection.execute("DELETE FROM sqlite_schema")
 
 
+def test_who_has_the_database_open_sees_a_constraint_that_is_replaced(path: Path) -> None:
+    """By the number of the schema alone: a migration may do nothing else."""
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate(connection, path, upto=1)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute(INSERT_OF_BEFORE, row(1)[:7])
+            connection.execute("BEGIN IMMEDIATE")
+            schema._replace(connection, schema._REPLACED[3])
+            connection.execute("COMMIT")
+            other.execute(INSERT_OF_BEFORE, row(2, value=-1.0)[:7])
+
+
 def test_an_update_that_fails_leaves_the_database_as_it_was(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from services.contract.trace_context import TraceContext
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics
 from services.runtime.telemetry.spans import current
+from services.steps import Step
 
 LOGGER = logging.getLogger("test.traces")
 BATCH = "process telemetry_stream"
@@ -29,6 +30,7 @@ class Consumer:
     """A consumer of a stream of its own; ten seconds behind the producers."""
 
     def __init__(self, ratio: float = 0.0, batch_size: int = 1000, per_second: float = 0.0) -> None:
+        self.steps: list[Step] = []
         self.stream = FakeStream()
         self.source = FakeSource(self.stream, batch_size)
         self.sink = FakeSink()
@@ -59,7 +61,7 @@ class Consumer:
         settle = functools.partial(
             run_batch,
             source=self.source,
-            rules=Rules(KPIS, 1e9, 5),
+            rules=Rules(KPIS, 1e9, 5, self.steps),
             persist=persist,
             breaker=Breaker(0.0),
             now=self.clock.now,
@@ -280,9 +282,11 @@ def test_a_long_outage_makes_no_endless_span() -> None:
     assert len(consumer.spans.one("store").marks) == 128
 
 
-def test_a_failed_acknowledgement_is_an_error_of_its_stage() -> None:
-    """The batch's span has it as well, and its events are pending as far as it knows."""
+@pytest.mark.parametrize("steps", [[], [lambda event: event]])
+def test_a_failed_acknowledgement_is_an_error_of_its_stage(steps: list[Step]) -> None:
+    """The batch's span has it as well, and its events are pending as far as it knows. Or with steps."""
     consumer = Consumer()
+    consumer.steps = steps
     consumer.publish(event_fields(1), _traceparent(7))
     consumer.source.failures = ["ack"]
     consumer.run()
@@ -291,6 +295,7 @@ def test_a_failed_acknowledgement_is_an_error_of_its_stage() -> None:
     assert "telemetry.stored" not in batch.attributes
     assert consumer.spans.one("ack telemetry_stream").error == "told"
     assert (own.error, own.attributes["telemetry.outcome"]) == ("told", "pending")
+    assert bool(consumer.spans.named("steps")) == bool(steps)
 
 
 def test_what_is_delivered_again_says_so() -> None:

@@ -6,9 +6,10 @@ from samples import KPIS, NOW, entry, event_fields, flat, id_of, raw_fields
 
 from services.contract.consuming.doors import Dead
 from services.contract.consuming.letter import dead_letter, parse_letter
-from services.contract.event import Rejection
+from services.contract.event import Event, Rejection
 from services.ops.dlq.letters import Letter
 from services.ops.dlq.replay import FIELDS, Mending, prepare, readable_event_id
+from services.steps import reject
 
 
 def _letter(fields: list[bytes]) -> Letter:
@@ -58,3 +59,16 @@ def test_a_letter_that_still_breaks_a_rule_is_told_before_it_is_published() -> N
     assert told is not None
     assert told.reason == "value_negative"
     assert prepare(wrong, Mending({"value": "1.5"}), KPIS, NOW).objection is None
+
+
+def test_the_steps_are_asked_beforehand() -> None:
+    """What they mend is no objection, and what they refuse is one."""
+    wrong = _letter(event_fields(1, value="-1"))
+
+    def mend(event: Event) -> Event:
+        return event._replace(value=abs(event.value))
+
+    assert prepare(wrong, Mending(), KPIS, NOW, steps=[mend]).objection is None
+    told = prepare(wrong, Mending(), KPIS, NOW, steps=[mend, lambda _: reject("not ours")]).objection
+    assert told is not None
+    assert told.reason == "rejected_by_step"
