@@ -20,7 +20,6 @@ from services.ops.failures import CommandFailed
 from services.ops.output.output import AsJson, answer, choose_style, remark, show_document
 from services.ops.output.parts import printable
 from services.ops.output.progress import ProgressLine
-from services.runtime.redact import know
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
 from services.stores.choice import at_address, open_copied, open_copied_letters
 from services.stores.copying import CopiedLetters
@@ -100,7 +99,6 @@ def copy_command(
 
 def _target(settings: ConsumerSettings, to: str) -> ConsumerSettings:
     """Read the address. Raises SettingsInvalid, which tells nothing of it."""
-    know(to)
     try:
         return at_address(settings, to.strip())
     except SettingsInvalid as error:

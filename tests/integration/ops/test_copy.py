@@ -21,7 +21,7 @@ from copies import (
     row_of,
 )
 from postgres import PostgresServers, database, rows_of, with_tables
-from samples import dead, id_of, row
+from samples import dead, event_fields, id_of, row
 from telemetry_cli import bury, is_refusal, own_folder, store, telemetry
 
 from services.contract.attributes import attributes_of
@@ -29,6 +29,7 @@ from services.ops.copy import events as copied_events
 from services.ops.output.progress import ProgressLine
 from services.stores.copying import PROOFS, Row
 from services.stores.files.dead_letters import DeadLetterFile
+from services.stores.postgres.copying import letters
 from services.stores.postgres.sink import PostgresSink
 from services.stores.sqlite.copying import SQLiteCopied
 from services.stores.sqlite.sink import SQLiteSink
@@ -165,9 +166,9 @@ def test_run_again_it_brings_what_is_new(postgres_url: str) -> None:
     copied("--to", postgres_url)
     store(events(3, first=100))
     store([row(0, event_id=id_of(0))])  # an id before all others
-    letters = bury([dead(50)], 1_700_000_300.0)
-    letters.mark_replayed([("1700000000000-2", "1700000000009-0"), ("1700000000000-4", "1700000000009-1")])
-    letters.purge(["1700000000000-6"])
+    buried = bury([dead(50)], 1_700_000_300.0)
+    buried.mark_replayed([("1700000000000-2", "1700000000009-0"), ("1700000000000-4", "1700000000009-1")])
+    buried.purge(["1700000000000-6"])
     put_proof(4)
     answer = copied("--to", postgres_url)
     assert "31 events (4 new), 6 dead letters (3 replayed, 2 purged), 1 proof" in answer
@@ -483,6 +484,18 @@ def test_it_says_how_far_it_is(postgres_url: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(ProgressLine, "__call__", lambda _self, read, parts: told.append((read, parts)))
     copied("--to", postgres_url)
     assert told[:3] == [(10, 27), (20, 27), (27, 27)]
+
+
+def test_letters_are_copied_in_portions(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By number and by size; none is left out between two, and none comes twice."""
+    fill(DATA)
+    bury([dead(one) for one in range(100, 120)])
+    bury([dead(7, event_fields(7, zone="z" * 5000))])
+    monkeypatch.setattr(letters, "_LETTERS_AT_ONCE", 3)
+    monkeypatch.setattr(letters, "_CHARS_AT_ONCE", 2000)
+    for _ in range(2):
+        copied("--to", postgres_url)
+        assert letters_at(postgres_url) == lines_of(DATA / "dlq.jsonl")
 
 
 def test_names_are_those_of_the_files() -> None:

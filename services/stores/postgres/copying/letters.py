@@ -4,7 +4,6 @@ Letters that are added keep their order and come behind those that are there. Wh
 to itself for as long as a portion takes: two copies at once would add the same letter twice.
 """
 
-import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -20,6 +19,8 @@ from services.stores.postgres.dead_letters import PostgresDeadLetters, storable
 from services.stores.postgres.errors import kind_of, told
 
 _LETTERS_AT_ONCE: Final = 200
+_CHARS_AT_ONCE: Final = 4 << 20
+"""A letter may be twenty times as large as its entry."""
 _OURS: Final = "(pipeline, stream) = (%s, %s)"
 _TIME: Final = "timestamptz 'epoch' + %s * interval '1 microsecond'"
 _MARK: Final = (
@@ -104,8 +105,7 @@ class PostgresCopiedLetters:
     def take(self, lines: Iterable[tuple[str, DeadLetter]]) -> int:
         """Add letters that are not there yet, in portions."""
         added = 0
-        rest = iter(lines)
-        while portion := list(itertools.islice(rest, _LETTERS_AT_ONCE)):
+        for portion in _portions(lines):
             with self._errors(), writing(self._connection), self._connection.cursor() as cursor:
                 cursor.execute("LOCK TABLE telemetry.dead_letters IN SHARE ROW EXCLUSIVE MODE")
                 cursor.execute(
@@ -134,3 +134,17 @@ class PostgresCopiedLetters:
             yield
         except psycopg.Error as error:
             raise DeadLettersUnavailable(told(error, self._place), kind_of(error)) from error
+
+
+def _portions(lines: Iterable[tuple[str, DeadLetter]]) -> Iterator[list[tuple[str, DeadLetter]]]:
+    """Give letters in portions that fit into memory."""
+    portion: list[tuple[str, DeadLetter]] = []
+    chars = 0
+    for line, letter in lines:
+        portion.append((line, letter))
+        chars += len(line)
+        if len(portion) >= _LETTERS_AT_ONCE or chars >= _CHARS_AT_ONCE:
+            yield portion
+            portion, chars = [], 0
+    if portion:
+        yield portion
