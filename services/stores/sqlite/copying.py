@@ -59,8 +59,17 @@ class SQLiteCopied:
 
     def those(self, ids: Sequence[str]) -> list[Row]:
         """Give the events of these ids that are there, in the order of their ids."""
+        if not ids:
+            return []
+        # All between the first and the last is read sooner than each by itself, where there is little else.
+        most = 2 * len(ids)
+        between = "WHERE event_id BETWEEN ? AND ? ORDER BY event_id LIMIT ?"
         where = "WHERE event_id IN (SELECT value FROM json_each(?)) ORDER BY event_id"
         with self._rows.moment() as ask:
+            rows = self._read(ask, EVENTS, between, (ids[0], ids[-1], most))
+            if len(rows) < most:
+                wanted = set(ids)
+                return [row for row in rows if row[0] in wanted]
             return self._read(ask, EVENTS, where, (json.dumps(list(ids)),))
 
     def add(self, rows: Sequence[Row]) -> int:

@@ -189,6 +189,23 @@ def test_run_again_it_brings_what_is_new(postgres_url: str) -> None:
     assert everything(DATA)["proofs"][0][3] == 9
 
 
+def test_what_was_purged_there_does_not_come_back(postgres_url: str) -> None:
+    """Somebody had a reason; a letter that the same entry has left since does come."""
+    fill(DATA)
+    copied("--to", postgres_url)
+    there = {"DATABASE_URL": postgres_url}
+    purged = telemetry("dlq", "purge", "--entry", "1700000000000-4", "--yes", **there)
+    assert purged.exit_code == 0, purged.output
+    bury([dead(1)], 4_000_000_000.0)
+    telemetry("dlq", "purge", "--entry", "1700000000000-1", "--yes", **there)
+    answer = copied("--to", postgres_url)
+    assert "5 dead letters (2 replayed, 1 purged)" in answer
+    entries = [json.loads(line)["entry_id"].rpartition("-")[2] for line in letters_at(postgres_url)]
+    assert entries == ["2", "3", "6", "9", "1"]
+    copied("--to", "sqlite:", **there)
+    assert sorted(lines_of(DATA / "dlq.jsonl")) == sorted(letters_at(postgres_url))
+
+
 def put_proof(generation: int) -> None:
     with (
         closing(SQLiteSink(DATA / "telemetry.db", 5000, lambda: STORED_AT)) as sink,
@@ -244,6 +261,21 @@ def test_what_is_there_already_is_no_conflict(postgres_url: str) -> None:
     assert "27 events (25 new)" in answer
     assert "note: 2 events of them were stored there at another time" in answer
     assert "note: there are 2 events more" in answer
+
+
+@pytest.mark.parametrize("is_to_sqlite", [False, True])
+def test_few_events_are_compared_among_many_of_others(postgres_url: str, is_to_sqlite: bool) -> None:
+    """Between two of ours there may be a hundred that are not."""
+    first, last = row(1, value=1.0), row(200, value=2.0)
+    with closing(SQLiteSink(Path("data/telemetry.db"), 5000, lambda: STORED_AT)) as sink:
+        sink.write([first, last])
+    with closing(SQLiteSink(Path("others/telemetry.db"), 5000, lambda: STORED_AT)) as sink:
+        sink.write([first, *events(150, first=20), row(200, value=3.0)])
+    to = "sqlite:target" if is_to_sqlite else postgres_url
+    copied("--to", to, DATA_DIR="others")
+    result = telemetry("copy", "--to", to)
+    assert result.exit_code == 1
+    assert f"1 event with another content there, left as they are: {last.event_id}" in result.stderr
 
 
 def test_a_row_that_is_refused_is_named_and_the_others_are_copied(postgres_url: str) -> None:

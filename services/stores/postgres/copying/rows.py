@@ -89,6 +89,13 @@ class PostgresCopied:
         """Give the events of these ids that are there, in the order of their ids."""
         if not ids:
             return []
+        # All between the first and the last is read sooner than each by itself, where there is little else.
+        most = 2 * len(ids)
+        between = "WHERE event_id BETWEEN %s AND %s ORDER BY events.event_id LIMIT %s"
+        rows = self._read(EVENTS, between, [ids[0], ids[-1], most])
+        if len(rows) < most:
+            wanted = set(ids)
+            return [row for row in rows if row[0] in wanted]
         # The planner leaves out the other days by the bounds alone.
         condition = "WHERE event_id = ANY(%s::uuid[]) AND event_id BETWEEN %s AND %s ORDER BY events.event_id"
         return self._read(EVENTS, condition, [list(ids), ids[0], ids[-1]])
