@@ -179,11 +179,15 @@ class Records:
                 break
             start = 0
             while (end := chunk.find(b"\n", start) + 1) > 0:
-                pending += chunk[start:end]
-                yield self._line(bytes(pending), passed_over, is_terminated=True)
-                pending.clear()
-                passed_over = unseen = 0
-                self.is_too_long = False
+                if pending or passed_over:
+                    pending += chunk[start:end]
+                    yield self._line(bytes(pending), passed_over, is_terminated=True)
+                    pending.clear()
+                    passed_over = 0
+                    self.is_too_long = False
+                else:
+                    yield self._line(chunk[start:end], 0, is_terminated=True)
+                unseen = 0
                 start = end
             pending += chunk[start:]
             unseen += len(chunk) - start

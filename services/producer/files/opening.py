@@ -121,7 +121,8 @@ def open_reader(
     if kind == "jsonl" and not mapped.readings:
         reader.on_first = lambda row: tell_unused(wants, mapped, list(row))
         seen = LeftOut({re.split(r"[.\[]", name)[0] for name in _wanted(mapped)} | set(_wanted(mapped)))
-        reader.see, reader.left_out = seen.saw, seen.counts
+        reader.see = lambda row: seen.saw({name: one for name, one in row.items() if one is not None})
+        reader.left_out = seen.counts
     return reader
 
 

@@ -260,11 +260,10 @@ class Reader:
             if self.on_first is not None:
                 self.on_first(row)
                 self.on_first = None
-            picked = self._picked(row)
-            checked = [self._checked(one) if isinstance(one, Picked) else one for one in picked]
-            if self.see is not None and any(isinstance(one, Picked) for one in checked):
+            before = len(made)
+            made.extend(self._checked(one) if isinstance(one, Picked) else one for one in self._picked(row))
+            if self.see is not None and any(isinstance(one, Picked) for one in made[before:]):
                 self.see(row)
-            made += checked
             if len(made) > self.most_of_a_record:
                 raise Problem(f"more than {self.most_of_a_record} readings in it", "too many readings")
         return made
