@@ -205,6 +205,9 @@ class FakePublisher:
         self.position: Position | None = None
         self._producer = self._side.producers[run.name]
 
+    def end(self) -> None:
+        """Say nothing: a run that is silent for long is ended."""
+
     def publish(self, batch: Batch) -> Sent:
         last = max([self._last, *(event.sequence for event in batch.events if event.sequence)])
         run = replace(self.run, batches=self._batches + 1, last=last)

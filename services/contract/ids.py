@@ -15,6 +15,9 @@ from typing import Final, NamedTuple
 
 MAX_SEQUENCE: Final = (1 << 36) - 1
 RUN_BITS: Final = 38
+ID_BYTES: Final = 16
+"""How an id is kept that a run published and did not number: a replayed file's own."""
+_MAX_MS: Final = (1 << 48) - 1
 
 CANONICAL: Final = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -68,3 +71,14 @@ def numbered(text: str) -> Numbered | None:
 def id_pattern(run: str, sequence: int) -> str:
     """Name an event whose milliseconds are not known, with `*` in their place."""
     return f"*-{run}{sequence:09x}"
+
+
+def id_from(now_ms: int) -> str:
+    """Give the first id that an event of this time can have, Unix milliseconds."""
+    time = f"{min(max(0, now_ms), _MAX_MS):012x}"
+    return f"{time[:8]}-{time[8:]}-0000-0000-000000000000"
+
+
+def time_of(text: str) -> int:
+    """Read the milliseconds that an id in canonical text begins with, whether it means a time or not."""
+    return int(text[:8] + text[9:13], 16)

@@ -10,8 +10,6 @@ from typing import Final, NamedTuple, Protocol
 from services.contract.consuming.damage import Damages
 from services.contract.consuming.letter import DeadLetter, Purged
 
-ID_BYTES: Final = 16
-"""How an id is kept that a run published and did not number: a replayed file's own."""
 AHEAD_S: Final = 300.0
 """How far the newest id may lie ahead of our clock: beyond it, somebody set it, or a clock is wrong."""
 
@@ -22,7 +20,7 @@ class RunRecord:
 
     run: str
     ids_place: str
-    """Where the broker keeps the ids that it published and did not number."""
+    """Where the broker keeps the ids that it published and did not number, and beside it their chunks."""
     numbers: Mapping[str, int | None]
     times: Mapping[str, float | None]
     """Unix seconds."""
@@ -30,6 +28,12 @@ class RunRecord:
     is_done: bool | None
     foreign: int
     """Ids that it published and did not number, repeats included."""
+    chunk: int = 0
+    """The chunk that the newest of them are in; 0: the one that earlier versions put all of them in."""
+    has_said_end: bool = False
+    """Whether its producer said that nothing more will come."""
+    is_gone: bool = False
+    """Whether the broker has no record of it any more, and only a proof tells of it."""
 
     def number(self, name: str) -> int:
         """Give a count; 0 where there is none."""
@@ -53,25 +57,29 @@ class RunRecord:
         return self.texts["source"] or ""
 
 
+class IdChunk(NamedTuple):
+    """A chunk of the ids that a run published and did not number."""
+
+    number: int
+    start: int
+    """How many of the run's ids are in the chunks before it."""
+    ids: int
+
+
+class Ended(NamedTuple):
+    """What the broker keeps of a run whose record it need not keep: it was ended, and all of it proven."""
+
+    last: int
+    unnumbered: int
+    foreign: int
+
+
 @dataclass(slots=True)
 class Records:
     """All runs, the oldest first, and what can't be read of their records."""
 
     runs: list[RunRecord] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
-
-
-class Met(NamedTuple):
-    """What was met of a run."""
-
-    last: int = 0
-    """The highest of its numbers; 0: none."""
-    unnumbered: int = 0
-    """Events without a readable id."""
-
-    def both(self, other: "Met") -> "Met":
-        """Take the larger of each."""
-        return Met(max(self.last, other.last), max(self.unnumbered, other.unnumbered))
 
 
 class Waiting(NamedTuple):

@@ -250,6 +250,7 @@ def _run(
     parts.health.started()
     parts.logger.info("producer_started", extra={"run": run.name, "source": run.source})
     loop.run()
+    publisher.end()
     if ending is None:
         _finish(parts, publisher.run.name, loop.totals)
         return 0

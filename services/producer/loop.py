@@ -83,6 +83,7 @@ class Loop:
     def _publish(self) -> bool:
         """Publish one batch; False when there was none."""
         if not self._numbering.has_room_for(max(self.pacer.size, self.most_of_a_record)):
+            self.publisher.end()
             self.publisher.use(self.new_run())
             self._numbering = Numbering(self.publisher.run.name)
         batch = self.feed.next_batch(self.pacer.size, self.clock.now(), self._numbering)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from services.contract.consuming.doors import DeadLetters, Sink
 from services.contract.consuming.letter import DeadLetter
+from services.contract.consuming.proofs import Proofs
 from services.contract.operating import LetterStore
 from services.runtime.clock import Clock
 from services.stores.copying import CopiedLetters, CopiedRows
@@ -44,6 +45,10 @@ class Store(Protocol):
 
     def open_rows(self) -> Rows:
         """Open the rows to read them. Raises SinkAbsent, SinkUnusable and SinkUnavailable."""
+        ...
+
+    def open_proofs(self) -> Proofs:
+        """Give what audits of our pipeline, stream and group have proven; nothing is sent yet."""
         ...
 
     def open_letters(self, now: Callable[[], float], consumer: str = "") -> Letters:

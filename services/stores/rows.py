@@ -96,15 +96,20 @@ class Rows(Protocol):
         """Tell whether there is a row of that kind."""
         ...
 
-    def event_ids(self) -> Iterator[str]:
-        """Give every event id, in ascending order.
+    def event_ids(self, first_ms: int = 0, beyond_ms: int | None = None) -> Iterator[str]:
+        """Give every event id, in ascending order; or those that begin with a time, Unix milliseconds.
 
-        Rows that are stored meanwhile are given where they come after the one given last.
+        `beyond_ms` is the first time that is not asked for; None: to the end. Rows that are stored meanwhile
+        are given where they come after the one given last.
         """
         ...
 
     def missing_of(self, ids: Sequence[str]) -> list[str]:
         """Give those of these ids that are not stored, in the order given."""
+        ...
+
+    def stored_at(self, ids: Sequence[str]) -> dict[str, float]:
+        """Tell when each of these ids that is stored was, in Unix seconds."""
         ...
 
     def events(self, asked: RowFilter = EVERY_ROW, limit: int | None = None) -> Iterator[StoredRow]:

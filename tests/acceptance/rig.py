@@ -21,7 +21,7 @@ from servers import LocalServer, eventually
 from services.brokers.redis.server.entry_ids import id_parts
 from services.contract.consuming.letter import DeadLetter
 from services.contract.event import Event
-from services.ops.audit.command import prove
+from services.ops.audit.proving import prove
 from services.ops.audit.result import Audit
 from services.runtime.settings import ConsumerSettings
 from services.stores.files.dead_letters import DeadLetterFile
@@ -354,11 +354,15 @@ class Rig:
         assert total.conflicts == sum(len(one) - 1 for one in contents.values()), result
         places = (total.stored, total.dead, total.conflicts, total.purged)
         assert total.published == sum(places), result
+        again = prove(self.settings).total
+        assert again == total, f"what is proven says the same: {again}, {total}"
         self.assert_integrity()
         return result
 
     def audit(self, show: int = 20) -> Audit:
-        return prove(self.settings, show)
+        """Audit all of it, behind an audit of what came since the last one."""
+        prove(self.settings, show)
+        return prove(self.settings, show, full=True)
 
     def assert_integrity(self) -> None:
         """Have SQLite check the database."""

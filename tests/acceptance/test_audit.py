@@ -236,7 +236,7 @@ def test_ids_of_others_are_proven_by_the_list_of_the_run(rig: Rig) -> None:
         connection.commit()
     result = rig.audit()
     assert result.total.missing == 1
-    assert result.runs[0].missing == [gone]
+    assert result.runs[0].missing == ["1 events whose ids nobody knows any more"], "they were proven"
     assert result.unknown_rows == 0
 
 
@@ -273,17 +273,15 @@ def test_events_that_are_published_again_from_a_file_are_no_further_events(rig: 
         assert after.total.published - after.total.conflicts == before.total.published
         assert after.unrecorded == Tally()
         assert after.total.stored == rig.count()
-    # Where the record of the run is gone, the events of the file are the file's, and the others nobody's.
+    # Where the record of the run is gone, what is proven of it still tells whose events they are.
     (run,) = (one.run for one in before.runs)
     rig.client.srem(KEYS.runs, run)
     rig.client.delete(KEYS.run(run))
     gone = rig.audit()
     assert gone.total.missing == 0
     assert gone.total.stored + gone.unrecorded.stored == rig.count()
-    assert [one.source for one in gone.runs] == [file.name, file.name]
-    # The second file has all of the first one's: what can be read of a line is published.
-    published = [rig.client.strlen(KEYS.run_ids(one.run)) // 16 for one in gone.runs]
-    assert gone.total.published - gone.total.conflicts == max(published) // 2
+    assert gone.tampered_or_lost == [run]
+    assert gone.total.published - gone.total.conflicts == before.total.published
     consumer.stop()
 
 
@@ -300,14 +298,29 @@ def test_every_id_of_a_long_list_is_looked_for(rig: Rig) -> None:
     assert result.runs[0].missing == [publisher.entries[10_000].event_id, publisher.entries[-1].event_id]
 
 
-def test_rows_of_runs_that_redis_has_lost_are_noted(rig: Rig, settled: Publisher) -> None:
-    """Where the record of a run is gone, its rows are there and nothing can be proven: it says so."""
-    rows = rig.count()
+def test_a_run_whose_record_redis_has_lost_is_named(rig: Rig, settled: Publisher) -> None:
+    """What audits have proven of it is still known; that nothing more was published is not."""
+    before = rig.audit().total
     rig.client.delete(KEYS.run(settled.run), KEYS.runs)
     result = rig.audit()
+    assert (result.total, result.unknown_rows) == (before, 0)
+    assert result.tampered_or_lost == [settled.run]
+    assert "the broker has no record of it" in result.problems[0]
+    assert not result.is_proven
+
+
+def test_rows_of_runs_that_nobody_knows_are_noted(rig: Rig) -> None:
+    """No audit has met them, and the record is gone: nothing can be proven, and it says so."""
+    publisher = rig.publisher()
+    publisher.valid(20).send()
+    consumer = rig.consumer()
+    rig.drain(consumer)
+    consumer.stop()
+    rig.client.delete(KEYS.run(publisher.run), KEYS.runs)
+    result = rig.audit()
     assert (result.total.published, result.total.missing) == (0, 0)
-    assert result.unknown_rows == rows
-    assert any(f"{rows} stored events" in note for note in result.notes)
+    assert result.unknown_rows == 20
+    assert any("20 stored events" in note for note in result.notes)
     assert result.problems[0].startswith("nothing is proven: no producer run was ever recorded")
     assert not result.is_proven
 
@@ -326,7 +339,7 @@ def test_a_record_that_says_less_than_what_is_stored_is_named(rig: Rig, settled:
 _AUDIT = """
 import re, sys, time
 from pathlib import Path
-from services.ops.audit.command import prove
+from services.ops.audit.proving import prove
 from services.runtime.settings import ConsumerSettings
 
 def peak_kb():
@@ -383,12 +396,13 @@ def test_the_audit_command_agrees_and_its_exit_code_tells(rig: Rig, settled: Pub
     with contextlib.closing(sqlite3.connect(rig.settings.database)) as connection:
         connection.execute("DELETE FROM telemetry_events WHERE event_id = ?", (gone,))
         connection.commit()
-    text = _command(rig, 1)
+    assert "missing=0" in _command(rig, 0), "what is proven is not looked at again"
+    text = _command(rig, 1, "--full")
     assert "missing=1" in text
     assert _names(settled, [gone])[0] in text
 
 
-def _command(rig: Rig, code: int) -> str:
-    audit = rig.start("audit", [sys.executable, "-m", "services.ops", "audit"], {})
+def _command(rig: Rig, code: int, *options: str) -> str:
+    audit = rig.start("audit", [sys.executable, "-m", "services.ops", "audit", *options], {})
     assert audit.wait() == code, audit.text
     return audit.text

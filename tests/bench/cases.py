@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from bench import files, growth, latency, memory, observing, publishing, throughput
+from bench import auditing, files, growth, latency, memory, observing, publishing, throughput
 from bench.bench import Bench
 from bench.figure import Figure
 from bench.plan import BenchFailed
@@ -16,6 +16,7 @@ _ALONE: Final[Mapping[str, Callable[[Bench], list[Figure]]]] = {
     "latency": latency.watch_latency,
     "memory": memory.watch_memory,
     "growth": growth.watch_growth,
+    "audit": auditing.compare,
     "observability": observing.watch_cost,
     "postgres-store": store.watch_cost,
     "postgres-consumer": consumer.compare,

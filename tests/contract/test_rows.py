@@ -68,6 +68,19 @@ def rows(rig: Rig) -> Iterator[Rows]:
         yield one
 
 
+def test_ids_of_a_time_are_found_and_when_each_was_stored(rows: Rows) -> None:
+    """By the time that ids begin with, the end excluded; and what is not stored has no time."""
+    whole = list(rows.event_ids())
+    middle = [id_of(number) for number in range(3, 6)]
+    assert list(rows.event_ids(1_700_000_000_003, 1_700_000_000_006)) == middle
+    assert list(rows.event_ids(1_700_000_000_000)) == [one for one in whole if one >= id_of(0)]
+    assert list(rows.event_ids(0, 1_700_000_000_000)) == [one for one in whole if one < id_of(0)]
+    assert list(rows.event_ids(5, 5)) == []
+    asked = [FOREIGN[1], id_of(4), id_of(99), FOREIGN[0]]
+    assert rows.stored_at(asked) == dict.fromkeys([FOREIGN[1], id_of(4), FOREIGN[0]], STORED_AT)
+    assert rows.stored_at([]) == {}
+
+
 def test_there_is_nothing_to_read_before_a_consumer_came(rig: Rig) -> None:
     """That is told apart from rows that can't be read."""
     with pytest.raises(SinkAbsent, match="a consumer makes"):

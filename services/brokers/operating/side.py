@@ -6,9 +6,10 @@ from typing import Protocol
 from services.contract.operating import (
     About,
     AuditResult,
+    Ended,
     Group,
+    IdChunk,
     LetterStore,
-    Met,
     Overview,
     Records,
     RunRecord,
@@ -69,16 +70,31 @@ class OperatorSide(Protocol):
         """Read the records of all runs."""
         ...
 
-    def foreign_ids(self, record: RunRecord, first: int, number: int) -> list[bytes]:
-        """Give so many of the ids that a run has published and not numbered, from number `first` (0) on."""
+    def id_chunks(self, record: RunRecord, first: int) -> list[IdChunk]:
+        """Tell which chunks are there of the ids that a run published and did not number, from one on."""
         ...
 
-    def met(self) -> dict[str, Met]:
-        """Tell what recorded audits have met of each run; nothing where none is, or we may not know."""
+    def foreign_ids(self, record: RunRecord, chunk: IdChunk, first: int, number: int) -> list[bytes]:
+        """Give so many ids of a chunk, from number `first` (0) of the chunk on."""
         ...
 
-    def keep_met(self, found: Mapping[str, Met]) -> str:
-        """Keep what was met beside what was kept before; says why not where this user may not."""
+    def forget_ids(self, record: RunRecord, before: int) -> str:
+        """Delete the chunks before one, which are proven; says why not where this user may not."""
+        ...
+
+    def fold(self, records: Sequence[RunRecord]) -> str:
+        """Let go of records of ended runs, if they still are as they were read; says why not.
+
+        Name, last number and the position of a replay are kept.
+        """
+        ...
+
+    def ended(self) -> dict[str, Ended]:
+        """Tell of each run that was folded how far it came; nothing where we may not know."""
+        ...
+
+    def ended_number(self) -> int | None:
+        """Tell how many runs were folded; None where we may not know."""
         ...
 
     def last_audit(self) -> tuple[AuditResult | None, list[str]]:

@@ -7,13 +7,13 @@
     {telemetry_stream}:dlq:purged     hash    which of them were purged
     {telemetry_stream}:runs           set     the ids of all producer runs
     {telemetry_stream}:run:RUN        hash    what a run has published; authoritative for the audit
-    {telemetry_stream}:run:RUN:ids    string  16 bytes for each published id that was not ours
+    {telemetry_stream}:run:RUN:ids:N  string  16 bytes for each published id that was not ours, in chunks
+    {telemetry_stream}:folded         hash    of each run that is ended and proven: its last number
     {telemetry_stream}:replay:SOURCE  string  the run that replays this file, for `--resume`
     {telemetry_stream}:large          stream  what was too large to be read, in pieces; bounded, the oldest go
     {telemetry_stream}:limit          string  STREAM_MAX_LENGTH of the producer that started last; 0: none
     {telemetry_stream}:observer       string  which replica observes the group; expires
     {telemetry_stream}:trimmed        string  how many entries our own scripts have removed from the stream
-    {telemetry_stream}:met            hash    what recorded audits have met of each run
     {telemetry_stream}:audit          hash    what `telemetry audit --record` found last
 
 The braces are a hash tag: in a cluster all of these keys live in the slot of the stream itself, so one
@@ -23,6 +23,7 @@ name has braces of its own keeps its slot: see `prefix_of`.
 Names of earlier versions are still read, and nothing is written there any more (docs/decisions/0022):
 
     telemetry_stream:dlq              the dead letters, with :replayed and :purged
+    {telemetry_stream}:run:RUN:ids    all ids of a run that were not ours
     {NAME}:runs, {NAME}:run:RUN ...   where a stream's NAME has a brace, and so another slot
 """
 
@@ -76,7 +77,7 @@ class StreamKeys:
         return f"{self.prefix}:run:{run}"
 
     def run_ids(self, run: str) -> str:
-        """Where `run` keeps the ids it published that are not numbered by it."""
+        """Where `run` keeps the ids it published that are not numbered by it: the chunks' names begin so."""
         return f"{self.run(run)}:ids"
 
     def replay(self, source: str) -> str:
@@ -104,9 +105,9 @@ class StreamKeys:
         return f"{self.prefix}:trimmed"
 
     @property
-    def met(self) -> str:
-        """What recorded audits have met of each run; a record that says less was lowered since, or lost."""
-        return f"{self.prefix}:met"
+    def folded(self) -> str:
+        """What is kept of runs that are ended and proven."""
+        return f"{self.prefix}:folded"
 
     @property
     def audit(self) -> str:
@@ -131,6 +132,11 @@ class Names(Protocol):
 def keys_of(names: Names) -> StreamKeys:
     """Give the Redis keys that the settings name."""
     return StreamKeys(names.stream_name, names.group_name)
+
+
+def chunk_key(ids: str, chunk: int) -> str:
+    """Name a chunk of the ids of a run; 0: all of them, as earlier versions kept them."""
+    return f"{ids}:{chunk}" if chunk else ids
 
 
 def slot_of(key: str) -> int:

@@ -24,6 +24,10 @@ class Run:
     """How many batches of it are published, as far as was known when it was opened or taken over."""
     last: int = 0
     """The last number of theirs."""
+    foreign: int = 0
+    """How many ids they have that the run did not number, repeats included."""
+    unnumbered: int = 0
+    """How many events without a readable id they have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class Replayed:
     is_done: bool
     ahead: int = 0
     """So many events behind `offset` are published, too: the broker took the first of a batch and no more."""
+    is_folded: bool = False
+    """Whether its run was ended and proven, so that another one goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,10 @@ class Publisher(Protocol):
 
     def use(self, run: Run) -> None:
         """Go on with another run. Raises Stopping and BrokerRefuses."""
+        ...
+
+    def end(self) -> None:
+        """Say that nothing more of the run will come, if the broker is there."""
         ...
 
     def publish(self, batch: Batch) -> Sent:

@@ -24,6 +24,13 @@ _EVENT: Final = ("event_id", "device_id", "zone", "kpi", "value", "[event_trace_
 
 CATALOGUE: Final = (
     Message("producer_started", "INFO", "producer", ("run", "source"), "It begins to publish"),
+    Message(
+        "run_reopened",
+        "INFO",
+        "producer",
+        ("run", "last"),
+        "A run was silent for days, and an audit has proven all of it; it goes on with the next number",
+    ),
     Message("run_opened", "INFO", "producer", ("run", "source"), "A run has its record on the server"),
     Message(
         "run_name_taken", "WARNING", "producer", ("run",), "Another run has that name; the next is drawn"

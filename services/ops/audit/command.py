@@ -4,31 +4,27 @@ With --record the numbers are left in the hash {telemetry_stream}:audit, for an 
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
 import typer
 
-from services.brokers.choice import operator_side
 from services.brokers.operating.side import OperatorSide
-from services.contract.consuming.damage import Damages
-from services.contract.consuming.letter import DeadLetter, Purged
-from services.contract.errors import BrokerFull, SinkAbsent
-from services.ops.audit.proof import audit
-from services.ops.audit.result import Audit, Tally
-from services.ops.dlq.letters import letters_of
+from services.contract.errors import BrokerFull
+from services.ops.audit.proving import accept_loss, prove
+from services.ops.audit.result import RARE, Audit, Tally
 from services.ops.failures import CommandFailed
 from services.ops.output.output import AsJson, answer, choose_style, show_document
 from services.ops.output.parts import Column, Table, number
 from services.ops.server.doors import Server, StartServer, open_server
 from services.runtime.settings import ConsumerSettings, load, read_sources
-from services.stores.choice import open_rows
 
 _LOOK_S: Final = 0.2
 """Time between two looks whether the consumers have caught up, with --wait."""
 _MOST_NAMED: Final = 1_000_000
+_ENDED: Final = "(ended)"
+"""How runs are named together that are ended and proven."""
 
 
 def audit_command(
@@ -48,17 +44,35 @@ def audit_command(
     record: Annotated[
         bool, typer.Option("--record", help="Leave the result at the broker: a consumer's /metrics tells it.")
     ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Look at everything again, also at what is proven.")
+    ] = False,
+    accept: Annotated[
+        str,
+        typer.Option(metavar="RUN", help="Close what is missing of this run: it is accepted."),
+    ] = "",
+    why: Annotated[str, typer.Option(metavar="TEXT", help="Why, with --accept: it is kept.")] = "",
+    who: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Who says so, with --accept; by default, the user."),
+    ] = "",
 ) -> None:
     """Prove that no published event is missing.
 
     Exit code 1 if any is; each is named. Also if nothing is proven: where no producer run was ever recorded
     (a wrong folder, stream or server), or where a record or a dead letter can't be read. With --wait, also
     if the consumers need longer than that for what was published when the command began.
+
+    What is proven is kept in the store, and the next audit reads what came since. --full reads all of it.
     """
+    if accept and not why.strip():
+        raise CommandFailed("--accept closes a loss for good: say why, with --why TEXT", exit_code=2)
     sources = read_sources()
     with open_server(load(ConsumerSettings, sources), sources, may_start=start_server) as server:
         is_settled = wait == 0 or settle(server.side, wait)
-        result = prove(server.settings, show)
+        if accept:
+            accept_loss(server.settings, accept, why, who, full=full)
+        result = prove(server.settings, show, full=full)
         not_recorded = _record(server, result) if record else ""
     show_audit(result, as_json=as_json)
     complaints = list(result.problems)
@@ -80,9 +94,6 @@ def _record(server: Server, result: Audit) -> str:
         # What is no proof takes no older one's place, unless it is bad news.
         if result.is_proven or result.total.missing:
             server.side.leave_audit(asdict(result.total), time.time())
-        # What was met of each run is kept, so that a record that is lowered from now on shows.
-        if why := server.side.keep_met({one.run: one.met for one in result.runs}):
-            result.notes.append(f"what was met is not kept: {why}")
     except BrokerFull as error:
         return f"not recorded: {error}"
     return ""
@@ -97,30 +108,15 @@ def settle(broker: OperatorSide, at_most_s: float) -> bool:
     newest: str | None = None
     while True:
         newest = broker.newest() if newest is None else newest
-        if newest is not None and broker.is_settled_up_to(newest) and broker.records().runs:
+        if newest is not None and broker.is_settled_up_to(newest) and _is_any_recorded(broker):
             return True
         if time.monotonic() >= deadline:
             return False
         time.sleep(_LOOK_S)
 
 
-def prove(settings: ConsumerSettings, show: int = 20) -> Audit:
-    """Audit the stream, the dead letters and the sink that the settings name."""
-    with closing(operator_side(settings)) as broker:
-        letters = letters_of(settings, broker)
-        try:
-            with open_rows(settings) as rows:
-                result = audit(broker, rows, letters, show)
-        except SinkAbsent:
-            nothing = _Nothing()
-            result = audit(broker, nothing, nothing if settings.letters_in == "database" else letters, show)
-    if not result.runs and not result.problems:
-        result.problems.append(
-            f"nothing is proven: no producer run was ever recorded for the stream {settings.stream_name} "
-            f"at {broker.place} (rows and dead letters: {settings.data_dir.absolute()}). "
-            "Either no producer has started yet, or DATA_DIR, STREAM_NAME, BROKER_URL or REDIS_HOST is wrong"
-        )
-    return result
+def _is_any_recorded(broker: OperatorSide) -> bool:
+    return bool(broker.records().runs or broker.ended_number())
 
 
 def show_audit(result: Audit, *, as_json: bool, file: Mapping[str, Any] | None = None) -> None:
@@ -129,8 +125,10 @@ def show_audit(result: Audit, *, as_json: bool, file: Mapping[str, Any] | None =
     `file` is the account of a file that was published, as it is in the JSON.
     """
     missing = [{"run": run.run, "event": event} for run in result.runs for event in run.missing]
+    missing += [{"run": _ENDED, "event": event} for event in result.ended_missing]
     document: dict[str, Any] = {
         **asdict(result.total),
+        "ended_runs": {"runs": result.ended_runs, **asdict(result.ended)},
         "runs": [{"run": run.run, "source": run.source, **asdict(run.tally)} for run in result.runs],
         "unrecorded": asdict(result.unrecorded),
         "missing_events": missing,
@@ -141,8 +139,14 @@ def show_audit(result: Audit, *, as_json: bool, file: Mapping[str, Any] | None =
     }
     if file is not None:
         document["file"] = file
-    columns = [Column("run"), Column("source"), *(number(name) for name in Tally.__slots__)]
-    tables = [Table("producer runs", columns, document["runs"], "none has published anything here")]
+    total = result.total
+    names = [name for name in Tally.__slots__ if name not in RARE or getattr(total, name)]
+    columns = [Column("run"), Column("source"), *(number(name) for name in names)]
+    rows = document["runs"]
+    if result.ended_runs:
+        ended = {"run": _ENDED, "source": f"{result.ended_runs:,} runs", **asdict(result.ended)}
+        rows = [ended, *rows]
+    tables = [Table("producer runs", columns, rows, "none has published anything here")]
     if result.unrecorded.published:
         title = "of producers without a record"
         tables.append(Table(title, columns[2:-1], [document["unrecorded"]]))
@@ -157,22 +161,3 @@ def show_audit(result: Audit, *, as_json: bool, file: Mapping[str, Any] | None =
     for note in result.notes:
         answer(f"note: {note}")
     answer(result.line())
-
-
-class _Nothing:
-    """The rows of a database that no consumer has made yet, and its dead letters."""
-
-    def __init__(self) -> None:
-        self.damages = Damages()
-
-    def event_ids(self) -> Sequence[str]:
-        """Give none."""
-        return ()
-
-    def read(self) -> Iterator[DeadLetter]:
-        """Give none."""
-        return iter(())
-
-    def purged(self) -> Iterator[Purged]:
-        """Give none."""
-        return iter(())

@@ -6,11 +6,13 @@ delivered twice as well, and a letter that was replayed with success is of an ev
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from services.brokers.operating.side import OperatorSide
 from services.contract.consuming.letter import DeadLetter
+from services.contract.consuming.proofs import Folded, ProvenRun
 from services.contract.operating import RunRecord
 from services.ops.audit.ledger import is_numbered, readable_id
 from services.stores.sqlite.scratch import DifferentIds
@@ -57,9 +59,16 @@ class ForeignIds:
         self._different = 0
         self._ids = DifferentIds()
 
-    def count(self, broker: OperatorSide, runs: Iterable[RunRecord], budget_s: float) -> int:
+    def count(
+        self,
+        broker: OperatorSide,
+        runs: Iterable[RunRecord],
+        budget_s: float,
+        proven: Mapping[str, ProvenRun] = MappingProxyType({}),
+    ) -> int:
         """Count them; what takes longer than `budget_s` is taken for different ids, until the next time.
 
+        `proven`: of which runs audits have counted some already, and the broker need not keep those.
         Raises BrokerUnavailable.
         """
         every = list(runs)
@@ -71,13 +80,32 @@ class ForeignIds:
         ends = time.monotonic() + budget_s
         unread = 0
         for one in found:
-            while (at := self._read.get(one.run, 0)) < one.foreign and time.monotonic() < ends:
-                ids = broker.foreign_ids(one, at, _IDS_A_CHUNK)
+            base = proven.get(one.run)
+            if one.run not in self._read:
+                self._read[one.run] = base.ids if base else 0
+                self._different += base.id_events if base else 0
+            self._read_chunks(broker, one, base.chunk if base else 0, ends, last_numbers)
+            unread += one.foreign - self._read[one.run]
+        return self._different + unread
+
+    def _read_chunks(
+        self,
+        broker: OperatorSide,
+        one: RunRecord,
+        first: int,
+        ends: float,
+        last_numbers: Mapping[str, int],
+    ) -> None:
+        """Read on from where the last look ended, until a time."""
+        if self._read[one.run] >= one.foreign:
+            return
+        for chunk in broker.id_chunks(one, first):
+            last = min(chunk.start + chunk.ids, one.foreign)
+            while chunk.start <= (at := self._read[one.run]) < last and time.monotonic() < ends:
+                ids = broker.foreign_ids(one, chunk, at - chunk.start, min(_IDS_A_CHUNK, last - at))
                 fresh = (it for it in ids if it[6] >> 4 != 7 or not _is_numbered(it, last_numbers))
                 self._different += self._ids.add(fresh)
-                self._read[one.run] = min(at + _IDS_A_CHUNK, one.foreign)
-            unread += one.foreign - self._read.get(one.run, 0)
-        return self._different + unread
+                self._read[one.run] = at + max(1, len(ids))
 
     def close(self) -> None:
         """Remove the temporary file."""
@@ -88,6 +116,10 @@ def _is_numbered(raw: bytes, last_numbers: Mapping[str, int]) -> bool:
     return is_numbered(str(UUID(bytes=raw)), last_numbers)
 
 
-def recorded(runs: Iterable[RunRecord]) -> int:
-    """Add up the events that runs have published with a number, or without a readable id."""
-    return sum(one.number("last") + one.number("unnumbered") for one in runs)
+def recorded(runs: Iterable[RunRecord], folded: Folded | None = None) -> int:
+    """Add up the events that runs have published with a number, or without a readable id.
+
+    `folded`: those of runs whose records the broker need not keep, whatever their ids.
+    """
+    ended = 0 if folded is None else folded.events + folded.unnumbered
+    return ended + sum(one.number("last") + one.number("unnumbered") for one in runs)

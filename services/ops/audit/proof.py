@@ -1,16 +1,20 @@
 """The proof, by event id, that nothing is missing.
 
-    published = stored + dead + conflicts + purged + pending + undelivered + missing
+    published = stored + dead + conflicts + purged + pending + undelivered + expired + accepted + missing
 
 What was published is told by the broker, written there in the same step as the events themselves:
 
     last         the run's events are numbered 1 to `last`, without a gap
     unnumbered   events published without a readable id (invalid ones)
-    ids          ids that the run published and did not number (a replay's)
+    ids          ids that the run published and did not number (a replay's), in chunks
 
 Where each of them is: in the stream (undelivered, or pending), among the dead letters (or purged from
 them), in the sink. The places are read in that order, the one in which an event moves, so an event
 that moves meanwhile is met at least once, and the audit is exact beside running consumers too.
+
+What an audit has met it writes down in the store (contract/consuming/proofs.py), and the next one reads what
+came since: rows by the time in their ids (windows.py), ids that are not numbered behind those that are proven
+(foreign.py). Letters are read all: they may be replayed and purged at any time.
 
 An event is an id and a content. The first content under an id is the event that the run has numbered; each
 other one is a conflict: an event too, published under an id that was taken, and kept as a dead letter of that
@@ -18,259 +22,437 @@ reason. A copy of either is a duplicate, and no further event, whoever publishes
 numbered is that run's event when it is published again from a file, too.
 
 What no run tells of (an entry that was added by hand, say) has a tally of its own: where it is can be told,
-and not whether anything is missing. Rows, dead events and conflicts of both tallies are all that there are,
-so they agree with what `telemetry status` counts.
+and not whether anything is missing. Where all is read, rows, dead events and conflicts of both tallies are
+all that there are, so they agree with what `telemetry status` counts.
 
-Memory: one byte for each numbered event; ids that aren't numbered go to a temporary file.
+Memory: one byte for each numbered event that is looked for; ids that aren't numbered go to a temporary file.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
-from typing import Final, Protocol
-from uuid import UUID
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from services.brokers.operating.side import OperatorSide
 from services.contract.consuming.damage import Damages
-from services.contract.consuming.letter import DeadLetter, Purged
-from services.contract.ids import numbered
-from services.contract.operating import Met, Records, RunRecord
-from services.ops.audit.ledger import (
-    DEAD,
-    MISSING,
-    PAGE,
-    PAGE_BITS,
-    PENDING,
-    PURGED,
-    STORED,
-    UNDELIVERED,
-    Book,
-    Rows,
-    is_numbered,
-    readable_id,
-)
+from services.contract.consuming.proofs import Proofs, Proven, ProvenRun
+from services.contract.ids import numbered, time_of
+from services.contract.operating import Ended, Records, RunRecord
+from services.ops.audit.foreign import Asked, ForeignLooks, Found
+from services.ops.audit.ledger import ACCEPTED, MISSING, STORED, Book, Rows, is_numbered
+from services.ops.audit.places import Followed, Letters, Places
+from services.ops.audit.proven import prove_run, remember
 from services.ops.audit.result import Audit, RunAudit, Tally
+from services.ops.audit.windows import SLACK_MS, Scan, keep_from
 from services.stores.sqlite.scratch import Unnumbered
 
 _IDS_A_CHUNK: Final = 10_000
 
 
-class Letters(Protocol):
-    """What the audit reads of the dead letters."""
+class NoProofs:
+    """Where nothing was ever proven, and nothing is kept."""
 
-    @property
-    def damages(self) -> Damages:
-        """What could not be read so far."""
-        ...
-
-    def read(self) -> Iterator[DeadLetter]:
-        """Give every letter."""
-        ...
-
-    def purged(self) -> Iterator[Purged]:
-        """Give what is known of each letter that was purged."""
-        ...
+    def read(self, names: Iterable[str] = (), *, folded_too: bool = False) -> Proven:
+        """Give nothing."""
+        del names, folded_too
+        return Proven()
 
 
-def audit(broker: OperatorSide, rows: Rows, letters: Letters, show: int = 20) -> Audit:
+def audit(
+    broker: OperatorSide,
+    rows: Rows,
+    letters: Letters,
+    show: int = 20,
+    proofs: Proofs | NoProofs | None = None,
+    *,
+    full: bool = False,
+    now: Callable[[], float] = time.time,
+) -> Audit:
     """Find every published event. `show`: how many missing ones are named, for each run.
 
-    Raises BrokerUnavailable, and what the sink and the dead letters raise when they can't be read.
+    `full`: look at everything, also at what is proven. `now` in Unix seconds. Nothing is written: the result
+    has what is proven from now on. Raises BrokerUnavailable, and what the sink and the dead letters raise
+    where they can't be read.
     """
-    result = Audit()
+    proofs = proofs or NoProofs()
+    began = now()
+    # What is proven first, then the records: what is published after this moment is not asked for.
+    known = proofs.read(folded_too=full)
     added = broker.entries_added()
-    # The records first: what is published after this moment is not asked for.
     records = broker.records()
-    before = broker.met()
-    known = {one.run: before.get(one.run, Met()) for one in records.runs}
-    books = {one.run: Book(max(one.number("last"), known[one.run].last)) for one in records.runs}
+    ended = _ended(broker, known, records, proofs)
+    names = {one.run for one in records.runs} | ended.keys()
+    if names - known.runs.keys():
+        known = proofs.read(names, folded_too=full)
+    result = Audit(known=known)
+    runs = _follow(records, ended, known, result, full=full)
     with Unnumbered() as unnumbered:
-        for record in records.runs:
-            _ask_foreign(broker, record, {run: book.last for run, book in books.items()}, unnumbered)
-        _read_stream(broker, books, unnumbered, result.notes)
-        for letter in letters.read():
-            event_id = letter.text("event_id")
-            # A conflict's letter is of a second content under an id: it doesn't stand for the first, the row.
-            if letter.is_conflict and (found := readable_id(event_id)):
-                unnumbered.meet_conflict(found, letter.content, DEAD)
-            else:
-                _place(books, unnumbered, DEAD, event_id, letter.entry_id)
-        for note in letters.purged():
-            if note.content is not None and (found := readable_id(note.event_id)):
-                unnumbered.meet_conflict(found, note.content, PURGED)
-            else:
-                _place(books, unnumbered, PURGED, note.event_id, note.entry_id, unless_met=True)
-        others = _read_sink(books, rows, unnumbered)
+        asked = Asked(broker, runs)
+        asked.note(runs.values(), unnumbered)
+        places = Places(known, runs, unnumbered)
+        places.read_accepted()
+        places.read_stream(broker, result.notes)
+        places.read_letters(letters)
+        keep_ms = keep_from(int(began * 1000), places.waits_from, known.unrecorded_from)
+        _settle_absent(result, places, rows)
+        scan = Scan(rows, runs, unnumbered, known, int(began * 1000), keep_ms)
+        if full or known.generation == 0:
+            scan.everything()
+        else:
+            scan.since(min((_rows_from(one, known) for one in runs.values()), default=known.unrecorded_from))
         latest = {one.run: one for one in broker.records().runs}
-        for record in records.runs:
+        foreign = ForeignLooks(asked, rows, unnumbered, known, scan, began)
+        _settle_ended(result, places, unnumbered)
+        looked: list[tuple[Followed, RunAudit, Found]] = []
+        for run in runs.values():
             # A record that went away meanwhile (FLUSHALL) stands as it was.
-            now = latest.get(record.run, record)
-            one = _settle(record, books[record.run], now.number("last"), show)
-            _settle_foreign(one, unnumbered, show)
-            unreadable = max(record.number("unnumbered"), known[record.run].unnumbered)
-            one.met = Met(books[record.run].highest, _settle_unreadable(one, unreadable, unnumbered))
-            one.understated = _understated(now, one, known[record.run])
+            one = _settle(run, latest.get(run.record.run, run.record), show, result, full=full)
+            looked.append((run, one, foreign.settle(run, one, show)))
+            _settle_unreadable(one, run, unnumbered)
             result.runs.append(one)
-        _settle_conflicts(result, {run: max(one.last, one.highest) for run, one in books.items()}, unnumbered)
-        _settle_unrecorded(result.unrecorded, others, unnumbered)
+        last_numbers = {name: max(run.book.last, run.book.highest) for name, run in runs.items()}
+        conflicts = list(unnumbered.conflicts())
+        _settle_conflicts(result, last_numbers | _folded_numbers(conflicts, last_numbers, proofs), conflicts)
+        _settle_unrecorded(result, scan, looked, rows, unnumbered, is_all=full or known.generation == 0)
+        result.proof.proven_at = began
+        result.proof.unrecorded_from = keep_ms
+        again = foreign.come_again()
+
+        def stays(event_id: str) -> bool:
+            return event_id in again or not scan.is_kept(time_of(event_id))
+
+        for run, one, found in looked:
+            prove_run(result, run, one, found, unnumbered, began, stays)
+        remember(result, again)
+        _put_ended_together(result, looked)
     _judge(result, records, letters.damages)
     _tell_unknown(result, records, added)
     return result
 
 
-def _place(
-    books: Mapping[str, Book],
-    unnumbered: Unnumbered,
-    place: int,
-    event_id: str | None,
-    entry_id: str,
-    *,
-    unless_met: bool = False,
-) -> None:
-    """Note where an event was met, in its run's book if it has one."""
-    text = readable_id(event_id)
-    if text is None:
-        unnumbered.meet_unreadable(entry_id, place)
-        return
-    own = numbered(text)
-    book = None if own is None else books.get(own.run)
-    if (
-        own is None
-        or book is None
-        or (own.sequence > book.last and unnumbered.is_asked(text))
-        or not book.put(own.sequence, place, unless_met=unless_met)
-    ):
-        unnumbered.meet(text, place, unless_met=unless_met)
+def _ended(
+    broker: OperatorSide, known: Proven, records: Records, proofs: Proofs | NoProofs
+) -> dict[str, Ended]:
+    """Give runs that the broker has let go of, and of which this store may know less: after a restore."""
+    told = {one.run for one in records.runs}
+    is_gone = any(name not in told and one.folded_at is None for name, one in known.runs.items())
+    if not is_gone and (broker.ended_number() or 0) <= known.folded.runs:
+        return {}
+    ended = {name: one for name, one in broker.ended().items() if name not in told}
+    folded = {name for name, one in proofs.read(ended).runs.items() if one.folded_at is not None}
+    return {name: one for name, one in ended.items() if name not in folded}
 
 
-def _read_stream(
-    broker: OperatorSide, books: Mapping[str, Book], unnumbered: Unnumbered, notes: list[str]
-) -> None:
-    """Note every entry that waits."""
-    without_content = 0
-    for one in broker.waiting():
-        if one.has_content:
-            place = PENDING if one.is_delivered else UNDELIVERED
-            _place(books, unnumbered, place, one.event_id, one.entry_id)
+def _follow(
+    records: Records, ended: dict[str, Ended], known: Proven, result: Audit, *, full: bool
+) -> dict[str, Followed]:
+    """Give the runs that are looked at, each with what was known of it."""
+    followed: list[RunRecord] = []
+    for record in records.runs:
+        base = known.runs.get(record.run)
+        if base is not None and base.folded_at is not None and _says_no_more(record, base):
+            result.fold.append(
+                record
+            )  # it was let go of, or was to be: a backup, or an audit that was killed
         else:
-            without_content += 1
-    if without_content:
-        notes.append(
-            f"{without_content} pending entries have no content any more: trimmed or deleted too early"
+            followed.append(record)
+    names = {one.run for one in followed}
+    followed += [_record_of(name, one) for name, one in ended.items() if name not in names]
+    names |= ended.keys()
+    for base in known.runs.values():
+        if base.run not in names and (base.folded_at is None or full):
+            followed.append(_record_of(base.run, Ended(base.last, base.unnumbered, base.ids), base))
+    runs = {}
+    for record in followed:
+        base = known.runs.get(record.run, ProvenRun(record.run))
+        floor = 0 if full else base.proven
+        runs[record.run] = Followed(
+            record,
+            base,
+            Book(max(record.number("last"), base.last, base.proven), floor),
+            [one for one in known.accepted if one.run == record.run],
         )
+    return runs
 
 
-def _read_sink(books: Mapping[str, Book], rows: Rows, unnumbered: Unnumbered) -> int:
-    """Note every stored event, each once; gives how many no run has published."""
-    others = 0
-    find = {run: (book.last, book.pages) for run, book in books.items()}
-
-    def others_of(event_ids: Iterable[str]) -> Iterator[str]:
-        for event_id in event_ids:
-            # The same cut as in contract.ids, without its checks: a million of them in about a second.
-            found = find.get(event_id[14:27])
-            if found is not None:
-                try:
-                    sequence = int(event_id[27:], 16)
-                except ValueError:  # somebody else's row
-                    yield event_id
-                    continue
-                last, pages = found
-                page = pages.get(sequence >> PAGE_BITS)
-                if 0 < sequence <= last and page is not None:
-                    page[sequence & PAGE - 1] = STORED
-                    continue
-                is_asked = sequence > last and unnumbered.is_asked(event_id)
-                if not is_asked and books[event_id[14:27]].put(sequence, STORED):
-                    continue
-            yield event_id
-
-    source = others_of(rows.event_ids())
-    while chunk := list(islice(source, _IDS_A_CHUNK)):
-        others += len(chunk) - unnumbered.meet_known(chunk, STORED)
-    return others
-
-
-def _settle(record: RunRecord, book: Book, latest: int, show: int) -> RunAudit:
-    """Count the places of a run's numbers.
-
-    `latest` is the number recorded by now: what was published meanwhile is not asked for, and a
-    number above it tells that the server has forgotten its latest writes.
-    """
-    highest = book.highest
-    beyond = book.counts(latest + 1, highest)
-    del beyond[MISSING]
-    # Numbers have no gap, so everything below the highest one that was met was published.
-    end = max(book.last, highest if beyond.total() else 0)
-    tally = Tally()
-    for place, number in book.counts(1, end).items():
-        tally.add(place, number)
-    return RunAudit(
-        record.run, record.source, tally, list(islice(book.missing(record.run, end), show)), beyond.total()
+def _says_no_more(record: RunRecord, base: ProvenRun) -> bool:
+    return (
+        record.number("last") <= base.last
+        and record.foreign <= base.ids
+        and record.number("unnumbered") <= base.unnumbered
     )
 
 
-def _ask_foreign(
-    broker: OperatorSide, record: RunRecord, last_numbers: Mapping[str, int], unnumbered: Unnumbered
-) -> None:
-    """Note each id that a run has published and not numbered, but for those of events of a recorded run.
+def _record_of(name: str, ended: Ended, base: ProvenRun | None = None) -> RunRecord:
+    """Make the record of a run that has none: of what the broker kept of it, or of what is proven."""
+    numbers = {"last": ended.last, "unnumbered": ended.unnumbered, "published": None, "batches": None}
+    return RunRecord(
+        name,
+        "",
+        {**dict.fromkeys(("duplicates", "line", "pid", "foreign", "chunk")), **numbers},
+        dict.fromkeys(("started_at", "updated_at", "ended_at")),
+        {"source": base.source if base else None, "host": None},
+        None,
+        ended.foreign,
+        has_said_end=base is None or base.folded_at is not None,
+        is_gone=base is not None and base.folded_at is None,
+    )
 
-    Whoever publishes these again, from a file say, publishes a duplicate, and no further event.
+
+def _rows_from(run: Followed, known: Proven) -> int:
+    """Tell from what time on the rows of a run have to be read, Unix milliseconds."""
+    book = run.book
+    if not book.counts(book.floor + 1, book.last)[MISSING]:
+        return known.unrecorded_from
+    # What is not known was opened after the last audit, unless a backup brought it.
+    is_new = run.base == ProvenRun(run.base.run)
+    return int(known.proven_at * 1000) - SLACK_MS if is_new else run.base.from_ms
+
+
+def _settle(run: Followed, latest: RunRecord, show: int, result: Audit, *, full: bool) -> RunAudit:
+    """Count the places of a run's numbers.
+
+    `latest` has the number recorded by now: what was published meanwhile is not asked for, and a
+    number above it tells that the server has forgotten its latest writes.
     """
-    for first in range(0, record.foreign, _IDS_A_CHUNK):
-        ids = (str(UUID(bytes=one)) for one in broker.foreign_ids(record, first, _IDS_A_CHUNK))
-        unnumbered.ask(record.run, (one for one in ids if not is_numbered(one, last_numbers)))
+    base, book = run.base, run.book
+    last, highest = latest.number("last"), book.highest
+    beyond = book.counts(max(last, book.floor) + 1, highest)
+    del beyond[MISSING]
+    # Numbers have no gap, so everything below the highest one that was met was published.
+    end = max(book.last, highest if beyond.total() else 0)
+    one = RunAudit(run.record.run, run.record.source, Tally(), [], beyond.total(), end)
+    counts = book.counts(book.floor + 1, end)
+    absent = result.absent.get(base.run, [])
+    if full:
+        hidden_to, hidden = base.expired_last, _count_proven_ids(run, one, counts, absent)
+    else:
+        hidden_to, hidden = 0, 0
+        one.tally.add(STORED, base.events - len(absent) - base.expired - base.expired_ids - base.accepted)
+        one.tally.add(ACCEPTED, base.accepted)
+        one.tally.add_expired(base.expired + base.expired_ids)
+    for event_id, place in absent:
+        if not full or _is_foreign(event_id, base.run):
+            one.tally.add(place)
+            if place == MISSING:
+                _miss(one, event_id, show)
+    for place, number in counts.items():
+        one.tally.add(place, number)
+    if counts[MISSING]:
+        one.miss_numbers(book.missing(end), show, hidden_to, hidden)
+    one.told_last = -1 if run.record.is_gone else last
+    one.understated = _understated(run, latest, one)
+    return one
 
 
-def _settle_foreign(one: RunAudit, unnumbered: Unnumbered, show: int) -> None:
-    """Account for the ids that a run has published and not numbered."""
-    for place, events in unnumbered.places(one.run).items():
-        one.tally.add(place, events)
-    one.missing += unnumbered.not_met(one.run, max(0, show - len(one.missing)))
+def _count_proven_ids(
+    run: Followed, one: RunAudit, counts: Counter[int], absent: Sequence[tuple[str, int]]
+) -> int:
+    """Count what is not looked at again where all is: ids that the broker has let go of, and dropped rows.
+
+    Gives how many numbers are missing among those that retention has dropped rows of.
+    """
+    base, tally = run.base, one.tally
+    gone = run.book.counts(1, base.expired_last)[MISSING] if base.expired_last else 0
+    expired = min(gone, base.expired)
+    counts[MISSING] -= expired
+    tally.add_expired(expired + base.expired_ids)
+    accepted = max(0, base.accepted - run.book.counts(1, base.proven)[ACCEPTED])
+    tally.add(ACCEPTED, accepted)
+    foreign = sum(_is_foreign(event_id, base.run) for event_id, _ in absent)
+    one.stored_ids = max(0, base.id_events - foreign - base.expired_ids - accepted)
+    tally.add(STORED, one.stored_ids)
+    return gone - expired
 
 
-def _understated(record: RunRecord, one: RunAudit, known: Met) -> str:
-    """Say how a record says less than what is stored or waits, was met before, or than it says itself."""
-    last = record.number("last")
+def _is_foreign(event_id: str, run: str) -> bool:
+    own = numbered(event_id)
+    return own is None or own.run != run
+
+
+def _miss(one: RunAudit, event_id: str, show: int) -> None:
+    own = numbered(event_id)
+    if own is not None and own.run == one.run:
+        one.miss_numbers([(own.sequence, own.sequence)], show, 0, 0)
+    else:
+        one.miss_id(event_id, show)
+
+
+def _understated(run: Followed, record: RunRecord, one: RunAudit) -> str:
+    """Say how a record says less than what is stored or waits, was proven before, or than it says itself."""
+    base, last = run.base, record.number("last")
+    if run.closed(-1 if run.record.is_gone else last):
+        return ""
+    if run.record.is_gone:
+        return f"the broker has no record of it, and an audit has met its number {base.last:,}"
     if one.beyond:
         return f"it says that {last:,} is the last number, and {one.beyond:,} events have higher ones"
-    if last < known.last:
-        return f"it says that {last:,} is the last number, and a recorded audit has met {known.last:,}"
-    if record.number("unnumbered") < known.unnumbered:
-        told = f"it says {record.number('unnumbered'):,} events without a readable id"
-        return f"{told}, and a recorded audit has met {known.unnumbered:,}"
+    if last < base.last:
+        return f"it says that {last:,} is the last number, and an audit has met {base.last:,}"
+    for told, met, what in (
+        (record.number("unnumbered"), base.unnumbered, "events without a readable id"),
+        (record.foreign, base.ids_seen, "ids that it did not number"),
+    ):
+        if told < met:
+            return f"it says {told:,} {what}, and an audit has met {met:,}"
     return record.contradiction
 
 
-def _settle_unreadable(one: RunAudit, published: int, unnumbered: Unnumbered) -> int:
-    """Account for events without a readable id, which have no name: by their number; gives those met."""
+def _settle_unreadable(one: RunAudit, run: Followed, unnumbered: Unnumbered) -> None:
+    """Account for events without a readable id, which have no name: by their number."""
+    published = max(run.record.number("unnumbered"), run.base.unnumbered)
     if not published:
-        return 0
+        return
     found = unnumbered.take_unreadable(published)
     for place, events in found.items():
         one.tally.add(place, events)
-    lost = published - found.total()
-    if lost:
-        one.tally.add(MISSING, lost)
-        one.missing.append(f"{lost} events without a readable event_id")
-    return found.total()
+    accepted = min(published - found.total(), sum(loss.unreadable for loss in run.accepted))
+    one.tally.add(ACCEPTED, accepted)
+    one.unreadable = found.total() + accepted
+    if lost := published - one.unreadable:
+        one.miss_unreadable(lost)
 
 
-def _settle_conflicts(result: Audit, last_numbers: Mapping[str, int], unnumbered: Unnumbered) -> None:
+def _settle_absent(result: Audit, places: Places, rows: Rows) -> None:
+    """Look again for each proven event that had no row."""
+    ids = [event_id for event_id, run in places.known.without_row.items() if run]
+    for at in range(0, len(ids), _IDS_A_CHUNK):
+        chunk = ids[at : at + _IDS_A_CHUNK]
+        gone = set(rows.missing_of(chunk))
+        for event_id in chunk:
+            place = places.without_row.get(event_id, MISSING) if event_id in gone else STORED
+            result.absent.setdefault(places.known.without_row[event_id], []).append((event_id, place))
+
+
+def _settle_ended(result: Audit, places: Places, unnumbered: Unnumbered) -> None:
+    """Count the runs that are ended and proven, together."""
+    folded = places.known.folded
+    followed = [one.base for one in places.runs.values() if one.base.folded_at is not None]
+    events = folded.events - sum(one.events for one in followed)
+    expired = folded.expired - sum(one.expired + one.expired_ids for one in followed)
+    accepted = folded.accepted - sum(one.accepted for one in followed)
+    unreadable = folded.unnumbered - sum(one.unnumbered for one in followed)
+    result.ended_runs = folded.runs - len(followed)
+    tally = result.ended
+    absent = [pair for run, pairs in result.absent.items() if run not in places.runs for pair in pairs]
+    tally.add(STORED, events - len(absent) - expired - accepted)
+    tally.add_expired(expired)
+    tally.add(ACCEPTED, accepted)
+    for event_id, place in absent:
+        tally.add(place)
+        if place == MISSING:
+            result.ended_missing.append(event_id)
+    if unreadable:
+        found = unnumbered.take_unreadable(unreadable)
+        for place, number in found.items():
+            tally.add(place, number)
+        lost = unreadable - found.total()
+        closed = sum(one.unreadable for one in places.known.accepted if one.run not in places.runs)
+        tally.add(ACCEPTED, min(lost, closed))
+        if (lost := max(0, lost - closed)) > 0:
+            tally.add(MISSING, lost)
+            result.ended_missing.append(f"{lost} events without a readable event_id")
+
+
+def _folded_numbers(
+    conflicts: Iterable[tuple[str, int, str | None]], followed: Collection[str], proofs: Proofs | NoProofs
+) -> dict[str, int]:
+    """Give the last numbers of the runs that are ended and proven, and of whose ids there are conflicts."""
+    named = {own.run for event_id, _, _ in conflicts if (own := numbered(event_id)) is not None}
+    names = named - set(followed)
+    found = proofs.read(names).runs if names else {}
+    return {name: found[name].proven for name in names & found.keys()}
+
+
+def _settle_conflicts(
+    result: Audit, last_numbers: Mapping[str, int], conflicts: Iterable[tuple[str, int, str | None]]
+) -> None:
     """Count each conflict for the run that has published its id."""
     tallies = {one.run: one.tally for one in result.runs}
-    for event_id, place, asked_by in unnumbered.conflicts():
+    for event_id, place, asked_by in conflicts:
         own = numbered(event_id) if is_numbered(event_id, last_numbers) else None
-        run = own.run if asked_by is None and own is not None else asked_by
-        tally = result.unrecorded if run is None else tallies[run]
+        by_id = asked_by or result.known.without_row.get(event_id)
+        run = own.run if asked_by is None and own is not None else by_id
+        tally = result.unrecorded if run is None else tallies.get(run, result.ended)
         tally.add_conflict(place)
 
 
-def _settle_unrecorded(tally: Tally, stored: int, unnumbered: Unnumbered) -> None:
-    """Count what no run tells of, where it was met."""
-    tally.add(STORED, stored)
-    for found in (unnumbered.places(None), unnumbered.take_unreadable(1 << 62)):
-        for place, events in found.items():
-            tally.add(place, events)
+def _settle_unrecorded(
+    result: Audit,
+    scan: Scan,
+    looked: Sequence[tuple[Followed, RunAudit, Found]],
+    rows: Rows,
+    unnumbered: Unnumbered,
+    *,
+    is_all: bool,
+) -> None:
+    """Count what no run tells of, where it was met; and what is not where it was once proven."""
+    known, tally = result.known, result.unrecorded
+    others = scan.others - sum(found.in_window for _, _, found in looked)
+    kept = scan.kept_others - sum(found.kept_in_window for _, _, found in looked)
+    for event_id in _foreign_with_row(result):
+        if not is_all and scan.window.has(at := time_of(event_id)):
+            others -= 1
+            kept -= scan.is_kept(at)
+    if is_all:
+        # All rows were read, and those of proven ids are among them.
+        proven = sum(one.stored_ids for one in result.runs)
+        proven += sum(1 for _ in _foreign_with_row(result))
+        others, kept = others - proven, kept - proven
+        _take_back(result, -others)
+    else:
+        others, kept = others + known.unrecorded, kept + known.unrecorded
+    others = max(0, others)
+    for _, one, found in looked:
+        # Rows that no run tells of are those of ids that nobody knows any more.
+        there = min(found.lost, others)
+        others -= there
+        one.tally.add(STORED, there)
+        if found.lost > there:
+            one.miss_unnamed(found.lost - there)
+    tally.add(STORED, others)
+    result.proof.unrecorded = max(0, kept)
+    for chunk in _chunks(unnumbered.not_asked()):
+        places = dict(chunk)
+        for event_id in rows.missing_of(list(places)):
+            tally.add(places[event_id])
+    for place, events in unnumbered.take_unreadable(1 << 62).items():
+        tally.add(place, events)
+
+
+def _foreign_with_row(result: Audit) -> Iterator[str]:
+    """Give the events that had no row when they were proven and have one now, and no number of their run."""
+    for run, pairs in result.absent.items():
+        for event_id, place in pairs:
+            if place == STORED and _is_foreign(event_id, run):
+                yield event_id
+
+
+def _take_back(result: Audit, number: int) -> None:
+    """Miss so many events with ids that no run has numbered: more were proven than rows are there."""
+    for one in result.runs:
+        lost = min(one.stored_ids, number)
+        if lost > 0:
+            one.tally.add(STORED, -lost)
+            one.miss_unnamed(lost)
+            number -= lost
+
+
+def _put_ended_together(result: Audit, looked: Sequence[tuple[Followed, RunAudit, Found]]) -> None:
+    """Tell of runs that were ended and proven, and were all the same looked at, as of the others."""
+    for run, one, _ in looked:
+        is_folded = run.base.folded_at is not None and not run.record.ids_place
+        if is_folded and not (one.missing or one.understated):
+            result.runs.remove(one)
+            result.ended += one.tally
+            result.ended_runs += 1
+
+
+def _chunks(pairs: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
+    source = iter(pairs)
+    while chunk := list(itertools.islice(source, _IDS_A_CHUNK)):
+        yield chunk
 
 
 def _judge(result: Audit, records: Records, damages: Damages) -> None:

@@ -1,10 +1,16 @@
 """What an audit comes to: how many events are where, for each run and in all."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Final, Self
 
-from services.contract.operating import Met
-from services.ops.audit.ledger import PLACES, PURGED
+from services.contract.consuming.proofs import Proof, Proven
+from services.contract.ids import id_pattern
+from services.contract.operating import RunRecord
+from services.ops.audit.ledger import MISSING, PLACES, PURGED
+
+RARE: Final = ("expired", "accepted")
+"""What is told in the last line where there is any."""
 
 
 @dataclass(slots=True)
@@ -18,11 +24,17 @@ class Tally:
     purged: int = 0
     pending: int = 0
     undelivered: int = 0
+    expired: int = 0
+    accepted: int = 0
     missing: int = 0
 
     def add(self, place: int, number: int = 1) -> None:
         """Count events at a place."""
         self._add(PLACES[place], number)
+
+    def add_expired(self, number: int) -> None:
+        """Count events whose rows retention has dropped."""
+        self._add("expired", number)
 
     def add_conflict(self, place: int) -> None:
         """Count a conflict, whose letter is kept or was purged."""
@@ -39,6 +51,17 @@ class Tally:
 
 
 @dataclass(slots=True)
+class Lost:
+    """Which events of a run are missing."""
+
+    numbers: list[tuple[int, int]] = field(default_factory=list)
+    """The first and the last number of each piece."""
+    ids: list[str] = field(default_factory=list)
+    unreadable: int = 0
+    unnamed: int = 0
+
+
+@dataclass(slots=True)
 class RunAudit:
     """One producer run."""
 
@@ -49,10 +72,53 @@ class RunAudit:
     """The first of the missing events; an id of which the time isn't known has `*` there."""
     beyond: int = 0
     """Events seen with a number above the recorded one."""
-    met: Met = field(default_factory=Met)
-    """What this audit has met of it."""
+    end: int = 0
+    """The last of its numbers that are asked for."""
+    stored_ids: int = 0
+    """Of the stored ones, how many the run did not number and were proven before."""
+    unreadable: int = 0
+    """Events without a readable id that are accounted for."""
+    told_last: int = 0
+    """The last number by its record; -1: it has none any more."""
     understated: str = ""
     """How its record says less than what is known; empty where it doesn't."""
+    lost: Lost = field(default_factory=Lost)
+    """What is missing of it, for a person who closes the loss."""
+
+    def miss_numbers(self, pieces: Iterable[tuple[int, int]], show: int, hidden_to: int, hidden: int) -> None:
+        """Note which numbers are missing.
+
+        Up to `hidden_to` retention has dropped some, so that of those only how many are missing is known.
+        """
+        for begun, last in pieces:
+            first = max(begun, hidden_to + 1)
+            if first <= last:
+                self.lost.numbers.append((first, last))
+                few = range(first, min(last, first + show - len(self.missing) - 1) + 1)
+                self.missing += [id_pattern(self.run, sequence) for sequence in few]
+        if hidden:
+            self.lost.unnamed += hidden
+            self.missing.append(
+                f"{hidden} events with numbers up to {hidden_to:,}, which no retention has dropped"
+            )
+
+    def miss_id(self, event_id: str, show: int) -> None:
+        """Note that an event with an id of its own is missing."""
+        self.lost.ids.append(event_id)
+        if len(self.missing) < show:
+            self.missing.append(event_id)
+
+    def miss_unreadable(self, number: int) -> None:
+        """Count events without a readable id that are missing."""
+        self.tally.add(MISSING, number)
+        self.lost.unreadable += number
+        self.missing.append(f"{number} events without a readable event_id")
+
+    def miss_unnamed(self, number: int) -> None:
+        """Count missing events whose ids nobody knows any more."""
+        self.tally.add(MISSING, number)
+        self.lost.unnamed += number
+        self.missing.append(f"{number} events whose ids nobody knows any more")
 
 
 @dataclass(slots=True)
@@ -60,11 +126,27 @@ class Audit:
     """The whole proof."""
 
     runs: list[RunAudit] = field(default_factory=list)
+    ended: Tally = field(default_factory=Tally)
+    """Events of the runs that are ended and proven, all together."""
+    ended_runs: int = 0
+    ended_missing: list[str] = field(default_factory=list)
+    absent: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    """Of each run the proven events that had no row, and where they are now."""
     unrecorded: Tally = field(default_factory=Tally)
     """Events of which no recorded run tells: of producers that keep no record."""
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     """What keeps this from being a proof: records or letters that can't be read."""
+    proof: Proof = field(default_factory=Proof)
+    """What is proven from now on."""
+    known: Proven = field(default_factory=Proven)
+    """What was known before."""
+    is_kept: bool = False
+    """Whether the proof was written."""
+    let_go: list[tuple[RunRecord, int]] = field(default_factory=list)
+    """The first chunk of ids of each run that the broker still has to keep, once the proof is written."""
+    fold: list[RunRecord] = field(default_factory=list)
+    """Records that the broker need not keep, once the proof is written."""
 
     @property
     def unknown_rows(self) -> int:
@@ -75,6 +157,7 @@ class Audit:
     def total(self) -> Tally:
         """All runs together."""
         total = Tally()
+        total += self.ended
         for run in self.runs:
             total += run.tally
         return total
@@ -93,8 +176,11 @@ class Audit:
         """Say it in one line."""
         total = self.total
         purged = f" purged={total.purged}" if total.purged else ""
+        gone = "".join(
+            f" {name}={number}" for name in RARE if name != "purged" and (number := getattr(total, name))
+        )
         return (
             f"audit: published={total.published} stored={total.stored} dead={total.dead} "
-            f"conflicts={total.conflicts}{purged} pending={total.pending} undelivered={total.undelivered} "
-            f"missing={total.missing}"
+            f"conflicts={total.conflicts}{purged} pending={total.pending} undelivered={total.undelivered}"
+            f"{gone} missing={total.missing}"
         )

@@ -14,10 +14,12 @@ import json
 import os
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final, Self, TextIO
 
 from services.brokers.operating.side import OperatorSide
+from services.contract.consuming.proofs import Proven
 from services.contract.errors import BrokerUnavailable, PipelineError
 from services.contract.operating import Unsettled
 from services.ops.audit.live import ForeignIds, count_dead, recorded
@@ -28,7 +30,7 @@ from services.ops.run.readiness import Readiness
 from services.runtime.logs.text import text_line, wants_colour
 from services.runtime.screen import remark, shown
 from services.runtime.settings import ConsumerSettings
-from services.stores.choice import open_rows
+from services.stores.choice import open_rows, store_of
 
 _TICK_S: Final = 0.1
 _A_LOOK_S: Final = 0.2
@@ -128,6 +130,10 @@ class _Counting:
         self._letters = letters_of(settings, broker)
         self._broker = broker
         self._foreign = ForeignIds()
+        self._proven = Proven()
+        # Nobody audits while it runs, so what is proven stays as it is.
+        with contextlib.suppress(PipelineError), closing(store_of(settings).open_proofs()) as proofs:
+            self._proven = proofs.read()
         self._recorded = 0
         self._progress = Progress()
         self._next_count = 0.0
@@ -163,7 +169,8 @@ class _Counting:
             progress.pending, progress.lag = waits.pending, waits.unread
         with contextlib.suppress(BrokerUnavailable):
             runs = self._broker.records().runs
-            self._recorded = recorded(runs) + self._foreign.count(self._broker, runs, budget_s)
+            ids = self._foreign.count(self._broker, runs, budget_s, self._proven.runs)
+            self._recorded = recorded(runs, self._proven.folded) + ids
         progress.published = self._recorded + progress.conflicts
 
     def _count_events(self) -> None:

@@ -4,7 +4,8 @@ from contextlib import closing
 
 from services.brokers.choice import operator_side
 from services.contract.errors import BrokerUnavailable
-from services.ops.audit.command import prove, show_audit
+from services.ops.audit.command import show_audit
+from services.ops.audit.proving import prove
 from services.ops.failures import CommandFailed
 from services.ops.output.output import remark
 from services.ops.run.file_account import read_account

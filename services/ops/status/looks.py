@@ -3,12 +3,13 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
 from typing import Any, Final
 
 from services.brokers.choice import letters_place, operator_side
 from services.brokers.operating.side import OperatorSide
+from services.contract.consuming.proofs import Proven
 from services.contract.errors import BrokerUnavailable, PipelineError, SinkAbsent
 from services.contract.operating import LetterStore, RunRecord
 from services.ops.audit.live import ForeignIds, count_dead, recorded
@@ -54,7 +55,7 @@ class Looks:
             broker = None if found is None else stack.enter_context(closing(operator_side(found)))
             document |= _no_server(settings)
             if found is not None and broker is not None:
-                document |= _server_parts(found, broker, self._foreign)
+                document |= _server_parts(found, broker, self._foreign, _proven(settings))
             if "error" in document["server"]:  # it is told once
                 broker = None
             document["database"] = _database(settings)
@@ -104,7 +105,16 @@ def _no_server(settings: ConsumerSettings) -> dict[str, Any]:
     }
 
 
-def _server_parts(settings: ConsumerSettings, broker: OperatorSide, foreign: ForeignIds) -> dict[str, Any]:
+def _proven(settings: ConsumerSettings) -> Proven:
+    """Read what audits have proven: of runs whose records the broker need not keep it alone tells."""
+    with suppress(PipelineError), closing(store_of(settings).open_proofs()) as proofs:
+        return proofs.read()
+    return Proven()
+
+
+def _server_parts(
+    settings: ConsumerSettings, broker: OperatorSide, foreign: ForeignIds, proven: Proven
+) -> dict[str, Any]:
     """Ask the broker for its share; the error alone when it can't be asked."""
     parts: dict[str, Any] = {}
     address = settings.broker_address
@@ -114,7 +124,9 @@ def _server_parts(settings: ConsumerSettings, broker: OperatorSide, foreign: For
         parts |= _stream(broker, about.uptime_s)
         records = broker.records()
         parts["runs"] = [_run(record) for record in records.runs]
-        parts["published"] = recorded(records.runs) + foreign.count(broker, records.runs, _FOREIGN_S)
+        parts["published"] = recorded(records.runs, proven.folded) + foreign.count(
+            broker, records.runs, _FOREIGN_S, proven.runs
+        )
         audit, unreadable = broker.last_audit()
         parts["unreadable"] = [*records.unreadable, *unreadable]
         parts["audit"] = None if audit is None else audit._asdict()

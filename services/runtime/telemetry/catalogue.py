@@ -566,6 +566,22 @@ CATALOGUE: Final = (
         is_asked=True,
     ),
     Metric(
+        "telemetry_audit_expired_events",
+        "gauge",
+        "consumer",
+        "Of them, proven, and dropped as older than the retention",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_audit_accepted_events",
+        "gauge",
+        "consumer",
+        "Of them, lost, and closed by a person",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
         "telemetry_audit_last_run_timestamp_seconds",
         "gauge",
         "consumer",

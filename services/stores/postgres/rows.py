@@ -17,6 +17,7 @@ from typing import Any, Final
 import psycopg
 
 from services.contract.errors import PipelineError, SinkAbsent
+from services.contract.ids import id_from
 from services.stores.postgres.connection import Connection, Database
 from services.stores.postgres.errors import ours
 from services.stores.postgres.partitions import FIRST, LAST, READERS_LOCK, days, following, low
@@ -73,9 +74,26 @@ class PostgresRows(Rows):
         condition, values = _where(asked)
         return bool(self._ask(f"SELECT 1 FROM telemetry.events {condition} LIMIT 1", values))  # noqa: S608 - no data
 
-    def event_ids(self) -> Iterator[str]:
-        """Give every event id, in ascending order; of rows stored meanwhile, those that come after."""
-        return itertools.chain.from_iterable(self._id_chunks())
+    def event_ids(self, first_ms: int = 0, beyond_ms: int | None = None) -> Iterator[str]:
+        """Give every event id, or those that begin with a time in Unix ms, in ascending order.
+
+        Of rows stored meanwhile, those that come after.
+        """
+        beyond = _BEYOND if beyond_ms is None else id_from(beyond_ms)
+        return itertools.chain.from_iterable(self._id_chunks(id_from(first_ms), beyond))
+
+    def stored_at(self, ids: Sequence[str]) -> dict[str, float]:
+        """Tell when each of these ids that is stored was, in Unix seconds."""
+        if not ids:
+            return {}
+        return dict(
+            self._ask(
+                "SELECT stored.event_id::text, extract(epoch FROM stored.stored_at)::float8 "
+                "FROM telemetry.events AS stored WHERE stored.event_id = ANY(%s::uuid[]) "
+                "AND stored.event_id BETWEEN %s AND %s",
+                (list(ids), min(ids), max(ids)),
+            )
+        )
 
     def missing_of(self, ids: Sequence[str]) -> list[str]:
         """Give those of these ids that are not stored, in the order given."""
@@ -133,15 +151,16 @@ class PostgresRows(Rows):
         cuts = sorted({_LEAST_ID, *bounds, low(FIRST), low(following(LAST)), _BEYOND})
         return list(itertools.pairwise(cuts))
 
-    def _id_chunks(self) -> Iterator[list[str]]:
+    def _id_chunks(self, last: str, beyond: str) -> Iterator[list[str]]:
         """Give the ids by many: one text of 20,000 ids is read sooner than 20,000 rows."""
-        last, comparison = _LEAST_ID, ">="
+        comparison = ">="
         while True:
             ((text,),) = self._ask(
                 "SELECT string_agg(event_id::text, ',' ORDER BY event_id) FROM "  # noqa: S608 - no data
                 "(SELECT event_id FROM telemetry.events "
-                f"WHERE event_id {comparison} %s ORDER BY event_id LIMIT %s) AS page",
-                (last, _IDS_A_STATEMENT),
+                f"WHERE event_id {comparison} %s AND event_id {_upto(beyond)} %s "
+                "ORDER BY event_id LIMIT %s) AS page",
+                (last, beyond, _IDS_A_STATEMENT),
             )
             if text is None:
                 return

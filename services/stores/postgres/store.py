@@ -6,6 +6,7 @@ from logging import Logger
 from typing import TYPE_CHECKING, Final
 
 from services.contract.consuming.doors import Sink
+from services.contract.consuming.proofs import Proofs
 from services.runtime.clock import Clock
 from services.runtime.settings import ConsumerSettings, SettingsInvalid
 from services.stores.copying import CopiedLetters, CopiedRows
@@ -15,8 +16,10 @@ from services.stores.postgres.copying.letters import PostgresCopiedLetters
 from services.stores.postgres.copying.rows import PostgresCopied
 from services.stores.postgres.dead_letters import MOST_ENTRY_BYTES, PostgresDeadLetters
 from services.stores.postgres.keeper import Keeper
+from services.stores.postgres.proofs import PostgresProofs
 from services.stores.postgres.rows import PostgresRows
 from services.stores.postgres.sink import PostgresSink
+from services.stores.proofs import scope_of
 from services.stores.rows import Rows
 
 if TYPE_CHECKING:  # a command that reads loads no more than it needs
@@ -82,6 +85,10 @@ class PostgresStore:
     def open_rows(self) -> Rows:
         """Open the rows to read them. Raises SinkAbsent, SinkUnusable and SinkUnavailable."""
         return PostgresRows(self._database)
+
+    def open_proofs(self) -> Proofs:
+        """Give what audits of our pipeline, stream and group have proven; nothing is sent yet."""
+        return PostgresProofs(self._database, scope_of(self._settings))
 
     def open_letters(self, now: Callable[[], float], consumer: str = "") -> Letters:
         """Give the dead letters of our pipeline and stream; nothing is sent yet."""

@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 from services.contract.attributes import attributes_of
 from services.contract.errors import PipelineError, SinkAbsent, SinkUnavailable, SinkUnusable
+from services.contract.ids import id_from
 from services.stores.rows import EVERY_ROW, Progress, RowFilter, Rows, StoredRow, SummaryRow, no_progress
 from services.stores.sqlite.files import FileNames
 from services.stores.sqlite.schema import APPLICATION_ID, has_column, newest_schema
@@ -32,6 +33,8 @@ BUSY_TIMEOUT_MS: Final = 2000
 """How long to wait while a file is recovered after a crash; writers alone never make a reader wait."""
 
 _IDS_A_STATEMENT: Final = 20_000
+_PAST_ALL: Final = "g"
+"""Behind every id."""
 _COLUMNS: Final = ", ".join(StoredRow._fields)
 
 
@@ -67,6 +70,12 @@ class SQLiteRows(Rows):
         """Close the file; an answer that is still being read ends with it."""
         self._connection.close()
 
+    @property
+    def has_proofs(self) -> bool:
+        """Tell whether it has the tables of what audits have proven: a consumer of before makes none."""
+        with self._errors():
+            return has_column(self._connection, "proofs", "generation")
+
     @contextmanager
     def moment(self) -> Iterator[Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]]:
         """Ask several things as of one moment, and not for long: the WAL grows meanwhile."""
@@ -92,13 +101,25 @@ class SQLiteRows(Rows):
             )
             return found.fetchone() is not None
 
-    def event_ids(self) -> Iterator[str]:
-        """Give every event id, in ascending order.
+    def event_ids(self, first_ms: int = 0, beyond_ms: int | None = None) -> Iterator[str]:
+        """Give every event id, or those that begin with a time in Unix ms, in ascending order.
 
         Rows that are stored meanwhile are given where they come after the one given last. No snapshot is
         held in between: it would keep the WAL growing for as long as somebody reads.
         """
-        return itertools.chain.from_iterable(self._id_chunks())
+        beyond = _PAST_ALL if beyond_ms is None else id_from(beyond_ms)
+        return itertools.chain.from_iterable(self._id_chunks(id_from(first_ms), beyond))
+
+    def stored_at(self, ids: Sequence[str]) -> dict[str, float]:
+        """Tell when each of these ids that is stored was, in Unix seconds."""
+        with self._errors():
+            return dict(
+                self._connection.execute(
+                    "SELECT event_id, stored_at FROM telemetry_events "
+                    "WHERE event_id IN (SELECT value FROM json_each(?))",
+                    (json.dumps(list(ids)),),
+                ).fetchall()
+            )
 
     def missing_of(self, ids: Sequence[str]) -> list[str]:
         """Give those of these ids that are not stored, in the order given."""
@@ -147,21 +168,21 @@ class SQLiteRows(Rows):
             return "telemetry_events"
         return "(SELECT *, NULL AS attributes FROM telemetry_events)"
 
-    def _id_chunks(self) -> Iterator[list[str]]:
+    def _id_chunks(self, last: str, beyond: str) -> Iterator[list[str]]:
         """Give the ids by many: one text of 20,000 ids crosses from SQLite sooner than 20,000 rows."""
-        last = ""
+        comparison = ">="
         while True:
             with self._errors():
                 (text,) = self._connection.execute(
-                    "SELECT group_concat(event_id) FROM "
-                    "(SELECT event_id FROM telemetry_events WHERE event_id > ? ORDER BY event_id LIMIT ?)",
-                    (last, _IDS_A_STATEMENT),
+                    "SELECT group_concat(event_id) FROM (SELECT event_id FROM telemetry_events "  # noqa: S608
+                    f"WHERE event_id {comparison} ? AND event_id < ? ORDER BY event_id LIMIT ?)",
+                    (last, beyond, _IDS_A_STATEMENT),
                 ).fetchone()
             if text is None:
                 return
             chunk = text.split(",")
             yield chunk
-            last = chunk[-1]
+            last, comparison = chunk[-1], ">"
 
     def _check(self) -> None:
         """Refuse what isn't ours to read."""

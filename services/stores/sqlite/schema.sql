@@ -58,7 +58,8 @@ CREATE TABLE proven_runs (
     PRIMARY KEY (pipeline, stream, consumer_group, run)
 ) STRICT, WITHOUT ROWID;
 
--- Proven events that had no row then, but a dead letter or the note of a purge: each audit looks again.
+-- Proven events that had no row then, but a dead letter or the note of a purge: each audit looks again. Without
+-- a run: proven ones that were published again by a run that is not proven so far, not to be counted twice.
 CREATE TABLE proven_without_row (
     pipeline       TEXT NOT NULL,
     stream         TEXT NOT NULL,

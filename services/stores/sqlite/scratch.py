@@ -1,26 +1,26 @@
 """What an audit has to remember and memory can't hold, in temporary files: gone when they are closed."""
 
-import itertools
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Self
 
 
 class Unnumbered:
-    """Events that no run has numbered, by where they were met, and all conflicts.
+    """Events that no run has numbered, met in the stream or among the dead letters, and all conflicts.
 
-    Where an event was met is a number above 0; of several places the highest counts, and 0 is none.
+    Where an event was met is a number above 0; of several places the highest counts.
     """
 
     def __init__(self) -> None:
         self._file = _new_file(
-            "events (event_id TEXT PRIMARY KEY, place INTEGER, run TEXT, asked INTEGER)",
+            "met (event_id TEXT PRIMARY KEY, place INTEGER)",
             "unreadable (entry_id TEXT PRIMARY KEY, place INTEGER)",
+            "asked (event_id TEXT PRIMARY KEY, run TEXT, state INTEGER, seen INTEGER)",
             "conflicts (event_id TEXT, content TEXT, place INTEGER, PRIMARY KEY (event_id, content))",
+            "lettered (run TEXT, sequence INTEGER, event_id TEXT, PRIMARY KEY (run, sequence))",
         )
-        self._is_empty = True
-        self._asked = itertools.count()
+        self._is_any_asked = False
 
     def __enter__(self) -> Self:
         return self
@@ -28,37 +28,13 @@ class Unnumbered:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def ask(self, run: str, event_ids: Iterable[str]) -> None:
-        """Note ids that a run has published; an id belongs to the first run that has."""
-        self._is_empty = False
-        self._file.executemany(
-            "INSERT INTO events VALUES (?1, 0, ?2, ?3) "
-            "ON CONFLICT (event_id) DO UPDATE SET run = ?2, asked = ?3 WHERE run IS NULL",
-            ((event_id, run, number) for event_id, number in zip(event_ids, self._asked, strict=False)),
-        )
-
-    def is_asked(self, event_id: str) -> bool:
-        """Tell whether a run has published this id."""
-        query = "SELECT 1 FROM events WHERE event_id = ? AND run IS NOT NULL"
-        return not self._is_empty and self._file.execute(query, (event_id,)).fetchone() is not None
-
     def meet(self, event_id: str, place: int, *, unless_met: bool = False) -> None:
         """Note where an event with a readable id was met; `unless_met`: only if it was met nowhere else."""
-        self._is_empty = False
         self._file.execute(
-            "INSERT INTO events VALUES (?1, ?2, NULL, NULL) "
-            "ON CONFLICT (event_id) DO UPDATE SET place = max(place, ?2) WHERE place = 0 OR NOT ?3",
+            "INSERT INTO met VALUES (?1, ?2) ON CONFLICT (event_id) DO UPDATE SET place = max(place, ?2) "
+            "WHERE NOT ?3",
             (event_id, place, unless_met),
         )
-
-    def meet_known(self, event_ids: Sequence[str], place: int) -> int:
-        """Note where these were met, of those that are known already; gives how many are."""
-        if self._is_empty:
-            return 0
-        return self._file.executemany(
-            "UPDATE events SET place = max(place, ?1) WHERE event_id = ?2",
-            ((place, event_id) for event_id in event_ids),
-        ).rowcount
 
     def meet_unreadable(self, entry_id: str, place: int) -> None:
         """Note where an event without a readable id was met."""
@@ -76,19 +52,51 @@ class Unnumbered:
             (event_id, content, place),
         )
 
-    def places(self, run: str | None) -> Counter[int]:
-        """Count the events that belong to a run, or to none, by place."""
-        found = self._file.execute(
-            "SELECT place, count(*) FROM events WHERE run IS ? GROUP BY place", (run,)
-        ).fetchall()
-        return Counter(dict(found))
-
-    def not_met(self, run: str, most: int) -> list[str]:
-        """Name events of a run that were met nowhere, as it has published them."""
-        found = self._file.execute(
-            "SELECT event_id FROM events WHERE run = ? AND place = 0 ORDER BY asked LIMIT ?", (run, most)
+    def ask(self, run: str, event_ids: Iterable[str]) -> None:
+        """Note ids that a run has published; an id belongs to the first run that has."""
+        self._is_any_asked = True
+        self._file.executemany(
+            "INSERT INTO asked VALUES (?, ?, 0, 0) ON CONFLICT DO NOTHING", ((one, run) for one in event_ids)
         )
-        return [event_id for (event_id,) in found]
+
+    def is_asked(self, event_id: str) -> bool:
+        """Tell whether a run has published this id."""
+        query = "SELECT 1 FROM asked WHERE event_id = ?"
+        return self._is_any_asked and self._file.execute(query, (event_id,)).fetchone() is not None
+
+    def see(self, event_ids: Iterable[str]) -> None:
+        """Note that rows were seen, of ids that runs have published."""
+        if self._is_any_asked:
+            self._file.executemany(
+                "UPDATE asked SET seen = 1 WHERE event_id = ?", ((one,) for one in event_ids)
+            )
+
+    def is_seen(self, event_id: str) -> bool:
+        """Tell whether its row was seen."""
+        found = self._file.execute("SELECT seen FROM asked WHERE event_id = ?", (event_id,)).fetchone()
+        return found is not None and bool(found[0])
+
+    def is_first(self, event_id: str) -> bool:
+        """Count an event that was asked for; False where it was counted: a file may have it in two lines."""
+        return bool(
+            self._file.execute(
+                "UPDATE asked SET state = 1 WHERE event_id = ? AND state = 0", (event_id,)
+            ).rowcount
+        )
+
+    def prove(self, event_id: str) -> None:
+        """Note that an event is proven where it was counted."""
+        self._file.execute("UPDATE asked SET state = 2 WHERE event_id = ?", (event_id,))
+
+    def is_open(self, event_id: str) -> bool:
+        """Tell whether an event was counted, and is not proven there."""
+        found = self._file.execute("SELECT state FROM asked WHERE event_id = ?", (event_id,)).fetchone()
+        return found is not None and found[0] == 1
+
+    def place_of(self, event_id: str) -> int:
+        """Tell where an event was met; 0 where it was not."""
+        met = self._file.execute("SELECT place FROM met WHERE event_id = ?", (event_id,)).fetchone()
+        return int(met[0]) if met else 0
 
     def take_unreadable(self, number: int) -> Counter[int]:
         """Give the places of at most `number` unreadable events, and use them up."""
@@ -99,10 +107,35 @@ class Unnumbered:
         ).fetchall()
         return Counter(place for (place,) in taken)
 
+    def letter(self, run: str, sequence: int, event_id: str) -> None:
+        """Note the id of a numbered event that has a dead letter, or had one."""
+        self._file.execute(
+            "INSERT INTO lettered VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (run, sequence, event_id)
+        )
+
+    def lettered(self, run: str, first: int, last: int) -> Iterator[tuple[int, str]]:
+        """Give number and id of each of these events of a run that has a letter, or had one."""
+        yield from self._file.execute(
+            "SELECT sequence, event_id FROM lettered WHERE run = ? AND sequence BETWEEN ? AND ?",
+            (run, first, last),
+        )
+
+    def has_conflict(self, event_id: str) -> bool:
+        """Tell whether another content was met under an id."""
+        return bool(
+            self._file.execute("SELECT 1 FROM conflicts WHERE event_id = ? LIMIT 1", (event_id,)).fetchone()
+        )
+
     def conflicts(self) -> Iterator[tuple[str, int, str | None]]:
         """Give id and place of each conflict, and the run that published the id without numbering it."""
         yield from self._file.execute(
-            "SELECT event_id, conflicts.place, run FROM conflicts LEFT JOIN events USING (event_id)"
+            "SELECT conflicts.event_id, place, run FROM conflicts LEFT JOIN asked USING (event_id)"
+        )
+
+    def not_asked(self) -> Iterator[tuple[str, int]]:
+        """Give what was met and no run has published."""
+        yield from self._file.execute(
+            "SELECT event_id, place FROM met WHERE event_id NOT IN (SELECT event_id FROM asked)"
         )
 
 

@@ -6,12 +6,15 @@ from logging import Logger
 from typing import TYPE_CHECKING, Final
 
 from services.contract.consuming.doors import Sink
+from services.contract.consuming.proofs import Proofs
 from services.runtime.clock import Clock
 from services.runtime.settings import ConsumerSettings, SettingsInvalid
 from services.stores.copying import CopiedLetters, CopiedRows
 from services.stores.doors import Letters
+from services.stores.proofs import scope_of
 from services.stores.rows import Rows
 from services.stores.sqlite.copying import SQLiteCopied, open_to_write
+from services.stores.sqlite.proofs import SQLiteProofs
 from services.stores.sqlite.rows import SQLiteRows
 from services.stores.sqlite.sink import SQLiteSink
 
@@ -55,6 +58,11 @@ class SQLiteStore:
     def open_rows(self) -> Rows:
         """Open the rows to read them. Raises SinkAbsent, SinkUnusable and SinkUnavailable."""
         return SQLiteRows(self._settings.database)
+
+    def open_proofs(self) -> Proofs:
+        """Give what audits of our pipeline, stream and group have proven; nothing is sent yet."""
+        settings = self._settings
+        return SQLiteProofs(settings.database, settings.sqlite_busy_timeout_ms, scope_of(settings))
 
     def open_letters(self, now: Callable[[], float], consumer: str = "") -> Letters:
         """Refuse it: dead letters lie in a file of their own. Raises SettingsInvalid."""

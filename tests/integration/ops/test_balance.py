@@ -1,6 +1,7 @@
 """The audit's sum is exact, and live figures agree: duplicates, conflicts, replays, purges, foreign ids."""
 
 import random
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
@@ -14,7 +15,7 @@ from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.operating.side import RedisOperatorSide
 from services.contract.consuming.doors import Dead
 from services.contract.event import Reason, Rejection
-from services.contract.ids import event_id
+from services.contract.ids import event_id, id_from
 from services.ops.audit.live import ForeignIds, count_dead, recorded
 from services.ops.audit.proof import audit
 from services.ops.audit.result import Audit, Tally
@@ -37,7 +38,7 @@ class World:
     def __init__(self, client: Any) -> None:
         self.client = client
         self.broker = RedisOperatorSide(client, ConsumerSettings())
-        self.rows: set[str] = set()
+        self.rows: dict[str, float] = {}
         self.letters = FakeDeadLetters()
         self.last = 0
         self.unnumbered = 0
@@ -57,7 +58,7 @@ class World:
 
     def store(self, name: str) -> str:
         """Have a row of it."""
-        self.rows.add(name)
+        self.rows.setdefault(name, time.time())
         return name
 
     def bury(self, name: str, reason: Reason = INVALID, content: str = "bad", trace: str = "a") -> str:
@@ -78,11 +79,15 @@ class World:
         self.letters.put([Dead(one, Rejection("decode", "missing_field", "none"))])
         return one.entry_id.decode()
 
-    def event_ids(self) -> Sequence[str]:
-        return sorted(self.rows)
+    def event_ids(self, first_ms: int = 0, beyond_ms: int | None = None) -> Sequence[str]:
+        beyond = "g" if beyond_ms is None else id_from(beyond_ms)
+        return [one for one in sorted(self.rows) if id_from(first_ms) <= one < beyond]
 
     def missing_of(self, ids: Sequence[str]) -> list[str]:
         return [one for one in ids if one not in self.rows]
+
+    def stored_at(self, ids: Sequence[str]) -> dict[str, float]:
+        return {one: self.rows[one] for one in ids if one in self.rows}
 
     def audit(self) -> Audit:
         """Audit it, and see that the sum is exact and that the live figures say the same."""

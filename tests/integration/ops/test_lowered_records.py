@@ -1,19 +1,27 @@
 """A run's record that says less than what is known of the run: named, and no loss is hidden by it."""
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import redis
 from samples import RUN, event_fields
 from servers import Server
-from telemetry_cli import telemetry
+from telemetry_cli import store, telemetry
 
 from services.brokers.redis.keys import StreamKeys
+from services.contract.consuming.proofs import Scope
+from services.runtime.settings import ConsumerSettings
+from services.stores.sqlite.proofs import SQLiteProofs
+from services.stores.sqlite.schema import migrate
 
 KEYS: Final = StreamKeys()
+DATABASE: Final = Path("data/telemetry.db")
+SCOPE: Final = Scope(ConsumerSettings().pipeline_name, KEYS.stream, KEYS.group)
 EVENTS: Final = 100
 NOTHING: Final[dict[Any, Any]] = {"last": 0, "published": 0, "unnumbered": 0, "duplicates": 0, "batches": 0}
 
@@ -22,7 +30,11 @@ Lower = Callable[[redis.Redis], object]
 
 @pytest.fixture
 def client(server: Server) -> Iterator[redis.Redis]:
-    """Give a server with a run of 100 events that nobody has read, two of them without a readable id."""
+    """Give a server with a run of 100 events that nobody has read, and two without a readable id.
+
+    A consumer has made its database, where what is proven is kept.
+    """
+    store(())
     with closing(server.client()) as one:
         for number in range(1, EVENTS + 1):
             one.execute_command("XADD", KEYS.stream, "*", *event_fields(number))
@@ -38,7 +50,7 @@ def audit(server: Server, *options: str, **settings: str) -> tuple[int, dict[str
     """Audit; gives the exit code, the answer, and what is said beside it."""
     where = {"REDIS_HOST": server.host, "REDIS_PORT": str(server.port), **settings}
     result = telemetry("audit", "--json", *options, **where)
-    return result.exit_code, json.loads(result.stdout), result.stderr
+    return result.exit_code, json.loads(result.stdout or "{}"), result.stderr
 
 
 def lose(client: redis.Redis) -> None:
@@ -54,10 +66,11 @@ def test_a_record_that_is_right_is_not_doubted(server: Server, client: redis.Red
             client.execute_command("XADD", KEYS.stream, "*", *event_fields(last))
         code, found, _ = audit(server, "--record")
         assert (code, found["tampered_or_lost"], found["missing"]) == (0, [], 0)
-        assert client.hgetall(KEYS.met) == {RUN.encode(): f"{last} 2".encode()}
+        known = SQLiteProofs(DATABASE, 1000, SCOPE).read().runs[RUN]
+        assert (known.last, known.unnumbered, known.proven) == (last, 2, 0)
 
 
-def test_what_a_recorded_audit_has_met_is_missing_whatever_the_record_says(
+def test_what_an_audit_has_met_is_missing_whatever_the_record_says(
     server: Server, client: redis.Redis
 ) -> None:
     """Nothing of the run is left, and nothing in its record: each of its events is named all the same."""
@@ -79,7 +92,7 @@ def test_a_last_number_below_what_was_met_is_told_as_such(server: Server, client
     client.hset(KEYS.run(RUN), mapping={"last": 50, "published": 50})
     code, found, said = audit(server)
     assert (code, found["missing"], found["tampered_or_lost"]) == (1, EVENTS + 2, [RUN])
-    assert "it says that 50 is the last number, and a recorded audit has met 100" in said
+    assert "it says that 50 is the last number, and an audit has met 100" in said
 
 
 def test_what_a_record_only_says_is_not_taken_for_met(server: Server, client: redis.Redis) -> None:
@@ -121,7 +134,7 @@ def test_of_what_nobody_has_met_it_says_that_nothing_can_be_known(
     [
         (lambda client: client.hset(KEYS.run(RUN), "last", 99), "1 events have higher ones"),
         (lambda client: client.hset(KEYS.run(RUN), "published", 101), "it says 101 numbered events"),
-        (lambda client: client.hset(KEYS.run(RUN), "unnumbered", 1), "a recorded audit has met 2"),
+        (lambda client: client.hset(KEYS.run(RUN), "unnumbered", 1), "an audit has met 2"),
     ],
     ids=["the last number", "how many are numbered", "those without an id"],
 )
@@ -136,41 +149,34 @@ def test_each_number_of_a_record_is_compared(
     assert told in said
 
 
-def test_a_run_that_was_closed_by_a_person_is_not_asked_for_again(
-    server: Server, client: redis.Redis
-) -> None:
-    """What was met of it stays, and accuses nobody."""
-    assert audit(server, "--record")[0] == 0
+def test_a_record_that_is_gone_says_less_too(server: Server, client: redis.Redis) -> None:
+    """Until a person has closed it: what was met of the run stays, and accuses nobody any more."""
+    assert audit(server)[0] == 0
     lose(client)
     client.srem(KEYS.runs, RUN)
     client.delete(KEYS.run(RUN))
-    client.sadd(KEYS.runs, "01f0-0000-000")
-    client.hset(KEYS.run("01f0-0000-000"), mapping={"last": 0, "source": "generator"})
-    code, found, _ = audit(server, "--record")
-    assert (code, found["published"], found["tampered_or_lost"]) == (0, 0, [])
-
-
-@pytest.mark.parametrize("text", ["", "x", "-5 1", "1e99 nan", "9" * 400, "0 0 0"])
-def test_what_was_met_is_read_without_trust(server: Server, client: redis.Redis, text: str) -> None:
-    """Whatever stands there: it is a number, or it is none."""
-    client.hset(KEYS.met, mapping={RUN: text, b"\xff": "7 7"})
+    code, found, said = audit(server)
+    assert (code, found["missing"], found["tampered_or_lost"]) == (1, EVENTS + 2, [RUN])
+    assert f"the broker has no record of it, and an audit has met its number {EVENTS}" in said
+    closed = audit(server, "--accept", RUN, "--why", "the server was emptied", "--who", "ann")
+    assert closed[0] == 0, closed
     code, found, _ = audit(server)
-    assert (code, found["tampered_or_lost"]) == (0, [])
+    assert (code, found["missing"], found["accepted"], found["tampered_or_lost"]) == (0, 0, EVENTS + 2, [])
+    (loss,) = SQLiteProofs(DATABASE, 1000, SCOPE).read().accepted
+    assert (loss.accepted_by, loss.reason, loss.events) == ("ann", "the server was emptied", EVENTS + 2)
 
 
-def test_who_may_not_keep_what_was_met_records_all_the_same(server: Server, client: redis.Redis) -> None:
-    """A user of an earlier version: the result is recorded, and a note says what is not kept."""
-    granted = "+ping +info +exists +xinfo +xlen +xpending +xrange +smembers +hgetall +strlen +getrange +get"
-    rules = f"reset on >earlier ~{KEYS.stream} %R~{KEYS.prefix}:* -@all {granted} (~{KEYS.audit} +hset)"
-    client.execute_command("ACL", "SETUSER", "earlier", *rules.split())
-    try:
-        code, found, _ = audit(server, "--record", REDIS_USERNAME="earlier", REDIS_PASSWORD="earlier")  # noqa: S106
-    finally:
-        client.execute_command("ACL", "DELUSER", "earlier")
-    assert code == 0
-    assert found["notes"] == [f"what was met is not kept: this user lacks the right HSET on {KEYS.met}"]
-    assert client.hget(KEYS.audit, "missing") == b"0"
-    assert not client.exists(KEYS.met)
+def test_a_database_of_before_is_read_and_left_as_it_is(server: Server, client: redis.Redis) -> None:
+    """An audit brings no tables: it says that nothing is kept, and what it has found is right."""
+    DATABASE.unlink()
+    with closing(sqlite3.connect(DATABASE, isolation_level=None)) as connection:
+        migrate(connection, DATABASE, upto=1)
+    assert client.exists(KEYS.runs)
+    code, found, _ = audit(server)
+    assert (code, found["published"], found["missing"]) == (0, EVENTS + 2, 0)
+    (note,) = found["notes"]
+    assert "what is proven is not kept" in note
+    assert "a consumer of this one brings it up to date" in note
 
 
 def test_the_answer_in_words_names_the_run(server: Server, client: redis.Redis) -> None:

@@ -83,9 +83,13 @@ class Moving:
 
     # What the audit reads. Each place is read whole, and then all that is due moves.
 
-    def event_ids(self) -> Iterator[str]:
+    def event_ids(self, first_ms: int = 0, beyond_ms: int | None = None) -> Iterator[str]:
+        assert (first_ms, beyond_ms) == (0, None), "all of it, as nothing is proven"
         yield from sorted(self.rows)
         self.move()
+
+    def stored_at(self, ids: Sequence[str]) -> dict[str, float]:
+        return dict.fromkeys(set(ids) & self.rows, 0.0)
 
     def missing_of(self, ids: Sequence[str]) -> list[str]:
         return [one for one in ids if one not in self.rows]

@@ -52,9 +52,10 @@ class Bench:
         limits: Limits | None = None,
         run: Run | None = None,
         traces: Callable[[Clock], Traces] = lambda _: NO_TRACES,
+        clock: FakeClock | None = None,
     ) -> None:
         self.client = client
-        self.clock = FakeClock()
+        self.clock = clock or FakeClock()
         self.metrics = Metrics("producer")
         self.health = Health(60.0, self.clock.monotonic)
         self.log = Lines()

@@ -31,7 +31,8 @@ from services.runtime.clock import Clock
 from services.runtime.telemetry.metrics import Figures
 
 _AUDITED: Final = (
-    "published", "stored", "dead", "conflicts", "purged", "pending", "undelivered", "missing"
+    "published", "stored", "dead", "conflicts", "purged", "pending", "undelivered", "expired", "accepted",
+    "missing"
 )  # fmt: skip
 _MOST_ENTRIES: Final = 1 << 62
 _UNREADABLE: Final = (

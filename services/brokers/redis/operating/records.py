@@ -1,8 +1,10 @@
 """What producer runs say about themselves in Redis, read without trust: whoever has their rights writes it.
 
-    {telemetry_stream}:runs         set     the runs
-    {telemetry_stream}:run:RUN      hash    numbers, times and names of a run
-    {telemetry_stream}:run:RUN:ids  string  16 bytes for each id that it published and did not number
+    {telemetry_stream}:runs           set     the runs
+    {telemetry_stream}:run:RUN        hash    numbers, times and names of a run
+    {telemetry_stream}:run:RUN:ids:N  string  16 bytes for each id that it published and did not number, in
+                                              chunks from 1 on, behind 16 bytes: how many are in those before
+    {telemetry_stream}:run:RUN:ids    string  all of these ids, of earlier versions: chunk 0
 
 A field that can't be is taken for one that is absent, and told by its key, its name and what stands there.
 So is a key of another type, and a run whose record is gone.
@@ -15,21 +17,22 @@ from typing import Any, Final, TypeVar, cast
 import redis
 
 from services.brokers.consuming.foreign import name_of, number_of, whole_of
-from services.brokers.redis.keys import StreamKeys
-from services.contract.ids import MAX_SEQUENCE
-from services.contract.operating import ID_BYTES, Records, RunRecord
+from services.brokers.redis.keys import StreamKeys, chunk_key
+from services.contract.ids import ID_BYTES, MAX_SEQUENCE
+from services.contract.operating import IdChunk, Records, RunRecord
 
 _Value = TypeVar("_Value", int | None, float | None)
 
 _MOST: Final = 1 << 62
 _NUMBERS: Final = {
     "last": MAX_SEQUENCE, "batches": _MOST, "published": _MOST, "duplicates": _MOST, "unnumbered": _MOST,
-    "pid": _MOST, "line": _MOST,
+    "pid": _MOST, "line": _MOST, "foreign": _MOST, "chunk": _MOST,
 }  # fmt: skip
 _LATEST_S: Final = 1e11
 """Unix seconds. Later is no time: milliseconds, or made up."""
-_TIMES: Final = ("started_at", "updated_at")
+_TIMES: Final = ("started_at", "updated_at", "ended_at")
 _TEXTS: Final = ("source", "host")
+_CHUNKS_AT_ONCE: Final = 1000
 _SHOWN: Final = 40
 """Characters that are quoted of a value that can't be."""
 
@@ -58,15 +61,36 @@ def read_records(client: redis.Redis, keys: StreamKeys) -> Records:
     return found
 
 
-def read_foreign_ids(client: redis.Redis, record: RunRecord, first: int, number: int) -> list[bytes]:
-    """Give so many of the ids that a run has published and not numbered, from number `first` (0) on.
+def read_chunks(client: redis.Redis, record: RunRecord, first: int) -> list[IdChunk]:
+    """Tell which chunks of ids are there, from number `first` on. Raises redis.RedisError."""
+    numbers = range(first, record.chunk + 1)
+    found: list[IdChunk] = []
+    for at in range(0, len(numbers), _CHUNKS_AT_ONCE):
+        some = numbers[at : at + _CHUNKS_AT_ONCE]
+        pipeline = client.pipeline(transaction=False)
+        for number in some:
+            key = chunk_key(record.ids_place, number)
+            pipeline.strlen(key)
+            pipeline.getrange(key, 0, ID_BYTES - 1)
+        answers = pipeline.execute()
+        for number, size, head in zip(some, answers[::2], answers[1::2], strict=True):
+            if number == 0 and size:
+                found.append(IdChunk(0, 0, size // ID_BYTES))
+            elif size >= ID_BYTES:
+                found.append(IdChunk(number, whole_of(head, _MOST) or 0, size // ID_BYTES - 1))
+    return found
 
-    Raises redis.RedisError.
-    """
-    if first >= record.foreign:  # the server takes -1 for all of it
+
+def read_foreign_ids(
+    client: redis.Redis, record: RunRecord, chunk: IdChunk, first: int, number: int
+) -> list[bytes]:
+    """Give so many of the ids of a chunk, from number `first` (0) on. Raises redis.RedisError."""
+    number = min(number, chunk.ids - first)
+    if number <= 0:  # the server takes -1 for all of it
         return []
-    end = min(first + number, record.foreign) * ID_BYTES
-    raw = cast("bytes", client.getrange(record.ids_place, first * ID_BYTES, end - 1))
+    start = (first + (chunk.number > 0)) * ID_BYTES
+    key = chunk_key(record.ids_place, chunk.number)
+    raw = cast("bytes", client.getrange(key, start, start + number * ID_BYTES - 1))
     return [raw[at : at + ID_BYTES] for at in range(0, len(raw) - ID_BYTES + 1, ID_BYTES)]
 
 
@@ -116,14 +140,18 @@ def _record(
             wrong.append(f"{keys.run(name)}: {field_name} can't be {name_of(raw[:_SHOWN])!r}")
         return value
 
+    numbers = {one: noted(one, whole_of(fields.get(one.encode()), most)) for one, most in _NUMBERS.items()}
+    told = numbers["foreign"]
     return RunRecord(
         name,
         keys.run_ids(name),
-        {one: noted(one, whole_of(fields.get(one.encode()), most)) for one, most in _NUMBERS.items()},
+        numbers,
         {one: noted(one, _time_of(fields.get(one.encode()))) for one in _TIMES},
         {one: None if (raw := fields.get(one.encode())) is None else name_of(raw) for one in _TEXTS},
         None if (done := fields.get(b"done")) is None else done == b"1",
-        foreign,
+        max(foreign, told or 0),
+        numbers["chunk"] or 0,
+        has_said_end=fields.get(b"done") == b"1" or b"ended_at" in fields,
     )
 
 

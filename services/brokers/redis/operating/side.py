@@ -11,20 +11,21 @@ import redis
 from services.brokers.redis.consuming.backlog import read_backlog
 from services.brokers.redis.consuming.dead_letters import DeadLetterStream
 from services.brokers.redis.keys import StreamKeys, keys_of
-from services.brokers.redis.operating import groups, met
+from services.brokers.redis.operating import folding, groups
 from services.brokers.redis.operating.audits import leave_audit, read_audit
 from services.brokers.redis.operating.errors import each_explained, explained
 from services.brokers.redis.operating.large import parts_of, read_pieces
 from services.brokers.redis.operating.letters import ExplainedLetters
 from services.brokers.redis.operating.overview import about_server, look_at_stream
-from services.brokers.redis.operating.records import read_foreign_ids, read_records
+from services.brokers.redis.operating.records import read_chunks, read_foreign_ids, read_records
 from services.brokers.redis.operating.waiting import entries_added, read_waiting
 from services.brokers.redis.server.connection import address, connect, greet
 from services.contract.operating import (
     About,
     AuditResult,
+    Ended,
     Group,
-    Met,
+    IdChunk,
     Overview,
     Records,
     RunRecord,
@@ -110,21 +111,35 @@ class RedisOperatorSide:
         with self._explained():
             return read_records(self.client, self.keys)
 
-    def foreign_ids(self, record: RunRecord, first: int, number: int) -> list[bytes]:
-        """Give so many of the ids that a run has published and not numbered, from number `first` (0) on."""
+    def id_chunks(self, record: RunRecord, first: int) -> list[IdChunk]:
+        """Tell which chunks are there of the ids that a run published and did not number, from one on."""
         with self._explained():
-            return read_foreign_ids(self.client, record, first, number)
+            return read_chunks(self.client, record, first)
 
-    def met(self) -> dict[str, Met]:
-        """Tell what recorded audits have met of each run; nothing where none is, or we may not know."""
+    def foreign_ids(self, record: RunRecord, chunk: IdChunk, first: int, number: int) -> list[bytes]:
+        """Give so many ids of a chunk, from number `first` (0) of the chunk on."""
         with self._explained():
-            return met.read_met(self.client, self.keys)
+            return read_foreign_ids(self.client, record, chunk, first, number)
 
-    def keep_met(self, found: Mapping[str, Met]) -> str:
-        """Keep what was met beside what was kept before; says why not where this user may not."""
+    def forget_ids(self, record: RunRecord, before: int) -> str:
+        """Delete the chunks before one, which are proven; says why not where this user may not."""
         with self._explained():
-            is_kept = met.keep_met(self.client, self.keys, found)
-        return "" if is_kept else f"this user lacks the right HSET on {self.keys.met}"
+            return folding.forget_chunks(self.client, record, before)
+
+    def fold(self, records: Sequence[RunRecord]) -> str:
+        """Let go of records of ended runs, if they still are as they were read; says why not."""
+        with self._explained():
+            return folding.fold_runs(self.client, self.keys, records)
+
+    def ended(self) -> dict[str, Ended]:
+        """Tell of each run that was folded how far it came; nothing where we may not know."""
+        with self._explained():
+            return folding.read_ended(self.client, self.keys)
+
+    def ended_number(self) -> int | None:
+        """Tell how many runs were folded; None where we may not know."""
+        with self._explained():
+            return folding.count_ended(self.client, self.keys)
 
     def last_audit(self) -> tuple[AuditResult | None, list[str]]:
         """Give the result that was left last, and say what can't be read of it."""

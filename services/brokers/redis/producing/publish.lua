@@ -1,14 +1,15 @@
 #!lua
 -- Publish one batch and the record of it, in one step.
 --
--- KEYS  1 the stream   2 the run's hash   3 the set of runs   4 the run's foreign ids
+-- KEYS  1 the stream   2 the run's hash   3 the set of runs   4 the chunk of its foreign ids that these go to
 --       5 (with drop_oldest) how many entries we have removed so far, if somebody counts them
 -- ARGV  1 the run          2 its writer        3 the number of this batch, from 1
 --       4 entries at which the stream is full; 0: never        5 `block` or `drop_oldest`
 --       6 a letter for each event: n numbered by the run, d a duplicate, f with a foreign id, u with no
 --         readable id
 --       7 the run's last sequence number with this batch
---       8 Unix seconds    9 foreign ids, 16 bytes each
+--       8 Unix seconds    9 foreign ids, 16 bytes each, behind the beginning of a chunk: 16 digits, how many the
+--         run has before; or empty
 --       10, 11, 12 a replay's byte offset, line, and 1 when it is done; offset empty: no replay
 --       13 the `traceparent` of ordinary events; empty: they have none
 --       14 on, in pieces, each opened by a number n:
@@ -134,7 +135,12 @@ local numbered = written - duplicates - unnumbered - foreign
 for name, times in pairs({published = numbered, duplicates = duplicates, unnumbered = unnumbered}) do
   if times > 0 then call('HINCRBY', run, name, times) end
 end
-if foreign > 0 then call('APPEND', KEYS[4], string.sub(argv[9], 1, 16 * foreign)) end
+if foreign > 0 then
+  local from = call('STRLEN', KEYS[4]) > 0 and 17 or 1
+  call('APPEND', KEYS[4], string.sub(argv[9], from, 16 + 16 * foreign))
+  call('HSET', run, 'foreign', tonumber(string.sub(argv[9], 1, 16)) + foreign,
+    'chunk', string.match(KEYS[4], '%d+$'))
+end
 if fault then return {'cut', dropped, number, last, written, fault.err} end
 if argv[10] ~= '' then call('HSET', run, 'offset', argv[10], 'line', argv[11], 'done', argv[12]) end
 return {'applied', dropped, number, last}

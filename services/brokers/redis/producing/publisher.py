@@ -19,18 +19,22 @@ from typing import Any, Final, Literal, NamedTuple
 import redis
 
 from services.brokers.producing.patience import Backoff, Patience
-from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.keys import StreamKeys, chunk_key
 from services.brokers.redis.producing.runs import write_run
 from services.brokers.redis.server.connection import describe
 from services.brokers.redis.server.groups import read_groups, slowest
 from services.brokers.redis.server.scripts import Script, read_script
 from services.contract.errors import BrokerRefuses, Stopping
+from services.contract.ids import ID_BYTES
 from services.contract.producing.outgoing import Batch, Outgoing, Position
 from services.contract.producing.publishing import Run, Sent
 from services.contract.trace_context import TraceContext
 from services.runtime.telemetry.spans import current
 
 _SCRIPT: Final = Script(read_script("producing/publish.lua"))
+_END: Final = Script(read_script("producing/end.lua"))
+CHUNK_IDS: Final = 16_384
+"""Ids in one chunk, and those of a batch at most: what an audit has proven is deleted by chunks."""
 
 _is_plain = attrgetter("is_plain")
 _fields = attrgetter("fields")
@@ -78,13 +82,29 @@ class RedisPublisher:
         self.run = run
         self._batches = run.batches
         self._last = run.last
+        self._foreign = run.foreign
+        self._unnumbered = run.unnumbered
         self.position: Position | None = None
         """How far a file is published, as far as this process knows."""
         keys = self._keys
         self._tell_limit()
-        self._key_names = [keys.stream, keys.run(run.name), keys.runs, keys.run_ids(run.name)]
+        self._key_names = [keys.stream, keys.run(run.name), keys.runs, self._chunk_name()]
         if self._limits.when_full == "drop_oldest":
             self._key_names.append(keys.trimmed)
+
+    def _chunk_name(self) -> str:
+        return chunk_key(self._keys.run_ids(self.run.name), 1 + self._foreign // CHUNK_IDS)
+
+    def end(self) -> None:
+        """Say that nothing more of the run will come: once it is proven, its record need not be kept.
+
+        A replay says so when its file is at its end. Asked once: where nobody answers, silent days say it.
+        """
+        if self.run.replay is not None:
+            return
+        with contextlib.suppress(redis.RedisError):
+            now = f"{self._tools.clock.now():.3f}"
+            _END.run(self._client, [self._keys.run(self.run.name)], self.run.writer, now)
 
     def _tell_limit(self) -> None:
         """Leave word of the limit. Raises Stopping and BrokerRefuses."""
@@ -115,6 +135,9 @@ class RedisPublisher:
         self._metrics.set("telemetry_producer_last_publish_timestamp_seconds", clock.now())
         self._batches += 1
         self._last = last
+        self._foreign += kinds.count("f")
+        self._unnumbered += kinds.count("u")
+        self._key_names[3] = self._chunk_name()
         self.position = batch.position
         sent = _sent(kinds, dropped, trace)
         self._count(sent)
@@ -159,7 +182,8 @@ class RedisPublisher:
         foreign = b""
         if "f" in kinds:
             of_each = zip(batch.events, kinds, strict=True)
-            foreign = b"".join(event.foreign or b"" for event, kind in of_each if kind == "f")
+            ids = b"".join(event.foreign or b"" for event, kind in of_each if kind == "f")
+            foreign = f"{self._foreign:0{ID_BYTES}d}".encode() + ids
         return [
             self.run.name, self.run.writer, self._batches + 1,
             self._limits.max_length, self._limits.when_full,
@@ -218,14 +242,30 @@ class RedisPublisher:
         return {"held_by": holder.shown, **held, "hint": hint}
 
     def _reopen(self) -> None:
-        """Write the record anew: somebody has emptied the server. The gap shows as missing."""
-        self._say_lost(0, 0)
+        """Write the record anew: somebody has emptied the server, and the gap shows as missing.
+
+        Or an audit has let go of it, as the run was silent for long and all of it proven.
+        """
+        if self._was_folded():
+            self._log.info("run_reopened", extra={"run": self.run.name, "last": self._last})
+        else:
+            self._say_lost(0, 0)
         # With the numbers that are used up: whoever resumes before the next batch goes on behind them.
-        run = replace(self.run, last=self._last)
+        run = replace(self.run, last=self._last, foreign=self._foreign, unnumbered=self._unnumbered)
         if not write_run(self._client, self._keys, self._patience, run, self.position):
             raise BrokerRefuses(f"run {self.run.name} was written by another process after the loss")
         self._tell_limit()
         self._batches = 0
+
+    def _was_folded(self) -> bool:
+        """Tell whether an audit has let go of our record, where we may know."""
+
+        def ask() -> bool:
+            with contextlib.suppress(redis.exceptions.NoPermissionError):
+                return bool(self._client.hexists(self._keys.folded, self.run.name))
+            return False
+
+        return self._patience.ask(ask)
 
     def _lost(self, batches: int, last: int) -> None:
         """Take the server's count: what it forgot stays unpublished, and the audit names it."""

@@ -8,6 +8,8 @@
                                     published    distinct numbered events
                                     duplicates   events published again on purpose
                                     unnumbered   events whose event_id can't be read
+                                    foreign      ids that it did not number, and `chunk`, where the newest are
+                                    ended_at     Unix seconds: nothing more will come
                                     started_at, updated_at    Unix seconds
                                     host, pid, source, stream
                                     offset, line, done, fingerprint    of a replayed file
@@ -17,6 +19,7 @@
 Redis is authoritative: what a run has published is what its hash says.
 """
 
+import contextlib
 import os
 import secrets
 import socket
@@ -29,7 +32,7 @@ import redis
 from services.brokers.producing.patience import Patience
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.scripts import read_script
-from services.contract.ids import draw_name
+from services.contract.ids import ID_BYTES, draw_name
 from services.contract.producing.outgoing import Position
 from services.contract.producing.publishing import Replayed, Run
 
@@ -66,10 +69,12 @@ def write_run(
     now = f"{patience.tools.clock.now():.3f}"
     record: dict[str, str | int] = {
         "writer": run.writer, "batches": 0, "last": run.last, "part": 0,
-        "published": 0, "duplicates": 0, "unnumbered": 0,
+        "published": 0, "duplicates": 0, "unnumbered": run.unnumbered,
         "started_at": now, "updated_at": now,
         "host": socket.gethostname(), "pid": os.getpid(), "source": run.source, "stream": keys.stream,
     }  # fmt: skip
+    if run.foreign:
+        record["foreign"] = run.foreign
     if run.replay:
         offset, line = (0, 0) if position is None else (position.offset, position.line)
         record |= {"offset": offset, "line": line, "done": 0, "fingerprint": run.fingerprint}
@@ -87,13 +92,15 @@ def take_over(
     """Go on with the run that replayed a file, from now on as its only writer; None without one.
 
     `check` may raise before anything is written. A run among the keys of an earlier version is gone on with
-    in a new one, from where it stopped.
+    in a new one, from where it stopped; so is one that audits have let go of, silent for days.
     """
     found = _fence(client, keys, patience, replay, check)
-    if found is not None or keys.former is None:
-        return found
-    found = _fence(client, keys.former, patience, replay, check, is_former=True)
-    if found is None or found.is_done:
+    if found is None and keys.former is not None:
+        found = _fence(client, keys.former, patience, replay, check, is_former=True)
+        is_over = True
+    else:
+        is_over = found is not None and found.is_folded
+    if found is None or found.is_done or not is_over:
         return found
     run, position = found.run, Position(found.offset, found.line)
     opened = open_run(client, keys, patience, run.source, replay, run.fingerprint, position)
@@ -134,16 +141,26 @@ def _fence(
         pipeline = client.pipeline(transaction=True)
         pipeline.hset(key, "writer", writer)
         pipeline.hgetall(key)
-        return cast("dict[bytes, bytes]", pipeline.execute()[1])
+        pipeline.strlen(keys.run_ids(name.decode()))
+        _, record, size = pipeline.execute()
+        # Those of an earlier version, which counted none, count as well.
+        return {b"foreign": str(size // ID_BYTES).encode(), **cast("dict[bytes, bytes]", record)}
 
-    return _replayed(name.decode(), writer, replay, patience.ask(fence))
+    def is_folded() -> bool:
+        with contextlib.suppress(redis.exceptions.NoPermissionError):
+            return bool(client.hexists(keys.folded, name))
+        return False
+
+    found = _replayed(name.decode(), writer, replay, patience.ask(fence))
+    return replace(found, is_folded=patience.ask(is_folded))
 
 
 def _replayed(name: str, writer: str, replay: str, record: Mapping[bytes, bytes]) -> Replayed:
     found = {field.decode(): value.decode(errors="replace") for field, value in record.items()}
     run = Run(
         name, writer, found.get("source", ""), replay, found.get("fingerprint", ""),
-        int(found.get("batches", 0)), int(found.get("last", 0)),
+        int(found.get("batches", 0)), int(found.get("last", 0)), int(found.get("foreign", 0)),
+        int(found.get("unnumbered", 0)),
     )  # fmt: skip
     return Replayed(
         run, int(found.get("offset", 0)), int(found.get("line", 0)), found.get("done") == "1",

@@ -34,7 +34,8 @@ CREATE TABLE telemetry.proven_runs (
     PRIMARY KEY (pipeline, stream, consumer_group, run)
 );
 
--- Proven events that had no row then, but a dead letter or the note of a purge: each audit looks again.
+-- Proven events that had no row then, but a dead letter or the note of a purge: each audit looks again. Without
+-- a run: proven ones that were published again by a run that is not proven so far, not to be counted twice.
 CREATE TABLE telemetry.proven_without_row (
     pipeline       text NOT NULL,
     stream         text NOT NULL,

@@ -14,7 +14,7 @@ from samples import KPIS
 from servers import LocalServer, Server
 
 from services.brokers.producing.send_traces import SendTraces
-from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.keys import StreamKeys, chunk_key
 from services.brokers.redis.producing.publisher import Limits
 from services.brokers.redis.producing.runs import open_run
 from services.contract.errors import BrokerRefuses, Stopping
@@ -54,7 +54,8 @@ def test_a_batch_and_its_record_are_written_together(client: redis.Redis) -> Non
         "last": "3", "batches": "1", "published": "3", "duplicates": "1", "unnumbered": "1",
     }  # fmt: skip
     assert (record["offset"], record["line"], record["done"]) == ("120", "4", "0")
-    assert client.get(KEYS.run_ids(bench.run.name)) == b"0123456789abcdef"
+    assert client.get(chunk_key(KEYS.run_ids(bench.run.name), 1)) == b"0" * 16 + b"0123456789abcdef"
+    assert (record["foreign"], record["chunk"]) == ("1", "1")
     assert client.sismember(KEYS.runs, bench.run.name)
 
 
@@ -441,7 +442,9 @@ def test_a_run_that_somebody_else_has_opened_anew_is_left_to_them(client: redis.
 def test_a_key_of_another_type_is_refused_before_any_write(client: redis.Redis, wrong: str) -> None:
     """It won't pass by itself, and nothing is written by half."""
     bench = Bench(client)
-    name = {"stream": KEYS.stream, "ids": KEYS.run_ids(bench.run.name), "runs": KEYS.runs}[wrong]
+    name = {"stream": KEYS.stream, "ids": chunk_key(KEYS.run_ids(bench.run.name), 1), "runs": KEYS.runs}[
+        wrong
+    ]
     client.delete(name)
     client.hset(name, "a", "b")
     with pytest.raises(BrokerRefuses, match="WRONGTYPE"):

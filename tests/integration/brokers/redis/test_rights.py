@@ -46,8 +46,9 @@ _LOOK: Final[list[Command]] = [
     ("GETRANGE", IDS, 0, 15),
     ("HGETALL", KEYS.audit),
     ("HSET", KEYS.audit, "missing", 0),
-    ("HGETALL", KEYS.met),
-    ("HSET", KEYS.met, "AAA", "3 0"),
+    ("HGETALL", KEYS.folded),
+    ("HLEN", KEYS.folded),
+    ("HMGET", RUN, "last"),
     ("GET", KEYS.limit),
     ("GET", KEYS.observer),
     ("GET", KEYS.trimmed),
@@ -66,6 +67,7 @@ _LOOK: Final[list[Command]] = [
 
 ALLOWED: Final[dict[str, list[Command]]] = {
     "producer": [
+        ("HEXISTS", KEYS.folded, "AAA"),
         ("PING",),
         ("MULTI",),
         ("EXEC",),
@@ -126,6 +128,9 @@ ALLOWED: Final[dict[str, list[Command]]] = {
         ("SET", KEYS.observer, "nobody", "PX", 1),
         ("SREM", KEYS.runs, "BBB"),
         ("DEL", KEYS.run("BBB")),
+        ("DEL", f"{IDS}:1"),
+        ("HSET", KEYS.folded, "BBB", "3 0 0"),
+        ("EVAL", "return 1", 3, KEYS.run("BBB"), KEYS.runs, KEYS.folded),
     ],
     "observer": [
         ("PING",),
@@ -167,7 +172,7 @@ _WHOLE_KEYS: Final = (
     RUN,
     IDS,
     KEYS.audit,
-    KEYS.met,
+    KEYS.folded,
     KEYS.trimmed,
     KEYS.observer,
     KEYS.limit,
@@ -200,7 +205,7 @@ REFUSED: Final[dict[str, list[Command]]] = {
         # Forge the recorded audit, the lease, dead letters.
         ("HSET", KEYS.audit, "missing", 0),
         ("HGETALL", KEYS.audit),
-        ("HSET", KEYS.met, "AAA", "0 0"),
+        ("HSET", KEYS.folded, "AAA", "0 0 0"),
         ("SET", KEYS.audit, "x"),
         ("SET", KEYS.observer, "evil"),
         ("GET", KEYS.observer),
@@ -216,7 +221,10 @@ REFUSED: Final[dict[str, list[Command]]] = {
         _inside("SET", KEYS.observer, "evil"),
         _inside("XADD", LETTERS, "*", "letter", "{}"),
         ("EVAL", _INSIDE, 1, KEYS.audit, "HSET", KEYS.audit, "missing", 0),
-        *(("EVAL", "return 1", 1, key) for key in (KEYS.audit, KEYS.met, KEYS.limit, KEYS.observer, LETTERS)),
+        *(
+            ("EVAL", "return 1", 1, key)
+            for key in (KEYS.audit, KEYS.folded, KEYS.limit, KEYS.observer, LETTERS)
+        ),
         # Replace a record by something else, remove one, learn the names of the others.
         ("SET", RUN, "x"),
         ("SET", KEYS.runs, "x", "PX", 1),
@@ -274,7 +282,6 @@ REFUSED: Final[dict[str, list[Command]]] = {
         _inside("SET", S, "x", "PX", 1),
         _inside("XDEL", S, "1-1"),
         _inside("HSET", RUN, "last", 1),
-        ("EVAL", "return 1", 1, RUN),
         ("SELECT", 1),
     ],
     "observer": [

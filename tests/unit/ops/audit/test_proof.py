@@ -16,7 +16,7 @@ from samples import entry, event_fields
 from services.contract.consuming.doors import Dead
 from services.contract.event import Reason, Rejection
 from services.contract.ids import event_id, id_pattern, numbered, run_name
-from services.contract.operating import Met, Records, RunRecord, Waiting
+from services.contract.operating import IdChunk, Records, RunRecord, Waiting
 from services.ops.audit.live import ForeignIds, count_dead, recorded
 from services.ops.audit.proof import audit
 from services.ops.audit.result import Audit, Tally
@@ -115,24 +115,32 @@ class World:
             runs.append(RunRecord(run, run, numbers, {}, texts, None, len(self._foreign(run))))
         return Records(runs)
 
-    def foreign_ids(self, record: RunRecord, first: int, number: int) -> list[bytes]:
-        return self._foreign(record.run)[first : first + number]
+    def id_chunks(self, record: RunRecord, first: int) -> list[IdChunk]:
+        found = len(self._foreign(record.run))
+        return [IdChunk(0, 0, found)] if found and first == 0 else []
+
+    def foreign_ids(self, record: RunRecord, chunk: IdChunk, first: int, number: int) -> list[bytes]:
+        return self._foreign(record.run)[chunk.start :][first : first + number]
 
     def waiting(self) -> Iterator[Waiting]:
         for name, fate in self.fates.items():
             if fate.waits:
                 yield Waiting("1-1", name, fate.waits == "pending")
 
-    def met(self) -> dict[str, Met]:
-        return {}
+    def ended_number(self) -> int:
+        return 0
 
     def entries_added(self) -> int | None:
         return None
 
     # The sink
 
-    def event_ids(self) -> Sequence[str]:
+    def event_ids(self, first_ms: int = 0, beyond_ms: int | None = None) -> Sequence[str]:
+        assert (first_ms, beyond_ms) == (0, None), "all of it, as nothing is proven"
         return [name for name, fate in self.fates.items() if fate.is_stored]
+
+    def stored_at(self, ids: Sequence[str]) -> dict[str, float]:
+        return {one: 0.0 for one in ids if one in self.fates and self.fates[one].is_stored}
 
     def missing_of(self, ids: Sequence[str]) -> list[str]:
         return [one for one in ids if not (one in self.fates and self.fates[one].is_stored)]
@@ -207,8 +215,8 @@ def test_a_row_that_comes_when_the_sink_was_read_is_not_taken_from_another(name:
     """It is where it was met."""
 
     class Late(World):
-        def event_ids(self) -> Sequence[str]:
-            seen = super().event_ids()
+        def event_ids(self, first_ms: int = 0, beyond_ms: int | None = None) -> Sequence[str]:
+            seen = super().event_ids(first_ms, beyond_ms)
             self.fates[name] = Fate((0,), "pending", is_stored=True)
             return seen
 

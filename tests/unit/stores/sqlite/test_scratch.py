@@ -3,14 +3,13 @@
 from collections import Counter
 from contextlib import closing
 
-from services.ops.audit.ledger import DEAD, MISSING, PENDING, PURGED, STORED, UNDELIVERED
+from services.ops.audit.ledger import DEAD, MISSING, PENDING, PURGED, UNDELIVERED
 from services.stores.sqlite.scratch import DifferentIds, Unnumbered
 
 
 def test_a_purged_event_may_be_elsewhere_again() -> None:
     """The note of a purge is the last that is believed; a letter more than an entry that waits."""
     with Unnumbered() as unnumbered:
-        unnumbered.ask("run", ["x", "y"])
         unnumbered.meet("a", UNDELIVERED)
         unnumbered.meet("a", PURGED, unless_met=True)
         unnumbered.meet("b", UNDELIVERED)
@@ -18,34 +17,33 @@ def test_a_purged_event_may_be_elsewhere_again() -> None:
         unnumbered.meet("c", PURGED, unless_met=True)
         unnumbered.meet("e", PENDING)
         unnumbered.meet("e", UNDELIVERED)
-        unnumbered.meet("x", PURGED, unless_met=True)
-        assert unnumbered.places(None) == Counter({UNDELIVERED: 1, DEAD: 1, PURGED: 1, PENDING: 1})
-        assert unnumbered.places("run") == Counter({PURGED: 1, MISSING: 1})
+        places = [unnumbered.place_of(name) for name in "abcde"]
+    assert places == [UNDELIVERED, DEAD, PURGED, MISSING, PENDING]
 
 
 def test_an_id_that_is_published_twice_is_asked_for_once() -> None:
-    """By one run or by two, the first; and what no run has published is told apart from it."""
+    """By one run or by two; and what no run has published is told apart from it."""
     with Unnumbered() as unnumbered:
         for name in "abc":
             unnumbered.meet(name, DEAD)
         unnumbered.ask("first", ["a", "a", "b"])
-        unnumbered.ask("second", ["b", "y", "x"])
-        assert [name for name in "abcdxy" if unnumbered.is_asked(name)] == ["a", "b", "x", "y"]
-        found = {run: unnumbered.places(run) for run in ("first", "second", None)}
-        assert found == {"first": {DEAD: 2}, "second": {MISSING: 2}, None: {DEAD: 1}}
-        assert unnumbered.not_met("second", 9) == ["y", "x"], "in their order"
-        assert unnumbered.not_met("second", 1) == ["y"]
-        assert unnumbered.not_met("first", 9) == []
+        assert [unnumbered.is_first(name) for name in ("a", "a", "b")] == [True, False, True]
+        unnumbered.ask("second", ["b", "x"])
+        assert [unnumbered.is_first(name) for name in ("b", "x", "nobody's")] == [False, True, False]
+        unnumbered.prove("x")
+        assert [unnumbered.is_open(name) for name in ("a", "x", "c")] == [True, False, False]
+        assert [name for name in "abcdx" if unnumbered.is_asked(name)] == ["a", "b", "x"]
+        assert list(unnumbered.not_asked()) == [("c", DEAD)]
 
 
-def test_what_is_stored_is_told_of_the_known_ones_alone() -> None:
-    """Each counts once, whether a run has published it, or it was only met."""
+def test_what_is_seen_is_told_of_the_ids_alone_that_runs_have_published() -> None:
+    """Whether a row of them was read."""
     with Unnumbered() as unnumbered:
-        assert unnumbered.meet_known(["a"], STORED) == 0
+        unnumbered.see(["a"])
+        assert not unnumbered.is_asked("a")
         unnumbered.ask("run", ["a", "b"])
-        unnumbered.meet("c", PENDING)
-        assert unnumbered.meet_known(["a", "c", "d"], STORED) == 2
-        assert (unnumbered.places("run"), unnumbered.places(None)) == ({STORED: 1, MISSING: 1}, {STORED: 1})
+        unnumbered.see(["b", "c"])
+        assert [unnumbered.is_seen(name) for name in "abc"] == [False, True, False]
 
 
 def test_events_without_a_readable_id_are_used_up_in_the_order_of_their_places() -> None:

@@ -1,0 +1,138 @@
+"""Case `audit`: whether an audit of what came since the last one costs the same beside any table."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from bench.bench import Bench
+from bench.figure import Figure, at_most
+from bench.plan import BenchFailed, in_turn
+from bench.processes import clean_environment
+from bench.sample import Sample
+from bench.table import open_table
+from services.brokers.redis.keys import StreamKeys
+from services.contract.ids import run_name
+
+_SMALL_SHARE: Final = 10
+"""The smaller table has a tenth of the rows."""
+_NEW_SHARE: Final = 100
+"""What came since is a hundredth of the larger one."""
+_STEP_MS: Final = 10
+_KEYS: Final = StreamKeys()
+_TIMEOUT_S: Final = 600
+
+_AUDIT: Final = """
+import json, re, sys, time
+from pathlib import Path
+from services.ops.audit.proving import prove
+from services.runtime.settings import ConsumerSettings
+
+settings = ConsumerSettings(redis_host="127.0.0.1", redis_port=int(sys.argv[1]), data_dir=Path(sys.argv[2]))
+started = time.monotonic()
+result = prove(settings)
+seconds = time.monotonic() - started
+peak_kb = int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
+print(json.dumps([seconds, peak_kb / 1000, result.total.stored, result.total.missing, result.is_kept]))
+"""
+_FILL: Final = (
+    "WITH RECURSIVE number(n) AS (SELECT ?1 UNION ALL SELECT n + 1 FROM number WHERE n < ?2) "
+    "INSERT INTO telemetry_events (event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at) "
+    "SELECT substr(ms, 1, 8) || '-' || substr(ms, 9) || '-' || ?3 || printf('%09x', n), 'device-' || n % 9, "
+    "'zone-' || n % 5, 1.7e9 + n, 'humidity', 42.25, 0, 1.7e9 + n "
+    "FROM (SELECT n, printf('%012x', ?4 + n * ?5) AS ms FROM number)"
+)
+
+
+class Audited(NamedTuple):
+    """An audit of what came since."""
+
+    seconds: float
+    megabytes: float
+
+
+def compare(bench: Bench) -> list[Figure]:
+    """Audit so many new events in a small table and in a large one, in turns."""
+    large = bench.plan.long_rows
+    small, new = max(1, large // _SMALL_SHARE), max(1, large // _NEW_SHARE)
+    found: dict[int, list[Audited]] = {small: [], large: []}
+    with tempfile.TemporaryDirectory(prefix="telemetry-bench-") as name:
+        tables = [
+            _Table(bench, Path(name) / str(rows), number, rows) for number, rows in enumerate((small, large))
+        ]
+        for number in range(bench.plan.rounds):
+            for table in in_turn(tables, number):
+                found[table.rows].append(table.audit_new(new))
+                bench.say(
+                    f"audit: {new:,} new events beside {table.rows:,}: {found[table.rows][-1].seconds:.2f} s"
+                )
+    return figures(found[small], found[large], new, large)
+
+
+def figures(small: Sequence[Audited], large: Sequence[Audited], new: int, rows: int) -> list[Figure]:
+    """Make the figures."""
+    what = f"{new:,} new events beside {rows:,}"
+    ratio = [one.seconds / other.seconds for one, other in zip(large, small, strict=True)]
+    return [
+        Figure(
+            "audit", f"{what}, a tenth of the rows", "ms", Sample(tuple(one.seconds * 1000 for one in small))
+        ),
+        Figure("audit", what, "ms", Sample(tuple(one.seconds * 1000 for one in large)), at_most(2000)),
+        Figure(
+            "audit", f"{what}, at most", "MB", Sample(tuple(one.megabytes for one in large)), at_most(100)
+        ),
+        Figure("audit", "large / small (flat)", "x", Sample(tuple(ratio)), at_most(1.5)),
+    ]
+
+
+class _Table:
+    """A table with its run, all of it proven."""
+
+    def __init__(self, bench: Bench, folder: Path, number: int, rows: int) -> None:
+        self.rows = rows
+        self._bench = bench
+        self._folder = folder
+        self._run = run_name(number + 1)
+        self._begins_ms = int(time.time() * 1000) - rows * _STEP_MS
+        self._last = 0
+        folder.mkdir()
+        self._add(rows)
+        self._audit()
+
+    def audit_new(self, new: int) -> Audited:
+        """Store new events, and audit."""
+        self._add(new)
+        return self._audit()
+
+    def _add(self, rows: int) -> None:
+        # What is new was made now: its ids are not those of a time before.
+        begins_ms = int(time.time() * 1000) - self._last if self._last else self._begins_ms
+        step = 1 if self._last else _STEP_MS
+        with closing(open_table(self._folder / "telemetry.db")) as connection:
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute(_FILL, (self._last + 1, self._last + rows, self._run, begins_ms, step))
+        self._last += rows
+
+    def _audit(self) -> Audited:
+        with closing(self._bench.server.client()) as client:
+            client.flushall()
+            client.sadd(_KEYS.runs, self._run)
+            record = {"last": self._last, "published": self._last, "batches": 1, "started_at": time.time()}
+            client.hset(_KEYS.run(self._run), mapping=record)  # type: ignore[arg-type]
+        answer = subprocess.run(
+            [sys.executable, "-c", _AUDIT, str(self._bench.server.port), str(self._folder)],
+            capture_output=True, text=True, env=clean_environment(), timeout=_TIMEOUT_S, check=False,
+        )  # fmt: skip
+        if answer.returncode != 0:
+            raise BenchFailed(f"audit: {answer.stderr[-2000:]}")
+        seconds, megabytes, stored, missing, is_kept = json.loads(answer.stdout)
+        if (stored, missing, is_kept) != (self._last, 0, True):
+            raise BenchFailed(
+                f"audit: found {stored} of {self._last} events, {missing} missing, kept: {is_kept}"
+            )
+        return Audited(seconds, megabytes)
