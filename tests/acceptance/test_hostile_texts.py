@@ -49,7 +49,7 @@ class Way(NamedTuple):
 
 
 def _csv(header: str) -> bytes:
-    return f'device_id,ts,kpi,value,"{header}"\nd,1,humidity,1,1\n'.encode()
+    return f'device_id,ts,kpi,value,"{header}"\nd,1700000000,humidity,1,1\n'.encode()
 
 
 QUOTED = json.dumps(HOSTILE, ensure_ascii=False).replace("\x7f", "\\u007f")

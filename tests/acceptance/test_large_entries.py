@@ -155,7 +155,12 @@ def test_a_producer_gets_through_a_file_of_long_lines(rig: Rig, tmp_path: Path) 
     path = tmp_path / "long.jsonl"
     with path.open("w") as file:
         for number in range(150):
-            line = {"device_id": f"{number}-" + "x" * MEGABYTE, "zone": "z", "ts": "1", "kpi": "humidity"}
+            line = {
+                "device_id": f"{number}-" + "x" * MEGABYTE,
+                "zone": "z",
+                "ts": "1700000000",
+                "kpi": "humidity",
+            }
             file.write(json.dumps({**line, "value": "1"}) + "\n")
     with memory_limit(PRODUCER_MIB) as limit:
         command = [sys.executable, "-m", "services.producer", "--from", str(path), "--resume"]
