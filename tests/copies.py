@@ -113,7 +113,7 @@ def everything_at(url: str) -> dict[str, Any]:
         url,
         "SELECT relname FROM pg_class WHERE relnamespace = 'telemetry'::regnamespace "
         "AND relkind IN ('r', 'p') AND NOT relispartition "
-        "AND relname NOT IN ('sink_probe', 'schema_migrations')",
+        "AND relname NOT IN ('sink_probe', 'schema_migrations', 'upkeep')",
     )
     asked = "SELECT * FROM telemetry.{} ORDER BY 1, 2, 3"
     return {name: rows_of(url, asked.format(name)) for (name,) in tables}
