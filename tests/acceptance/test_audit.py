@@ -382,6 +382,7 @@ def _fill(rig: Rig, publisher: Publisher, rows: int, without: int) -> None:
         connection.execute(
             "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?1) "
             "INSERT INTO telemetry_events "
+            "(event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at) "
             "SELECT '018f3c5e-8a10-' || ?2 || printf('%09x', n), 'd', 'z', 1.7e9, 'humidity', 1.0, 0, 1.7e9 "
             "FROM number WHERE n <> ?3",
             (rows, publisher.run, without),
