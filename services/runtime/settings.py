@@ -253,6 +253,11 @@ class ConsumerSettings(Settings):
     database_lock_timeout_s: float = setting(
         3.0, "The longest that it may wait for somebody else's lock, in seconds", least=0.01
     )
+    database_device_index: bool = setting(
+        False,
+        "Keep an index by device and time on each partition in PostgreSQL, made beside the writing. It makes "
+        "storing a row dearer (docs/postgres.md)",
+    )
     dead_letters: str = setting(
         "auto",
         "Where dead letters go: `file`, dlq.jsonl in DATA_DIR; `stream`, {STREAM_NAME}:dlq; `database`, "

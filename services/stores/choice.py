@@ -120,7 +120,12 @@ def at_address(settings: ConsumerSettings, url: str) -> ConsumerSettings:
     if scheme.lower() == "sqlite":
         folder = settings.data_dir if not rest else _folder(rest)
         return replace(
-            settings, database_url="", database_password_file="", data_dir=folder, dead_letters=letters
+            settings,
+            database_url="",
+            database_password_file="",
+            database_device_index=False,
+            data_dir=folder,
+            dead_letters=letters,
         )
     if not url:
         raise _refused("it is empty")

@@ -282,6 +282,13 @@ CATALOGUE: Final = (
         "The partitions of PostgreSQL could not be looked after; it is tried again each minute",
     ),
     Message(
+        "device_index_not_kept",
+        "WARNING",
+        "consumer",
+        ("error", "kind"),
+        "An index by device was not made or dropped (DATABASE_DEVICE_INDEX); it is tried again each minute",
+    ),
+    Message(
         "clock_behind",
         "ERROR",
         "consumer",

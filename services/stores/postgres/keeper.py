@@ -3,7 +3,7 @@
 Each consumer has one, and one of them takes the turn of a minute: who has written so into telemetry.upkeep.
 The others read there what it has found. Besides, a lock in the database lets one at a time make a day. At
 each turn: the days ahead that are missing, then the days of which rows lie in the DEFAULT partition, then
-the figures.
+the figures. The index by device has a lock of its own, and no turn waits for it (device_index.py).
 """
 
 import datetime as dt
@@ -18,6 +18,7 @@ from typing import Final
 import psycopg
 
 from services.contract.errors import PipelineError, SinkUnavailable
+from services.stores.postgres import device_index
 from services.stores.postgres.connection import Connection, Database
 from services.stores.postgres.errors import told
 from services.stores.postgres.partitions import (
@@ -55,11 +56,15 @@ class Keeper:
         logger: logging.Logger,
         interval_s: float = INTERVAL_S,
         days_ahead: int = DAYS_AHEAD,
+        *,
+        has_device_index: bool = False,
     ) -> None:
         self._database = database.named("keeper")
         self._logger = logger
         self._interval_s = interval_s
         self._days_ahead = days_ahead
+        self._has_device_index = has_device_index
+        self._is_index_dropped = False
         self._figures: Mapping[str, float] = {}
         self._asked_to_end = threading.Event()
         self._first_turn = threading.Event()
@@ -106,6 +111,29 @@ class Keeper:
             raise SinkUnavailable(told(error, place), error.sqlstate or type(error).__name__) from error
         if taken:
             raise SinkUnavailable(f"PostgreSQL at {place}: {taken[0]}", "taken")
+        return is_done
+
+    def tend_index(self) -> bool:
+        """Make or drop the index by device for as long as a turn is apart; gives False where more is to do.
+
+        Raises SinkUnavailable. It is dropped once and no more: in a rolling update the consumers before
+        may want it still, and the two would do nothing else.
+        """
+        if self._is_index_dropped:
+            return True
+        until = time.monotonic() + self._interval_s
+        try:
+            is_done = device_index.tend(
+                self._database,
+                is_wanted=self._has_device_index,
+                is_stopping=self._asked_to_end.is_set,
+                until=until,
+            )
+        except psycopg.Error as error:
+            raise SinkUnavailable(
+                told(error, self._database.place), error.sqlstate or type(error).__name__
+            ) from error
+        self._is_index_dropped = is_done and not self._has_device_index
         return is_done
 
     def _complain(self, error: PipelineError) -> None:
@@ -155,8 +183,17 @@ class Keeper:
                     self._complain(error)
             if is_done:
                 self._first_turn.set()
+            if is_done:
+                self._index()
             soon_s = _SOON_S if time.monotonic() < soon_until else max(_SOON_S, self._interval_s / 10)
             self._asked_to_end.wait(self._interval_s if is_done else soon_s)
+
+    def _index(self) -> None:
+        try:
+            self.tend_index()
+        except PipelineError as error:
+            if not self._asked_to_end.is_set():
+                self._logger.warning("device_index_not_kept", extra={"error": str(error), "kind": error.kind})
 
 
 def _begin(connection: Connection, least_s: float) -> bool:

@@ -71,7 +71,7 @@ class PostgresStore:
         Raises SinkUnavailable where that passes, and SinkUnusable.
         """
         sink = PostgresSink(self._database, clock.now, logger, clock.is_stopping)
-        keeper = Keeper(self._database, logger)
+        keeper = Keeper(self._database, logger, has_device_index=self._settings.database_device_index)
         # The first row is to find its day; but to move a day may take minutes, and rows can wait in DEFAULT.
         keeper.start(wait_s=_FIRST_TURN_S)
         self._keeper = keeper

@@ -33,6 +33,10 @@ class SQLiteStore:
             raise SettingsInvalid(
                 ["DEAD_LETTERS=database: the events are in SQLite; set DATABASE_URL, or DEAD_LETTERS=file"]
             )
+        if settings.database_device_index:
+            raise SettingsInvalid(
+                ["DATABASE_DEVICE_INDEX=true: the events are in SQLite; set DATABASE_URL, or leave it out"]
+            )
         self._settings = settings
 
     @property

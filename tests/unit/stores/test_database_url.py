@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, Sources, load
-from services.stores.choice import store_of
+from services.stores.choice import at_address, store_of
 from services.stores.postgres.connection import Database, read_url
 from services.stores.postgres.store import PostgresStore
 from services.stores.sqlite.store import SQLiteStore
@@ -91,10 +91,18 @@ def test_without_a_url_it_is_the_file() -> None:
     assert isinstance(store_of(ConsumerSettings(database_url="POSTGRES://db/x")), PostgresStore)
 
 
+def test_a_folder_at_the_other_side_of_a_copy_has_no_index_by_device() -> None:
+    """What the settings say of PostgreSQL is for the side that is one."""
+    settings = ConsumerSettings(database_url="postgresql://db/x", database_device_index=True)
+    assert isinstance(store_of(at_address(settings, "sqlite:here")), SQLiteStore)
+    assert at_address(settings, "postgresql://other/x").database_device_index
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [
         ({"dead_letters": "database"}, "set DATABASE_URL, or DEAD_LETTERS=file"),
+        ({"database_device_index": True}, "DATABASE_DEVICE_INDEX=true: the events are in SQLite"),
         ({"database_url": "postgresql://db/x", "max_entry_bytes": 33 << 20}, "fits into no row"),
         ({"database_url": "postgresql://a:b@db/x", "database_password_file": "/x"}, "leave one of them out"),
     ],
