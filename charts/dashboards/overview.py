@@ -68,11 +68,22 @@ _LOST = Row(
     figure(
         "Where the published events were at the last audit",
         "The law for the stream as a whole: published = stored + dead + conflicts + purged + pending + undelivered "
-        "+ missing. A conflict is another content under the id of a stored event.",
+        "+ expired + accepted + missing. A conflict is another content under the id of a stored event; accepted is a "
+        "loss that a person has closed with telemetry audit --accept.",
         "short",
         *(
             Query(f"max(telemetry_audit_{where}_events{{group}})", where)
-            for where in ("published", "stored", "dead", "conflicts", "purged", "pending", "undelivered")
+            for where in (
+                "published",
+                "stored",
+                "dead",
+                "conflicts",
+                "purged",
+                "pending",
+                "undelivered",
+                "expired",
+                "accepted",
+            )
         ),
         no_value="never audited",
         width=24,
