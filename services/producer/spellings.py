@@ -7,8 +7,9 @@ here, by the KPI file, before an event is published. Pure.
     value   an ordinary spelling of a number, with a unit behind it or none      +21.5, .5, 5., 71.6 °F
     unit    the KPI's own, or one that its `units` convert
 
-What is no KPI or no number stays as it is: the consumer keeps it as a dead letter. What would be stored as
-another number than was meant is an error: one in a unit that the KPI does not accept, say.
+What is no KPI or no number stays as it is: whoever calls refuses it, or the consumer keeps it as a dead
+letter. What would be stored as another number than was meant is an error: one in a unit that the KPI does not
+accept, say.
 """
 
 import functools
