@@ -54,11 +54,12 @@ class Looks:
         with ExitStack() as stack:
             broker = None if found is None else stack.enter_context(closing(operator_side(found)))
             document |= _no_server(settings)
+            document["database"] = _database(settings)
             if found is not None and broker is not None:
-                document |= _server_parts(found, broker, self._foreign, _proven(settings))
+                proven = _proven(settings, document["database"])
+                document |= _server_parts(found, broker, self._foreign, proven)
             if "error" in document["server"]:  # it is told once
                 broker = None
-            document["database"] = _database(settings)
             document["dead_letters"] = _dead_letters(settings, broker, document["database"])
         if document["published"] is not None:
             document["published"] += document["dead_letters"].get("conflicts", 0)
@@ -105,8 +106,13 @@ def _no_server(settings: ConsumerSettings) -> dict[str, Any]:
     }
 
 
-def _proven(settings: ConsumerSettings) -> Proven:
-    """Read what audits have proven: of runs whose records the broker need not keep it alone tells."""
+def _proven(settings: ConsumerSettings, database: Record) -> Proven:
+    """Read what audits have proven: of runs whose records the broker need not keep it alone tells.
+
+    Where the `database` can't be read, it is not tried, and waited for, again.
+    """
+    if "error" in database:
+        return Proven()
     with suppress(PipelineError), closing(store_of(settings).open_proofs()) as proofs:
         return proofs.read()
     return Proven()
