@@ -22,6 +22,7 @@ zone = "Europe/Berlin"
 import json
 import re
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,6 +139,8 @@ def write_mapping(mapped: Mapped, remarks: dict[str, str] | None = None) -> str:
         for name in ("columns", "format", "zone", "twice")
         if (value := getattr(times, name)) != getattr(Times(), name)
     }
+    if times.earliest != Times().earliest:
+        time["earliest"] = datetime.fromtimestamp(times.earliest, UTC).isoformat()
     values = {
         one.column: one.constants["kpi"] if set(one.constants) == {"kpi"} else dict(one.constants)
         for one in mapped.values

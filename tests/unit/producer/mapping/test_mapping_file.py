@@ -30,6 +30,7 @@ mappings = st.builds(
     times=st.builds(
         Times,
         columns=st.lists(names, max_size=2).map(tuple),
+        earliest=st.sampled_from([Times().earliest, 0.0, 1262304000.5]),
         format=st.sampled_from(["auto", "ms", *ORDERS, "%d.%m.%Y %H:%M"]),
         zone=st.sampled_from(["UTC", "Europe/Berlin", "+01:00"]),
         twice=st.sampled_from(TWICE),
