@@ -17,6 +17,10 @@ COMMANDS: Final = {
         "services.ops.run.command:run_command",
         "Run the whole pipeline here: producer, consumers, audit.",
     ),
+    "inspect": (
+        "services.ops.inspect.command:inspect_command",
+        "Show what a file is, and a mapping that reads it.",
+    ),
     "status": (
         "services.ops.status.command:status_command",
         "Show stream, groups, sink, dead letters and runs.",

@@ -8,6 +8,7 @@ from samples import dead, row
 from telemetry_cli import bury, store, telemetry
 
 READING: Sequence[Sequence[str]] = (
+    ("inspect", str(Path(__file__).parents[2] / "inputs" / "wide.csv")),
     ("status",),
     ("audit",),
     ("events",),

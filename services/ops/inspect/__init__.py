@@ -1,0 +1,1 @@
+"""What a file is, and a mapping that reads it."""
