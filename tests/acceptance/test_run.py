@@ -185,7 +185,7 @@ def _assert_stream_is_stored(server: LocalServer, laptop: Laptop) -> None:
 
 
 def test_ctrl_c_ends_a_run_with_its_summary_and_the_next_one_goes_on(laptop: Laptop) -> None:
-    """Interrupted, it settles and proves; the next run in the folder adds to it; a deletion is found."""
+    """Interrupted, it settles and proves; the next run adds to it; `--full` finds a deletion."""
     run = laptop.types("run", "--replicas", "2", "--rate", "1000", "--duration", "0")
     assert _has_stored(laptop, run, 301)
     run.signal(signal.SIGINT)
@@ -212,7 +212,7 @@ def test_ctrl_c_ends_a_run_with_its_summary_and_the_next_one_goes_on(laptop: Lap
     with contextlib.closing(sqlite3.connect(laptop.data / "telemetry.db")) as connection:
         connection.execute("DELETE FROM telemetry_events WHERE event_id = ?", (gone,))
         connection.commit()
-    for command in (("audit", "--start-server"), ("run", "--rate", "500", "--duration", "1")):
+    for command in (("audit", "--start-server", "--full"), ("run", "--rate", "500", "--duration", "1")):
         process = laptop.types(*command)
         assert _must_have_ended(process, code=1)["missing"] == 1
         assert f"*-{gone[14:]}" in process.text
