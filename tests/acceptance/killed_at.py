@@ -73,6 +73,8 @@ class Trap:
 
     def spring(self) -> None:
         """Send the signal to ourselves."""
+        if signal.getsignal(self._number) is signal.SIG_IGN:  # a shell's background jobs ignore some
+            signal.signal(self._number, signal.SIG_DFL)
         os.kill(os.getpid(), self._number)
 
 
