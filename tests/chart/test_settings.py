@@ -92,7 +92,7 @@ def test_numbers_are_written_as_people_write_them(service: str) -> None:
     found = render(values).environment(service)
     for name, value in _values_of(service, values).items():
         if isinstance(value, int):
-            assert found[name] == str(value)
+            assert found[name] == json.dumps(value)
 
 
 @pytest.mark.parametrize("service", CLASSES)

@@ -127,7 +127,7 @@ def test_every_key_under_settings_is_a_setting(service: str) -> None:
     """And is of the type that the service reads."""
     cls: type[Settings] = ProducerSettings if service == "producer" else ConsumerSettings
     known = {variable(one): one.type for one in declared(cls)}
-    names = {str: "string", int: "integer", float: "number"}
+    names = {str: "string", int: "integer", float: "number", bool: "boolean"}
     for key, schema in {**_shared("settings"), **_settings(service)}.items():
         bounds = _resolved(schema, SCHEMA)
         if "enum" not in bounds:
