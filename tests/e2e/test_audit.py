@@ -19,11 +19,12 @@ import urllib.request
 print(urllib.request.urlopen("http://127.0.0.1:8000/metrics", timeout=5).read().decode())
 """
 _DELETE: Final = """
-import sqlite3
-with sqlite3.connect("/data/telemetry.db", timeout=30) as connection:
-    # No audit has proven it yet; and who publishes it twice has done so.
-    newest = "SELECT event_id FROM telemetry_events ORDER BY event_id DESC LIMIT 1 OFFSET 200"
-    connection.execute(f"DELETE FROM telemetry_events WHERE event_id = ({newest})")
+import sqlite3, time
+connection = sqlite3.connect("/data/telemetry.db", timeout=30, isolation_level=None)
+# No audit has proven it yet; and who publishes it twice has done so.
+newest = "SELECT event_id FROM telemetry_events ORDER BY event_id DESC LIMIT 1 OFFSET 200"
+while connection.execute(f"DELETE FROM telemetry_events WHERE event_id = ({newest})").rowcount != 1:
+    time.sleep(0.5)
 """
 _KUBECTL: Final = [command[1:] for command in shell_commands() if command[0] == "kubectl"]
 
