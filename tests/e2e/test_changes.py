@@ -154,7 +154,8 @@ def test_from_the_own_redis_to_another_and_back_no_event_is_left_behind(
     release.upgrade(QUICK)
     release.ready("consumer")
     after = until(release.audit, PATIENCE_S, "an audit with the first server again")
-    assert after["published"] == emptied["published"]
+    # With what the store has proof of from the other server.
+    assert after["published"] > emptied["published"]
     assert after["missing"] == 0
     # Told before it is too late: a volume that is not to be kept goes with its StatefulSet.
     brief = {"redis": {"persistence": {"keep": False}}}
