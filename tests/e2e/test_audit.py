@@ -21,9 +21,14 @@ print(urllib.request.urlopen("http://127.0.0.1:8000/metrics", timeout=5).read().
 _DELETE: Final = """
 import sqlite3, time
 connection = sqlite3.connect("/data/telemetry.db", timeout=30, isolation_level=None)
-# No audit has proven it yet; and who publishes it twice has done so.
-newest = "SELECT event_id FROM telemetry_events ORDER BY event_id DESC LIMIT 1 OFFSET 200"
-while connection.execute(f"DELETE FROM telemetry_events WHERE event_id = ({newest})").rowcount != 1:
+# Stored from now on, so no audit has proven it; and 50 behind it, so that who publishes it twice has done so.
+(seen,) = connection.execute("SELECT max(event_id) FROM telemetry_events").fetchone()
+later = "FROM telemetry_events WHERE event_id > ?"
+delete = (
+    f"DELETE FROM telemetry_events WHERE event_id = (SELECT min(event_id) {later}) "
+    f"AND (SELECT count(*) {later}) > 50"
+)
+while connection.execute(delete, (seen, seen)).rowcount != 1:
     time.sleep(0.5)
 """
 _KUBECTL: Final = [command[1:] for command in shell_commands() if command[0] == "kubectl"]
