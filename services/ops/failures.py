@@ -51,7 +51,7 @@ def failure_of(error: BaseException) -> Failure | None:
     if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("services.producer"):
         return Failure("the producer is not installed here: an image of the consumer has none", 2)
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError) and error.filename:
-        return Failure(f"{error.filename}: {error.strerror}", 1)
+        return Failure(f"{error.filename}: {error.strerror}", 2)
     if isinstance(error, OSError) and error.errno in _OUTPUT_FAILS:
         return Failure(f"standard output: {error.strerror}", 1, is_of_output=True)
     return None

@@ -202,18 +202,16 @@ def test_another_user_reads_and_changes_nothing(busy: Laptop) -> None:
     assert done.stdout == "done\n"
 
 
-@pytest.mark.parametrize(
-    ("name", "code"), [("logs/producer.jsonl", 1), ("logs/consumer-1.jsonl", 1), ("redis/server.log", 2)]
-)
-def test_a_log_that_is_a_link_is_refused_in_a_line(laptop: Laptop, name: str, code: int) -> None:
-    """What it leads to is left as it is. Without its log there is no server: 2."""
+@pytest.mark.parametrize("name", ["logs/producer.jsonl", "logs/consumer-1.jsonl", "redis/server.log"])
+def test_a_log_that_is_a_link_is_refused_in_a_line(laptop: Laptop, name: str) -> None:
+    """What it leads to is left as it is."""
     victim = laptop.folder / "victim"
     victim.write_text("precious")
     link = laptop.data / name
     link.parent.mkdir(parents=True)
     link.symlink_to(victim)
     run = laptop.types("run", "--duration", "1")
-    assert run.wait() == code
+    assert run.wait() == 2
     (line,) = [text for text in run.text.splitlines() if str(link) in text]
     assert "it is a link" in line
     assert "Traceback" not in run.text

@@ -123,7 +123,7 @@ def test_a_terminal_without_a_degree_sign_is_no_error() -> None:
         (SinkUnavailable("so"), Failure("so", 2)),
         (
             PermissionError(13, "Permission denied", "data/dlq.jsonl"),
-            Failure("data/dlq.jsonl: Permission denied", 1),
+            Failure("data/dlq.jsonl: Permission denied", 2),
         ),
         (ServerUnavailable("so"), Failure("so", 2)),
         (BrokerUnavailable("Redis says: so"), Failure("Redis says: so", 2)),
