@@ -12,7 +12,9 @@ import grimp
 ROOT: Final = Path(__file__).parents[1]
 
 OWN: Final = {"producer": ("producer",), "consumer": ("consumer", "ops", "stores")}
-"""The folders of a service's own: each is in its image whole."""
+"""The folders of a service's own: each is in its image whole, but for BESIDE."""
+BESIDE: Final = {"producer": (), "consumer": ("ops.inspect",)}
+"""What works beside the other service alone, and is left out where that is not."""
 SIDES: Final = {"producer": ("producing",), "consumer": ("consuming", "operating")}
 """The rooms of a broker that it chooses by name when it starts, which no import tells."""
 
@@ -23,7 +25,7 @@ def modules_of(service: str) -> set[str]:
     `telemetry run` starts a producer where there is one; so what the other service has is not followed.
     """
     graph = grimp.build_graph("services", exclude_type_checking_imports=True, cache_dir=None)
-    for other in OWN.keys() - {service}:
+    for other in (*(OWN.keys() - {service}), *BESIDE[service]):
         for module in _below(graph.modules, other):
             graph.remove_module(module)
     roots = {module for own in OWN[service] for module in _below(graph.modules, own)}

@@ -22,6 +22,8 @@ class CommandFailed(Exception):
         self.details = tuple(details)
 
 
+_BESIDE_A_PRODUCER: Final = ("services.producer", "services.ops.inspect")
+"""What the image of the consumer lacks: the producer, and what works with it alone."""
 _OUTPUT_FAILS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """What a write to it comes to, where no file is named."""
 
@@ -48,7 +50,7 @@ def failure_of(error: BaseException) -> Failure | None:
         return Failure(str(error), 1 if isinstance(error, EntryDamaged) else 2)
     if isinstance(error, UnicodeEncodeError):
         return Failure(f"an argument is not UTF-8: {error.object!r}", 2)
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("services.producer"):
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith(_BESIDE_A_PRODUCER):
         return Failure("the producer is not installed here: an image of the consumer has none", 2)
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError) and error.filename:
         return Failure(f"{error.filename}: {error.strerror}", 2)

@@ -47,6 +47,13 @@ def test_every_module_of_an_image_finds_what_it_imports(image: Image) -> None:
     assert modules == modules_of(image.service) - {"services"}
 
 
+@pytest.mark.parametrize("verb", ["run", "inspect"])
+def test_a_command_that_works_beside_a_producer_says_so(images: dict[str, Image], verb: str) -> None:
+    """In a line, with exit code 2."""
+    said = _run(images["consumer"], "sh", "-c", f"telemetry {verb} 2>&1; echo $?").splitlines()
+    assert said == ["the producer is not installed here: an image of the consumer has none", "2"]
+
+
 def test_an_image_holds_the_locked_libraries_of_its_service_only(image: Image) -> None:
     """What is installed is what the lock names for this platform, in these versions."""
     code = (
