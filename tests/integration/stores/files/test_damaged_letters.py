@@ -156,7 +156,7 @@ def test_what_is_no_file_is_told_and_waited_for_by_nobody(name: str, put: Callab
     put(path)
     for command in (("list",), ("show", GOOD), ("replay", "--yes", "--dry-run")):
         result = telemetry("dlq", *command)
-        assert result.exit_code == 1
+        assert result.exit_code == 2
         assert result.stderr.startswith(f"data/{name}: "), result.stderr
         assert result.stderr.count("\n") == 1
     assert not stat.S_ISREG(path.lstat().st_mode)
