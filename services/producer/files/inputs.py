@@ -28,6 +28,13 @@ _NO_TEXTS: Final[Mapping[bytes, str]] = {
     b"BZh": "packed by bzip2",
     b"\xfd7zXZ": "packed by xz",
 }
+_MARKUP: Final = re.compile(
+    rb"\s*<(?:\?xml|!doctype|!--|html|(?:[a-z][\w:.-]*)(?:\s[^<>]*)?>\s*<[a-z])", re.IGNORECASE
+)
+_CONTROLS: Final = re.compile(rb"[\x00-\x08\x0e-\x19\x1c-\x1f\x7f]")
+_LOOKED_AT_BYTES: Final = 1 << 12
+_MOST_CONTROLS: Final = 0.05
+"""A logger whose battery went flat leaves some of them; a file of another kind is full of them."""
 
 
 def source_key(path: Path) -> str:
@@ -100,7 +107,11 @@ def tell_format(path: Path | None, start: bytes, mapped: Mapped) -> Format:
         return mapped.format
     for magic, what in _NO_TEXTS.items():
         if start.startswith(magic):
-            raise SourceUnusable(f"{path or 'standard input'}: {what}: write it as CSV or JSON lines first")
+            raise _no_text(path, what)
+    if _MARKUP.match(start.removeprefix(BOM)):
+        raise _no_text(path, "XML or a web page")
+    if len(_CONTROLS.findall(start[:_LOOKED_AT_BYTES])) > _MOST_CONTROLS * min(len(start), _LOOKED_AT_BYTES):
+        raise _no_text(path, "no text (if it is, name its --format)")
     suffix = (
         ""
         if path is None
@@ -118,6 +129,10 @@ def tell_format(path: Path | None, start: bytes, mapped: Mapped) -> Format:
     has_objects = any(line.lstrip().startswith(b"{") for line in seen.splitlines())
     # Its first line may be broken.
     return "jsonl" if suffix in _JSON_LINES and (has_objects or b"\n" not in seen) else "csv"
+
+
+def _no_text(path: Path | None, what: str) -> SourceUnusable:
+    return SourceUnusable(f"{path or 'standard input'}: {what}: write it as CSV or JSON lines first")
 
 
 def _is_object(line: bytes) -> bool:

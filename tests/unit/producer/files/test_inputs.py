@@ -356,6 +356,11 @@ def test_read_on_from_any_batch_the_rest_comes_and_nothing_twice(
         (b"PK\x03\x04" + b"x" * 60, "spreadsheet"),
         (b"PAR1" + b"x" * 9, "Parquet"),
         (b"SQLite format 3\0", "data"),
+        (b'<?xml version="1.0"?>\n<data><r t="1">2</r></data>\n', "XML or a web page"),
+        (b"\xef\xbb\xbf<data><r t='1'>2</r></data>\n", "XML or a web page"),
+        (b"\n<!DOCTYPE html><title>404</title>\n", "XML or a web page"),
+        (bytes(range(256)) * 8, "no text"),
+        (gzip.compress(bytes(range(256)) * 8), "no text"),
     ],
 )
 def test_what_is_no_text_is_refused_by_its_name(tmp_path: Path, data: bytes, what: str) -> None:
@@ -364,6 +369,23 @@ def test_what_is_no_text_is_refused_by_its_name(tmp_path: Path, data: bytes, wha
     path.write_bytes(data)
     with pytest.raises(SourceUnusable, match=what):
         read_file(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<ts>,<device_id>,<zone>,<kpi>,<value>\n1769904000,a,b,temperature,4\n",
+        b"ts,device_id,zone,kpi,value\n" + b"\0" * 40 + b"\n" + b"1769904000,a,b,temperature,4\n" * 40,
+    ],
+)
+def test_what_only_looks_like_another_kind_is_read(tmp_path: Path, data: bytes) -> None:
+    """Names in angle brackets, and what a logger leaves whose power went away."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(data)
+    names = ("ts", "device_id", "zone", "kpi", "value")
+    maps = [f"{name}=<{name}>" for name in names] if data.startswith(b"<") else []
+    found = read_file(path, *[part for one in maps for part in ("--map", one)])
+    assert found.events[0] == ("a", "b", "1769904000", "temperature", "4")
 
 
 def test_every_missing_column_of_a_header_is_named_at_once(tmp_path: Path) -> None:
