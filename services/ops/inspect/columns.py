@@ -101,7 +101,7 @@ def tell_kinds(columns: Sequence[Column], style: NumberStyle, times: Times) -> N
             column.kind = "clock"
             continue
         form, read = time_format(cells, times)
-        numbers = sum(_is_number(cell, style) for cell in cells)
+        numbers = sum(is_number(cell, style) for cell in cells)
         marks = sum(_MARKS.fullmatch(cell.strip()) is not None for cell in cells)
         # A large number is a time where it is called one.
         is_named = not column.title or rank("ts", column.title) is not None
@@ -111,7 +111,8 @@ def tell_kinds(columns: Sequence[Column], style: NumberStyle, times: Times) -> N
             column.kind = "number"
 
 
-def _is_number(cell: str, style: NumberStyle) -> bool:
+def is_number(cell: str, style: NumberStyle) -> bool:
+    """Tell whether a cell is a number, with its unit or without."""
     return split(cell, style)[0] is not None
 
 
@@ -123,7 +124,7 @@ def missing_marks(columns: Sequence[Column], style: NumberStyle) -> list[str]:
             found.update(
                 cell.strip()
                 for cell in column.filled
-                if not _is_number(cell, style) and _MARKS.fullmatch(cell.strip())
+                if not is_number(cell, style) and _MARKS.fullmatch(cell.strip())
             )
     return [mark for mark, _ in found.most_common(10)]
 

@@ -22,8 +22,9 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
         "measured_at zeit zeitstempel datum datum_uhrzeit fecha data_ora"
     ),
     "device_id": _split(
-        "device_id device deviceid sensor_id sensor sensorid dev_id dev_eui entity_id station station_id "
-        "node node_id probe logger host serial mac messstelle geraet gerat id name"
+        "device_id device deviceid device_name sensor_id sensor sensorid sensor_name dev_id dev_eui "
+        "dev entity_id station station_id node node_id probe logger host serial mac messstelle geraet gerat "
+        "id name"
     ),
     "zone": _split("zone room site area location place building raum ort standort hall region"),
     "kpi": _split("kpi metric measure parameter variable quantity messgroesse field type"),
@@ -62,6 +63,8 @@ _OTHER_WORDS: Final[Mapping[str, str]] = {
     "pressione": "pressure",
 }
 _LETTERS: Final[Mapping[str, str]] = {"t": "temperature", "p": "pressure", "h": "humidity"}
+_NO_PLACE: Final = frozenset(_split("rel relative relativ relativa abs pct percent prozent"))
+"""Words beside a KPI's that say how it is measured, and not where."""
 _UNIT: Final = re.compile(r"[(\[]([^()\[\]]{1,12})[)\]]|[,_ /]\s*([^\s,_/()\[\]]{1,8})(?=\s*(?:$|[(\[]))")
 _SHORT: Final = 4
 
@@ -105,11 +108,20 @@ def kpi_of(name: str, kpis: Kpis) -> tuple[Kpi, str, bool] | None:
         if kpi is None and len(word) > _SHORT:
             kpi = next((one for one in kpis.values() if word.startswith(one.name)), None)
         if kpi is not None:
-            rest = [one for other, one in enumerate(found_words) if other != at]
-            units = {"".join(words(unit)) for unit in (kpi.unit, *kpi.units)} | {"c", "f"}
-            return kpi, "_".join(one for one in rest if one not in units), True
+            rest = _without_units([one for other, one in enumerate(found_words) if other != at], kpi)
+            return kpi, "_".join(one for one in rest if one not in _NO_PLACE), True
     kpi = kpis.get(_LETTERS.get("".join(found_words), ""))
     return None if kpi is None else (kpi, "", False)
+
+
+def _without_units(rest: list[str], kpi: Kpi) -> list[str]:
+    """Leave out the words of units, such as `h pa`."""
+    units = {tuple(words(unit)) for unit in (kpi.unit, *kpi.units, "C", "F")} - {()}
+    for unit in sorted(units, key=len, reverse=True):
+        for at in range(len(rest) - len(unit), -1, -1):
+            if tuple(rest[at : at + len(unit)]) == unit:
+                del rest[at : at + len(unit)]
+    return rest
 
 
 def unit_in(name: str, kpi: Kpi) -> tuple[str, bool]:

@@ -12,6 +12,7 @@ from services.ops.inspect.columns import (
     MOST_CELLS,
     Column,
     is_day_first_unclear,
+    is_number,
     is_unclear,
     missing_marks,
     names_no_zone,
@@ -140,6 +141,8 @@ class _Maker:
         if style == NumberStyle() and mapped.format == "csv":
             style = style_of(self._columns)
         tell_kinds(self._columns, style, mapped.times)
+        if not mapped.values:
+            self._name_bad_cells(style, mapped.missing)
         if mapped.format == "csv" and (unclear := is_unclear(self._columns, style)):
             self._say(f"Is {unclear} below a thousand? Taken so. Else: --decimal . --thousands ,")
         if mapped.format == "influx":
@@ -171,6 +174,23 @@ class _Maker:
         self._proposal.left = [
             column.name for column in self._columns if not column.use and column.name not in self._taken
         ]
+
+    def _name_bad_cells(self, style: NumberStyle, missing: frozenset[str]) -> None:
+        """Take a column of a KPI for numbers where texts stand between them, and ask what those mean."""
+        for column in self._columns:
+            named = kpi_of(column.title, self._kpis)
+            if column.name in self._taken or named is None or not named[2]:
+                continue
+            cells = [one for one in column.filled if one.strip() not in missing]
+            texts = [one for one in cells if not is_number(one, style)]
+            if not cells or column.kind not in {"text", "number"} or len(texts) > 0.5 * len(cells):
+                continue
+            column.kind = "number"
+            if texts and any(map(str.isalpha, texts[0])):
+                self._say(
+                    f"{column.name} has {texts[0][:20]!r}, which is refused. "
+                    f"If it means no reading: --missing {texts[0][:20]!r}"
+                )
 
     def _say(self, text: str) -> None:
         self._proposal.unsure.append(text)

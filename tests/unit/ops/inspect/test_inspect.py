@@ -278,6 +278,44 @@ def test_a_number_that_may_be_another_is_said(tmp_path: Path) -> None:
     assert [one for one in told["unsure"] if "thousand" in one] == []
 
 
+def test_a_columns_unit_and_how_it_is_measured_name_no_device(tmp_path: Path) -> None:
+    """Only what tells two columns of one KPI apart does."""
+    path = tmp_path / "shed.csv"
+    path.write_text(
+        "Time,Temp. in [°C],Temp. out [°C],rel. humidity [%],Luftdruck [hPa],pressure_sea_hPa\n"
+        "2026-02-01T00:00Z,18.4,7.2,61,1013,1020\n",
+        encoding="utf-8",
+    )
+    look(path, "--write", "m.toml")
+    found = read_file(path, "--mapping", "m.toml")
+    assert [(one[0], one[3]) for one in found.events] == [
+        ("in", "temperature"),
+        ("out", "temperature"),
+        ("shed", "humidity"),
+        ("pressure_4", "pressure"),
+        ("sea", "pressure"),
+    ]
+
+
+def test_a_text_among_the_readings_of_a_kpi_leaves_it_one(tmp_path: Path) -> None:
+    """It is refused, and asked about; a column of other texts is left as it is."""
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "time,device,zone,temperature,humidity\n"
+        "2026-02-01T00:00Z,a,b,21,high\n2026-02-01T00:01Z,a,b,ERR,low\n2026-02-01T00:02Z,a,b,22,low\n",
+        encoding="utf-8",
+    )
+    result, told = look(path)
+    assert (
+        "temperature has 'ERR', which is refused. If it means no reading: --missing 'ERR'" in told["unsure"]
+    )
+    assert result.exit_code == 1
+    assert (told["account"]["lines_published"], told["account"]["lines_refused"]) == (2, 1)
+    result, told = look(path, "--missing", "ERR")
+    assert result.exit_code == 0
+    assert not any("ERR" in one for one in told["unsure"])
+
+
 def test_an_id_that_is_another_in_each_row_is_no_device(tmp_path: Path) -> None:
     """It counts the rows, as in a table that was exported from a database."""
     path = tmp_path / "a.csv"
