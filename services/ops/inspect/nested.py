@@ -10,7 +10,7 @@ from services.ops.inspect.names import is_no_reading, rank
 from services.producer.files.decode import BOM, SourceBroken
 from services.producer.files.documents import Documents
 from services.producer.rows.influx import FIELD, VALUE, parse_line
-from services.producer.rows.nested import parse_json
+from services.producer.rows.nested import COLUMNS, parse_json, path_of_lists, unfold
 from services.producer.rows.problem import Problem
 
 _MOST_PATHS: Final = 300
@@ -40,16 +40,15 @@ def see_json(text: bytes, name: str, *, is_lines: bool, readings: str = "") -> S
         and any({"n", "bn"} & one.keys() for one in objects)
     ):
         return SeenJson([], is_senml=True)
-    if not readings and (path := _lists(objects)):
-        readings = f"[].{path}" if is_listed else path
+    if not readings and (path := _lists(objects) or _side_by_side(objects)):
+        readings = f"[]{path}" if is_listed and path == COLUMNS else f"[].{path}" if is_listed else path
     if not readings:
         return SeenJson(_columns([dict(_leaves(one)) for one in objects]))
-    steps = [part.strip(".") for part in readings.split("[]")[:-1]]
-    if is_listed and steps and not steps[0]:
-        steps = steps[1:]
+    first, others = path_of_lists(readings)
+    steps = others if is_listed and not first else (first, *others)
     rows: list[dict[str, str | None]] = []
     for one in found:
-        for scopes in _unfolded((one,), steps):
+        for scopes in _unfolded(one, steps, has_columns=readings.endswith(COLUMNS)):
             leaves: dict[str, str | None] = {}
             for scope in (scopes[0], *map(_without_lists, scopes[1:])):
                 # What is nearer is found first.
@@ -177,12 +176,38 @@ def _list_in(value: Any, path: str = "", depth: int = 0) -> str:
     return ""
 
 
-def _unfolded(scopes: tuple[Any, ...], steps: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    if not steps:
-        yield scopes
+def _side_by_side(objects: Sequence[dict[str, Any]]) -> str:
+    """Find the path of an object of lists side by side, one of them the times."""
+    for one in objects[:5]:
+        if (path := _times_among_lists(one)) is not None:
+            return f"{path}{COLUMNS}"
+    return ""
+
+
+def _times_among_lists(value: Any, path: str = "", depth: int = 0) -> str | None:
+    if depth > _DEEPEST or not isinstance(value, dict):
+        return None
+    lists = {
+        name: one
+        for name, one in value.items()
+        if isinstance(one, list) and one and not any(isinstance(item, dict | list) for item in one)
+    }
+    is_even = len({len(one) for one in lists.values()}) == 1
+    if len(lists) > 1 and is_even and any(rank("ts", name) is not None for name in lists):
+        return path
+    for name, one in value.items():
+        if not set(name) & set(".[]{}"):
+            found = _times_among_lists(one, f"{path}.{name}" if path else name, depth + 1)
+            if found is not None:
+                return found
+    return None
+
+
+def _unfolded(
+    one: Any, steps: tuple[tuple[str, ...], ...], *, has_columns: bool
+) -> Iterator[tuple[Any, ...]]:
+    """Give readings as far as they are some."""
+    try:
+        yield from unfold((one,), steps, has_columns=has_columns)
+    except Problem:
         return
-    found = scopes[0]
-    for name in filter(None, steps[0].split(".")):
-        found = found.get(name) if isinstance(found, dict) else None
-    for one in found if isinstance(found, list) else []:
-        yield from _unfolded((one, *scopes), steps[1:])

@@ -20,6 +20,7 @@ from services.producer.keeping import OTHERS, LeftOut
 from services.producer.mapping.mapped import BLANKS, UNIT, Format, Mapped
 from services.producer.rows.influx import FIELD, TIME, VALUE, parse_line
 from services.producer.rows.nested import (
+    COLUMNS,
     finder,
     outward,
     parse_json,
@@ -96,7 +97,10 @@ def open_reader(
             line=start[1],
             max_bytes=max_bytes,
         )
-        parse = _senml if kind == "senml" else functools.partial(_element, others=others)
+        has_columns = mapped.readings.endswith(COLUMNS)
+        parse = (
+            _senml if kind == "senml" else functools.partial(_element, others=others, has_columns=has_columns)
+        )
         find: Find = finder if kind == "senml" else lambda path: outward(finder(path))
     else:
         if rewind is not None and start[0]:
@@ -112,7 +116,8 @@ def open_reader(
             mapped = replace(mapped, layout=replace(mapped.layout, comment=mapped.layout.comment or "#"))
         elif mapped.readings:
             first, others = path_of_lists(mapped.readings)
-            parse = functools.partial(_unfolded, others=(first, *others))
+            has_columns = mapped.readings.endswith(COLUMNS)
+            parse = functools.partial(_unfolded, others=(first, *others), has_columns=has_columns)
             find = lambda path: outward(finder(path))  # noqa: E731
         else:
             parse = lambda _, data: (parse_object(data),)  # noqa: E731
@@ -200,12 +205,16 @@ class _Behind:
         return (record for record in self._records if record is None or record.end > self._start)
 
 
-def _element(record: Record, data: bytes, *, others: tuple[tuple[str, ...], ...]) -> Iterable[Any]:
-    return unfold((parse_json(data), *record.around), others)
+def _element(
+    record: Record, data: bytes, *, others: tuple[tuple[str, ...], ...], has_columns: bool
+) -> Iterable[Any]:
+    return unfold((parse_json(data), *record.around), others, has_columns=has_columns)
 
 
-def _unfolded(_: Record, data: bytes, *, others: tuple[tuple[str, ...], ...]) -> Iterable[Any]:
-    return unfold((parse_json(data),), others)
+def _unfolded(
+    _: Record, data: bytes, *, others: tuple[tuple[str, ...], ...], has_columns: bool
+) -> Iterable[Any]:
+    return unfold((parse_json(data),), others, has_columns=has_columns)
 
 
 def _senml(_: Record, data: bytes) -> Iterable[Any]:

@@ -30,7 +30,7 @@ from services.producer.rows.problem import Problem
 from services.producer.rows.times import TimeReader
 from services.runtime.telemetry.metrics import Metrics
 
-MOST_OF_A_RECORD: Final = 1000
+MOST_OF_A_RECORD: Final = 10_000
 """Events: they are published in one step, so that a replay goes on between two records."""
 _TURN_S: Final = 0.25
 """How long a batch is read for; then it is as large as it is by then."""

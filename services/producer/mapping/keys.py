@@ -83,7 +83,7 @@ KEYS: Final = (
 TABLES: Final = {"fields": "--map", "constants": "--const", "values": "--value"}
 """The tables of names that are the source's own or ours."""
 _BY_NAME: Final = {key.name: key for key in KEYS}
-_LISTS: Final = re.compile(r"(?:[^.\[\]]+(?:\.[^.\[\]]+)*)?(?:\[\](?:\.[^.\[\]]+)*)*")
+_LISTS: Final = re.compile(r"(?:[^.\[\]{}]+(?:\.[^.\[\]{}]+)*)?(?:\[\](?:\.[^.\[\]{}]+)*)*(?:\{\})?")
 _NONE: Final = "none"
 _MARKS: Final = {"tab": "\t", "\\t": "\t"}
 _MOST_LINES: Final = 1_000_000
@@ -185,7 +185,7 @@ def _check(said: Mapping[str, Said], errors: list[str]) -> None:
         "comment": lambda text: "" if text.strip() else "a mark that is not blank",
         "decimal": lambda text: _style(text, ""),
         "readings": lambda text: (
-            "" if _is_path(text) else "a path with a list in it, such as data.result[] or []"
+            "" if _is_path(text) else "a path with a list in it, such as data.result[], [] or hourly{}"
         ),
         "time.format": _time_format,
         "time.zone": _zone,
@@ -225,7 +225,7 @@ def _keep(said: Said) -> list[str]:
 
 def _is_path(text: str) -> bool:
     """Tell whether `readings` has the form of one."""
-    return bool(text) and bool(_LISTS.fullmatch(text)) and ("[]" in text)
+    return bool(text) and bool(_LISTS.fullmatch(text)) and ("[]" in text or text.endswith("{}"))
 
 
 def _one_character(text: str, words: set[str]) -> str:

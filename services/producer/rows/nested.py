@@ -4,6 +4,8 @@ a.b.c         members in each other; a name with dots is found as it is before i
 a.list[0]     an element, from 0; a list alone is `[0]`, `[1]`
 a.list[].b[]  of `readings`: each element of each list is a reading. A path of a field is looked for in the
               element, then in what it lies in, from the inside out
+a.hourly{}    of `readings`: an object of lists side by side, such as {"time": [...], "value": [...]}; each
+              place in them is a reading
 """
 
 import json
@@ -21,6 +23,8 @@ _BARE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\b(?:nan|inf|infinity|none)\b',
 
 _UNITS: Final = {"Cel": "°C", "%RH": "%"}
 
+COLUMNS: Final = "{}"
+"""Ends a path of readings to an object of lists side by side."""
 Row = tuple[Any, ...]
 """An object, and what it lies in, from the inside out."""
 
@@ -60,7 +64,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
 
 def path_of_lists(readings: str) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     """Give the names down to the first list, and those from each list to the next."""
-    first, *others = readings.split("[]")[:-1] if readings else [""]
+    first, *others = readings.replace(COLUMNS, "[]").split("[]")[:-1] if readings else [""]
     return _names(first), tuple(map(_names, others))
 
 
@@ -68,18 +72,42 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.split(".") if name)
 
 
-def unfold(row: Row, others: tuple[tuple[str, ...], ...]) -> Iterator[Row]:
-    """Give the readings of an element, by the lists in it. Raises Problem where one is none."""
+def unfold(row: Row, others: tuple[tuple[str, ...], ...], *, has_columns: bool = False) -> Iterator[Row]:
+    """Give the readings of an element, by the lists in it; `has_columns`: the last is an object of lists.
+
+    Raises Problem where one is none.
+    """
     if not others:
-        yield row
+        yield from _side_by_side(row) if has_columns else (row,)
         return
     found = row[0]
     for name in others[0]:
         found = found.get(name) if isinstance(found, dict) else None
+    if has_columns and len(others) == 1:
+        yield from _side_by_side((found, *row))
+        return
     if not isinstance(found, list):
         raise Problem(f"no list at {'.'.join(others[0]) or '[]'}")
     for element in found:
-        yield from unfold((element, *row), others[1:])
+        yield from unfold((element, *row), others[1:], has_columns=has_columns)
+
+
+def _side_by_side(row: Row) -> Iterator[Row]:
+    found = row[0]
+    if not isinstance(found, dict):
+        raise Problem(f"not an object of lists but {kind_of(found)}", "no object of lists")
+    lists = {name: one for name, one in found.items() if isinstance(one, list)}
+    lengths = sorted(map(len, lists.values()))
+    if not lengths:
+        raise Problem("an object without lists", "no object of lists")
+    if lengths[0] != lengths[-1]:
+        raise Problem(
+            f"its lists have {lengths[0]} to {lengths[-1]} readings: which belong together is not known",
+            "lists of different lengths",
+        )
+    beside = {name: one for name, one in found.items() if name not in lists}
+    for at in range(lengths[0]):
+        yield ({name: one[at] for name, one in lists.items()}, beside, *row[1:])
 
 
 def finder(path: str) -> Callable[[Any], Any]:

@@ -316,6 +316,25 @@ def test_a_text_among_the_readings_of_a_kpi_leaves_it_one(tmp_path: Path) -> Non
     assert not any("ERR" in one for one in told["unsure"])
 
 
+@pytest.mark.parametrize("form", ["object", "whole", "lines", "listed"])
+def test_lists_side_by_side_are_found(tmp_path: Path, form: str) -> None:
+    """By the list of times among them."""
+    lists = {"time": ["2026-02-01T00:00Z", "2026-02-01T01:00Z"], "temp": [3.2, 3.9], "hum": [88, None]}
+    one = lists if form == "whole" else {"dev": "a", "site": "b", "data": lists}
+    text = json.dumps([one] if form == "listed" else one) if form != "lines" else f"{json.dumps(one)}\n" * 2
+    path = tmp_path / ("a.jsonl" if form == "lines" else "a.json")
+    path.write_text(text, encoding="utf-8")
+    assert look(path, "--write", "m.toml")[0].exit_code == 0
+    found = read_file(path, "--mapping", "m.toml")
+    assert [one[2:] for one in found.events[:3]] == [
+        ("1769904000", "temperature", "3.2"),
+        ("1769904000", "humidity", "88"),
+        ("1769907600", "temperature", "3.9"),
+    ]
+    assert {one[0] for one in found.events} == {"a"}
+    assert len(found.events) == (6 if form == "lines" else 3)
+
+
 def test_an_id_that_is_another_in_each_row_is_no_device(tmp_path: Path) -> None:
     """It counts the rows, as in a table that was exported from a database."""
     path = tmp_path / "a.csv"

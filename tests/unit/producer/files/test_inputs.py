@@ -1,7 +1,9 @@
 """Files as loggers and other programs write them: each is stored rightly, or refused line by line."""
 
 import gzip
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reading_files import read_file
@@ -386,6 +388,68 @@ def test_what_only_looks_like_another_kind_is_read(tmp_path: Path, data: bytes) 
     maps = [f"{name}=<{name}>" for name in names] if data.startswith(b"<") else []
     found = read_file(path, *[part for one in maps for part in ("--map", one)])
     assert found.events[0] == ("a", "b", "1769904000", "temperature", "4")
+
+
+SIDE_BY_SIDE = {
+    "latitude": 52.5,
+    "hourly_units": {"temperature_2m": "°C"},
+    "hourly": {
+        "time": ["2026-02-01T00:00", "2026-02-01T01:00", "2026-02-01T02:00"],
+        "temperature_2m": [3.2, None, 2.9],
+        "relative_humidity_2m": [88, 89, "broken"],
+        "station": "roof",
+    },
+}
+
+
+@pytest.mark.parametrize("form", ["json", "lines", "listed"])
+def test_lists_side_by_side_are_a_reading_for_each_place(tmp_path: Path, form: str) -> None:
+    """A place without a value costs itself; what stands beside the lists is of each."""
+    path = tmp_path / ("a.jsonl" if form == "lines" else "a.json")
+    path.write_text(
+        json.dumps(
+            [SIDE_BY_SIDE] if form == "listed" else SIDE_BY_SIDE, indent=None if form == "lines" else 1
+        ),
+        encoding="utf-8",
+    )
+    found = read_file(
+        path,
+        *("--format", "jsonl" if form == "lines" else "json"),
+        *("--readings", "[].hourly{}" if form == "listed" else "hourly{}"),
+        *("--map", "ts=time", "--map", "device_id=station", "--map", "zone=latitude"),
+        *_values("temperature_2m=temperature", "relative_humidity_2m=humidity"),
+    )
+    assert found.events == [
+        ("roof", "52.5", "1769904000", "temperature", "3.2"),
+        ("roof", "52.5", "1769904000", "humidity", "88"),
+        ("roof", "52.5", "1769907600", "humidity", "89"),
+        ("roof", "52.5", "1769911200", "temperature", "2.9"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hourly", "why"),
+    [
+        ({"time": [1, 2], "temperature_2m": [3]}, "its lists have 1 to 2 readings"),
+        ({"time": 1}, "an object without lists"),
+        ([1, 2], "not an object of lists but "),
+        ({"time": [1] * 10_001, "temperature_2m": [1] * 10_001}, "more than 10000 readings in it"),
+    ],
+    ids=["uneven", "none", "a list", "too many"],
+)
+def test_lists_that_do_not_belong_together_are_refused(tmp_path: Path, hourly: Any, why: str) -> None:
+    """Which value belongs to which time is not guessed."""
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"hourly": hourly}) + "\n", encoding="utf-8")
+    found = read_file(
+        path,
+        *("--readings", "hourly{}", "--map", "ts=time", "--const", "device_id=a", "--const", "zone=b"),
+        *("--earliest-time", "1970-01-01", *_values("temperature_2m=temperature")),
+    )
+    assert found.events == []
+    ((line, reason),) = [(one[0], one[1]) for one in found.refused]
+    assert line == 1
+    assert why in reason
 
 
 def test_every_missing_column_of_a_header_is_named_at_once(tmp_path: Path) -> None:

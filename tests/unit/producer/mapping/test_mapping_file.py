@@ -15,7 +15,7 @@ mappings = st.builds(
     values=st.dictionaries(names, st.sampled_from([{"kpi": "a"}, {"kpi": "a", "zone": "b c"}])).map(
         lambda found: tuple(ValueColumn(*one) for one in found.items())
     ),
-    readings=st.sampled_from(["", "[]", "data.result[].values[]"]),
+    readings=st.sampled_from(["", "[]", "data.result[].values[]", "{}", "a[].b.c{}"]),
     layout=st.builds(
         Layout,
         delimiter=st.sampled_from([None, ";", "\t", "blanks"]),
