@@ -26,7 +26,7 @@ from services.contract.producing.publishing import Replayed, Run
 from services.producer.files import progress
 from services.producer.files.decode import SourceUnusable
 from services.producer.files.ending import NOT_ALL, Ending
-from services.producer.files.inputs import check_same, fingerprint, source_key
+from services.producer.files.inputs import fingerprint, is_same, source_key
 from services.producer.files.read import MOST_OF_A_RECORD
 from services.producer.files.reading import Reading
 from services.producer.files.rejected import Rejected
@@ -149,10 +149,10 @@ def _read(parts: _Parts, reading: Reading, stack: ExitStack) -> int:
     reader = opener.open()
     behind: Position | None = None
     file = _file_of(reading)
-    key = None if file is None else source_key(file)
+    key = None if file is None else source_key(file, reading.mapped)
     begins = "" if file is None else fingerprint(file)
     is_exact = opener.is_exact
-    replayed = _take_over(parts, file, key, is_exact=is_exact) if reading.resume and file and key else None
+    replayed = _take_over(parts, reading, file, key, is_exact=is_exact) if file and key else None
     ending = Ending(reader, reading, is_resumed=replayed is not None)
     if replayed is not None:
         told = {"file": str(file), "run": replayed.run.name}
@@ -215,11 +215,42 @@ def _file_of(reading: Reading) -> Path | None:
     return None
 
 
-def _take_over(parts: _Parts, file: Path, key: str, *, is_exact: bool) -> Replayed | None:
-    def check(found: Replayed) -> None:
-        check_same(file, found.run.fingerprint, found.offset if is_exact else 0)
+class _Another(Exception):
+    """What lies under this path now is not what was published before, or nothing of it was."""
 
-    return parts.side.take_over(key, check)
+
+def _take_over(parts: _Parts, reading: Reading, file: Path, key: str, *, is_exact: bool) -> Replayed | None:
+    """Go on with what is published of a file; None where nothing is. Raises SourceUnusable.
+
+    A file that was published is refused unless somebody says what is to become of it.
+    """
+
+    def check(found: Replayed) -> None:
+        is_begun = bool(found.run.batches or found.offset or found.is_done)
+        if not is_same(file, found.run.fingerprint, found.offset if is_exact else 0):
+            if reading.resume and is_begun and not found.is_done:
+                raise SourceUnusable(
+                    f"{file}: not the file that was published up to line {found.line}, or it was changed "
+                    "since; --again publishes it from its beginning, and so does another name"
+                )
+            parts.logger.warning("another_file", extra={"file": str(file)})
+            raise _Another
+        if not reading.resume and is_begun:
+            is_whole = found.is_done and found.offset >= (file.stat().st_size if is_exact else 0)
+            how_far = "" if is_whole else f"up to line {found.line} "
+            raise SourceUnusable(
+                f"{file}: published {how_far}before, with this mapping (run {found.run.name}); "
+                "--resume goes on behind that, --again publishes all of it once more"
+            )
+        if not reading.resume:
+            raise _Another
+
+    if reading.again:
+        return None
+    try:
+        return parts.side.take_over(key, check)
+    except _Another:
+        return None
 
 
 def _run(

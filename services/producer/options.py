@@ -36,6 +36,8 @@ _OF_A_FILE: Final = (
     "--ts-unit",
     "--max-rejected",
     "--resume",
+    "--again",
+    "--complete",
 )
 _AT_A_FIELD: Final = re.compile(rf",(?=\s*(?:{'|'.join(MAPPABLE)})\s*=)")
 """A comma that begins another FIELD=...; any other is in a column's name."""
@@ -142,6 +144,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ts-unit", metavar="UNIT", help="as --time-format: s, ms, us or ns")
     parser.add_argument("--max-rejected", metavar="N", help="refused lines that are no failure (0)")
     parser.add_argument("--resume", action="store_true", help="go on with the file where it stopped")
+    parser.add_argument(
+        "--again", action="store_true", help="publish it from its beginning, though it was published before"
+    )
+    parser.add_argument(
+        "--complete", action="store_true", help="with --resume: a last line without an end is a whole one"
+    )
     return parser
 
 
@@ -155,9 +163,18 @@ def _reading(given: argparse.Namespace, errors: list[str]) -> Reading | None:
         return None
     if given.resume and given.source == STANDARD_INPUT:
         errors.append("--resume: standard input can't be read again; name a file with --from")
+    if given.resume and given.again:
+        errors.append("--again: begins from the beginning, and --resume goes on; give one of them")
     said = {} if given.mapping is None else read_mapping_file(Path(given.mapping), errors)
     said |= _said(given, errors)
-    return Reading(given.source, build(said, errors), given.resume, _max_rejected(given, errors))
+    return Reading(
+        given.source,
+        build(said, errors),
+        given.resume,
+        given.again,
+        given.complete,
+        _max_rejected(given, errors),
+    )
 
 
 def _max_rejected(given: argparse.Namespace, errors: list[str]) -> int:

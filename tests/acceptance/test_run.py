@@ -256,7 +256,7 @@ def test_lines_that_cant_be_read_are_named_at_the_end(laptop: Laptop) -> None:
         {"line": 4, "reason": "6 columns, and the header has 5", "text": "b,z,1,2,3,4"},
     ]
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    run = laptop.types("run", "--from", str(path), "--max-rejected", "2", "--json")
+    run = laptop.types("run", "--from", str(path), "--again", "--max-rejected", "2", "--json")
     run.wait()
     told = json.loads(run.text[run.text.index("{") : run.text.rindex("}") + 1])
     assert (told["file"]["lines"], told["file"]["lines_refused"], told["file"]["failures"]) == (5, 2, [])

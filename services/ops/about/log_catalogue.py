@@ -78,6 +78,20 @@ CATALOGUE: Final = (
         "already_published", "INFO", "producer", ("file", "run"), "A replay finds the whole file published"
     ),
     Message(
+        "another_file",
+        "WARNING",
+        "producer",
+        ("file",),
+        "What was published under this path was another file: this one is published from its beginning",
+    ),
+    Message(
+        "half_line_waits",
+        "WARNING",
+        "producer",
+        ("file", "line_number"),
+        "The last line has no end yet: it is published when its rest is there, or with --complete",
+    ),
+    Message(
         "line_unreadable",
         "WARNING",
         "producer",

@@ -103,6 +103,12 @@ def run_command(
         int | None, typer.Option(min=0, help="Refused lines that are no failure.  [default: 0]")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a file where it stopped.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Publish a file once more, from its beginning.")
+    ] = False,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="With --resume: a last line without an end is a whole one.")
+    ] = False,
     logs: Annotated[bool, typer.Option("--logs", help="Show the services' logs as well.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -129,7 +135,8 @@ def run_command(
     }
     of_file = mapping_options(locals())
     of_file += ["--max-rejected", str(max_rejected)] if max_rejected is not None else []
-    of_file += ["--resume"] if resume else []
+    said = {"--resume": resume, "--again": again, "--complete": complete}
+    of_file += [option for option, is_said in said.items() if is_said]
     of_file = ["--from", source, *of_file] if source is not None else of_file
     options = [part for name, value in given.items() if value is not None for part in (name, value)]
     options += of_file

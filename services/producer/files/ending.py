@@ -27,6 +27,11 @@ class Ending:
         found = []
         if reader.broken:
             found.append(f"it could not be read to its end: {reader.broken}")
+        elif reader.waiting_line:
+            found.append(
+                f"line {reader.waiting_line}, its last, has no end yet, so it waits: --resume goes on "
+                "with it, and with --complete it is taken as it is"
+            )
         elif not self._reached_end:
             found.append(f"stopped after line {reader.published_line}, before its end")
         if refused > self.reading.max_rejected:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from services.producer.files.decode import BOM, SourceUnusable
-from services.producer.mapping.mapped import Format, Mapped
+from services.producer.mapping.mapped import Format, Mapped, identity
 
 STANDARD_INPUT: Final = "-"
 _FINGERPRINT_BYTES: Final = 1 << 16
@@ -37,9 +37,13 @@ _MOST_CONTROLS: Final = 0.05
 """A logger whose battery went flat leaves some of them; a file of another kind is full of them."""
 
 
-def source_key(path: Path) -> str:
-    """Name a file in the key of its replay."""
-    return hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+def source_key(path: Path, mapped: Mapped) -> str:
+    """Name the replay of a file in its key: by the path as it is given, and by how the file is read.
+
+    Links are not followed: the file of a ConfigMap is one, and leads to another name in each pod.
+    """
+    named = os.fsencode(path.absolute()) + b"\0" + identity(mapped).encode()
+    return hashlib.sha256(named).hexdigest()[:16]
 
 
 def fingerprint(path: Path, length: int = _FINGERPRINT_BYTES) -> str:
@@ -52,14 +56,14 @@ def fingerprint(path: Path, length: int = _FINGERPRINT_BYTES) -> str:
     return f"{len(start)}:{hashlib.sha256(start).hexdigest()}"
 
 
-def check_same(path: Path, known: str, offset: int) -> None:
-    """Make sure that a file is the one that was replayed up to a byte. Raises SourceUnusable."""
+def is_same(path: Path, known: str, offset: int) -> bool:
+    """Tell whether a file is the one that was replayed up to a byte: it may have grown.
+
+    Raises SourceUnusable.
+    """
     length = known.partition(":")[0]
-    if fingerprint(path, int(length) if length.isdigit() else 0) != known or path.stat().st_size < offset:
-        raise SourceUnusable(
-            f"{path}: not the file that was replayed before, or it was changed; "
-            "leave out --resume to publish it from the beginning"
-        )
+    is_begun_so = fingerprint(path, int(length) if length.isdigit() else 0) == known
+    return is_begun_so and path.stat().st_size >= offset
 
 
 class Input:
@@ -95,6 +99,13 @@ class Input:
             self.position = os.lseek(self._descriptor, offset, os.SEEK_SET)
         except OSError as error:
             raise SourceUnusable(f"{self._name}: {error.strerror}") from None
+
+    def is_within_line(self, offset: int) -> bool:
+        """Tell whether a byte of a file has others of its line before it."""
+        try:
+            return offset > 0 and os.pread(self._descriptor, 1, offset - 1) not in {b"", b"\n", b"\r"}
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Close it."""

@@ -9,7 +9,10 @@ what lies between them are rows by themselves, or the whole is none.
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
+
+Half = Literal["take", "wait"]
+"""A last line without an end is a line like others, or it is left for later: its writer may go on with it."""
 
 MAX_RECORD_BYTES: Final = 1 << 20
 _CHUNK_BYTES: Final = 1 << 16
@@ -39,7 +42,7 @@ class Record(NamedTuple):
     """How many lines are behind it."""
     problem: str = ""
     is_terminated: bool = True
-    """False for a last line without a line feed: its writer may not have finished it."""
+    """False for a last line without a line feed, or with a quote open: its writer may go on with it."""
     around: tuple[Any, ...] = ()
     """In JSON, the objects that it lies in, the innermost first, each without what stands behind it."""
 
@@ -127,6 +130,7 @@ class Records:
             and ends_in_quotes(first.data, is_open=False, delimiter=quotes.delimiter, quote=quotes.quote)
             and not (quotes.comment and first.data.lstrip().startswith(quotes.comment))
         )
+        is_cut = False
         while (
             is_open
             and quotes is not None
@@ -139,6 +143,7 @@ class Records:
                     yield None
                     continue
                 if fresh is _END:
+                    is_cut = True
                     break
                 self._waiting.append(fresh)
             line = self._waiting[self._open_lines]
@@ -157,7 +162,8 @@ class Records:
                 self._waiting.popleft()
             yield self._take(together, "")
             return
-        yield self._take([first], "a quote is opened and never closed" if is_open else first.problem)
+        one = self._take([first], "a quote is opened and never closed" if is_open else first.problem)
+        yield one._replace(is_terminated=one.is_terminated and not is_cut)
 
     def _take(self, lines: list[_Line], problem: str) -> Record:
         starts = self.line + 1

@@ -24,7 +24,7 @@ from services.contract.producing.outgoing import (
 )
 from services.producer.files.account import Account
 from services.producer.files.decode import BOM, SourceBroken, SourceUnusable
-from services.producer.files.lines import Record
+from services.producer.files.lines import Half, Record
 from services.producer.rows.pick import Picked, Picker, id_bytes
 from services.producer.rows.problem import Problem
 from services.producer.rows.times import TimeReader
@@ -104,6 +104,11 @@ class Reader:
     """Is shown each row of which something is published."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Values of columns that are not published."""
+    half: Half = "take"
+    waiting_line: int = 0
+    """Where the last line begins that is left for later; 0: there is none."""
+    is_torn: bool = False
+    """Whether the first bytes belong to a line of which the beginning is published."""
     read: int = 0
     unreadable: int = 0
     """Refusals: lines, and readings of lines of which others are published."""
@@ -123,7 +128,7 @@ class Reader:
     @property
     def is_at_end(self) -> bool:
         """Whether all of it was read."""
-        return self._is_done and not self.broken
+        return self._is_done and not self.broken and not self.waiting_line
 
     def confirm(self) -> None:
         """Take note that the last batch is published."""
@@ -149,7 +154,7 @@ class Reader:
             self._held = None
             if record is None:
                 break
-            if record is _END:
+            if record is _END or self._waits(record):
                 self._is_done = True
                 break
             if made is None:
@@ -209,6 +214,14 @@ class Reader:
                 kept.append(one)
         return kept
 
+    def _waits(self, record: Record) -> bool:
+        """Tell whether a record is left for later, and note where it is."""
+        if record.is_terminated or self.half == "take" or not record.data.strip():
+            return False
+        self.waiting_line = record.line
+        self.logger.warning("half_line_waits", extra={"file": self.name, "line_number": record.line})
+        return True
+
     def _next(self) -> Record | None:
         if (record := next(self.ahead, None)) is not None:
             return record
@@ -224,6 +237,7 @@ class Reader:
         data, lines = record.data, self._lines(record)
         if record.line == 1 and data.startswith(BOM):
             data = data[len(BOM) :]
+        is_torn, self.is_torn = self.is_torn, False
         if not record.problem:
             if not data or data.isspace():
                 self.account.leave_out(lines, "blank")
@@ -231,6 +245,8 @@ class Reader:
             if self.comment and data.lstrip().startswith(self.comment):
                 self.account.leave_out(lines, "comment")
                 return []
+            if is_torn:
+                record = record._replace(problem="its beginning was published before it had an end")
         try:
             made = self._events(record, data)
         except Problem as problem:

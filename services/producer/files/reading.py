@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.producer.files.inputs import STANDARD_INPUT
+from services.producer.files.lines import Half
 from services.producer.mapping.mapped import Mapped
 
 
@@ -15,8 +16,18 @@ class Reading:
     """A path, or `-` for standard input."""
     mapped: Mapped
     resume: bool
+    """Go on behind what is published of it."""
+    again: bool = False
+    """Publish it from its beginning, whatever is published of it."""
+    is_complete: bool = False
+    """Nobody writes to it: a last line without an end is a line."""
     max_rejected: int = 0
     """So many refused lines and readings are no failure."""
+
+    @property
+    def half(self) -> Half:
+        """What becomes of a last line without an end: where one goes on later, it waits for its rest."""
+        return "wait" if self.resume and not self.is_complete else "take"
 
     @property
     def path(self) -> Path | None:

@@ -53,7 +53,7 @@ class Opener:
         begins, whole, is_changed = decoded(source, self.name, mapped.layout.encoding, self.is_stopping)
         kind = tell_format(self.reading.path, begins, mapped)
         self.is_exact = not is_changed and kind not in {"json", "senml"}
-        return open_reader(
+        reader = open_reader(
             whole,
             kind,
             mapped,
@@ -69,6 +69,9 @@ class Opener:
             start=start,
             rewind=_rewinder(source) if self.is_exact and self.reading.path is not None else None,
         )
+        reader.half = self.reading.half
+        reader.is_torn = self.is_exact and self.reading.path is not None and source.is_within_line(start[0])
+        return reader
 
     def _input(self) -> Input:
         path = self.reading.path

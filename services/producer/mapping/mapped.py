@@ -1,8 +1,9 @@
 """A mapping: how a source is laid out, and where each field of its events comes from."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal
 
 from services.contract.producing.outgoing import FIELD_NAMES, TRACE_NAMES
 
@@ -99,3 +100,25 @@ class Mapped:
     def column(self, name: str) -> str:
         """Name the column of a field."""
         return self.columns.get(name, name)
+
+
+def identity(mapped: Mapped) -> str:
+    """Write what a mapping says: two that read a file in the same way give the same text.
+
+    What is left at its default is not in it, so that a key which is added later changes no mapping of before.
+    """
+    columns = {ours: theirs for ours, theirs in mapped.columns.items() if ours != theirs}
+    said = _beyond(asdict(mapped) | {"columns": columns}, asdict(Mapped()))
+    return json.dumps(said, sort_keys=True, default=sorted)
+
+
+def _beyond(said: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in said.items():
+        otherwise = defaults.get(name)
+        if isinstance(value, dict) and isinstance(otherwise, dict):
+            if more := _beyond(value, otherwise):
+                found[name] = more
+        elif value != otherwise:
+            found[name] = value
+    return found

@@ -7,6 +7,10 @@ A Job can't be changed: other settings, and another file, are another Job. It go
 {{- $replay := .Values.producer.replay }}
 {{- $part := dict "root" $ "component" "producer" "values" .Values.producer }}
 {{- $args := list "--from" (printf "/replay/%s" $replay.file) "--resume" }}
+{{- /* Nobody goes on writing to a ConfigMap: a last line without an end is a line. */}}
+{{- if $replay.configMap }}
+{{- $args = append $args "--complete" }}
+{{- end }}
 {{- $_ := set $part "args" (toYaml (concat $args $replay.args)) }}
 {{- $_ := set $part "mounts" "- {name: replay, mountPath: /replay, readOnly: true}" }}
 {{- /* What is in the file, where Helm can look. On a volume it can't, nor without a cluster: there, `revision` tells. */}}
