@@ -17,6 +17,10 @@ from services.producer.rows.problem import Problem, shown
 _PLAIN: Final = re.compile(r"[0-9]{1,20}")
 _NUMBER: Final = re.compile(r"\+?([0-9]{1,30}(?:[.,][0-9]{0,60})?|[.,][0-9]{1,60})(?:[eE]([+-]?[0-9]{1,2}))?")
 _WORD: Final = re.compile(r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*", re.IGNORECASE)
+_WEEKDAY: Final = re.compile(r"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*[.,]* +", re.IGNORECASE)
+_ZONE_BEHIND: Final = re.compile(r"(?<=[0-9Zz])\[[A-Za-z_/+\-0-9]{1,32}\]\Z")
+"""As Java writes it behind an offset, which says all."""
+_ABBREVIATION: Final = re.compile(r"[0-9] ?([A-Z]{3,5})\Z")
 _UTC_WORD: Final = re.compile(r" ?(?:UTC|GMT|Z|z)\Z")
 _LATEST: Final = 7_258_118_400
 """Unix seconds of the year 2200: a number beyond is of another unit."""
@@ -31,7 +35,7 @@ _MONTHS: Final = {name: number for number, name in enumerate(
     ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1
 )}  # fmt: skip
 _CLOCK: Final = (
-    r"(?:(?:[ T]+|, *)(?P<hour>[0-9]{1,2})(?:[:. h](?P<minute>[0-9]{1,2})"
+    r"(?:(?:[ T]+|, *|(?<=[0-9]{4}):)(?P<hour>[0-9]{1,2})(?:[:. h](?P<minute>[0-9]{1,2})"
     r"(?:[:. ](?P<second>[0-9]{1,2})(?:[.,](?P<fraction>[0-9]{1,9})[0-9]*)?)?)?"
     r"(?: ?(?P<half>[AaPp])\.?[Mm]\.?)?)?(?P<offset> ?(?:Z|z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?))?"
 )
@@ -104,10 +108,12 @@ class TimeReader:
         return f"{whole}.{fraction}" if fraction else whole
 
     def _iso(self, text: str) -> str:
+        plain = text if len(text) <= _LONGEST else ""  # digits without end would pass for a fraction
+        plain = _ZONE_BEHIND.sub("", _UTC_WORD.sub("Z", plain))
         try:
-            # Digits without end would pass for a fraction.
-            moment = datetime.fromisoformat(_UTC_WORD.sub("Z", text) if len(text) <= _LONGEST else "")
+            moment = datetime.fromisoformat(plain)
         except ValueError:
+            text = _WEEKDAY.sub("", text, count=1) if _WEEKDAY.match(text) else text
             # A month that is a word is in no wrong place.
             order = "year-month-day"
             if _WORD.search(text):
@@ -117,7 +123,15 @@ class TimeReader:
 
     def _ordered(self, text: str, pattern: re.Pattern[str], order: str) -> datetime:
         found = pattern.fullmatch(text)
-        if found is None:
+        zone = None if found or order else _ABBREVIATION.search(text)
+        if zone is not None:
+            raise Problem(
+                f"{shown(text)}: {zone[1]} means several time zones; write it into a pattern, and name one "
+                f"(--time-format '%Y-%m-%d %H:%M:%S {zone[1]}' --time-zone Europe/Berlin)",
+                "time not read",
+            )
+        if found is None or (not order and len(found["year"]) == 2 and found["month"].isdigit()):
+            # Which of three numbers is the year, nobody knows.
             raise Problem(
                 f"{shown(text)} is no time in the order {order}"
                 if order
