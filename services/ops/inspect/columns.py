@@ -18,10 +18,12 @@ MOST_CELLS: Final = 400
 """Of a column that are looked at."""
 MOST_COLUMNS: Final = 500
 _MOSTLY: Final = 0.8
+_LIKELY: Final = 40
+"""Times as far apart as by the best order: a day apart may be a month apart, and is hardly a year."""
 _MARKS: Final = re.compile(r"[^\w\s]{1,8}|#[A-Z/0!?]{1,8}")
 _CLOCK: Final = re.compile(r"\d{1,2}(?:[:h]\d{2}|[:.]\d{2}[:.]\d{2})(?:[:.,]\d+)*(?: ?[AaPp]\.?[Mm]\.?)?")
 _EPOCH: Final = re.compile(r"\d{5,}(?:[.,]\d*)?|\d+[.,]\d+[eE]\+?\d+")
-_ZONED: Final = re.compile(r"[:T]\d[\d:.,]* ?(?:Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)\Z")
+_ZONED: Final = re.compile(r"[:T]\d[\d:.,]* ?(?:Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)(?:\[.*)?\Z")
 _THREE: Final = re.compile(r"[+-]?\d{1,3},\d{3}")
 _STYLES: Final = (
     NumberStyle(),
@@ -142,10 +144,12 @@ def time_format(texts: Sequence[str], times: Times) -> tuple[str, int]:
     return best, most
 
 
-def is_day_first_unclear(texts: Sequence[str], times: Times) -> bool:
-    """Tell whether day and month may be the other way round: days to 12 alone, and no dots between them."""
-    readers = [TimeReader(replace(times, format=form)) for form in ORDERS[1:]]
-    return all("." not in text[:6] and all(_is_time(reader, text) for reader in readers) for text in texts)
+def other_order(texts: Sequence[str], form: str) -> str:
+    """Give another order that days may be in as well; empty: there is none, or dots stand between them."""
+    spans = _spans(texts)
+    likely = _LIKELY * spans[form]
+    others = [order for order, span in spans.items() if order != form and span <= likely]
+    return others[0] if others and all("." not in text[:6] for text in texts) else ""
 
 
 def names_no_zone(texts: Sequence[str]) -> bool:
@@ -160,12 +164,18 @@ def _is_epoch(text: str) -> bool:
 
 def _orders(texts: Sequence[str]) -> tuple[str, ...]:
     """Give the orders in question: of two that fit, first the one in which times lie closer together."""
+    spans = _spans(texts)
+    return tuple(sorted(spans, key=lambda form: spans[form]))
+
+
+def _spans(texts: Sequence[str]) -> dict[str, float]:
+    """Give the seconds from the first to the last time by each order; infinite: they are in another."""
     spans = {}
-    for form in ORDERS[1:]:
+    for form in (*ORDERS[1:], ORDERS[0]):
         reader = TimeReader(Times(format=form))
         read = [float(reader.seconds(text)) for text in texts if _is_time(reader, text)]
         spans[form] = max(read) - min(read) if len(read) == len(texts) and read else float("inf")
-    return (*sorted(ORDERS[1:], key=lambda form: spans[form]), ORDERS[0])
+    return spans
 
 
 def _is_time(reader: TimeReader, text: str) -> bool:

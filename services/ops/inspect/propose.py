@@ -11,11 +11,11 @@ from services.ops.inspect.beginning import Beginning, told_encoding
 from services.ops.inspect.columns import (
     MOST_CELLS,
     Column,
-    is_day_first_unclear,
     is_number,
     is_unclear,
     missing_marks,
     names_no_zone,
+    other_order,
     style_of,
     tell_kinds,
     time_format,
@@ -33,7 +33,7 @@ from services.ops.inspect.names import (
 )
 from services.ops.inspect.nested import is_line_protocol, see_json, see_line_protocol
 from services.producer.files.inputs import tell_format
-from services.producer.mapping.mapped import NO_READING, Format, Mapped, Times, ValueColumn
+from services.producer.mapping.mapped import NO_READING, ORDERS, Format, Mapped, Times, ValueColumn
 from services.producer.rows.influx import FIELD, MEASUREMENT, TIME, VALUE
 from services.producer.spellings import NumberStyle, Spellings, unit_of
 
@@ -277,9 +277,8 @@ class _Maker:
         if not texts:
             return times
         form, _ = time_format(texts, times)
-        orders = ("month-day-year", "day-month-year")
-        if times.format == "auto" and form in orders and is_day_first_unclear(texts, times):
-            other = next(one for one in orders if one != form)
+        other = other_order(texts, form) if times.format == "auto" and form in ORDERS else ""
+        if other:
             self._say(f"Is {texts[0][:20]} {form}? Taken so. Else: --time-format {other}")
         if times.zone == "UTC" and names_no_zone(texts):
             self._say("Times name no zone: taken as UTC. For local times: --time-zone Europe/Berlin")

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,32 @@ def test_a_number_that_may_be_another_is_said(tmp_path: Path) -> None:
     path.write_text(f"ts;press\n{MARCH};1,013\n{MARCH};1,01\n", encoding="utf-8")
     _, told = look(path)
     assert [one for one in told["unsure"] if "thousand" in one] == []
+
+
+@pytest.mark.parametrize(
+    ("days", "form", "other"),
+    [
+        (("01.02.26", "02.02.26"), "day-month-year", ""),
+        (("31/01/26", "01/02/26"), "day-month-year", ""),
+        (("01/02/26", "02/02/26"), "day-month-year", "month-day-year"),
+        (("26-02-01", "26-02-02"), "year-month-day", ""),
+        (("26-02-01",), "day-month-year", "year-month-day"),
+    ],
+)
+def test_a_year_of_two_digits_is_where_times_lie_close_together(
+    tmp_path: Path, days: tuple[str, ...], form: str, other: str
+) -> None:
+    """If another order is as good, that is said."""
+    path = tmp_path / "a.csv"
+    rows = "".join(f"{day} 06:00,a,b,20\n" for day in days)
+    path.write_text(f"time,device,zone,temperature\n{rows}", encoding="utf-8")
+    result, told = look(path, "--write", "m.toml")
+    assert result.exit_code == 0
+    assert f'format = "{form}"' in Path("m.toml").read_text(encoding="utf-8")
+    said = [one for one in told["unsure"] if one.startswith(f"Is {days[0]} 06:00 {form}? Taken so.")]
+    assert [one.endswith(f"--time-format {other}") for one in said] == ([True] if other else [])
+    first = datetime.fromtimestamp(float(told["first_events"][0]["ts"]), UTC)
+    assert f"{first:%y}" == ("26" if len(days) > 1 else "01")
 
 
 def test_a_columns_unit_and_how_it_is_measured_name_no_device(tmp_path: Path) -> None:
