@@ -9,8 +9,11 @@ gap. As text, everything of a run but its milliseconds and sequence is one const
 named by that piece. Ids grow with time, which keeps inserts at the right edge of the table's tree.
 """
 
+import hashlib
 import re
 import secrets
+from collections.abc import Mapping
+from decimal import Decimal, DecimalException
 from typing import Final, NamedTuple
 
 MAX_SEQUENCE: Final = (1 << 36) - 1
@@ -21,6 +24,7 @@ _MAX_MS: Final = (1 << 48) - 1
 
 CANONICAL: Final = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
+_NUMBERS: Final = frozenset({"ts", "value"})
 _NUMBERED: Final = re.compile(
     "[0-9a-f]{8}-[0-9a-f]{4}-(7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{3})([0-9a-f]{9})"
 )
@@ -57,6 +61,33 @@ def event_id(run: str, sequence: int, now_ms: int) -> str:
     """Make the id of event number `sequence` of `run`, made at `now_ms` (Unix, milliseconds)."""
     time = f"{now_ms:012x}"
     return f"{time[:8]}-{time[8:]}-{run}{sequence:09x}"
+
+
+def derived_id(ts: str, content: Mapping[str, str]) -> str:
+    """Make the id of an event from its own content: the same reading has the same one everywhere.
+
+    A UUIDv8: 48 bits of milliseconds of its time `ts` (Unix seconds, decimal text), then 74 bits of a hash
+    over `content`, names and texts. Numbers count by their value: 21.5 is 21.50. Times before 1970 are 1970.
+    """
+    hashed = hashlib.blake2b(digest_size=ID_BYTES)
+    for name in sorted(content):
+        text = content[name]
+        for part in (name, _by_value(text) if name in _NUMBERS else text):
+            data = part.encode("utf-8", "surrogatepass")
+            hashed.update(b"%d:%s" % (len(data), data))
+    bits = int.from_bytes(hashed.digest()) >> 54
+    moment = min(max(0, int(Decimal(ts) * 1000)), _MAX_MS)
+    number = (moment << 80) | (8 << 76) | (bits >> 62 << 64) | (2 << 62) | (bits & (1 << 62) - 1)
+    found = f"{number:032x}"
+    return f"{found[:8]}-{found[8:12]}-{found[12:16]}-{found[16:20]}-{found[20:]}"
+
+
+def _by_value(text: str) -> str:
+    """Write a number so that equal ones are the same text."""
+    try:
+        return str(Decimal(text).normalize() + 0)
+    except DecimalException:
+        return text
 
 
 def numbered(text: str) -> Numbered | None:

@@ -215,7 +215,7 @@ def _said(given: argparse.Namespace, errors: list[str]) -> Sayings:
 
 
 def _listed(name: str, texts: list[str]) -> list[str]:
-    if name not in {"columns", "keep"}:
+    if name not in {"columns", "keep", "id_from"}:
         return texts
     found = [one.strip() for text in texts for one in next(csv.reader([text], skipinitialspace=True), [])]
     return found if name == "columns" else list(dict.fromkeys(filter(None, found)))

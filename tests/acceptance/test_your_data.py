@@ -41,6 +41,7 @@ def test_the_commands_of_the_page_run_as_they_stand(laptop: Laptop) -> None:
     assert ("b2", "barn", 1710028800.512, "temperature", 19.0) in found
     assert ("cellar", "weather", 1710028810.0, "temperature", 12.1) in found
     assert len(found) == 19 + 5 + 4
+    assert len(laptop.rows()) == 19 + 5 + 4 + 4  # with derived ids once more, and the third time not
 
 
 def test_every_key_of_a_mapping_is_on_the_page_and_right() -> None:

@@ -46,6 +46,7 @@ Decimal = Annotated[Text, _option("--decimal", "MARK", "Before the fraction of a
 Thousands = Annotated[Text, _option("--thousands", "MARK", "Between thousands.")]
 Missing = Annotated[Texts, _option("--missing", "TEXT", "What stands where no reading is, such as -200.")]
 Keep = Annotated[Texts, _option("--keep", "THEIRS", "Columns kept as attributes, such as firmware,status.")]
+IdFrom = Annotated[Texts, _option("--id-from", "A,B,C", "Fields by which the same reading is one row.")]
 Readings = Annotated[Text, _option("--readings", "PATH", "Lists of readings in JSON, such as data[].")]
 TimeColumns = Annotated[Texts, _option("--time-column", "COLUMN", "One of the columns that are the time.")]
 TimeFormat = Annotated[
@@ -76,6 +77,7 @@ _OPTIONS: Final = {
     "thousands": "--thousands",
     "missing": "--missing",
     "keep": "--keep",
+    "id_from": "--id-from",
     "readings": "--readings",
     "time_columns": "--time-column",
     "time_format": "--time-format",

@@ -432,6 +432,8 @@ def _wanted(mapped: Mapped) -> list[str]:
     fields = [mapped.column(name) for name in (*FIELD_NAMES, *TRACE_NAMES)]
     if UNIT in mapped.columns:
         fields.append(mapped.columns[UNIT])
+    if mapped.id_from:
+        fields.remove(mapped.column("event_id"))
     if mapped.values:
         fields = [name for name in fields if name not in {"event_id", "kpi", "value"}]
     if mapped.times.columns:

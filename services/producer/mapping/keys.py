@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple, cast
 
 from services.contract.attributes import MAX_ATTRIBUTES, MAX_NAME_CHARS
+from services.contract.producing.outgoing import FIELD_NAMES
 from services.producer.mapping.mapped import (
     BLANKS,
     FORMATS,
@@ -55,6 +56,13 @@ KEYS: Final = (
     Key("thousands", "--thousands", "text", "mark between thousands", "MARK"),
     Key("missing", "--missing", "list", "what stands where there is no reading, such as -200", "TEXT"),
     Key("keep", "--keep", "list", "columns kept as attributes: firmware,status", "THEIRS"),
+    Key(
+        "id_from",
+        "--id-from",
+        "list",
+        "fields that tell a reading from others; the same reading is one row: device_id,kpi,ts",
+        "A,B,C",
+    ),
     Key("readings", "--readings", "text", "path of the lists of readings in JSON, such as data[]", "PATH"),
     Key("time.columns", "--time-column", "list", "columns that are the time together", "COLUMN"),
     Key(
@@ -144,6 +152,7 @@ def build(said: Mapping[str, Said], errors: list[str]) -> Mapped:
         thousands=_mark(get("thousands", "")) or "",
         kept=tuple(dict.fromkeys(map(str, get("keep", ())))),
         missing=frozenset(map(str, get("missing", ()))),
+        id_from=tuple(name for name in FIELD_NAMES if name in get("id_from", ())),
         format=cast("Format | None", get("format", None)),
     )
 
@@ -201,6 +210,8 @@ def _check(said: Mapping[str, Said], errors: list[str]) -> None:
             errors.append(f"{said['thousands'].where}: {wrong}")
     if "keep" in said and isinstance(said["keep"].value, list):
         errors += _keep(said["keep"])
+    if "id_from" in said and isinstance(said["id_from"].value, list):
+        errors += _id_from(said["id_from"], has_own="fields.event_id" in said)
     columns = said.get("columns")
     if (
         columns is not None
@@ -208,6 +219,18 @@ def _check(said: Mapping[str, Said], errors: list[str]) -> None:
         and len(set(columns.value)) < len(columns.value)
     ):
         errors.append(f"{columns.where}: a name is there twice")
+
+
+def _id_from(said: Said, *, has_own: bool) -> list[str]:
+    names, known = list(map(str, said.value)), FIELD_NAMES[1:]
+    errors = [
+        f"{said.where} {_shown(name)}: one of {', '.join(known)}" for name in names if name not in known
+    ]
+    if "ts" not in names:
+        errors.append(f"{said.where}: name ts as well: a time is in each id")
+    if has_own:
+        errors.append(f"{said.where}: an id is derived, or taken from a column (--map event_id=); not both")
+    return errors
 
 
 def _keep(said: Said) -> list[str]:

@@ -94,6 +94,8 @@ class Mapped:
     """Columns of theirs that become attributes."""
     missing: frozenset[str] = frozenset()
     """What stands where there is no reading, beside NO_READING: texts, or numbers in any spelling."""
+    id_from: tuple[str, ...] = ()
+    """Our fields that an event's id is derived from; empty: it has one of its own, or is numbered."""
     format: Format | None = None
     """None: told by the beginning of the source, and by its name."""
 

@@ -134,6 +134,8 @@ def write_mapping(mapped: Mapped, remarks: dict[str, str] | None = None) -> str:
         top["keep"] = list(mapped.kept)
     if mapped.missing:
         top["missing"] = sorted(mapped.missing)
+    if mapped.id_from:
+        top["id_from"] = list(mapped.id_from)
     time = {
         name: list(value) if isinstance(value, tuple) else value
         for name in ("columns", "format", "zone", "twice")

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 from services.contract.attributes import AttributesInvalid
-from services.contract.ids import CANONICAL
+from services.contract.ids import CANONICAL, derived_id
 from services.contract.producing.outgoing import FIELD_NAMES, TRACE_NAMES
 from services.producer.keeping import kept
 from services.producer.mapping.mapped import NO_READING, UNIT, Mapped, ValueColumn
@@ -70,6 +70,7 @@ class Picker:
         self._time_gets = [find(column) or _nothing for column in mapped.times.columns]
         self._values = [(one, find(one.column) or _nothing) for one in mapped.values]
         self._missing = frozenset(text.casefold() for text in mapped.missing)
+        self._id_from = [(name, FIELD_NAMES.index(name) - 1) for name in mapped.id_from]
         self._missing_numbers = frozenset(filter(None, map(_number, mapped.missing)))
 
     def events(self, row: Any) -> list[Picked | Problem | None]:
@@ -77,6 +78,17 @@ class Picker:
 
         Raises Problem where none can be.
         """
+        made = self._events(row)
+        if not self._id_from:
+            return made
+        return [self._with_id(one) if isinstance(one, Picked) else one for one in made]
+
+    def _with_id(self, picked: Picked) -> Picked:
+        values = picked.values
+        content = {name: values[at] for name, at in self._id_from}
+        return picked._replace(own_id=derived_id(content["ts"], content))
+
+    def _events(self, row: Any) -> list[Picked | Problem | None]:
         if self._usual is not None:
             device_id, zone, ts, kpi, value = self._usual(row)
             value = value.strip()
@@ -97,7 +109,7 @@ class Picker:
         device_id, zone = self._text(row, "device_id"), self._text(row, "zone")
         ts = self._time(row)
         kpi, value = self._reading(self._text(row, "kpi"), value, self._unit(row, self._mapped.constants))
-        own = self._gets["event_id"](row)
+        own = None if self._id_from else self._gets["event_id"](row)
         own_id = None if own is None or own == "" else canonical_id(own)
         return Picked([device_id, zone, ts, kpi, value], own_id, self._beside(row))
 

@@ -1,6 +1,7 @@
 """Event ids: UUIDv7 with a counter."""
 
 import uuid
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -11,11 +12,15 @@ from services.contract.ids import (
     MAX_SEQUENCE,
     RUN_BITS,
     Numbered,
+    derived_id,
     event_id,
     id_pattern,
     numbered,
     run_name,
+    time_of,
 )
+
+GOLDEN = "018bcfe5-68fa-87fb-adc1-98db0b942469"
 
 bits = st.integers(0, 2**RUN_BITS - 1)
 sequences = st.integers(1, MAX_SEQUENCE)
@@ -81,3 +86,32 @@ def test_a_missing_id_is_named_without_its_time() -> None:
     run = run_name(1)
     text = event_id(run, 42, 1_700_000_000_000)
     assert id_pattern(run, 42) == f"*-{text.split('-', 2)[2]}"
+
+
+def test_a_derived_id_is_the_same_in_every_version() -> None:
+    """What was published by it before is a duplicate after an upgrade, too."""
+    content = {"device_id": "pump-1", "kpi": "temperature", "ts": "1700000000.25"}
+    assert derived_id("1700000000.25", content) == GOLDEN
+
+
+@given(st.text(), st.decimals(0, 9_999_999_999, places=3), st.decimals(-1000, 1000, places=2))
+def test_a_derived_id_is_of_what_the_content_says(device: str, ts: Decimal, value: Decimal) -> None:
+    """However its numbers are written, and in any order; other content has another id. It sorts by time."""
+    content = {"device_id": device, "ts": str(ts), "value": str(value)}
+    made = derived_id(str(ts), content)
+    parsed = uuid.UUID(made)
+    assert (str(parsed), parsed.version, parsed.variant) == (made, 8, uuid.RFC_4122)
+    assert time_of(made) == int(ts * 1000)
+    longer = {"value": f"{value}00", "ts": f"{ts}0", "device_id": device}
+    assert derived_id(f"{ts}0", longer) == made
+    assert numbered(made) is None
+    for name, text in (("device_id", f"{device}x"), ("value", str(value + 1))):
+        assert derived_id(str(ts), {**content, name: text}) != made
+    assert derived_id(str(ts), {"device_id": device, "ts": str(ts), "kpi": str(value)}) != made
+
+
+def test_parts_of_a_derived_id_are_not_moved_between_fields() -> None:
+    """What stands at the end of one text and the beginning of the next is not the same."""
+    one = derived_id("1", {"device_id": "ab", "kpi": "c"})
+    assert derived_id("1", {"device_id": "a", "kpi": "bc"}) != one
+    assert derived_id("-5", {"device_id": "ab"}) == derived_id("-5.0", {"device_id": "ab"})

@@ -6,6 +6,7 @@ import json
 import logging
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -339,6 +340,17 @@ def test_foreign_ids_are_kept_and_recorded() -> None:
     assert event.fields[0] == event_id.lower()
     assert event.sequence is None
     assert event.foreign == bytes.fromhex(event_id.replace("-", ""))
+
+
+def test_ids_are_derived_from_what_is_published() -> None:
+    """Not from how it is written, nor from what stands beside it; each reading of a line has its own."""
+    mapped = replace(CONSTANTS, id_from=("device_id", "kpi", "ts"))
+    one, two = events(reader(b"value,ts,event_id\n1,1700000000,x\n2, 1700000001\t,\n", "csv", mapped))
+    assert one.sequence is two.sequence is None
+    assert one.fields[0] != two.fields[0]
+    assert one.foreign == bytes.fromhex(str(one.fields[0]).replace("-", ""))
+    again = b'{"ts": "2023-11-14T22:13:20+00:00", "value": 1, "note": "y"}\n'
+    assert events(reader(again, "jsonl", mapped))[0].fields[0] == one.fields[0]
 
 
 def test_a_half_written_last_line_is_looked_at_again() -> None:

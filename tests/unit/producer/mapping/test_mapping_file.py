@@ -16,6 +16,7 @@ mappings = st.builds(
         lambda found: tuple(ValueColumn(*one) for one in found.items())
     ),
     readings=st.sampled_from(["", "[]", "data.result[].values[]", "{}", "a[].b.c{}"]),
+    id_from=st.sampled_from([(), ("ts",), ("device_id", "ts", "value")]),
     layout=st.builds(
         Layout,
         delimiter=st.sampled_from([None, ";", "\t", "blanks"]),
@@ -49,3 +50,14 @@ def test_what_is_written_is_read(mapped: Mapped) -> None:
     found = build(read_mapping(write_mapping(mapped), "m.toml", errors), errors)
     assert errors == []
     assert found == mapped
+
+
+def test_what_an_id_is_derived_from_is_checked() -> None:
+    """Its fields are ours, the time is one of them, and no column gives another id."""
+    errors: list[str] = []
+    said = read_mapping('id_from = ["device_id", "sensor"]\n[fields]\nevent_id = "id"\n', "m.toml", errors)
+    build(said, errors)
+    assert len(errors) == 3
+    assert "m.toml:1: id_from 'sensor': one of device_id, zone, ts, kpi, value" in errors
+    assert any("name ts as well" in error for error in errors)
+    assert any("not both" in error for error in errors)
