@@ -116,6 +116,15 @@ class Rows(Protocol):
         """Give rows, the newest first by event id; at most `limit`, None: all."""
         ...
 
+    def pages(self, asked: RowFilter = EVERY_ROW) -> Iterator[list[StoredRow]]:
+        """Give rows in ascending order of their ids, some thousands at a time.
+
+        Nothing is held between two pages, however long that is: no lock, and no snapshot that would keep
+        what writers leave behind. Rows that are stored meanwhile are given where they come after the one
+        given last.
+        """
+        ...
+
     def summary(self, asked: RowFilter = EVERY_ROW, progress: Progress = no_progress) -> Iterator[SummaryRow]:
         """Count rows by KPI and zone, in the order of their names; `progress` is told how far it is."""
         ...

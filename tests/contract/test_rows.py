@@ -1,9 +1,12 @@
 """One suite over every reader of rows: what the `telemetry` command asks, whatever store has them."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+import psycopg
 import pytest
 from postgres import KINDS as POSTGRES_KINDS
 from postgres import PostgresServers, database
@@ -129,6 +132,39 @@ def test_events_come_whole_the_newest_id_first(rows: Rows) -> None:
     assert found == {id_of(number): attributes_of(written) for number, written in ATTRIBUTES.items()}
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 9, 2000])
+def test_pages_have_every_row_in_the_order_of_ids(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Whole, each once, and no page is larger than it may be or empty."""
+    for module in (sqlite_rows, postgres_rows):
+        monkeypatch.setattr(module, "_ROWS_A_PAGE", size)
+    pages = list(rows.pages())
+    assert [one for page in pages for one in page] == list(rows.events())[::-1]
+    assert all(0 < len(page) <= size for page in pages)
+
+
+def test_nothing_is_held_between_two_pages(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a reader takes: what is stored meanwhile is given, and what writers left can go."""
+    for module in (sqlite_rows, postgres_rows):
+        monkeypatch.setattr(module, "_ROWS_A_PAGE", 1)
+    sink = rig.sink()
+    sink.write([row(1), row(2)])
+    with rig.rows() as rows:
+        pages = rows.pages()
+        assert [one.event_id for one in next(pages)] == [id_of(1)]
+        if isinstance(rows, PostgresRows):
+            assert rows._connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        else:
+            assert isinstance(rows, SQLiteRows)
+            with closing(sqlite3.connect(rows._path)) as other:
+                is_busy, *_ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            assert not is_busy
+        sink.write([row(3)])
+        assert [one.event_id for page in pages for one in page] == [id_of(2), id_of(3)]
+    sink.close()
+
+
 @pytest.mark.parametrize(
     ("asked", "numbers"),
     [
@@ -151,6 +187,8 @@ def test_a_filter_gives_what_meets_all_of_it(rows: Rows, asked: RowFilter, numbe
     """Both ends of a time are included; `has_any` says the same."""
     found = [one.event_id for one in rows.events(asked) if one.device_id != "foreign"]
     assert found == [id_of(number) for number in numbers]
+    paged = [one.event_id for page in rows.pages(asked) for one in page if one.device_id != "foreign"]
+    assert paged == found[::-1]
     assert rows.has_any(asked) is bool(numbers)
 
 

@@ -33,6 +33,7 @@ BUSY_TIMEOUT_MS: Final = 2000
 """How long to wait while a file is recovered after a crash; writers alone never make a reader wait."""
 
 _IDS_A_STATEMENT: Final = 20_000
+_ROWS_A_PAGE: Final = 2000
 _PAST_ALL: Final = "g"
 """Behind every id."""
 _COLUMNS: Final = ", ".join(StoredRow._fields)
@@ -144,10 +145,25 @@ class SQLiteRows(Rows):
                 "ORDER BY event_id DESC LIMIT ?",
                 [*values, -1 if limit is None else limit],
             )
-            for columns in rows:
-                row = StoredRow._make(columns)
-                texts = attributes_of(columns[-1])
-                yield row._replace(is_degraded=bool(row.is_degraded), attributes=texts)
+            yield from map(_stored, rows)
+
+    def pages(self, asked: RowFilter = EVERY_ROW) -> Iterator[list[StoredRow]]:
+        """Give rows in ascending order of their ids, by pages; nothing is held between two of them."""
+        condition, values = _where(asked)
+        rest = f"{condition} AND" if condition else "WHERE"
+        last = ""
+        while True:
+            with self._errors():
+                rows = self._connection.execute(
+                    f"SELECT {_COLUMNS} FROM {self._table()} {rest} event_id > ? "  # noqa: S608 - no data in it
+                    "ORDER BY event_id LIMIT ?",
+                    [*values, last, _ROWS_A_PAGE],
+                ).fetchall()
+            if rows:
+                yield list(map(_stored, rows))
+            if len(rows) < _ROWS_A_PAGE:
+                return
+            last = rows[-1][0]
 
     def summary(self, asked: RowFilter = EVERY_ROW, progress: Progress = no_progress) -> Iterator[SummaryRow]:
         """Count rows by KPI and zone, in the order of their names."""
@@ -219,6 +235,11 @@ class SQLiteRows(Rows):
                     hint = "its -wal can't be read on read-only media: copy it and the database elsewhere"
                 raise SinkUnavailable(f"{self._path} can't be opened: {error}; {hint}", name) from error
             raise SinkUnavailable(f"{self._path} can't be read: {error}", name) from error
+
+
+def _stored(columns: tuple[Any, ...]) -> StoredRow:
+    row = StoredRow._make(columns)
+    return row._replace(is_degraded=bool(row.is_degraded), attributes=attributes_of(columns[-1]))
 
 
 def _where(asked: RowFilter) -> tuple[str, list[str | float | bool]]:
