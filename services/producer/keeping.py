@@ -4,21 +4,16 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from services.contract.attributes import write_attributes
-
 OTHERS: Final = "(others)"
 """What columns are counted as that have no count of their own."""
 _MOST_NAMED: Final = 100
 _LONGEST_NAMED: Final = 128
 
 
-def kept(texts: Mapping[str, Any], columns: Sequence[str]) -> str | None:
-    """Write the attributes of a record, from those of its columns that are kept; None where they are empty.
-
-    Raises AttributesInvalid.
-    """
+def kept(texts: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    """Give what is kept of a record as attributes: those of these columns that are not empty."""
     found = {name: _text(texts.get(name)) for name in columns}
-    return write_attributes({name: text for name, text in found.items() if text != ""})
+    return {name: text for name, text in found.items() if text != ""}
 
 
 class LeftOut:

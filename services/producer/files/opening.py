@@ -17,7 +17,7 @@ from services.producer.files.documents import Documents
 from services.producer.files.lines import MAX_RECORD_BYTES, Bytes, Quotes, Record, Records
 from services.producer.files.read import MOST_OF_A_RECORD, Reader, Source
 from services.producer.keeping import OTHERS, LeftOut
-from services.producer.mapping.mapped import BLANKS, UNIT, Format, Mapped
+from services.producer.mapping.mapped import ATTRIBUTES, BLANKS, UNIT, Format, Mapped
 from services.producer.rows.influx import FIELD, TIME, VALUE, parse_line
 from services.producer.rows.nested import (
     COLUMNS,
@@ -124,9 +124,16 @@ def open_reader(
             find = finder
     reader = _reader(records, parse, mapped, wants, find, account, start)
     if kind == "jsonl" and not mapped.readings:
-        reader.on_first = lambda row: tell_unused(wants, mapped, list(row))
+        reader.on_first = lambda row: tell_unused(wants, _with_attributes(mapped, list(row)), list(row))
         seen = LeftOut({re.split(r"[.\[]", name)[0] for name in _wanted(mapped)} | set(_wanted(mapped)))
-        reader.see = lambda row: seen.saw({name: one for name, one in row.items() if one is not None})
+        own_id = finder(mapped.column("event_id"))
+        reader.see = lambda row: seen.saw(
+            {
+                name: one
+                for name, one in row.items()
+                if one is not None and not (name == ATTRIBUTES and own_id(row) and not mapped.id_from)
+            }
+        )
         reader.left_out = seen.counts
     return reader
 
@@ -137,6 +144,15 @@ def _with_defaults(mapped: Mapped, kind: Format) -> Mapped:
     if kind == "influx" and times.format == "auto":
         times = replace(times, format="ns")
     return replace(mapped, columns={**defaults, **mapped.columns}, times=times)
+
+
+def _with_attributes(mapped: Mapped, columns: Sequence[str]) -> Mapped:
+    """Have a column `attributes` be taken where there is one of event ids: such events are whole."""
+    names = {name.strip().casefold() for name in columns}
+    is_whole = {mapped.column("event_id").casefold(), ATTRIBUTES} <= names
+    if mapped.values or mapped.id_from or ATTRIBUTES in mapped.columns or not is_whole:
+        return mapped
+    return replace(mapped, columns={**mapped.columns, ATTRIBUTES: ATTRIBUTES})
 
 
 def _reader(
@@ -175,7 +191,7 @@ def _usual(columns: Sequence[str], mapped: Mapped) -> Callable[[list[str]], tupl
         return None
     own, *fields = (find_column(mapped.column(name), columns) for name in FIELD_NAMES)
     traces = [name for name in TRACE_NAMES if find_column(mapped.column(name), columns) is not None]
-    if own is not None or traces or UNIT in mapped.columns or UNIT in mapped.constants:
+    if own is not None or traces or {UNIT, ATTRIBUTES} & mapped.columns.keys() or UNIT in mapped.constants:
         return None
     constants = list(mapped.constants.values())
     constant_at = {name: len(columns) + at for at, name in enumerate(mapped.constants)}
@@ -241,6 +257,7 @@ def _table(
     records = Records(source, max_bytes=max_bytes)
     head = _Head(records, mapped, wants)
     columns = head.read()
+    mapped = _with_attributes(mapped, columns)
     cut = cell_cutter(head.delimiter, mapped.layout.quote)
     row = row_cutter(cut, len(columns))
     find = _finder_of(columns, mapped, wants, head.line)
@@ -430,8 +447,7 @@ def _finder_of(columns: Sequence[str], mapped: Mapped, wants: Wants, line: int) 
 def _wanted(mapped: Mapped) -> list[str]:
     """List the columns that a mapping looks for."""
     fields = [mapped.column(name) for name in (*FIELD_NAMES, *TRACE_NAMES)]
-    if UNIT in mapped.columns:
-        fields.append(mapped.columns[UNIT])
+    fields += [mapped.columns[name] for name in (UNIT, ATTRIBUTES) if name in mapped.columns]
     if mapped.id_from:
         fields.remove(mapped.column("event_id"))
     if mapped.values:

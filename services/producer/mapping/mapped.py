@@ -17,7 +17,9 @@ ORDERS: Final = ("year-month-day", "day-month-year", "month-day-year")
 TWICE: Final[tuple[Twice, ...]] = ("earlier", "later", "refuse")
 UNIT: Final = "unit"
 """Where a unit of the value stands; it is a field of the mapping, and not of an event."""
-MAPPABLE: Final = (*FIELD_NAMES, UNIT, *TRACE_NAMES)
+ATTRIBUTES: Final = "attributes"
+"""Where an event's attributes stand, all in one JSON object."""
+MAPPABLE: Final = (*FIELD_NAMES, UNIT, *TRACE_NAMES, ATTRIBUTES)
 SETTABLE: Final = (*FIELD_NAMES[1:], UNIT)
 """What a constant may say."""
 BLANKS: Final = "blanks"

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
-from services.contract.attributes import AttributesInvalid
+from services.contract.attributes import AttributesInvalid, attributes_of, read_attributes, write_attributes
 from services.contract.ids import CANONICAL, derived_id
 from services.contract.producing.outgoing import FIELD_NAMES, TRACE_NAMES
 from services.producer.keeping import kept
-from services.producer.mapping.mapped import NO_READING, UNIT, Mapped, ValueColumn
+from services.producer.mapping.mapped import ATTRIBUTES, NO_READING, UNIT, Mapped, ValueColumn
 from services.producer.rows.nested import kind_of
 from services.producer.rows.problem import Problem, shown
 from services.producer.rows.times import TimeReader
@@ -60,6 +60,7 @@ class Picker:
         is_usual = not (mapped.values or mapped.times.columns or mapped.missing or mapped.kept)
         self._usual = usual if is_usual else None
         self._kept = [(name, find(name) or _nothing) for name in mapped.kept]
+        self._attributes = find(mapped.column(ATTRIBUTES)) or _nothing
         self._mapped = mapped
         self._times = times
         self._resolve = resolve
@@ -106,12 +107,13 @@ class Picker:
         value = self._text(row, "value")
         if self._is_missing(value):
             return NOTHING
-        device_id, zone = self._text(row, "device_id"), self._text(row, "zone")
-        ts = self._time(row)
-        kpi, value = self._reading(self._text(row, "kpi"), value, self._unit(row, self._mapped.constants))
         own = None if self._id_from else self._gets["event_id"](row)
         own_id = None if own is None or own == "" else canonical_id(own)
-        return Picked([device_id, zone, ts, kpi, value], own_id, self._beside(row))
+        # An event that brings its id was one before: blanks around a name are of the name.
+        device_id, zone = (self._text(row, name, strip=own_id is None) for name in ("device_id", "zone"))
+        ts = self._time(row)
+        kpi, value = self._reading(self._text(row, "kpi"), value, self._unit(row, self._mapped.constants))
+        return Picked([device_id, zone, ts, kpi, value], own_id, self._beside(row, is_whole=bool(own_id)))
 
     def _cell(
         self, row: Any, one: ValueColumn, get: Get, ts: str, trace: list[str]
@@ -149,19 +151,23 @@ class Picker:
         ]
         return self._times.seconds(" ".join(texts))
 
-    def _text(self, row: Any, name: str) -> str:
+    def _text(self, row: Any, name: str, *, strip: bool = True) -> str:
         found = self._gets[name](row)
         if found is None:
             found = self._mapped.constants.get(name)
-        return _as_text(found, self._mapped.column(name), name).strip()
+        text = _as_text(found, self._mapped.column(name), name)
+        return text.strip() if strip else text
 
-    def _beside(self, row: Any) -> list[str]:
-        """Take what an event has beside its six fields."""
+    def _beside(self, row: Any, *, is_whole: bool = False) -> list[str]:
+        """Take what an event has beside its six fields; `is_whole`: it brings its attributes with it."""
         found = self._trace(row)
-        if not self._kept:
+        has_own = is_whole or ATTRIBUTES in self._mapped.columns
+        if not self._kept and not has_own:
             return found
         try:
-            attributes = kept({name: get(row) for name, get in self._kept}, self._mapped.kept)
+            texts = _attributes(self._attributes(row)) if has_own else {}
+            texts |= kept({name: get(row) for name, get in self._kept}, self._mapped.kept)
+            attributes = write_attributes(texts)
         except AttributesInvalid as error:
             raise Problem(str(error), "attribute not kept") from None
         return found if attributes is None else [*found, "attributes", attributes]
@@ -204,6 +210,15 @@ def _as_text(value: Any, column: str, name: str) -> str:
     if value is None:
         raise Problem(f"no {shown(column)}, which is to be {name}", f"no {name}")
     raise Problem(f"{shown(column)} is {kind_of(value)}, and {name} is a text or a number", f"no {name}")
+
+
+def _attributes(found: Any) -> dict[str, Any]:
+    """Read attributes that stand in one object, or in the text of one. Raises AttributesInvalid."""
+    if isinstance(found, str):
+        return attributes_of(read_attributes(found)) if found.strip() else {}
+    if found is None or isinstance(found, dict):
+        return dict(found or {})
+    raise AttributesInvalid("attributes are no JSON object of texts")
 
 
 def _number(text: str) -> float | None:

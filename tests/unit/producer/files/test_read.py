@@ -1,5 +1,6 @@
 """Reading files: every record once, published or reported, from any record boundary."""
 
+import csv
 import functools
 import io
 import json
@@ -485,6 +486,45 @@ def test_an_empty_trace_column_is_no_context(caplog: pytest.LogCaptureFixture) -
     LOGGER.propagate = False
     assert [event.is_plain for event in found] == [True, True]
     assert caplog.records == []
+
+
+OWN_ID = "018f3c5e-8a10-7abc-8def-01200000002a"
+OWN = '{"note":"","site":"a,b"}'
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_an_event_that_brings_its_id_brings_its_attributes_and_its_names_as_they_are(kind: Format) -> None:
+    """As it was exported: empty texts and blanks around a name are its own; what has no id is as ever."""
+    whole = RECORD | {"event_id": OWN_ID, "zone": " z ", "attributes": OWN, "unit": "%"}
+    if kind == "jsonl":
+        lines = [whole, whole | {"attributes": json.loads(OWN)}, whole | {"event_id": None}]
+        data = "".join(json.dumps(one) + "\n" for one in lines).encode()
+    else:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(whole), quoting=csv.QUOTE_ALL)
+        writer.writeheader()
+        writer.writerows([whole, whole])
+        data = text.getvalue().encode()
+    one = reader(data, kind)
+    first, second, *others = events(one)
+    assert dict(zip(first.fields[::2], first.fields[1::2], strict=True)) == {
+        name: value for name, value in whole.items() if name != "unit"
+    }
+    assert second.fields == first.fields
+    assert [(event.is_plain, event.fields[2]) for event in others] == [(True, "z")] * (kind == "jsonl")
+    expected = {"unit": 2} if kind == "csv" else {"unit": 3, "attributes": 1}
+    assert one.left_out == expected
+
+
+def test_attributes_that_are_mapped_are_taken_and_bad_ones_cost_their_line() -> None:
+    """Wherever they stand, with what is kept besides; and without a mapping nobody else's are."""
+    record = RECORD | {"attributes": {"more": {"deep": "1"}}, "own": {"b": "2"}, "status": "ok"}
+    data = json.dumps(record).encode() + b"\n" + json.dumps(RECORD | {"own": ["b"]}).encode()
+    one = reader(data, "jsonl", Mapped({"attributes": "own"}, kept=("status",)))
+    (event,) = events(one)
+    assert event.fields[-2:] == ["attributes", '{"b":"2","status":"ok"}']
+    assert one.unreadable_lines == [2]
+    assert [event.is_plain for event in events(reader(data, "jsonl"))] == [True, True]
 
 
 def test_names_and_numbers_are_taken_as_sources_write_them() -> None:
