@@ -27,6 +27,7 @@ COMMANDS: Final = {
     ),
     "audit": ("services.ops.audit.command:audit_command", "Prove that no published event is missing."),
     "events": ("services.ops.data.command:events_command", "List stored events, the newest first."),
+    "export": ("services.ops.export.command:export_command", "Write stored events as CSV or JSON lines."),
     "summary": ("services.ops.data.command:summary_command", "Count stored events by KPI and zone."),
     "groups": (
         "services.ops.groups:groups",

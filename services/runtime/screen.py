@@ -1,7 +1,7 @@
 """The one place from which text goes to a terminal.
 
-    answer, answer_json, answer_parts    what was asked for, to standard output
-    remark                               all else, to standard error
+    answer, answer_json, answer_parts, answer_data    what was asked for, to standard output
+    remark                                            all else, to standard error
 
 Much of a text is somebody else's: a name of a field, a header, a file, an error of a server, an argument.
 So each line loses its secrets here, and all that isn't printable: whatever it holds, it stays one line,
@@ -87,6 +87,22 @@ def answer_parts(parts: Iterable[str]) -> None:
             raise ValueError("a part of an answer that isn't printable ASCII")
         print(part, end="", file=sys.stdout)
     print(file=sys.stdout)
+
+
+def answer_data(text: str) -> None:
+    """Write whole lines of data for programs to standard output, as they are and in UTF-8.
+
+    On a terminal they are for a person, and lose their secrets and what isn't printable as all lines do.
+    """
+    if sys.stdout is None:  # closed by whoever started us
+        return
+    if answers_on_terminal():
+        answer(*text.removesuffix("\n").split("\n") if text else ())
+        return
+    sys.stdout.flush()
+    left = memoryview(text.encode())
+    while left:  # with PYTHONUNBUFFERED a write may take a part, as where a disk is almost full
+        left = left[sys.stdout.buffer.write(left) or 0 :]
 
 
 def answers_on_terminal() -> bool:

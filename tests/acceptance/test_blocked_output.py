@@ -8,11 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from acceptance.rig import PATIENCE_S, ROOT, Process, Rig, free_port
+from samples import row
 from servers import eventually
+
+from services.stores.sqlite.sink import SQLiteSink
 
 GRACE_S = 5.0
 """It takes two seconds at most, on a machine that has nothing else to do."""
@@ -145,6 +149,8 @@ def test_a_consumer_without_a_log_settles_all(rig: Rig, how: str) -> None:
         "run --duration 1 --rate 200 --logs 2>&1 | true",
         "events --limit 100000 | head -1",
         "events --limit 100000 --json | head -1",
+        "export | head -1",
+        "export --format jsonl | true",
         "dlq list | true",
         "status | true",
         "run --duration 1 --rate 200 >&-",
@@ -175,7 +181,9 @@ def test_commands_end_quietly_where_nobody_reads_on(rig: Rig, command: str) -> N
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_an_answer_that_does_not_fit_on_the_disk_is_an_error(rig: Rig, unbuffered: str) -> None:
     """One line, and exit code 1; not half an answer and 0. Whether it fails at once, or at the end."""
-    for command in ("status", "settings", "run --duration 0.1"):
+    with closing(SQLiteSink(rig.data / "telemetry.db", 5000, time.time)) as sink:
+        sink.write([row(1)])
+    for command in ("status", "settings", "export", "run --duration 0.1"):
         done = subprocess.run(
             ["bash", "-c", f'"$0" -m services.ops {command} > /dev/full', sys.executable],
             env={**os.environ, "PYTHONPATH": str(ROOT), **rig.environment, "PYTHONUNBUFFERED": unbuffered},

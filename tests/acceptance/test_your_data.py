@@ -42,6 +42,10 @@ def test_the_commands_of_the_page_run_as_they_stand(laptop: Laptop) -> None:
     assert ("cellar", "weather", 1710028810.0, "temperature", 12.1) in found
     assert len(found) == 19 + 5 + 4
     assert len(laptop.rows()) == 19 + 5 + 4 + 4  # with derived ids once more, and the third time not
+    lines = (laptop.folder / "events.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + len(laptop.rows())
+    warm = (laptop.folder / "warm.jsonl").read_text(encoding="utf-8").splitlines()
+    assert 0 < len(warm) < len(found)
 
 
 def test_every_key_of_a_mapping_is_on_the_page_and_right() -> None:

@@ -12,7 +12,7 @@ _CLEAR: Final = "\r\x1b[K"
 
 
 class ProgressLine:
-    """Tells how many of how many parts are read. Nothing where errors go to no terminal."""
+    """Tells how many parts are read, and of how many. Nothing where errors go to no terminal."""
 
     def __init__(
         self, what: str, out: TextIO | None = None, now: Callable[[], float] = time.monotonic
@@ -31,11 +31,15 @@ class ProgressLine:
             self._out.write(_CLEAR)
             self._out.flush()
 
-    def __call__(self, read: int, parts: int) -> None:
-        """Show it, once it takes a while."""
+    def __call__(self, read: int, parts: int | None = None) -> None:
+        """Show it, once it takes a while; without the number of parts where nobody knows it."""
         if self._now() - self._began < _AFTER_S or not self._out.isatty():
             return
         self._is_shown = True
+        if parts is None:
+            self._out.write(f"{_CLEAR}{self._what} {read:,}")
+            self._out.flush()
+            return
         done = min(_BAR, _BAR * read // max(parts, 1))
         self._out.write(f"{_CLEAR}{self._what} [{'#' * done:{_BAR}}] {read:,} of {parts:,}")
         self._out.flush()

@@ -12,6 +12,7 @@ READING: Sequence[Sequence[str]] = (
     ("status",),
     ("audit",),
     ("events",),
+    ("export",),
     ("summary",),
     ("dlq", "list"),
     ("dlq", "show", "1700000000000-1"),

@@ -40,3 +40,12 @@ def test_a_file_gets_no_such_line() -> None:
         clock.sleep(1.0)
         progress(1, 30)
     assert out.getvalue() == ""
+
+
+def test_an_answer_of_which_nobody_knows_the_length_says_how_much_is_done() -> None:
+    """A number alone."""
+    clock, out = FakeClock(), Terminal()
+    with ProgressLine("events written", out, clock.monotonic) as progress:
+        clock.sleep(1.0)
+        progress(12_000)
+        assert out.getvalue() == "\r\x1b[Kevents written 12,000"

@@ -1,0 +1,1 @@
+"""`telemetry export`: stored events as a file for other programs."""
