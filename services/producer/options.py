@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from services.producer.files.inputs import STANDARD_INPUT
+from services.producer.files.listing import files_of
 from services.producer.files.reading import Reading
 from services.producer.mapping.keys import KEYS, Said, Sayings, build
 from services.producer.mapping.mapped import MAPPABLE, SETTABLE, TS_UNITS
@@ -49,10 +50,16 @@ class Told:
     """All that a producer is told."""
 
     settings: ProducerSettings
-    reading: Reading | None
+    readings: Sequence[Reading]
+    """The files, in order; empty: events are made up."""
     batch_size: int
     sleep_interval_s: float
     duration_s: float
+
+    @property
+    def reading(self) -> Reading | None:
+        """The file, where it is one."""
+        return self.readings[0] if len(self.readings) == 1 else None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,7 +74,7 @@ def read_options(arguments: Sequence[str]) -> Told:
     """
     given = _parser().parse_args(list(arguments))
     errors: list[str] = []
-    reading = _reading(given, errors)
+    readings = _readings(given, errors)
     options = {
         name: text
         for option, (name, _) in _SETTINGS.items()
@@ -79,7 +86,7 @@ def read_options(arguments: Sequence[str]) -> Told:
     except SettingsInvalid as error:
         raise SettingsInvalid([*errors, *error.errors]) from None
     errors += [f"{name}: give a value" for name, text in options.items() if text == ""]
-    told = _told(settings, sources, reading)
+    told = _told(settings, sources, readings)
     if settings.stream_max_length and told.batch_size > settings.stream_max_length:
         errors.append(
             f"BATCH_SIZE={told.batch_size}: more than STREAM_MAX_LENGTH={settings.stream_max_length}, "
@@ -90,16 +97,16 @@ def read_options(arguments: Sequence[str]) -> Told:
     return told
 
 
-def _told(settings: ProducerSettings, sources: Sources, reading: Reading | None) -> Told:
+def _told(settings: ProducerSettings, sources: Sources, readings: Sequence[Reading]) -> Told:
     batch, pause, duration = settings.batch_size, settings.sleep_interval, settings.producer_run_duration
-    if reading is not None:
+    if readings:
         # A file is read to its end, as fast as it goes, unless somebody says otherwise.
         if not (sources.find("BATCH_SIZE") or sources.find("SLEEP_INTERVAL")):
             most = settings.stream_max_length or _FILE_BATCH
             batch, pause = min(_FILE_BATCH, most), 0.0
         if not sources.find("PRODUCER_RUN_DURATION"):
             duration = 0.0
-    return Told(settings, reading, batch, pause, duration)
+    return Told(settings, readings, batch, pause, duration)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,7 +119,12 @@ def _parser() -> argparse.ArgumentParser:
     for option, (name, meaning) in _SETTINGS.items():
         parser.add_argument(option, metavar="N", help=f"{meaning} ({name})")
     parser.add_argument(
-        "--from", dest="source", metavar="FILE", help="a table, JSON or line protocol; -: stdin"
+        "--from",
+        dest="source",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a table, JSON or line protocol; a folder, or 'logs/*.csv'; also several; -: stdin",
     )
     parser.add_argument("--mapping", metavar="FILE", help="TOML file with the options from here to --value")
     for key in KEYS:
@@ -153,28 +165,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _reading(given: argparse.Namespace, errors: list[str]) -> Reading | None:
-    if given.source is None:
+def _readings(given: argparse.Namespace, errors: list[str]) -> Sequence[Reading]:
+    if not given.source:
         errors += [
             f"{option}: only together with --from FILE"
             for option in _OF_A_FILE
             if getattr(given, _attribute(option)) not in (None, False, [])
         ]
-        return None
-    if given.resume and given.source == STANDARD_INPUT:
+        return ()
+    sources = files_of(given.source, errors)
+    if given.resume and STANDARD_INPUT in sources:
         errors.append("--resume: standard input can't be read again; name a file with --from")
     if given.resume and given.again:
         errors.append("--again: begins from the beginning, and --resume goes on; give one of them")
     said = {} if given.mapping is None else read_mapping_file(Path(given.mapping), errors)
     said |= _said(given, errors)
-    return Reading(
-        given.source,
-        build(said, errors),
-        given.resume,
-        given.again,
-        given.complete,
-        _max_rejected(given, errors),
-    )
+    mapped, most = build(said, errors), _max_rejected(given, errors)
+    return [Reading(source, mapped, given.resume, given.again, given.complete, most) for source in sources]
 
 
 def _max_rejected(given: argparse.Namespace, errors: list[str]) -> int:

@@ -126,6 +126,23 @@ CATALOGUE: Final = (
         ("folder", "error"),
         "DATA_DIR/rejected can't be written; refused lines are counted, and logged as far as they are",
     ),
+    Message(
+        "file_finished",
+        "INFO",
+        "producer",
+        (
+            "file",
+            "account",
+            "unreadable",
+            "[unreadable_lines]",
+            "[left_out]",
+            "[rejected_file]",
+            "[times_twice]",
+            "[already_published]",
+            "after_line",
+        ),
+        "Of several files, what came of one: `producer_finished` has the sum",
+    ),
     Message("source_unusable", "CRITICAL", "producer", ("error",), "The file can't be read; it ends with 2"),
     Message(
         "producer_finished",
@@ -145,6 +162,8 @@ CATALOGUE: Final = (
             "[after_line]",
             "[account]",
             "[failures]",
+            "[files]",
+            "[already_published]",
         ),
         "Its last line: what the whole process has done. Of a file: the account of its lines (`unreadable`: "
         "what was refused), of columns that are not published how many values, and why it ends with 3, if so",

@@ -73,8 +73,12 @@ def run_command(
         int | None, typer.Option(min=1, max=4000, help="Batch of a consumer.  [default: 500]")
     ] = None,
     source: Annotated[
-        str | None,
-        typer.Option("--from", metavar="FILE", help="Publish this file: a table, JSON, ...; - for stdin."),
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Publish this: a table, JSON, ...; - for stdin; a folder, or 'logs/*.csv'; also several.",
+        ),
     ] = None,
     mapping: MappingFile = None,
     fields: Fields = None,
@@ -139,12 +143,13 @@ def run_command(
     of_file += ["--max-rejected", str(max_rejected)] if max_rejected is not None else []
     said = {"--resume": resume, "--again": again, "--complete": complete}
     of_file += [option for option, is_said in said.items() if is_said]
-    of_file = ["--from", source, *of_file] if source is not None else of_file
+    of_file = [part for name in source or () for part in ("--from", name)] + of_file
     options = [part for name, value in given.items() if value is not None for part in (name, value)]
     options += of_file
     # The producer's errors are better told here than in its log.
     _check_settings(sources, options if of_file else [])
-    _check_readable(source)
+    for name in source or ():
+        _check_readable(name)
     settings = load(ConsumerSettings, sources)
     _see_what_is_elsewhere(settings, sources)
     with private_files(), reachable(settings, sources, may_start=True) as settings:
@@ -203,10 +208,10 @@ def _check_settings(sources: Sources, options: list[str]) -> None:
         raise SettingsInvalid(list(errors.values()))
 
 
-def _check_readable(source: str | None) -> None:
-    if source is None or source == "-":
-        return
+def _check_readable(source: str) -> None:
     path = Path(source)
+    if source == "-" or path.is_dir() or (not path.exists() and any(mark in source for mark in "*?[")):
+        return  # the files that are meant are seen where they are listed
     # A pipe can be opened only once: whoever writes to it would take us for its reader, and be gone.
     if path.is_fifo() or path.is_char_device():
         return

@@ -46,9 +46,21 @@ class Account:
         self.refused += lines
         self.blame(kind)
 
-    def blame(self, kind: str) -> None:
+    def blame(self, kind: str, count: int = 1) -> None:
         """Count a reason."""
-        self.reasons[kind if kind in self.reasons or len(self.reasons) < _MOST_KINDS else _OTHERS] += 1
+        self.reasons[kind if kind in self.reasons or len(self.reasons) < _MOST_KINDS else _OTHERS] += count
+
+    def add(self, other: "Account") -> None:
+        """Count what became of another file as well."""
+        if other.lines and other.unit != self.unit:
+            self.unit = "lines and readings" if self.lines else other.unit
+        for name in (
+            "lines", "published", "refused", "events", "refused_readings", "missing_readings"
+        ):  # fmt: skip
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.left_out.update(other.left_out)
+        for kind, count in other.reasons.items():
+            self.blame(kind, count)
 
     def copy(self) -> "Account":
         """Give it as it is now."""

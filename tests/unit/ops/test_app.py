@@ -152,12 +152,16 @@ def test_an_error_without_words_is_still_explained(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("name", "why"), [("gone.csv", "No such file or directory"), (".", "Is a directory")]
+    ("name", "why"),
+    [
+        ("gone.csv", "--from gone.csv: No such file or directory"),
+        (".", "settings: --from .: no file is in this folder"),
+    ],
 )
 def test_a_file_that_cant_be_read_starts_nothing(name: str, why: str) -> None:
     """One line, before any server or process is started."""
     result = telemetry("run", "--from", name)
-    assert (result.exit_code, result.stderr) == (2, f"--from {name}: {why}\n")
+    assert (result.exit_code, result.stderr) == (2, f"{why}\n")
     assert not Path("data").exists()
 
 

@@ -1,0 +1,48 @@
+"""Which files are meant: names, patterns and folders, in order, each once."""
+
+import glob
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from services.producer.files.inputs import STANDARD_INPUT
+
+_PATTERN: Final = re.compile(r"[*?\[]")
+
+
+def files_of(given: Sequence[str], errors: list[str]) -> list[str]:
+    """List the files that `--from` names: a folder is expanded, and a pattern that is no file's name.
+
+    Of a folder it is the files that lie in it, but for hidden ones; of a pattern all that it fits, where `**`
+    is folders of any depth. Each is sorted by name. What fits nothing goes into `errors`.
+    """
+    found: dict[Path | str, str] = {}
+    for text in given:
+        for name in _expanded(text, errors):
+            found.setdefault(name if name == STANDARD_INPUT else Path(name).absolute(), name)
+    if STANDARD_INPUT in found and len(found) > 1:
+        errors.append("--from -: standard input is read alone; leave out the files, or pass them to it")
+    return list(found.values())
+
+
+def _expanded(text: str, errors: list[str]) -> list[str]:
+    path = Path(text)
+    if text == STANDARD_INPUT or not text:
+        return [text]
+    try:
+        if path.is_dir():
+            names = [one for one in sorted(path.iterdir()) if not one.name.startswith(".") and one.is_file()]
+            what = "no file is in this folder"
+        elif _PATTERN.search(text) and not path.exists():
+            found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - also of an absolute pattern
+            names = [one for one in map(Path, found) if one.is_file()]
+            what = "no file has such a name"
+        else:
+            return [text]
+    except OSError as error:
+        errors.append(f"--from {text}: {error.strerror}")
+        return []
+    if not names:
+        errors.append(f"--from {text}: {what}")
+    return [str(one) for one in names]

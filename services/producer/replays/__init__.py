@@ -1,0 +1,1 @@
+"""Replays of files: recognised, gone on with, published one after the other."""
