@@ -16,7 +16,7 @@ from services.stores.postgres.copying.letters import PostgresCopiedLetters
 from services.stores.postgres.copying.rows import PostgresCopied
 from services.stores.postgres.dead_letters import MOST_ENTRY_BYTES, PostgresDeadLetters
 from services.stores.postgres.keeper import Keeper
-from services.stores.postgres.proofs import PostgresProofs
+from services.stores.postgres.proving.proofs import PostgresProofs
 from services.stores.postgres.rows import PostgresRows
 from services.stores.postgres.sink import PostgresSink
 from services.stores.proofs import scope_of

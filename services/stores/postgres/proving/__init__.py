@@ -1,0 +1,1 @@
+"""What audits have proven, and what may be dropped for it."""
