@@ -6,6 +6,7 @@
     proven_id_days       proven events of other ids than the run's own, by day
     accepted_losses      what a person has closed
     retention            how far days were dropped
+    retention_holds      what of a scope may not be dropped yet (retention.py)
 
 All of them are authoritative for nothing but themselves: without them an audit reads everything again.
 """
@@ -116,6 +117,13 @@ class ProofTables:
         )
         if not moved:
             return False
+        self._ask(
+            "INSERT INTO {t}retention_holds (pipeline, stream, consumer_group, generation, missing_from, "  # noqa: S608
+            f"others_from) VALUES ({_marks(range(6))}) "
+            "ON CONFLICT (pipeline, stream, consumer_group) DO UPDATE SET generation = excluded.generation, "
+            "missing_from = excluded.missing_from, others_from = excluded.others_from",
+            (*self._scope, generation + 1, proof.missing_from, proof.others_from),
+        )
         for one in proof.runs:
             self._write_run(one)
         for chunk in _chunks(list(proof.without_row.items()), _ROWS_A_STATEMENT):

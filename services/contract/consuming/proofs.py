@@ -154,6 +154,10 @@ class Proof:
     """Events that had no row, and have one now."""
     id_days: dict[tuple[str, int], int] = field(default_factory=dict)
     """Events with ids that their run did not number: how many more, by run and day since 1970."""
+    missing_from: int | None = 0
+    """What is missing, or can't be told, has ids from this time on, Unix milliseconds; None: nothing is."""
+    others_from: float = 0.0
+    """Rows of ids that no run has numbered, stored from then on, may not be proven; Unix seconds."""
 
 
 class Proofs(Protocol):

@@ -33,7 +33,7 @@ _FEW: Final = 10_000
 
 _NAME: Final = re.compile(r"events_d(\d{8})")
 _DAY_MS: Final = 86_400_000
-_KEEPER_LOCK: Final = LOCK + 1
+KEEPER_LOCK: Final = LOCK + 1
 READERS_LOCK: Final = LOCK + 2
 
 
@@ -256,7 +256,7 @@ def _count(connection: Connection, day: dt.date, moving: str) -> tuple[int, int,
 
 def _is_alone(connection: Connection) -> bool:
     """Take the keepers' lock to the end of the transaction; False where another one has it."""
-    row = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_KEEPER_LOCK,)).fetchone()
+    row = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (KEEPER_LOCK,)).fetchone()
     return row is not None and bool(row[0])
 
 

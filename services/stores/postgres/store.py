@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.contract.consuming.doors import Sink
 from services.contract.consuming.proofs import Proofs
+from services.contract.consuming.retention import Retention
 from services.runtime.clock import Clock
 from services.runtime.settings import ConsumerSettings, SettingsInvalid
 from services.stores.copying import CopiedLetters, CopiedRows
@@ -17,6 +18,7 @@ from services.stores.postgres.copying.rows import PostgresCopied
 from services.stores.postgres.dead_letters import MOST_ENTRY_BYTES, PostgresDeadLetters
 from services.stores.postgres.keeper import Keeper
 from services.stores.postgres.proving.proofs import PostgresProofs
+from services.stores.postgres.proving.retention import PostgresRetention, register
 from services.stores.postgres.rows import PostgresRows
 from services.stores.postgres.sink import PostgresSink
 from services.stores.proofs import scope_of
@@ -71,6 +73,7 @@ class PostgresStore:
         Raises SinkUnavailable where that passes, and SinkUnusable.
         """
         sink = PostgresSink(self._database, clock.now, logger, clock.is_stopping)
+        register(self._database, scope_of(self._settings))
         keeper = Keeper(self._database, logger, has_device_index=self._settings.database_device_index)
         # The first row is to find its day; but to move a day may take minutes, and rows can wait in DEFAULT.
         keeper.start(wait_s=_FIRST_TURN_S)
@@ -89,6 +92,10 @@ class PostgresStore:
     def open_proofs(self) -> Proofs:
         """Give what audits of our pipeline, stream and group have proven; nothing is sent yet."""
         return PostgresProofs(self._database, scope_of(self._settings))
+
+    def open_retention(self) -> Retention:
+        """Give what drops old days; nothing is sent yet."""
+        return PostgresRetention(self._database, scope_of(self._settings))
 
     def open_letters(self, now: Callable[[], float], consumer: str = "") -> Letters:
         """Give the dead letters of our pipeline and stream; nothing is sent yet."""

@@ -7,14 +7,13 @@ transaction, in our turn among the replicas; who may not write there leaves none
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from services.contract.consuming.proofs import Accepted, Proof, Proven, Scope
 from services.contract.errors import PipelineError, SinkAbsent, SinkUnavailable, SinkUnusable
-from services.stores.proofs import ALL_CHUNKS, ProofTables
+from services.stores.proofs import ALL_CHUNKS, Ask, ProofTables
 from services.stores.sqlite.database import connect
 from services.stores.sqlite.errors import of_a_write
 from services.stores.sqlite.files import turn_in
@@ -56,7 +55,7 @@ class SQLiteProofs:
     def write(self, proof: Proof, generation: int) -> str:
         """Write a proof durably, and say why it was not."""
         try:
-            with self._writing() as ask:
+            with writing(self._path, self._busy_timeout_ms) as ask:
                 is_written = self._tables(ask).write(proof, generation)
         except PipelineError as error:
             return str(error)
@@ -64,37 +63,41 @@ class SQLiteProofs:
 
     def accept(self, loss: Accepted) -> None:
         """Keep durably that a person has closed a loss."""
-        with self._writing() as ask:
+        with writing(self._path, self._busy_timeout_ms) as ask:
             self._tables(ask).accept(loss)
 
     def close(self) -> None:
         """Nothing is kept open."""
 
-    def _tables(self, ask: Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]) -> ProofTables:
+    def _tables(self, ask: Ask) -> ProofTables:
         return ProofTables(lambda text, values: ask(text.replace("{t}", ""), values), self._scope)
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]]:
-        """One transaction, in our turn. Raises SinkUnavailable, and has written nothing then."""
-        # Asked first: to open a database for writing makes files beside it, and may change its header.
-        if not (self._path.is_file() and os.access(self._path, os.W_OK)):
-            raise SinkUnavailable(f"{self._path} is not there, or may not be written", "SQLITE_READONLY")
-        try:
-            with (
-                turn_in(self._path.parent, self._busy_timeout_ms) as patience_ms,
-                closing(connect(self._path, patience_ms)) as connection,
-            ):
-                connection.execute("BEGIN IMMEDIATE")
-                if not has_column(connection, "proofs", "generation"):
-                    raise SinkUnavailable(
-                        f"{self._path} is of an earlier version: a consumer of this one brings it up to date",
-                        "older_schema",
-                    )
-                yield lambda text, values: connection.execute(text, values).fetchall()
-                connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise SinkUnavailable(f"{self._path}: {of_a_write(error)}", of_a_write(error).kind) from error
-        except OSError as error:
-            raise SinkUnavailable(f"{self._path}: {error.strerror or error}", "directory") from error
-        except SinkUnusable as error:
-            raise SinkUnavailable(str(error), error.kind) from error
+
+@contextlib.contextmanager
+def writing(path: Path, busy_timeout_ms: int) -> Iterator[Ask]:
+    """One transaction, in our turn among the replicas.
+
+    Raises SinkUnavailable, and has written nothing then.
+    """
+    # Asked first: to open a database for writing makes files beside it, and may change its header.
+    if not (path.is_file() and os.access(path, os.W_OK)):
+        raise SinkUnavailable(f"{path} is not there, or may not be written", "SQLITE_READONLY")
+    try:
+        with (
+            turn_in(path.parent, busy_timeout_ms) as patience_ms,
+            closing(connect(path, patience_ms)) as connection,
+        ):
+            connection.execute("BEGIN IMMEDIATE")
+            if not has_column(connection, "retention_holds", "generation"):
+                raise SinkUnavailable(
+                    f"{path} is of an earlier version: a consumer of this one brings it up to date",
+                    "older_schema",
+                )
+            yield lambda text, values: connection.execute(text, values).fetchall()
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise SinkUnavailable(f"{path}: {of_a_write(error)}", of_a_write(error).kind) from error
+    except OSError as error:
+        raise SinkUnavailable(f"{path}: {error.strerror or error}", "directory") from error
+    except SinkUnusable as error:
+        raise SinkUnavailable(str(error), error.kind) from error

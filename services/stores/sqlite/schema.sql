@@ -112,3 +112,18 @@ CREATE TABLE schema_migrations (
 ALTER TABLE telemetry_events ADD COLUMN attributes TEXT;
 
 -- And its value may be negative: schema.py puts another CHECK in place of the first one's.
+
+-- migration 4: retention
+
+-- What of the rows may not be dropped yet: one row for each pipeline, stream and group whose consumers write here. Its
+-- consumers make it when they start, so that no other pipeline's retention takes rows of theirs that no audit has met.
+CREATE TABLE retention_holds (
+    pipeline       TEXT    NOT NULL,
+    stream         TEXT    NOT NULL,
+    consumer_group TEXT    NOT NULL,
+    generation     INTEGER NOT NULL,   -- of the proof that says so; 0: nothing was ever proven
+    missing_from   INTEGER,            -- what is missing has ids from then on, Unix milliseconds; null: nothing is
+    others_from    REAL    NOT NULL,   -- rows of other ids, stored from then on, are not proven; Unix seconds
+    auditing_at    REAL    NOT NULL DEFAULT 0,  -- when a consumer last began to audit it, Unix seconds
+    PRIMARY KEY (pipeline, stream, consumer_group)
+) STRICT, WITHOUT ROWID;

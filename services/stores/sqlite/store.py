@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.contract.consuming.doors import Sink
 from services.contract.consuming.proofs import Proofs
+from services.contract.consuming.retention import Retention
 from services.runtime.clock import Clock
 from services.runtime.settings import ConsumerSettings, SettingsInvalid
 from services.stores.copying import CopiedLetters, CopiedRows
@@ -15,6 +16,7 @@ from services.stores.proofs import scope_of
 from services.stores.rows import Rows
 from services.stores.sqlite.copying import SQLiteCopied, open_to_write
 from services.stores.sqlite.proofs import SQLiteProofs
+from services.stores.sqlite.retention import SQLiteRetention, register
 from services.stores.sqlite.rows import SQLiteRows
 from services.stores.sqlite.sink import SQLiteSink
 
@@ -47,7 +49,7 @@ class SQLiteStore:
     def open_sink(self, clock: Clock, logger: Logger) -> Sink:
         """Open the file to write. Raises SinkUnavailable where that passes, and SinkUnusable."""
         settings = self._settings
-        return SQLiteSink(
+        sink = SQLiteSink(
             settings.database,
             settings.sqlite_busy_timeout_ms,
             clock.now,
@@ -55,6 +57,13 @@ class SQLiteStore:
             settings.name,
             clock.is_stopping,
         )
+        try:
+            with sink.transaction() as connection:
+                register(connection, scope_of(settings))
+        except BaseException:
+            sink.close()
+            raise
+        return sink
 
     def see_usable(self) -> None:
         """Do nothing: the file is here, and the consumer that opens it says at once what is wrong."""
@@ -67,6 +76,11 @@ class SQLiteStore:
         """Give what audits of our pipeline, stream and group have proven; nothing is sent yet."""
         settings = self._settings
         return SQLiteProofs(settings.database, settings.sqlite_busy_timeout_ms, scope_of(settings))
+
+    def open_retention(self) -> Retention:
+        """Give what drops old days; nothing is opened yet."""
+        settings = self._settings
+        return SQLiteRetention(settings.database, settings.sqlite_busy_timeout_ms, scope_of(settings))
 
     def open_letters(self, now: Callable[[], float], consumer: str = "") -> Letters:
         """Refuse it: dead letters lie in a file of their own. Raises SettingsInvalid."""

@@ -4,7 +4,7 @@ Each answer and each write is a short transaction of its own. A standby can be a
 alone; neither leaves a proof.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, Final
 
@@ -14,9 +14,8 @@ from services.contract.consuming.proofs import Accepted, Proof, Proven, Scope
 from services.contract.errors import PipelineError, SinkUnavailable
 from services.stores.postgres.connection import Database
 from services.stores.postgres.errors import ours
-from services.stores.proofs import ALL_CHUNKS, ProofTables
+from services.stores.proofs import ALL_CHUNKS, Ask, ProofTables
 
-Ask = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 _READS: Final = "REPEATABLE READ, READ ONLY"
 _WRITES: Final = "READ COMMITTED"
 
@@ -30,28 +29,28 @@ class PostgresProofs:
 
     def read(self, names: Iterable[str] = (), *, folded_too: bool = False) -> Proven:
         """Give what is known; nothing where there are no tables yet."""
-        with self._transaction(_READS) as ask:
+        with transaction(self._database, _READS) as ask:
             if not _are_there(ask):
                 return Proven()
             return ProofTables(ask, self._scope).read(names, folded_too=folded_too)
 
     def generation(self) -> tuple[int, int]:
         """Tell how many proofs were written, and how many steps of retention were taken."""
-        with self._transaction(_READS) as ask:
+        with transaction(self._database, _READS) as ask:
             return ProofTables(ask, self._scope).generation() if _are_there(ask) else (0, 0)
 
     def proven_by(self, groups: Sequence[str], run: str) -> tuple[int, bool]:
         """Tell the first chunk that one of these groups still needs, and whether all have folded the run."""
         if not groups:
             return (ALL_CHUNKS, True)
-        with self._transaction(_READS) as ask:
+        with transaction(self._database, _READS) as ask:
             return ProofTables(ask, self._scope).proven_by(groups, run)
 
     def write(self, proof: Proof, generation: int) -> str:
         """Write a proof durably, and say why it was not."""
         try:
-            with self._transaction() as ask:
-                if not _are_there(ask):
+            with transaction(self._database) as ask:
+                if not _are_there(ask, "retention_holds"):
                     return "there are no tables for it yet: a consumer of this version makes them"
                 is_written = ProofTables(ask, self._scope).write(proof, generation)
         except PipelineError as error:
@@ -60,35 +59,48 @@ class PostgresProofs:
 
     def accept(self, loss: Accepted) -> None:
         """Keep durably that a person has closed a loss."""
-        with self._transaction() as ask:
+        with transaction(self._database) as ask:
             ProofTables(ask, self._scope).accept(loss)
 
     def close(self) -> None:
         """Nothing is kept open."""
 
-    @contextmanager
-    def _transaction(self, mode: str = _WRITES) -> Iterator[Ask]:
-        """One transaction, durable where it writes. Raises SinkUnavailable and SinkUnusable."""
-        place = self._database.place
-        try:
-            with closing(self._database.connect()) as connection, connection.transaction():
-                connection.execute(f"SET TRANSACTION ISOLATION LEVEL {mode}".encode())
-                # On the disk before anything is deleted at the broker that it makes needless.
-                connection.execute(
-                    "SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') "
-                    "WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)"
-                )
-                yield lambda text, values: _rows(
-                    connection.execute(text.replace("{t}", "telemetry.").replace("?", "%s").encode(), values)
-                )
-        except psycopg.Error as error:
-            failure = ours(error, place)
-            raise SinkUnavailable(str(failure), failure.kind) from error
+
+@contextmanager
+def transaction(database: Database, mode: str = _WRITES, limit_s: float | None = None) -> Iterator[Ask]:
+    """One transaction, durable where it writes. Raises SinkUnavailable.
+
+    `limit_s`: how long an answer is waited for; None: as the settings say.
+    """
+    with (
+        asking(database.place),
+        closing(database.connect(limit_s=limit_s)) as connection,
+        connection.transaction(),
+    ):
+        connection.execute(f"SET TRANSACTION ISOLATION LEVEL {mode}".encode())
+        # On the disk before anything is deleted at the broker that it makes needless.
+        connection.execute(
+            "SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') "
+            "WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)"
+        )
+        yield lambda text, values: _rows(
+            connection.execute(text.replace("{t}", "telemetry.").replace("?", "%s").encode(), values or None)
+        )
+
+
+@contextmanager
+def asking(place: str) -> Iterator[None]:
+    """Turn the errors of the driver into ours. Raises SinkUnavailable."""
+    try:
+        yield
+    except psycopg.Error as error:
+        failure = ours(error, place)
+        raise SinkUnavailable(str(failure), failure.kind) from error
 
 
 def _rows(cursor: psycopg.Cursor[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return cursor.fetchall() if cursor.description is not None else []
 
 
-def _are_there(ask: Ask) -> bool:
-    return bool(ask("SELECT to_regclass('telemetry.proofs') IS NOT NULL", ())[0][0])
+def _are_there(ask: Ask, table: str = "proofs") -> bool:
+    return bool(ask("SELECT to_regclass(?) IS NOT NULL", (f"telemetry.{table}",))[0][0])
