@@ -14,6 +14,7 @@ from typing import Final
 from services.brokers.choice import consumer_side
 from services.brokers.consuming.side import ConsumerSide, Upkeep
 from services.brokers.tools import Tools
+from services.consumer.auditing import Auditor
 from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
 from services.consumer.persist import Persist
@@ -107,6 +108,9 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
             # Only for who can tell: it keeps others from observing.
             observer = stack.enter_context(closing(side.observe()))
             metrics.ask(observer.figures)
+        if settings.retain_days and settings.audit_interval_s:
+            retention = store.open_retention()
+            stack.enter_context(closing(Auditor(retention, settings.audit_interval_s, clock.now, logger)))
         times = Times(metrics, clock, make_traces(settings, spans, clock))
         worker = make_worker(
             settings, doors, rules, side.upkeep(), clock, health, metrics, logger, times, in_hand

@@ -230,6 +230,19 @@ class ConsumerSettings(Settings):
     retention_interval_s: float = setting(
         10.0, "Seconds between two trims of what every group has acknowledged; 0: never", least=0
     )
+    retain_days: int = setting(
+        0,
+        "Days that rows are kept; then whole days (UTC) are dropped, once an audit has proven them "
+        "(docs/retention.md). 0: for ever",
+        least=0,
+        most=36_500,
+    )
+    audit_interval_s: float = setting(
+        3600.0,
+        "Where RETAIN_DAYS drops days: seconds between two audits that one of the consumers makes. 0: "
+        "something else makes them, with `telemetry audit --record --retain`",
+        least=0,
+    )
     max_future_s: float = setting(300.0, "How far an event's time may lie ahead, in seconds", least=0)
     sqlite_busy_timeout_ms: int = setting(
         5000, "How long a write waits for another replica's lock, in milliseconds", least=0

@@ -14,6 +14,7 @@ from services.brokers.operating.side import OperatorSide
 from services.contract.errors import BrokerFull
 from services.ops.audit.proving import accept_loss, prove
 from services.ops.audit.result import RARE, Audit, Tally
+from services.ops.audit.retaining import Retained, retain
 from services.ops.failures import CommandFailed
 from services.ops.output.output import AsJson, answer, choose_style, show_document
 from services.ops.output.parts import Column, Table, number
@@ -47,6 +48,9 @@ def audit_command(
     full: Annotated[
         bool, typer.Option("--full", help="Look at everything again, also at what is proven.")
     ] = False,
+    retains: Annotated[
+        bool, typer.Option("--retain", help="Then drop the days that RETAIN_DAYS says, as far as proven.")
+    ] = False,
     accept: Annotated[
         str,
         typer.Option(metavar="RUN", help="Close what is missing of this run: it is accepted."),
@@ -73,8 +77,11 @@ def audit_command(
         if accept:
             accept_loss(server.settings, accept, why, who, full=full)
         result = prove(server.settings, show, full=full)
-        not_recorded = _record(server, result) if record else ""
-    show_audit(result, as_json=as_json)
+        retained = retain(server.settings, result) if retains else None
+        if retained is not None and retained.rows:  # what is dropped is told, and as expired
+            result = prove(server.settings, show)
+        not_recorded = _record(server, result, retained) if record else ""
+    show_audit(result, as_json=as_json, retained=retained)
     complaints = list(result.problems)
     if not is_settled and result.runs:
         complaints.append(f"after {wait:g} s, events that were published before it are still not settled")
@@ -88,12 +95,15 @@ def audit_command(
         raise typer.Exit(1)
 
 
-def _record(server: Server, result: Audit) -> str:
+def _record(server: Server, result: Audit, retained: Retained | None) -> str:
     """Leave the result at the broker; says why not where that is full: the proof is shown all the same."""
     try:
         # What is no proof takes no older one's place, unless it is bad news.
         if result.is_proven or result.total.missing:
-            server.side.leave_audit(asdict(result.total), time.time())
+            numbers = asdict(result.total)
+            if retained is not None:
+                numbers["retention_waiting_seconds"] = retained.waiting_seconds
+            server.side.leave_audit(numbers, time.time())
     except BrokerFull as error:
         return f"not recorded: {error}"
     return ""
@@ -119,7 +129,13 @@ def _is_any_recorded(broker: OperatorSide) -> bool:
     return bool(broker.records().runs or broker.ended_number())
 
 
-def show_audit(result: Audit, *, as_json: bool, file: Mapping[str, Any] | None = None) -> None:
+def show_audit(
+    result: Audit,
+    *,
+    as_json: bool,
+    file: Mapping[str, Any] | None = None,
+    retained: Retained | None = None,
+) -> None:
     """Show an audit: each run, what is missing by name, and the line that sums it up.
 
     `file` is the account of a file that was published, as it is in the JSON.
@@ -139,6 +155,8 @@ def show_audit(result: Audit, *, as_json: bool, file: Mapping[str, Any] | None =
     }
     if file is not None:
         document["file"] = file
+    if retained is not None:
+        document["retention"] = asdict(retained)
     total = result.total
     names = [name for name in Tally.__slots__ if name not in RARE or getattr(total, name)]
     columns = [Column("run"), Column("source"), *(number(name) for name in names)]
@@ -161,3 +179,5 @@ def show_audit(result: Audit, *, as_json: bool, file: Mapping[str, Any] | None =
     for note in result.notes:
         answer(f"note: {note}")
     answer(result.line())
+    if retained is not None:
+        answer(retained.line())

@@ -44,6 +44,8 @@ class Found:
     """How many are published, and nobody knows their ids any more."""
     unsettled_from: int | None = None
     """The earliest time in the id of one that is not proven; 0 where one has no time."""
+    stored_from: float | None = None
+    """When the first that is not proven was stored, Unix seconds; 0 where that is not known."""
     in_window: int = 0
     """How many of the stored ones were among the rows that the scan has counted."""
     kept_in_window: int = 0
@@ -140,7 +142,7 @@ class ForeignLooks:
             if found.ids >= number and chunk.number < run.record.chunk:
                 found.chunk = chunk.number + 1
         if found.lost > closed:
-            found.unsettled_from = 0
+            found.unsettled_from, found.stored_from = 0, 0.0
         if is_open:
             return found
         if found.ids < run.record.foreign - found.lost:  # removed while it was read: for the next audit
@@ -185,6 +187,9 @@ class ForeignLooks:
             at_ms = time_of(event_id) if event_id[14] in _WITH_TIME else 0
             before = found.unsettled_from
             found.unsettled_from = at_ms if before is None else min(at_ms, before)
+            if event_id in stored:
+                was = stored[event_id]
+                found.stored_from = was if found.stored_from is None else min(was, found.stored_from)
             if place is None:
                 self._again.add(event_id)
         return is_open

@@ -40,7 +40,18 @@ from services.contract.consuming.proofs import Proofs, Proven, ProvenRun
 from services.contract.ids import numbered, time_of
 from services.contract.operating import Ended, Records, RunRecord
 from services.ops.audit.foreign import Asked, ForeignLooks, Found
-from services.ops.audit.ledger import ACCEPTED, MISSING, STORED, Book, Rows, is_numbered
+from services.ops.audit.ledger import (
+    ACCEPTED,
+    DEAD,
+    MISSING,
+    PENDING,
+    PURGED,
+    STORED,
+    UNDELIVERED,
+    Book,
+    Rows,
+    is_numbered,
+)
 from services.ops.audit.places import Followed, Letters, Places
 from services.ops.audit.proven import prove_run, remember
 from services.ops.audit.result import Audit, RunAudit, Tally
@@ -48,6 +59,8 @@ from services.ops.audit.windows import SLACK_MS, Scan, keep_from
 from services.stores.sqlite.scratch import Unnumbered
 
 _IDS_A_CHUNK: Final = 10_000
+_CLOCKS_S: Final = 3600.0
+"""How far the clocks of consumers and of the audit may differ before retention takes a row for an old one."""
 
 
 class NoProofs:
@@ -117,6 +130,8 @@ def audit(
         _settle_unrecorded(result, scan, looked, rows, unnumbered, is_all=full or known.generation == 0)
         result.proof.proven_at = began
         result.proof.unrecorded_from = keep_ms
+        result.proof.missing_from = 0 if result.ended_missing else None
+        result.proof.others_from = began - _CLOCKS_S
         again = foreign.come_again()
 
         def stays(event_id: str) -> bool:
@@ -254,10 +269,22 @@ def _count_proven_ids(
     Gives how many numbers are missing among those that retention has dropped rows of.
     """
     base, tally = run.base, one.tally
-    gone = run.book.counts(1, base.expired_last)[MISSING] if base.expired_last else 0
-    expired = min(gone, base.expired)
+    among = run.book.counts(1, base.expired_last) if base.expired_last else Counter[int]()
+    gone, left = among[MISSING], base.expired
+    # A letter that was replayed, and kept, and a copy that waits, say nothing new of an event that had a row.
+    for place in (DEAD, PURGED, PENDING, UNDELIVERED):
+        there = sum(
+            where == place
+            and not _is_foreign(event_id, base.run)
+            and int(event_id[27:], 16) <= base.expired_last
+            for event_id, where in absent
+        )
+        had = min(max(0, among[place] - there), left)
+        counts[place] -= had
+        left -= had
+    expired = min(gone, left)
     counts[MISSING] -= expired
-    tally.add_expired(expired + base.expired_ids)
+    tally.add_expired(base.expired - left + expired + base.expired_ids)
     accepted = max(0, base.accepted - run.book.counts(1, base.proven)[ACCEPTED])
     tally.add(ACCEPTED, accepted)
     foreign = sum(_is_foreign(event_id, base.run) for event_id, _ in absent)

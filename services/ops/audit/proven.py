@@ -69,10 +69,24 @@ def prove_run(
     )
     if changed != base:
         proof.runs.append(changed)
+    _hold(result, one, found, None if behind else changed.from_ms)
     if changed.folded_at is not None and not run.record.is_gone and run.record.ids_place:
         result.fold.append(run.record)
     elif found.chunk and run.record.ids_place:
         result.let_go.append((run.record, found.chunk))
+
+
+def _hold(result: Audit, one: RunAudit, found: Found, from_ms: int | None) -> None:
+    """Tell retention what of a run is missing, and which rows of ids that it did not number are not proven.
+
+    `from_ms`: what is not proven has ids from this time on; None where that is not known.
+    """
+    proof = result.proof
+    if one.tally.missing:
+        held = [at for at in (from_ms or 0, proof.missing_from) if at is not None]
+        proof.missing_from = min(held)
+    if found.stored_from is not None:
+        proof.others_from = min(proof.others_from, found.stored_from)
 
 
 def remember(result: Audit, again: set[str]) -> None:

@@ -143,6 +143,8 @@ def _is_overtaken(result: Audit, proofs: Proofs, *, full: bool) -> bool:
 
 def _keep(result: Audit, broker: OperatorSide, proofs: Proofs) -> None:
     """Write down what is proven, and have the broker let go of what it need not keep any more."""
+    if result.problems:  # what can't be read may be anywhere
+        result.proof.missing_from = 0
     why = proofs.write(result.proof, result.known.generation)
     if why:
         result.notes.append(f"what is proven is not kept: {why}")

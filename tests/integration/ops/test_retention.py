@@ -1,0 +1,527 @@
+"""Days are dropped behind an audit: nothing that is not proven, and each event is counted as before."""
+
+import datetime as dt
+import logging
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from typing import Any, Final
+
+import pytest
+from fakes import FakeClock
+from integration.ops.test_proofs import KEYS, Made, World, numbers_of, server, settings
+from integration.producer.parts import Lines
+from postgres import database as postgres_database
+from postgres import rows_of
+from samples import row
+from servers import Server, eventually
+
+from services.brokers.choice import operator_side
+from services.brokers.redis.producing import publisher as publishing
+from services.consumer.auditing import Auditor
+from services.contract.consuming.retention import DAY_MS, Step
+from services.contract.ids import time_of
+from services.contract.producing.outgoing import Batch, Outgoing
+from services.ops.audit.proving import accept_loss, prove
+from services.ops.audit.result import Tally
+from services.ops.audit.retaining import PublishedAgain, Retained, retain
+from services.runtime.settings import ConsumerSettings
+from services.stores.choice import store_of
+from services.stores.postgres.partitions import days, make_day
+from services.stores.retention import RetentionTables
+from services.stores.retention_pages import PagedRetention
+
+__all__ = ["server", "settings"]
+DAY: Final = 86_400.0
+
+
+@pytest.fixture
+def world(server: Server, settings: ConsumerSettings) -> Iterator[World]:
+    """Give an empty one, whose rows find the partitions of their days."""
+    with closing(server.client()) as client, closing(World(settings, client)) as one:
+        make_days(one, 12)
+        yield one
+
+
+def make_days(world: World, number: int) -> None:
+    """Make the partitions of the days from now on, as the keeper does."""
+    if not world.settings.database_url:
+        return
+    with closing(postgres_database(world.settings.database_url).connect()) as connection:
+        began = dt.datetime.fromtimestamp(world.clock.now(), dt.UTC).date() - dt.timedelta(days=1)
+        for at in range(number):
+            make_day(connection, began + dt.timedelta(days=at))
+
+
+def drop(world: World, retain_days: int = 1) -> Retained:
+    """Audit and drop, and expect what is gone of old days to be expired."""
+    result = prove(world.settings, now=world.clock.now)
+    done = retain(replace(world.settings, retain_days=retain_days), result, now=world.clock.now)
+    assert done is not None
+    see_expired(world, retain_days, is_whole=not done.waits)
+    return done
+
+
+def see_expired(world: World, retain_days: int = 1, *, is_whole: bool) -> None:
+    """See that rows are gone of old days alone; `is_whole`: and all of them."""
+    before_ms = (int(world.clock.now() * 1000) - retain_days * DAY_MS) // DAY_MS * DAY_MS
+    there = {str(one.event_id): one for one in world.events if one.place == "stored"}
+    with closing(store_of(world.settings).open_rows()) as rows:
+        gone = set(rows.missing_of(list(there)))
+    for event_id, one in there.items():
+        is_old = event_id[14] in "78" and time_of(event_id) < before_ms
+        assert event_id not in gone or is_old or event_id[14] == "4", one
+        assert not (is_whole and is_old) or event_id in gone, one
+        if event_id in gone:
+            one.place = "expired"
+
+
+def stored(world: World) -> int:
+    """Count the rows that are there."""
+    with closing(store_of(world.settings).open_rows()) as rows:
+        return rows.count()
+
+
+def test_the_older_of_two_days_is_dropped(world: World) -> None:
+    """And all is accounted for, by each audit, whatever the ids."""
+    bench = world.producer()
+    world.store(*world.publish(bench, *["numbered"] * 30, *["foreign"] * 20))
+    world.bury(*world.publish(bench, "numbered", "foreign", "nameless"))
+    world.later(DAY)
+    world.store(*world.publish(bench, *["numbered"] * 7, *["foreign"] * 5))
+    world.later(DAY)
+    assert drop(world) == Retained(50, 1, done_before(world))
+    assert stored(world) == 12
+    world.both()
+    assert world.tally() == Counter(expired=50, stored=12, dead=3)
+    assert drop(world) == Retained(0, 0, done_before(world))
+    world.both()
+
+
+def done_before(world: World) -> str:
+    """Name the first day that stays."""
+    return (dt.datetime.fromtimestamp(world.clock.now(), dt.UTC).date() - dt.timedelta(days=1)).isoformat()
+
+
+def test_zero_days_keep_all(world: World) -> None:
+    """The default: nothing is ever dropped."""
+    world.store(*world.publish(world.producer(), *["numbered"] * 3))
+    world.later(400 * DAY)
+    result = prove(world.settings, now=world.clock.now)
+    assert world.settings.retain_days == 0
+    assert retain(world.settings, result, now=world.clock.now) is None
+    assert stored(world) == 3
+
+
+def test_a_loss_holds_retention_up_until_it_is_accepted(world: World) -> None:
+    """No row of the days from then on goes, though the others are proven."""
+    bench = world.producer()
+    made = world.publish(bench, *["numbered"] * 10)
+    world.store(*made[:4], *made[5:])
+    world.lose(made[4])
+    world.later(3 * DAY)
+    done = drop(world)
+    assert "missing" in done.waits
+    assert done.rows == 0
+    assert done.waiting_seconds >= DAY / 2
+    assert stored(world) == 9
+    world.both()
+    accept_loss(world.settings, bench.run.name, "the disk of the sensor", now=world.clock.now)
+    made[4].place = "accepted"
+    assert drop(world).rows == 9
+    world.both()
+    assert world.tally() == Counter(expired=9, accepted=1)
+
+
+def test_the_last_number_that_is_missing_holds_up_as_well(world: World) -> None:
+    """All rows that are there are proven, and their day stays."""
+    bench = world.producer()
+    made = world.publish(bench, *["numbered"] * 5)
+    world.store(*made[:4])
+    world.lose(made[4])
+    world.later(3 * DAY)
+    assert drop(world).waits
+    assert stored(world) == 4
+
+
+def test_days_before_a_loss_go(world: World) -> None:
+    """What is missing was published after the last audit, and holds up no day before."""
+    bench = world.producer()
+    world.store(*world.publish(bench, *["numbered"] * 10))
+    world.later(2 * DAY)
+    world.audit()
+    made = world.publish(bench, *["numbered"] * 3)
+    world.store(*made[1:])
+    world.lose(made[0])
+    world.later(2 * DAY)
+    done = drop(world)
+    assert done.rows == 10
+    assert done.waits
+    assert stored(world) == 2
+    world.both()
+
+
+def test_what_was_stored_since_the_audit_waits(world: World) -> None:
+    """Rows of old ids, numbered or not, that came between the audit and the drop, are not proven."""
+    bench = world.producer()
+    late = world.publish(bench, "numbered", "foreign")
+    world.later(3 * DAY)
+    result = prove(world.settings, now=world.clock.now)
+    world.store(*late)
+    done = retain(replace(world.settings, retain_days=1), result, now=world.clock.now)
+    assert done is not None
+    assert done.waits
+    assert stored(world) == 2
+    world.later(2 * 3600)
+    world.audit()
+    assert drop(world).rows == 2
+    world.both()
+
+
+def test_rows_of_no_run_hold_nothing_back(world: World) -> None:
+    """They are counted apart, and less of them are after the drop."""
+    bench = world.producer()
+    world.store(*world.publish(bench, *["numbered"] * 3))
+    at = int(world.clock.now() * 1000)
+    text = f"{at:012x}"
+    strangers = [f"{text[:8]}-{text[8:]}-7aaa-8bbb-ccc{number:09x}" for number in range(1, 5)]
+    world.sink.write([row(event_id=one, device_id="d", zone="z") for one in strangers])
+    world.later(3 * DAY)
+    assert prove(world.settings, now=world.clock.now).unrecorded.stored == 4
+    assert drop(world).rows == 7
+    for full in (False, True):
+        result = prove(world.settings, full=full, now=world.clock.now)
+        assert (result.total.missing, result.total.expired, result.unrecorded.stored) == (0, 3, 0)
+
+
+@pytest.mark.parametrize("has_day", [True, False])
+def test_ids_without_a_time_go_by_their_ts(world: World, has_day: bool) -> None:
+    """Whatever they begin with, and wherever they lie."""
+    bench = world.producer()
+    now = world.clock.now()
+    head = f"{int(now * 1000):012x}" if has_day else "123412341234"
+    ids = [f"{head[:8]}-{head[8:]}-4abc-8def-{number:012x}" for number in range(1, 6)]
+    made = [Made(one, bench.run.name) for one in ids]
+    publish_ids(world, made)
+    for one, ts in zip(made, (now - DAY, now - DAY, now, now + 2.5 * DAY, now + 2.5 * DAY), strict=True):
+        world.sink.write([row(event_id=one.event_id, device_id="d", zone="z", ts=ts)])
+        world._place(one, "stored")
+    world.later(2.5 * DAY)
+    world.audit()
+    prove(world.settings, now=world.clock.now)
+    assert drop(world).rows == 3
+    assert [one.place for one in made] == ["expired"] * 3 + ["stored"] * 2
+    world.both()
+
+
+def publish_ids(world: World, made: list[Made]) -> None:
+    """Publish events whose run did not number them."""
+    bench = world.benches[0]
+    before = world.client.xinfo_stream("telemetry_stream")["last-generated-id"]
+    bench.publisher.publish(
+        Batch(
+            [
+                Outgoing(
+                    (str(one.event_id), "d", "z", "1800000000.5", "humidity", "42.25"),
+                    None,
+                    bytes.fromhex(str(one.event_id).replace("-", "")),
+                    is_plain=True,
+                )
+                for one in made
+            ]
+        )
+    )
+    entries: Any = world.client.xrange("telemetry_stream", f"({before.decode()}", "+")
+    for one, (entry_id, _) in zip(made, entries, strict=True):
+        one.entry_id = entry_id
+        world.events.append(one)
+        world.by_id[str(one.event_id)] = one
+        world.waiting.setdefault(str(one.event_id), []).append(entry_id)
+
+
+def test_a_letter_that_is_replayed_after_its_proof_is_dropped_with_its_day(world: World) -> None:
+    """It counts once, and again once where it is replayed after that."""
+    bench = world.producer()
+    made = world.publish(bench, *["numbered"] * 4, *["foreign"] * 4)
+    world.store(*made[1:4], *made[5:])
+    world.bury(made[0], made[4])
+    world.later(2 * 3600)
+    world.audit()
+    world.store(made[0], made[4])
+    world.later(3 * DAY)
+    assert drop(world).rows == 8
+    assert_counted(world)
+    assert world.known().without_row == {}
+    world.sink.write([row(event_id=made[0].event_id, device_id="d", zone="z")])
+    world.later(DAY)
+    assert drop(world).rows == 1
+    assert world.known().runs[bench.run.name].expired == 4
+    assert_counted(world)
+
+
+def assert_counted(world: World) -> None:
+    """Audit what came since, and all; a letter that is kept is one of an id that no run tells of by now."""
+    for full in (False, True):
+        result = prove(world.settings, full=full, now=world.clock.now)
+        assert numbers_of(result.total) == world.tally()
+        assert result.unrecorded == Tally(published=1, dead=1)
+
+
+def test_an_id_that_comes_again_beside_the_drop_is_no_further_event(world: World) -> None:
+    """A file is replayed, its copy is found to be stored, and then the row goes."""
+    bench = world.producer()
+    made = world.publish(bench, *["foreign"] * 3)
+    world.store(*made)
+    world.later(3 * DAY)
+    result = prove(world.settings, now=world.clock.now)
+    before_ms = (int(world.clock.now() * 1000) // DAY_MS - 1) * DAY_MS
+    with closing(operator_side(world.settings)) as broker:
+        again = PublishedAgain(broker, result)
+        steps = (
+            store_of(world.settings)
+            .open_retention()
+            .drop(before_ms, lambda: published_meanwhile(world, again))
+        )
+        assert sum(one.rows for one in steps if isinstance(one, Step)) == 3
+    for one in made:
+        one.place = "expired"
+    world.later(3600)
+    world.audit()
+    world.later(3600)
+    world.both()
+    assert world.known().without_row == {}
+
+
+def published_meanwhile(world: World, again: PublishedAgain) -> Collection[str]:
+    """Publish an id again, and have it acknowledged as a duplicate, at the last moment."""
+    (copy,) = world.publish(world.benches[0], "again")
+    world._ack(copy)
+    return again()
+
+
+def test_two_at_once_drop_each_row_once(world: World) -> None:
+    """And count it once, beside an audit of everything."""
+    bench = world.producer()
+    for _ in range(3):
+        world.store(*world.publish(bench, *["numbered"] * 20, *["foreign"] * 20))
+        world.later(DAY)
+    world.later(DAY)
+    result = prove(world.settings, now=world.clock.now)
+    done: list[Retained | None] = []
+    wanted = replace(world.settings, retain_days=1)
+    threads = [
+        threading.Thread(target=lambda: done.append(retain(wanted, result, now=world.clock.now)))
+        for _ in range(2)
+    ]
+    for one in threads:
+        one.start()
+    audits = [prove(world.settings, full=full, now=world.clock.now) for full in (False, True, True)]
+    for one in threads:
+        one.join()
+    assert [one.total.missing for one in audits] == [0, 0, 0]
+    drop(world)
+    world.both()
+    assert world.tally()["expired"] == 120
+
+
+def test_an_audit_that_read_before_a_drop_writes_nothing(world: World) -> None:
+    """Its counts are of rows that are gone."""
+    bench = world.producer()
+    world.store(*world.publish(bench, *["numbered"] * 5, *["foreign"] * 5))
+    world.later(3 * DAY)
+    world.audit()
+    before = prove(world.settings, keeps=False, now=world.clock.now)
+    assert drop(world).rows == 10
+    assert store_of(world.settings).open_proofs().write(before.proof, before.known.generation)
+    world.both()
+
+
+def test_a_pipeline_that_no_audit_has_met_holds_its_rows(world: World) -> None:
+    """Its consumers have said that they write here: who shares the database waits for its first audit."""
+    bench = world.producer()
+    world.store(*world.publish(bench, *["numbered"] * 5))
+    other = replace(world.settings, pipeline_name="other")
+    store_of(other).open_sink(world.clock, logging.getLogger("test")).close()
+    world.later(3 * DAY)
+    done = drop(world)
+    assert (done.rows, "pipeline other" in done.waits) == (0, True)
+    assert stored(world) == 5
+
+
+def test_an_empty_partition_is_removed(world: World) -> None:
+    """So that plans don't get longer for ever."""
+    if not world.settings.database_url:
+        pytest.skip("the other store has no partitions")
+    world.store(*world.publish(world.producer(), *["numbered"] * 5))
+    world.later(3 * DAY)
+    with closing(postgres_database(world.settings.database_url).connect()) as connection:
+        before = days(connection)
+        drop(world)
+        after = days(connection)
+    assert len(before) - len(after) == 3
+    assert rows_of(world.settings.database_url, "SELECT count(*) FROM telemetry.events") == [(0,)]
+
+
+POINTS: Final = [("judge", True), ("count", True), ("count", False), ("took", False)]
+
+
+@pytest.mark.parametrize(("step", "is_before"), POINTS, ids=[f"{a}-{b}" for a, b in POINTS])
+@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize("has_days", [True, False])
+def test_a_drop_that_is_killed_at_any_step_loses_nothing(
+    server: Server, settings: ConsumerSettings, step: str, is_before: bool, nth: int, has_days: bool
+) -> None:
+    """Kill -9: what is gone is counted, what is counted is gone, and the next one does the rest."""
+    if not (settings.database_url or has_days):
+        pytest.skip("this store has no partitions")
+    with closing(server.client()) as client, closing(World(settings, client)) as world:
+        if has_days:
+            make_days(world, 6)
+        bench = world.producer()
+        for _ in range(2):
+            world.store(*world.publish(bench, *["numbered"] * 8, *["foreign"] * 8))
+            world.bury(*world.publish(bench, "numbered"))
+            world.later(DAY)
+        world.later(DAY)
+        result = prove(world.settings, now=world.clock.now)
+        child = os.fork()
+        if child == 0:
+            kill_at(step, nth, is_before=is_before)
+            PagedRetention.rows_a_step = 5
+            retain(replace(settings, retain_days=1), result, now=world.clock.now)
+            os._exit(0)
+        os.waitpid(child, 0)
+        see_expired(world, is_whole=False)
+        world.both()
+        drop(world)
+        world.both()
+        assert world.tally() == Counter(expired=32, dead=2)
+
+
+def kill_at(step: str, nth: int, *, is_before: bool) -> None:
+    """Have this process kill itself when it comes to a step for the n-th time."""
+    original = getattr(RetentionTables, step)
+    left = [nth]
+
+    def dressed(self: Any, *arguments: Any) -> Any:
+        left[0] -= 1
+        if is_before and not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        found = original(self, *arguments)
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    setattr(RetentionTables, step, dressed)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_happens_nothing_goes_that_is_not_proven(
+    world: World, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Runs that overlap, end and are folded, letters that are replayed late, over months."""
+    monkeypatch.setattr(publishing, "CHUNK_IDS", 20)
+    monkeypatch.setattr(PagedRetention, "rows_a_step", 7)
+    chance = random.Random(seed)
+    waits: list[Made] = []
+    buried: list[Made] = []
+    world.producer()
+    for step in range(50):
+        others = ["replay", "purge", "later", "later", "end", "new", "skew", "drop"]
+        kind = chance.choice(["publish"] * 4 + ["settle"] * 4 + others)
+        if kind in {"publish", "skew"}:
+            bench = chance.choice(world.benches[-3:])
+            kinds = chance.choices(["numbered", "foreign", "nameless"], [6, 3, 1], k=chance.randrange(1, 9))
+            waits += world.publish(bench, *kinds, skew_ms=-chance.randrange(10**9) if kind == "skew" else 0)
+        elif kind == "settle":
+            chance.shuffle(waits)
+            some, waits = waits[: len(waits) // 2 + 1], waits[len(waits) // 2 + 1 :]
+            for one in some:
+                if one.event_id is None or chance.random() < 0.2:
+                    world.bury(one)
+                    buried.append(one)
+                else:
+                    world.store(one)
+        elif kind == "replay" and buried:
+            one = chance.choice(buried)
+            if one.event_id is not None and one.place != "expired":
+                world.store(one)
+        elif kind == "purge" and buried:
+            world.purge(buried.pop(chance.randrange(len(buried))))
+        elif kind == "later":
+            world.later(chance.choice([100, 10_000, 1.2 * DAY, 3 * DAY, 9 * DAY]))
+        elif kind == "end":
+            chance.choice(world.benches).publisher.end()
+        elif kind == "new":
+            world.producer()
+        elif kind == "drop":
+            drop(world, chance.randrange(1, 4))
+        world.later(1)
+        if step % 5 == 0:
+            assert_sums(world)
+    for one in waits:
+        world.bury(one)
+    world.later(9 * DAY)
+    assert_sums(world)
+    assert not drop(world).waits
+    assert_sums(world)
+    assert world.tally()["expired"] > 0
+    assert not world.tally()["stored"]
+
+
+def assert_sums(world: World) -> None:
+    """Audit what came since, and all of it: each event is where it is known to be."""
+    for full in (False, True):
+        result = prove(world.settings, full=full, now=world.clock.now)
+        assert numbers_of(result.total) == world.tally(), (full, result)
+        assert result.unrecorded.stored == 0
+        assert result.is_kept, result.notes
+
+
+def test_consumers_audit_and_drop_by_themselves(
+    server: Server, settings: ConsumerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two does, by the real command; a loss is told of, and so is what waits for it."""
+    old = FakeClock(time.time() - 3 * DAY)
+    with closing(server.client()) as client, closing(World(settings, client, old)) as world:
+        bench = world.producer()
+        world.store(*world.publish(bench, *["numbered"] * 5))
+        for name, value in {
+            "BROKER_URL": f"redis://{server.host}:{server.port}",
+            "DATA_DIR": str(settings.data_dir),
+            "DATABASE_URL": settings.database_url,
+            "DEAD_LETTERS": "file",
+            "RETAIN_DAYS": "1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        store = store_of(settings)
+        store.open_sink(FakeClock(), logging.getLogger("test")).close()
+        logs = Lines()
+        logger = logging.getLogger("auditors")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(logs)
+        with ExitStack() as stack:
+            for _ in range(2):
+                auditor = Auditor(store.open_retention(), 30.0, time.time, logger)
+                stack.enter_context(closing(auditor))
+            eventually(lambda: logs.named("audited") or logs.named("audit_not_made"), 60, "an audit")
+        assert [one.getMessage() for one in logs.records if one.levelno > logging.INFO] == []
+        assert len(logs.named("audited")) == 1, "one audit serves both"
+        (dropped,) = logs.named("days_dropped")
+        assert vars(dropped)["rows"] == 5
+        assert stored(world) == 0
+        lost, *there = world.publish(bench, *["numbered"] * 3)
+        world.store(*there)
+        world.lose(lost)
+        logs.records.clear()
+        with closing(Auditor(store.open_retention(), 1.0, time.time, logger)):
+            eventually(lambda: logs.named("retention_waits"), 60, "retention waits")
+        assert "missing" in vars(logs.named("retention_waits")[0])["why"]
+        assert world.client.hget(KEYS.audit, "missing") == b"1"
+        assert int(world.client.hget(KEYS.audit, "retention_waiting_seconds") or 0) > DAY / 2
