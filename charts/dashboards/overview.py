@@ -86,7 +86,17 @@ _LOST = Row(
             )
         ),
         no_value="never audited",
-        width=24,
+        width=20,
+    ),
+    figure(
+        "Retention waits",
+        "How long a day has been too old that the last audit could not drop: something is missing of it, or not proven. "
+        "Nothing is lost by that, and the store grows.",
+        "s",
+        Query("max(telemetry_retention_waiting_seconds{group})"),
+        steps=[(6 * 3600, "orange")],
+        no_value="keeps all",
+        decimals=0,
     ),
 )
 

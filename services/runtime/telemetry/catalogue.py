@@ -590,6 +590,14 @@ CATALOGUE: Final = (
         is_asked=True,
     ),
     Metric(
+        "telemetry_retention_waiting_seconds",
+        "gauge",
+        "consumer",
+        "How long the oldest day that the last audit could not drop was older than RETAIN_DAYS; 0: none",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
         "telemetry_redis_up",
         "gauge",
         "both",

@@ -188,6 +188,7 @@ class Observer:
         figures = {
             **{f"telemetry_audit_{name}_events": number_of(found.get(name.encode())) for name in _AUDITED},
             "telemetry_audit_last_run_timestamp_seconds": number_of(found.get(b"ended_at")),
+            "telemetry_retention_waiting_seconds": number_of(found.get(b"retention_waiting_seconds")),
         }
         return {name: value for name, value in figures.items() if value is not None and value >= 0}
 
