@@ -401,6 +401,17 @@ def test_the_audit_is_a_cronjob_that_is_suspended_unless_it_is_asked_for() -> No
     assert one["template"]["spec"]["restartPolicy"] == "Never"
 
 
+def test_where_days_are_dropped_the_audit_runs_and_drops_them() -> None:
+    """Nothing goes that no audit has proven, so it is not suspended; and no consumer audits beside it."""
+    assert "--retain" not in render(SETS["audit"]).pod("audit").main["command"]
+    for days, is_dropped in ((0, False), (30, True), (None, False)):
+        rendered = render(nested("consumer.settings.retainDays", days))
+        assert rendered.one("CronJob", "audit")["spec"]["suspend"] is not is_dropped
+        assert ("--retain" in rendered.pod("audit").main["command"]) is is_dropped
+        assert rendered.environment("consumer").get("RETAIN_DAYS") == (None if days is None else str(days))
+        assert rendered.environment("consumer")["AUDIT_INTERVAL_S"] == "0"
+
+
 def test_the_audit_runs_where_the_database_is_as_a_consumer() -> None:
     """On the consumers' node, with their volume, settings and user, and with no other password."""
     for values, user in (
