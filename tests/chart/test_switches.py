@@ -20,6 +20,10 @@ from chart.rendering import (
     render,
 )
 
+from services.producer.files.ending import NOT_ALL
+from services.producer.mapping.keys import build
+from services.producer.mapping.mapping_file import read_mapping
+
 pytestmark = pytest.mark.usefixtures("helm")
 
 COMPONENT: Final = "app.kubernetes.io/component"
@@ -97,8 +101,9 @@ def test_a_replay_is_a_job_in_place_of_a_deployment() -> None:
     job = rendered.one("Job", "producer")["spec"]
     assert (job["backoffLimit"], job["ttlSecondsAfterFinished"]) == (6, 600)
     assert job["template"]["spec"]["restartPolicy"] == "Never"  # a failure policy asks for it
-    unusable, drained = job["podFailurePolicy"]["rules"]
-    assert (unusable["action"], unusable["onExitCodes"]["values"]) == ("FailJob", [2])
+    # The first that fits holds: a producer that a drained node stops ends with 3 as well.
+    drained, unusable = job["podFailurePolicy"]["rules"]
+    assert (unusable["action"], unusable["onExitCodes"]["values"]) == ("FailJob", [2, NOT_ALL])
     assert unusable["onExitCodes"]["containerName"] == rendered.pod("producer").main["name"]
     assert (drained["action"], drained["onPodConditions"]) == ("Ignore", [{"type": "DisruptionTarget"}])
     assert "ttlSecondsAfterFinished" not in render(SETS["replay-volume"]).one("Job", "producer")["spec"]
@@ -115,6 +120,34 @@ def test_a_replay_reads_its_file_from_where_it_is() -> None:
         volumes = render(SETS[name]).pod("producer").spec["volumes"]
         (found,) = (one[key] for one in volumes if expected.items() <= (one.get(key) or {}).items())
         assert found.get("readOnly", True) is True
+
+
+def test_a_replay_reads_a_mapping_from_the_values_or_a_config_map() -> None:
+    """Of the values the chart makes one, and another text is another Job; without a replay there is none."""
+    values = SETS["replay-mapping"]
+    rendered = render(values)
+    arguments = rendered.pod("producer").main["args"]
+    text = rendered.file("producer", arguments[arguments.index("--mapping") + 1])
+    assert text is not None
+    errors: list[str] = []
+    said = read_mapping(text, "mapping", errors)
+    assert build(said, errors).times.zone == "Europe/Berlin"
+    assert errors == []
+    assert arguments[-2:] == ["--max-rejected", "20"]
+    name = rendered.one("Job", "producer")["metadata"]["name"]
+    assert render(values).one("Job", "producer")["metadata"]["name"] == name
+    other = nested("producer.replay.mapping", "decimal = '.'\n")
+    assert render(merged(values, other)).one("Job", "producer")["metadata"]["name"] != name
+    assert "replay-mapping" not in render(nested("producer.replay.mapping", "decimal = '.'\n")).text
+
+    named = {"mapping": "", "mappingConfigMap": "{{ .Release.Name }}-m", "mappingKey": "a.toml"}
+    rendered = render(merged(values, {"producer": {"replay": named}}))
+    assert [one for one in rendered.of("ConfigMap", "producer") if "mapping" in one["metadata"]["name"]] == []
+    volumes = rendered.pod("producer").spec["volumes"]
+    (volume,) = (one["configMap"] for one in volumes if one["name"] == "mapping")
+    assert (volume["name"], volume["items"]) == ("demo-m", [{"key": "a.toml", "path": "mapping.toml"}])
+    assert "--mapping" not in render(SETS["replay-volume"]).pod("producer").main["args"]
+    assert "--max-rejected" not in render(SETS["replay-volume"]).pod("producer").main["args"]
 
 
 def test_an_external_redis_stands_for_the_subchart() -> None:

@@ -90,6 +90,12 @@ REFUSED: Final[dict[str, tuple[Values, tuple[str, ...]]]] = {
         merged(REPLAY, {"producer": {"replay": {"configMap": "a", "existingClaim": "b"}}}),
         ("producer.replay", "configMap", "existingClaim"),
     ),
+    "two mappings of a replay": (
+        merged(
+            REPLAY, {"producer": {"replay": {"configMap": "a", "mapping": "x = 1", "mappingConfigMap": "b"}}}
+        ),
+        ("producer.replay", "mapping", "mappingConfigMap"),
+    ),
     "three pods on a volume for one": (
         {"consumer": {"replicas": 3, "persistence": {"accessMode": "ReadWriteOncePod"}}},
         ("consumer.persistence.accessMode", "ReadWriteOncePod"),
