@@ -22,6 +22,7 @@ from services.producer.files.decode import SourceUnusable
 from services.producer.generate import Generator
 from services.producer.loop import Totals
 from services.producer.options import Told, read_options
+from services.producer.replays.follow import Following
 from services.producer.replays.publish import Publishing
 from services.producer.wiring import Parts, finish, publish_feed
 from services.runtime.clock import SystemClock
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 stack.enter_context(closing(one))
         stack.enter_context(closing(side))
         try:
-            return Publishing(parts, told.readings).run() if told.readings else _generate(parts)
+            return _read(parts) if told.readings else _generate(parts)
         except SourceUnusable as error:
             refuse("producer", "source_unusable", error)
             return 2
@@ -102,6 +103,13 @@ def _traces(told: Told, spans: Spans | None, clock: SystemClock) -> Traces:
         ratio=settings.trace_sample_ratio,
         per_second=settings.trace_spans_per_second,
     )
+
+
+def _read(parts: Parts) -> int:
+    reading = parts.told.reading
+    if reading is not None and reading.follow and reading.path is not None:
+        return Following(parts, reading, reading.path).run()
+    return Publishing(parts, parts.told.readings).run()
 
 
 def _generate(parts: Parts) -> int:

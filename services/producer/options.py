@@ -39,6 +39,7 @@ _OF_A_FILE: Final = (
     "--resume",
     "--again",
     "--complete",
+    "--follow",
 )
 _AT_A_FIELD: Final = re.compile(rf",(?=\s*(?:{'|'.join(MAPPABLE)})\s*=)")
 """A comma that begins another FIELD=...; any other is in a column's name."""
@@ -162,6 +163,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--complete", action="store_true", help="with --resume: a last line without an end is a whole one"
     )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="wait for what is appended; goes on where it stopped, as --resume",
+    )
     return parser
 
 
@@ -178,10 +184,34 @@ def _readings(given: argparse.Namespace, errors: list[str]) -> Sequence[Reading]
         errors.append("--resume: standard input can't be read again; name a file with --from")
     if given.resume and given.again:
         errors.append("--again: begins from the beginning, and --resume goes on; give one of them")
+    if given.follow:
+        errors += _wrong_to_follow(given, sources)
     said = {} if given.mapping is None else read_mapping_file(Path(given.mapping), errors)
     said |= _said(given, errors)
     mapped, most = build(said, errors), _max_rejected(given, errors)
-    return [Reading(source, mapped, given.resume, given.again, given.complete, most) for source in sources]
+    return [
+        Reading(
+            source,
+            mapped,
+            resume=given.resume or given.follow,
+            again=given.again,
+            is_complete=given.complete,
+            follow=given.follow,
+            max_rejected=most,
+        )
+        for source in sources
+    ]
+
+
+def _wrong_to_follow(given: argparse.Namespace, sources: Sequence[str]) -> list[str]:
+    wrong = []
+    if STANDARD_INPUT in sources:
+        wrong.append("--follow: standard input is read as it comes; leave it out")
+    elif len(sources) > 1:
+        wrong.append(f"--follow: one file, and these are {len(sources)}; start a command for each")
+    if given.again or given.complete:
+        wrong.append("--follow: goes on with a file that is written to; leave out --again and --complete")
+    return wrong
 
 
 def _max_rejected(given: argparse.Namespace, errors: list[str]) -> int:

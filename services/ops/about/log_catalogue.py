@@ -85,6 +85,20 @@ CATALOGUE: Final = (
         "What was published under this path was another file: this one is published from its beginning",
     ),
     Message(
+        "file_rotated",
+        "INFO",
+        "producer",
+        ("file", "how"),
+        "A file that is followed was renamed, or emptied: what was begun in its place is read",
+    ),
+    Message(
+        "followed_file_gone",
+        "WARNING",
+        "producer",
+        ("file", "after_line"),
+        "The file that was followed is not there any more: what it had behind this line is not published",
+    ),
+    Message(
         "half_line_waits",
         "WARNING",
         "producer",
@@ -164,6 +178,7 @@ CATALOGUE: Final = (
             "[failures]",
             "[files]",
             "[already_published]",
+            "[is_followed]",
         ),
         "Its last line: what the whole process has done. Of a file: the account of its lines (`unreadable`: "
         "what was refused), of columns that are not published how many values, and why it ends with 3, if so",

@@ -115,6 +115,9 @@ def run_command(
     complete: Annotated[
         bool, typer.Option("--complete", help="With --resume: a last line without an end is a whole one.")
     ] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Wait for what is appended to a file, until Ctrl-C.")
+    ] = False,
     logs: Annotated[bool, typer.Option("--logs", help="Show the services' logs as well.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -141,7 +144,7 @@ def run_command(
     }
     of_file = mapping_options(locals())
     of_file += ["--max-rejected", str(max_rejected)] if max_rejected is not None else []
-    said = {"--resume": resume, "--again": again, "--complete": complete}
+    said = {"--resume": resume, "--again": again, "--complete": complete, "--follow": follow}
     of_file += [option for option, is_said in said.items() if is_said]
     of_file = [part for name in source or () for part in ("--from", name)] + of_file
     options = [part for name, value in given.items() if value is not None for part in (name, value)]

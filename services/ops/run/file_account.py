@@ -33,6 +33,7 @@ class FileAccount:
     """By the columns that are not published."""
     first_refused: Sequence[tuple[str, int, str]]
     """Files, lines and reasons."""
+    is_followed: bool = False
     already_published: int = 0
     """Files that were, whole."""
     files: Sequence[Mapping[str, Any]] = ()
@@ -83,6 +84,8 @@ class FileAccount:
             told.append(f"  and {len(kept) - _MOST_TOLD} more files beside these")
         if self.times_twice:
             told.append(f"  {self.times_twice:,} times were in an hour that comes twice (--time-twice)")
+        if self.is_followed:
+            told.append(f"stopped after line {self.after_line}; the same command goes on there")
         told += [f"not all of {self.file} is published: {why}" for why in self.failures]
         if any("stopped" in why for why in self.failures):
             told.append("go on where it stopped: the same command, with --resume")
@@ -117,6 +120,7 @@ def read_account(log: Path) -> FileAccount | None:
                     line.get("times_twice", 0),
                     line.get("left_out", {}),
                     refused,
+                    line.get("is_followed", False),
                     line.get("already_published", 0),
                     list(_files(log)) if "files" in line else (),
                 )

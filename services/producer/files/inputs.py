@@ -14,7 +14,7 @@ from services.producer.files.decode import BOM, SourceUnusable
 from services.producer.mapping.mapped import Format, Mapped, identity
 
 STANDARD_INPUT: Final = "-"
-_FINGERPRINT_BYTES: Final = 1 << 16
+FINGERPRINT_BYTES: Final = 1 << 16
 _IDLE_S: Final = 0.2
 _JSON_LINES: Final = frozenset({".jsonl", ".ndjson", ".json"})
 _LINE_PROTOCOL: Final = frozenset({".lp", ".line", ".influx"})
@@ -46,13 +46,18 @@ def source_key(path: Path, mapped: Mapped) -> str:
     return hashlib.sha256(named).hexdigest()[:16]
 
 
-def fingerprint(path: Path, length: int = _FINGERPRINT_BYTES) -> str:
+def fingerprint(path: Path, length: int = FINGERPRINT_BYTES) -> str:
     """Tell how a file begins, `LENGTH:SHA256`: a file that only grows keeps it. Raises SourceUnusable."""
     try:
         with path.open("rb") as file:
             start = file.read(length)
     except OSError as error:
         raise SourceUnusable(f"{path}: {error.strerror}") from None
+    return fingerprint_of(start)
+
+
+def fingerprint_of(start: bytes) -> str:
+    """Tell by its first bytes how a file begins."""
     return f"{len(start)}:{hashlib.sha256(start).hexdigest()}"
 
 
@@ -157,7 +162,11 @@ def _is_object(line: bytes) -> bool:
     return True
 
 
-def open_input(path: Path, is_stopping: Callable[[], bool]) -> Input:
+Make = Callable[[int, str, Callable[[], bool]], Input]
+"""Makes what gives the bytes of a descriptor that has a name, and may be asked to stop."""
+
+
+def open_input(path: Path, is_stopping: Callable[[], bool], make: Make = Input) -> Input:
     """Open a file, or what has the name of one, for reading. Raises SourceUnusable."""
     try:
         # A named pipe that nobody writes to yet would not be opened before somebody does.
@@ -167,4 +176,4 @@ def open_input(path: Path, is_stopping: Callable[[], bool]) -> Input:
     if path.is_dir():
         os.close(descriptor)
         raise SourceUnusable(f"{path}: {os.strerror(errno.EISDIR)}")
-    return Input(descriptor, str(path), is_stopping)
+    return make(descriptor, str(path), is_stopping)

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
-Half = Literal["take", "wait"]
-"""A last line without an end is a line like others, or it is left for later: its writer may go on with it."""
+Half = Literal["take", "wait", "refuse"]
+"""A last line without an end is a line like others, or is left for later, as its writer may go on with it, or
+is none, as nobody will.
+"""
 
 MAX_RECORD_BYTES: Final = 1 << 20
 _CHUNK_BYTES: Final = 1 << 16

@@ -104,7 +104,8 @@ class Reader:
     """Is shown each row of which something is published."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Values of columns that are not published."""
-    half: Half = "take"
+    half: Callable[[], Half] = lambda: "take"
+    """What becomes of a last line without an end."""
     waiting_line: int = 0
     """Where the last line begins that is left for later; 0: there is none."""
     is_torn: bool = False
@@ -154,7 +155,9 @@ class Reader:
             self._held = None
             if record is None:
                 break
-            if record is _END or self._waits(record):
+            if record is not _END and not record.is_terminated:
+                record = self._at_half(record)
+            if record is _END:
                 self._is_done = True
                 break
             if made is None:
@@ -214,13 +217,17 @@ class Reader:
                 kept.append(one)
         return kept
 
-    def _waits(self, record: Record) -> bool:
-        """Tell whether a record is left for later, and note where it is."""
-        if record.is_terminated or self.half == "take" or not record.data.strip():
-            return False
+    def _at_half(self, record: Record) -> Record:
+        """Give what a last line without an end is; `_END` where it is left for later."""
+        half = self.half()
+        if half == "take" or not record.data.strip():
+            return record
+        if half == "refuse":
+            why = "it has no end, and its file is not written any more"
+            return record._replace(problem=why, is_terminated=True)
         self.waiting_line = record.line
         self.logger.warning("half_line_waits", extra={"file": self.name, "line_number": record.line})
-        return True
+        return _END
 
     def _next(self) -> Record | None:
         if (record := next(self.ahead, None)) is not None:

@@ -21,6 +21,8 @@ class Reading:
     """Publish it from its beginning, whatever is published of it."""
     is_complete: bool = False
     """Nobody writes to it: a last line without an end is a line."""
+    follow: bool = False
+    """Wait for what is appended to it."""
     max_rejected: int = 0
     """So many refused lines and readings are no failure."""
 

@@ -5,10 +5,11 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.producer.files.decode import SourceUnusable, decoded
-from services.producer.files.inputs import Input, open_input, tell_format
+from services.producer.files.inputs import Input, Make, open_input, tell_format
 from services.producer.files.lines import Bytes
 from services.producer.files.opening import Wants, open_reader
 from services.producer.files.read import MOST_OF_A_RECORD, Reader
@@ -31,6 +32,9 @@ class Opener:
     """Closes what is opened."""
     max_entry_bytes: int = DEFAULT_ENTRY_BYTES
     most_of_a_record: int = MOST_OF_A_RECORD
+    file: Path | None = None
+    """What is read in place of the path: what lay there before."""
+    make: Make = Input
     is_exact: bool = field(default=True, init=False)
     """Whether the positions of what was opened are those of the file's bytes."""
 
@@ -69,14 +73,15 @@ class Opener:
             start=start,
             rewind=_rewinder(source) if self.is_exact and self.reading.path is not None else None,
         )
-        reader.half = self.reading.half
+        reader.half = lambda: self.reading.half
         reader.is_torn = self.is_exact and self.reading.path is not None and source.is_within_line(start[0])
         return reader
 
     def _input(self) -> Input:
         path = self.reading.path
         if path is not None:
-            return self.stack.enter_context(closing(open_input(path, self.is_stopping)))
+            opened = open_input(self.file or path, self.is_stopping, self.make)
+            return self.stack.enter_context(closing(opened))
         if sys.stdin is None:
             raise SourceUnusable("standard input is closed: there is nothing to read")
         return Input(sys.stdin.fileno(), self.name, self.is_stopping)

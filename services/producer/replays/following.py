@@ -1,0 +1,151 @@
+"""The bytes of a file that somebody writes to, and the files that it was before.
+
+A writer appends. From time to time it renames the file and begins another under the path, or copies it and
+empties it. Then what was read ends, when nothing more came for a moment, and the path is another file.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from stat import S_ISREG
+from typing import Final, Literal
+
+from services.producer.files.decode import SourceUnusable
+from services.producer.files.inputs import FINGERPRINT_BYTES, Input, fingerprint_of, is_same
+
+Change = Literal["", "renamed", "emptied"]
+
+_LOOK_S: Final = 0.2
+"""Time between two looks whether there is more."""
+_SILENT_S: Final = 1.0
+"""A writer may go on for a moment in a file that was renamed: so long it has to be silent."""
+_TAIL_BYTES: Final = 512
+_LINE_BYTES: Final = 1 << 20
+_ROTATED: Final = re.compile(r"[.-][0-9][0-9T_.:-]*")
+"""What stands behind the name of a file that was written before this one."""
+
+
+class Followed(Input):
+    """Bytes of a file that is written to; they end once the path is another file."""
+
+    def __init__(self, descriptor: int, name: str, is_stopping: Callable[[], bool], path: Path) -> None:
+        super().__init__(descriptor, name, is_stopping)
+        self.change: Change = ""
+        """Why they have ended; empty: they have not."""
+        self._path = path
+        self._tail = b""
+        self._is_at_end = False
+        self._silent_since = time.monotonic()
+
+    def read(self, size: int, /) -> bytes | None:
+        """Give what there is; None after a moment without anything; empty once the path is another file."""
+        if self.change:
+            return b""
+        # Emptied and written to beyond where we are, a file looks as if it had only grown.
+        if self._is_at_end and self._was_emptied():
+            self.change = "emptied"
+            return b""
+        found = super().read(size)
+        if found:
+            self._tail = (self._tail + found)[-_TAIL_BYTES:]
+            self._silent_since, self._is_at_end = time.monotonic(), False
+            return found
+        if found is None:
+            return None
+        self._is_at_end = True
+        if self._is_another() and time.monotonic() - self._silent_since >= _SILENT_S:
+            self.change = "renamed"
+            return b""
+        time.sleep(_LOOK_S)
+        return None
+
+    def seek(self, offset: int) -> None:
+        """Go on from a byte of the file."""
+        super().seek(offset)
+        self._tail = b""
+
+    def has_line_behind(self, offset: int) -> bool:
+        """Tell whether a whole line stands behind a byte; notes it where the path is another file by now."""
+        if b"\n" in os.pread(self._descriptor, _LINE_BYTES, offset):
+            return True
+        if self._is_another():
+            self.change = "renamed"
+        return False
+
+    def fingerprint(self, length: int = FINGERPRINT_BYTES) -> str:
+        """Tell how the file begins, whatever its name is by now."""
+        return fingerprint_of(os.pread(self._descriptor, length, 0))
+
+    def is_same(self, known: str, offset: int) -> bool:
+        """Tell whether it is the file that was read up to a byte."""
+        size = os.fstat(self._descriptor).st_size
+        return size >= offset and self.fingerprint(int(known.partition(":")[0] or 0)) == known
+
+    def _is_another(self) -> bool:
+        ours = os.fstat(self._descriptor)
+        try:
+            now = self._path.stat()
+        except OSError:
+            return False  # renamed, and the next one is not there yet
+        return (now.st_dev, now.st_ino) != (ours.st_dev, ours.st_ino)
+
+    def _was_emptied(self) -> bool:
+        size = len(self._tail)
+        return os.fstat(self._descriptor).st_size < self.position or (
+            os.pread(self._descriptor, size, self.position - size) != self._tail
+        )
+
+
+def next_file(path: Path, known: str, offset: int) -> Path | None:
+    """Give the file to be read after so many bytes of the one that begins as is `known`.
+
+    None: that one is gone, and nobody knows what was written to it since.
+    """
+    if _is_same(path, known, offset):
+        return path
+    beside = _beside(path)
+    for at, one in enumerate(beside):
+        if _is_same(one, known, offset):
+            with suppress(OSError):
+                if one.stat().st_size > offset:
+                    return one
+            later = [two for two in beside[at + 1 :] if _was_before(two, path)]
+            return later[0] if later else path
+    return None
+
+
+def _is_same(path: Path, known: str, offset: int) -> bool:
+    try:
+        return is_same(path, known, offset)
+    except (SourceUnusable, OSError):
+        return False  # it has another name since
+
+
+def _beside(path: Path) -> list[Path]:
+    """List the files of its folder that may have been this one, the oldest first."""
+    before: dict[int, Path] = {}
+    while True:
+        found: dict[int, tuple[int, int, Path]] = {}
+        for one in path.parent.iterdir():
+            with suppress(OSError):
+                about = one.lstat()
+                if one.name != path.name and S_ISREG(about.st_mode):
+                    found[about.st_ino] = (about.st_mtime_ns, -_number(one), one)
+        named = {inode: one for inode, (_, _, one) in found.items()}
+        if named == before:
+            return [one for _, _, one in sorted(found.values())]
+        before = named  # files that are renamed meanwhile are seen twice, or not at all
+
+
+def _number(path: Path) -> int:
+    """Give the number at the end of a name: of two files of one moment app.csv.2 is the older one."""
+    last = path.name.rpartition(".")[2]
+    return int(last) if last.isdecimal() and len(last) < 6 else 0
+
+
+def _was_before(one: Path, path: Path) -> bool:
+    """Tell by its name whether a file was under the path once: app.csv.1, app.csv-20260101."""
+    return one.name.startswith(path.name) and bool(_ROTATED.fullmatch(one.name[len(path.name) :]))
