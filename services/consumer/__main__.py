@@ -9,7 +9,7 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
-from typing import Final
+from typing import Final, TypeVar
 
 from services.brokers.choice import consumer_side
 from services.brokers.consuming.side import ConsumerSide, Upkeep
@@ -36,10 +36,12 @@ from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, r
 from services.runtime.stopping import StopSignals, end_when_asked
 from services.runtime.telemetry.metrics import Metrics
 from services.runtime.telemetry.spans import Spans
+from services.stores.blank import refuse_blank
 from services.stores.choice import figures_of, open_dead_letters, store_of
 from services.stores.doors import Store
 
 Doors = tuple[Source, Sink, DeadLetters]
+_Answer = TypeVar("_Answer")
 
 _SINK_PAUSE_S: Final = 0.5
 """Between two tries to open a database that is locked, or on a full disk."""
@@ -94,8 +96,7 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
             refuse("consumer", "settings_unusable", error)
             return 2
         except SinkUnusable as error:
-            logger.critical("sink_unusable", extra={"error": str(error)})
-            return 2 if isinstance(error, SinkWrong) else 1
+            return _unusable(error, logger)
         except Stopping:
             in_hand.ending()
             logs.tell_rest()
@@ -116,7 +117,12 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
             settings, doors, rules, side.upkeep(), clock, health, metrics, logger, times, in_hand
         )
         logger.info("consumer_started", extra={"consumer": settings.name, "steps": len(steps)})
-        worker.run()
+        see = functools.partial(refuse_blank, settings, store, side.settled)
+        worker.begin = functools.partial(_with_store, see, clock, health, metrics, logger)
+        try:
+            worker.run()
+        except SinkUnusable as error:
+            return _unusable(error, logger)
         in_hand.ending()
         logs.tell_rest()
         logger.info(
@@ -134,10 +140,19 @@ def _open_sink(
     store: Store, clock: SystemClock, health: Health, metrics: Metrics, logger: logging.Logger
 ) -> Sink:
     """Open the sink, however long it is locked or full. Raises SinkUnusable and Stopping."""
+    sink = _with_store(lambda: store.open_sink(clock, logger), clock, health, metrics, logger)
+    logger.info("sink_opened", extra={"place": store.place})
+    return sink
+
+
+def _with_store(
+    ask: Callable[[], _Answer], clock: SystemClock, health: Health, metrics: Metrics, logger: logging.Logger
+) -> _Answer:
+    """Ask a store, however long it is away, locked or full. Raises what `ask` does, and Stopping."""
     while True:
         health.turn()
         try:
-            sink = store.open_sink(clock, logger)
+            found = ask()
         except SinkUnavailable as error:
             health.fail("sink", str(error))
             metrics.set("telemetry_sink_up", 0)
@@ -146,10 +161,15 @@ def _open_sink(
         else:
             health.clear("sink")
             metrics.set("telemetry_sink_up", 1)
-            logger.info("sink_opened", extra={"place": store.place})
-            return sink
+            return found
         if clock.is_stopping():
             raise Stopping("asked to stop while the sink could not be opened")
+
+
+def _unusable(error: SinkUnusable, logger: logging.Logger) -> int:
+    """Say what can't be used; gives the exit code."""
+    logger.critical("sink_unusable", extra={"error": str(error)})
+    return 2 if isinstance(error, SinkWrong) else 1
 
 
 def make_doors(

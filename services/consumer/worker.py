@@ -42,6 +42,9 @@ class Worker:
     traces: Traces = NO_TRACES
     in_hand: AbstractContextManager[None] = field(default_factory=nullcontext)
     """How long a batch is worked on."""
+    begin: Callable[[], None] = lambda: None
+    """Sees that the first entry may be taken. Raises BrokerUnavailable, and what ends the loop."""
+    _has_begun: bool = field(init=False, default=False)
     _failures: int = field(init=False, default=0)
     _is_behind: bool = field(init=False, default=False)
 
@@ -54,7 +57,13 @@ class Worker:
     def turn(self) -> None:
         """Read once, and see what there is to its outcome."""
         self.health.turn()
-        self._turn(self.source.read)
+        self._turn(self._read)
+
+    def _read(self) -> Sequence[Entry]:
+        if not self._has_begun:
+            self.begin()
+            self._has_begun = True
+        return self.source.read()
 
     def _turn(self, read: Callable[[], Sequence[Entry]], *, asks: bool = True) -> None:
         """Read once and see the entries to their outcome; decide what an error means.

@@ -271,6 +271,11 @@ class ConsumerSettings(Settings):
         "Keep an index by device and time on each partition in PostgreSQL, made beside the writing. It makes "
         "storing a row dearer (docs/postgres.md)",
     )
+    fresh: bool = setting(
+        False,
+        "Begin in a PostgreSQL that has nothing of this pipeline though the group has acknowledged events "
+        "before: they are not there, and the audit calls them missing. Not needed after `telemetry copy`",
+    )
     dead_letters: str = setting(
         "auto",
         "Where dead letters go: `file`, dlq.jsonl in DATA_DIR; `stream`, {STREAM_NAME}:dlq; `database`, "

@@ -44,6 +44,14 @@ class Store(Protocol):
         """
         ...
 
+    def is_blank(self) -> bool:
+        """Tell whether it is a database in which nothing of our pipeline was ever kept; its tables are there.
+
+        No file is one: it goes with its folder, and another folder is another beginning. Raises
+        SinkUnavailable and SinkUnusable.
+        """
+        ...
+
     def open_rows(self) -> Rows:
         """Open the rows to read them. Raises SinkAbsent, SinkUnusable and SinkUnavailable."""
         ...

@@ -33,6 +33,13 @@ class ConsumerSide(Protocol):
         """Open where entries come from; it is closed by whoever asked for it."""
         ...
 
+    def settled(self) -> int:
+        """Tell how many entries our group has for certain acknowledged that are no dead letters kept here.
+
+        0 where that is not known. Raises BrokerUnavailable.
+        """
+        ...
+
     def dead_letters(self) -> DeadLetters:
         """Open what keeps dead letters at the broker; it is closed by whoever asked for it."""
         ...

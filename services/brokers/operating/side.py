@@ -50,6 +50,13 @@ class OperatorSide(Protocol):
         """Count what our group has yet to acknowledge; None where there is no stream or no group."""
         ...
 
+    def settled(self) -> int:
+        """Tell how many entries our group has for certain acknowledged that are no dead letters kept here.
+
+        0 where that is not known.
+        """
+        ...
+
     def newest(self) -> str | None:
         """Name the newest entry that the stream has had; None where there is no stream or no group."""
         ...

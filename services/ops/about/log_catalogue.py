@@ -305,7 +305,8 @@ CATALOGUE: Final = (
         "CRITICAL",
         "consumer",
         ("error",),
-        "The database is none of ours; the process ends with 1, or with 2 where the settings lead astray",
+        "The database is none of ours, or has nothing of a pipeline that has stored events before; the "
+        "process ends with 1, or with 2 where the settings lead astray",
     ),
     Message("sink_opened", "INFO", "consumer", ("place",), "Where it stores rows"),
     Message(

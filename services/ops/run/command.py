@@ -41,7 +41,7 @@ from services.ops.run.mapping_options import (
     mapping_options,
 )
 from services.ops.run.processes import Plan, Processes
-from services.ops.run.start import see_broker, see_store
+from services.ops.run.start import see_begin, see_broker, see_store
 from services.ops.server.own import is_external, reachable
 from services.runtime.own_files import private_files
 from services.runtime.screen import wait_for_no_reader
@@ -156,6 +156,8 @@ def run_command(
     settings = load(ConsumerSettings, sources)
     _see_what_is_elsewhere(settings, sources)
     with private_files(), reachable(settings, sources, may_start=True) as settings:
+        if settings.database_url:
+            see_begin(settings)
         plan = Plan(
             replicas=replicas,
             producer_options=options,

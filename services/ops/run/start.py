@@ -16,6 +16,7 @@ from services.contract.errors import PipelineError, SinkUnusable
 from services.ops.failures import CommandFailed
 from services.ops.output.output import remark
 from services.runtime.settings import ConsumerSettings
+from services.stores.blank import refuse_blank
 from services.stores.choice import store_of
 
 LIMIT_S: Final = 10.0
@@ -39,6 +40,17 @@ def see_store(settings: ConsumerSettings) -> None:
     """See that the store takes rows. Raises CommandFailed, and SettingsInvalid."""
     store = store_of(settings)
     see(store.see_usable, store.place, "DATABASE_URL, PGHOST, PGPORT")
+
+
+def see_begin(settings: ConsumerSettings) -> None:
+    """See that the store need not be filled first. Raises CommandFailed, and SettingsInvalid."""
+    store = store_of(settings)
+
+    def look() -> None:
+        with closing(operator_side(settings.as_operator())) as side:
+            refuse_blank(settings, store, side.settled)
+
+    see(look, store.place, "DATABASE_URL, PGHOST, PGPORT")
 
 
 def see(look: Callable[[], None], place: str, named: str) -> None:

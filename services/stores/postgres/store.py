@@ -2,8 +2,11 @@
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from logging import Logger
 from typing import TYPE_CHECKING, Final
+
+import psycopg
 
 from services.contract.consuming.doors import Sink
 from services.contract.consuming.proofs import Proofs
@@ -15,7 +18,9 @@ from services.stores.doors import Letters
 from services.stores.postgres.connection import HINT, Database, UrlInvalid
 from services.stores.postgres.copying.letters import PostgresCopiedLetters
 from services.stores.postgres.copying.rows import PostgresCopied
+from services.stores.postgres.copying.writing import reading
 from services.stores.postgres.dead_letters import MOST_ENTRY_BYTES, PostgresDeadLetters
+from services.stores.postgres.errors import ours
 from services.stores.postgres.keeper import Keeper
 from services.stores.postgres.proving.proofs import PostgresProofs
 from services.stores.postgres.proving.retention import PostgresRetention, register
@@ -28,6 +33,15 @@ if TYPE_CHECKING:  # a command that reads loads no more than it needs
     from services.runtime.telemetry.metrics import Figures
 
 _FIRST_TURN_S: Final = 5.0
+_OF_OURS: Final = "WHERE (pipeline, stream) = (%(pipeline)s, %(stream)s)"
+_ANYTHING: Final = (
+    "SELECT EXISTS (SELECT FROM telemetry.events) "  # noqa: S608 - a constant
+    "OR EXISTS (SELECT FROM telemetry.retention WHERE dropped_before > 0) OR "
+    + " OR ".join(
+        f"EXISTS (SELECT FROM telemetry.{table} {_OF_OURS})"
+        for table in ("proofs", "dead_letters", "dead_letters_purged")
+    )
+)
 
 
 class PostgresStore:
@@ -84,6 +98,22 @@ class PostgresStore:
     def see_usable(self) -> None:
         """Connect, make or update the tables, and write once. Raises SinkUnavailable and SinkUnusable."""
         PostgresSink(self._database, time.time).close()
+
+    def is_blank(self) -> bool:
+        """Tell whether nothing of our pipeline was ever kept: of rows nobody knows whose they are.
+
+        Raises SinkUnavailable and SinkUnusable.
+        """
+        settings, database = self._settings, self._database.named("look")
+        values = {"pipeline": settings.pipeline_name, "stream": settings.stream_name}
+        try:
+            with closing(database.connect()) as connection, reading(connection):
+                found = connection.execute(_ANYTHING, values).fetchone()
+        except psycopg.errors.InsufficientPrivilege:  # whoever may store need not see all of it
+            return False
+        except psycopg.Error as error:
+            raise ours(error, database.place) from error
+        return found != (True,)
 
     def open_rows(self) -> Rows:
         """Open the rows to read them. Raises SinkAbsent, SinkUnusable and SinkUnavailable."""

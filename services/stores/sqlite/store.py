@@ -68,6 +68,10 @@ class SQLiteStore:
     def see_usable(self) -> None:
         """Do nothing: the file is here, and the consumer that opens it says at once what is wrong."""
 
+    def is_blank(self) -> bool:
+        """Say no: a file is no database that waits for a copy."""
+        return False
+
     def open_rows(self) -> Rows:
         """Open the rows to read them. Raises SinkAbsent, SinkUnusable and SinkUnavailable."""
         return SQLiteRows(self._settings.database)

@@ -13,7 +13,7 @@ from services.consumer.batch import Outcome
 from services.consumer.telemetry.report import Reporter
 from services.consumer.worker import Worker
 from services.contract.consuming.doors import Entry
-from services.contract.errors import BreakerOpen, BrokerUnavailable, SourceUnavailable, Stopping
+from services.contract.errors import BreakerOpen, BrokerUnavailable, SinkWrong, SourceUnavailable, Stopping
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics
 
@@ -84,6 +84,38 @@ def test_each_turn_reads_settles_and_looks_after_the_stream() -> None:
     assert desk.health.readiness() == ""
     assert desk.value("telemetry_redis_up") == 1
     assert desk.clock.sleeps == []
+
+
+def test_what_has_to_be_so_is_seen_once_before_the_first_entry() -> None:
+    """Where the broker can't be asked yet it is seen later, and nothing is read till then."""
+    desk = Desk(count=3)
+    seen: list[int] = []
+    failures = [BrokerUnavailable("told to be away", "told")]
+
+    def begin() -> None:
+        seen.append(desk.stream.given)
+        if failures:
+            raise failures.pop()
+
+    desk.worker.begin = begin
+    desk.worker.turn()
+    assert (desk.stream.given, desk.value("telemetry_redis_up")) == (0, 0)
+    desk.worker.run()
+    assert seen == [0, 0]
+    assert desk.batches == [2, 1]
+
+
+def test_a_store_that_is_not_to_be_begun_in_ends_the_loop() -> None:
+    """Before anything is taken from the stream."""
+    desk = Desk(count=3)
+
+    def begin() -> None:
+        raise SinkWrong("told to be blank", "told")
+
+    desk.worker.begin = begin
+    with pytest.raises(SinkWrong, match="told to be blank"):
+        desk.worker.run()
+    assert desk.stream.given == 0
 
 
 def test_what_was_asked_for_ahead_is_settled_at_the_end() -> None:

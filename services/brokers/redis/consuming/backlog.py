@@ -5,6 +5,7 @@ wrong: a group that had read everything kept the lag that it had before a trim. 
 only where it is plausible, and counted otherwise.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ import redis
 from services.brokers.consuming.foreign import name_of, whole_of
 from services.brokers.redis.consuming.entries import about, after, count
 from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.server.connection import lacks_command, lacks_right
 from services.brokers.redis.server.entry_ids import age_s, id_parts
 
 _PAGE: Final = 1000
@@ -86,6 +88,17 @@ class Backlog:
         is_delivered = id_parts(self.last_delivered_id) >= wanted
         return is_delivered and (self.oldest_pending_id is None or id_parts(self.oldest_pending_id) > wanted)
 
+    @property
+    def settled(self) -> int:
+        """Tell how many entries the group has acknowledged; 0 unless it has for certain acknowledged one.
+
+        Of a group that was made when entries were gone already the server counts these as read.
+        """
+        if not self.read or self.added is None:  # nothing, or somebody has set it
+            return 0
+        gone = self.added - self.length
+        return self.read - self.pending if self.read - self.pending > (gone if self.pending else 0) else 0
+
     def oldest_pending_age_s(self, now: float) -> float:
         """Tell how long ago the oldest pending entry was published, in seconds; 0 without one."""
         return age_s(self.oldest_pending_id, now)
@@ -143,6 +156,26 @@ def read_backlog(client: redis.Redis, keys: StreamKeys, group_name: bytes | None
         if isinstance(trimmed_before, bytes) and trimmed_before == trimmed_after
         else None,
     )
+
+
+def read_settled(client: redis.Redis, keys: StreamKeys, *, has_letters: bool) -> int:
+    """Tell how many entries the group has for certain acknowledged; 0 where we may not know.
+
+    `has_letters`: dead letters are kept here, and not counted. Raises redis.RedisError.
+    """
+    try:
+        backlog = read_backlog(client, keys)
+        if backlog is None or backlog.settled == 0 or not has_letters:
+            return 0 if backlog is None else backlog.settled
+        there = 0
+        for letters in filter(None, (keys.dead_letters, keys.former_dead_letters)):
+            with suppress(redis.exceptions.AskError):  # of an earlier version, which knew no cluster
+                there += client.xlen(letters) + client.hlen(f"{letters}:purged")
+        return max(0, backlog.settled - there)
+    except redis.RedisError as error:
+        if lacks_right(error) or lacks_command(error):
+            return 0
+        raise
 
 
 def _lag(stream: Any, group: Any, last_delivered: str) -> int | None:

@@ -6,14 +6,16 @@ from typing import Final
 
 import redis
 
+from services.brokers.redis.consuming.backlog import read_settled
 from services.brokers.redis.consuming.dead_letters import DeadLetterStream
 from services.brokers.redis.consuming.observer import Observer
 from services.brokers.redis.consuming.reading.source import RedisSource
 from services.brokers.redis.consuming.upkeep import Upkeep
 from services.brokers.redis.keys import StreamKeys, keys_of
 from services.brokers.redis.server.attention import Attention
-from services.brokers.redis.server.connection import connect, explain
+from services.brokers.redis.server.connection import connect, error_kind, explain
 from services.brokers.tools import Tools
+from services.contract.errors import BrokerUnavailable
 from services.runtime.settings import ConsumerSettings
 
 _OBSERVER_TIMEOUT_S: Final = 2.0
@@ -62,6 +64,14 @@ class RedisConsumerSide:
             max_deliveries=settings.max_deliveries,
             explain=functools.partial(explain, settings=settings),
         )
+
+    def settled(self) -> int:
+        """Tell how many entries our group has for certain acknowledged; 0 where that is not known."""
+        settings = self.settings
+        try:
+            return read_settled(self.client, self.keys, has_letters=settings.letters_in == "stream")
+        except redis.RedisError as error:
+            raise BrokerUnavailable(explain(error, settings), error_kind(error)) from error
 
     def dead_letters(self) -> DeadLetterStream:
         """Open the stream of the dead letters, on a connection of its own."""

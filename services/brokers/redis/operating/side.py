@@ -8,7 +8,7 @@ from typing import Final, cast
 
 import redis
 
-from services.brokers.redis.consuming.backlog import read_backlog
+from services.brokers.redis.consuming.backlog import read_backlog, read_settled
 from services.brokers.redis.consuming.dead_letters import DeadLetterStream
 from services.brokers.redis.keys import StreamKeys, keys_of
 from services.brokers.redis.operating import folding, groups
@@ -84,6 +84,11 @@ class RedisOperatorSide:
         with self._explained():
             backlog = read_backlog(self.client, self.keys)
         return None if backlog is None else Unsettled(backlog.lag, backlog.pending)
+
+    def settled(self) -> int:
+        """Tell how many entries our group has for certain acknowledged; 0 where that is not known."""
+        with self._explained():
+            return read_settled(self.client, self.keys, has_letters=self.settings.letters_in == "stream")
 
     def newest(self) -> str | None:
         """Name the newest entry that the stream has had; None where there is no stream or no group."""

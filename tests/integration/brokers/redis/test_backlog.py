@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import redis
 from consumers import KEYS, Consumer, publish
+from samples import dead
 from servers import Server
 
-from services.brokers.redis.consuming.backlog import Backlog, read_backlog
+from services.brokers.redis.consuming.backlog import Backlog, read_backlog, read_settled
+from services.brokers.redis.consuming.dead_letters import DeadLetterStream
 from services.brokers.redis.consuming.entries import count, pages
 
 
@@ -232,3 +234,72 @@ def test_pages_are_no_larger_than_fits_into_memory(server: Server) -> None:
 def _sent_bytes(client: redis.Redis) -> int:
     stats: Any = client.info("stats")
     return int(stats["total_net_output_bytes"])
+
+
+# An id that somebody has set for the group looks as if it had read all before it.
+MADE_BY_US = [one for one in SITUATIONS if one is not group_in_the_middle_that_reads]
+
+
+@pytest.mark.parametrize("situation", MADE_BY_US, ids=lambda one: one.__name__)
+def test_a_group_that_has_acknowledged_nothing_is_never_said_to_have(
+    server: Server, situation: Callable[[redis.Redis], None]
+) -> None:
+    """Whatever was trimmed, deleted, set back, or read by one that was killed: a consumer would not start."""
+    with closing(server.client()) as client:
+        situation(client)
+        assert read_settled(client, KEYS, has_letters=False) == 0
+
+
+def test_a_group_of_a_stream_that_was_trimmed_before_it_is_not_said_to_have(server: Server) -> None:
+    """The server counts what was gone before it as read; killed in its first batch, it has nothing stored."""
+    with closing(server.client()) as client:
+        make(client, 10)
+        client.xgroup_destroy(KEYS.stream, KEYS.group)
+        client.xtrim(KEYS.stream, maxlen=6, approximate=False)
+        client.xgroup_create(KEYS.stream, KEYS.group, "0")
+        read(client, 2)
+        assert read_settled(client, KEYS, has_letters=False) == 0
+        read(client, 4)
+        assert read_settled(client, KEYS, has_letters=False) == 0
+
+
+def test_what_a_group_has_acknowledged_is_known_without_what_was_trimmed(server: Server) -> None:
+    """The rest may be pending, in the middle or at the end."""
+    with closing(server.client()) as client, closing(Consumer(server, "c-1")) as source:
+        publish(client, 10)
+        read_first = source.read()
+        source.ack(read_first[:3] + read_first[8:])
+        assert source.read() == []  # the server has confirmed it
+        assert read_settled(client, KEYS, has_letters=False) == 5
+        source.ack(read_first[3:8])
+        assert source.read() == []
+        client.xtrim(KEYS.stream, maxlen=0, approximate=False)
+        assert read_settled(client, KEYS, has_letters=False) == 10
+
+
+def test_dead_letters_that_the_server_keeps_are_not_counted(server: Server) -> None:
+    """Nor those that were purged: none of them was ever to be in a database."""
+    with closing(server.client()) as client, closing(Consumer(server, "c-1")) as source:
+        publish(client, 3)
+        source.settle_all()
+        letters = DeadLetterStream(client, KEYS, lambda: 1_800_000_000.0)
+        letters.put([dead(1), dead(2)])
+        assert read_settled(client, KEYS, has_letters=False) == 3
+        assert read_settled(client, KEYS, has_letters=True) == 1
+        letters.purge([dead(1).entry.entry_id.decode()])
+        assert read_settled(client, KEYS, has_letters=True) == 1
+        letters.put([dead(3)])
+        assert read_settled(client, KEYS, has_letters=True) == 0
+
+
+@pytest.mark.parametrize("lacking", ["-xinfo|groups", "-hlen"])
+def test_what_a_user_may_not_know_is_not_said(server: Server, lacking: str) -> None:
+    """It may work without: a right that it lacked before is none that it needs to start."""
+    with closing(server.client()) as client, closing(Consumer(server, "c-1")) as source:
+        publish(client, 3)
+        source.settle_all()
+        client.execute_command("ACL", "SETUSER", "narrow", "reset", "on", ">narrow", "~*", "+@all", lacking)
+        login = {"username": "narrow", "password": "narrow"}
+        with closing(server.client(**login)) as narrow:
+            assert read_settled(narrow, KEYS, has_letters=True) == 0
+        client.execute_command("ACL", "DELUSER", "narrow")
