@@ -108,6 +108,49 @@ THRESHOLD_{{ $kpi | upper }}: {{ include "telemetry.text" $threshold | quote }}
 {{- end }}
 {{- end -}}
 
+{{/* What leads to PostgreSQL, where it is used: the files of those who open it. */}}
+{{- define "telemetry.databaseMounts" -}}
+{{- $database := include "telemetry.database" . | fromJson }}
+{{- if and $database.used $database.secret }}
+- {name: database-password, mountPath: /etc/telemetry/database, readOnly: true}
+{{- end }}
+{{- if and $database.used $database.caSecret }}
+- {name: database-ca, mountPath: /etc/telemetry/database-ca, readOnly: true}
+{{- end }}
+{{- if and $database.used $database.certSecret }}
+- {name: database-cert, mountPath: /etc/telemetry/database-cert, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "telemetry.databaseVolumes" -}}
+{{- $database := include "telemetry.database" . | fromJson }}
+{{- if $database.used }}
+{{- if $database.secret }}
+- name: database-password
+  secret:
+    secretName: {{ $database.secret }}
+    defaultMode: 0440
+    items: [{key: {{ $database.keys.password }}, path: password}]
+{{- end }}
+{{- if $database.caSecret }}
+- name: database-ca
+  secret:
+    secretName: {{ $database.caSecret }}
+    items: [{key: {{ $database.caKey }}, path: ca.crt}]
+{{- end }}
+{{- if $database.certSecret }}
+- name: database-cert
+  secret:
+    secretName: {{ $database.certSecret }}
+    # libpq refuses a private key that others can read.
+    defaultMode: 0440
+    items:
+      - {key: {{ $database.certKey }}, path: tls.crt}
+      - {key: {{ $database.privateKey }}, path: tls.key}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- define "telemetry.mounts" -}}
 {{- $redis := include "telemetry.redis" .root | fromJson -}}
 - {name: tmp, mountPath: /tmp}
@@ -120,16 +163,9 @@ THRESHOLD_{{ $kpi | upper }}: {{ include "telemetry.text" $threshold | quote }}
 {{- if $redis.certSecret }}
 - {name: redis-cert, mountPath: /etc/telemetry/cert, readOnly: true}
 {{- end }}
-{{- $database := include "telemetry.database" .root | fromJson }}
-{{- if and (eq .component "consumer") $database.used }}
-{{- if $database.secret }}
-- {name: database-password, mountPath: /etc/telemetry/database, readOnly: true}
-{{- end }}
-{{- if $database.caSecret }}
-- {name: database-ca, mountPath: /etc/telemetry/database-ca, readOnly: true}
-{{- end }}
-{{- if $database.certSecret }}
-- {name: database-cert, mountPath: /etc/telemetry/database-cert, readOnly: true}
+{{- if eq .component "consumer" }}
+{{- with include "telemetry.databaseMounts" .root | trim }}
+{{ . }}
 {{- end }}
 {{- end }}
 {{- if .root.Values.kpis }}
@@ -164,30 +200,9 @@ THRESHOLD_{{ $kpi | upper }}: {{ include "telemetry.text" $threshold | quote }}
       - {key: {{ $redis.certKey }}, path: tls.crt}
       - {key: {{ $redis.privateKey }}, path: tls.key}
 {{- end }}
-{{- $database := include "telemetry.database" .root | fromJson }}
-{{- if and (eq .component "consumer") $database.used }}
-{{- if $database.secret }}
-- name: database-password
-  secret:
-    secretName: {{ $database.secret }}
-    defaultMode: 0440
-    items: [{key: {{ $database.keys.password }}, path: password}]
-{{- end }}
-{{- if $database.caSecret }}
-- name: database-ca
-  secret:
-    secretName: {{ $database.caSecret }}
-    items: [{key: {{ $database.caKey }}, path: ca.crt}]
-{{- end }}
-{{- if $database.certSecret }}
-- name: database-cert
-  secret:
-    secretName: {{ $database.certSecret }}
-    # libpq refuses a private key that others can read.
-    defaultMode: 0440
-    items:
-      - {key: {{ $database.certKey }}, path: tls.crt}
-      - {key: {{ $database.privateKey }}, path: tls.key}
+{{- if eq .component "consumer" }}
+{{- with include "telemetry.databaseVolumes" .root | trim }}
+{{ . }}
 {{- end }}
 {{- end }}
 {{- if .root.Values.kpis }}
