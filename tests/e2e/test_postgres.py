@@ -280,8 +280,28 @@ def test_keda_scales_over_the_nodes_from_one_to_four_and_back(release: Release, 
     release.assert_logs()
 
 
-def test_a_release_moves_from_sqlite_with_what_it_has_stored(server: Namespace, values: Values) -> None:
-    """As docs/kubernetes.md has it: another stream, and the rows published again with their ids."""
+def test_a_release_takes_along_what_it_has_stored(server: Namespace, values: Values) -> None:
+    """As docs/kubernetes.md has it: copied before the upgrade, while the producer goes on."""
+    moved = Release(server, "copied")
+    query(server, "CREATE DATABASE copied")
+    moved.install({key: value for key, value in values.items() if key != "database"})
+    before = moved.flows()["stored"]
+    copied = merged(values, {"database": {"name": "copied"}, "copy": {"enabled": True}})
+    with pytest.raises(CommandFailed, match="consumers still store on the claim copied-consumer-data"):
+        moved.upgrade(copied)
+    moved.scale("consumer", 0)
+    moved.upgrade(copied)
+    assert query(server, _ROWS, "copied") >= before
+    moved.scale("consumer", 1)
+    moved.flows()
+    with moved.quiet():
+        moved.settled()
+    moved.assert_logs()
+    moved.namespace.helm("uninstall", moved.name)
+
+
+def test_a_release_moves_from_sqlite_by_another_stream(server: Namespace, values: Values) -> None:
+    """Without a copy: its audits start from nothing, and the rows are published again with their ids."""
     moved = Release(server, "moved")
     query(server, "CREATE DATABASE moved")
     on_sqlite = {key: value for key, value in values.items() if key != "database"}

@@ -4,12 +4,12 @@
 {{- $url.host | regexFind ":[0-9]+$" | trimPrefix ":" | default (eq $url.scheme "https" | ternary "443" "80") -}}
 {{- end -}}
 
-{{/* What a service needs of the network: Redis, the database and the collector out, and the metrics in. A dict of `root`, `component`, `port`. */}}
+{{/* What a service needs of the network: Redis, the database and the collector out, and the metrics in. A dict of `root`, `component`, and where there are any `port` and `annotations`. A copy needs no Redis. */}}
 {{- define "telemetry.networkPolicy" -}}
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata:
-  {{- include "telemetry.metadata" (dict "root" .root "component" .component "name" (printf "%s-%s" (include "telemetry.fullname" .root) .component)) | nindent 2 }}
+  {{- include "telemetry.metadata" (dict "root" .root "component" .component "annotations" .annotations "name" (printf "%s-%s" (include "telemetry.fullname" .root) .component)) | nindent 2 }}
 spec:
   podSelector:
     matchLabels:
@@ -23,6 +23,7 @@ spec:
   {{- end }}
   egress:
     {{- $redis := include "telemetry.redis" .root | fromJson }}
+    {{- if ne .component "copy" }}
     - ports: [{port: {{ $redis.port }}, protocol: TCP}]
       {{- if .root.Values.redis.enabled }}
       to:
@@ -34,6 +35,7 @@ spec:
       to:
         {{- toYaml .root.Values.networkPolicy.externalRedisTo | nindent 8 }}
       {{- end }}
+    {{- end }}
     {{- if and (include "telemetry.database" .root | fromJson).used (ne .component "producer") }}
     - ports: [{port: {{ .root.Values.database.port }}, protocol: TCP}]
       {{- with .root.Values.networkPolicy.databaseTo }}
