@@ -5,10 +5,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from bench.bench import Bench
 from bench.figure import Figure, at_most
@@ -33,7 +33,10 @@ from pathlib import Path
 from services.ops.audit.proving import prove
 from services.runtime.settings import ConsumerSettings
 
-settings = ConsumerSettings(redis_host="127.0.0.1", redis_port=int(sys.argv[1]), data_dir=Path(sys.argv[2]))
+port, folder, url = sys.argv[1:]
+settings = ConsumerSettings(
+    redis_host="127.0.0.1", redis_port=int(port), data_dir=Path(folder), database_url=url
+)
 started = time.monotonic()
 result = prove(settings)
 seconds = time.monotonic() - started
@@ -56,51 +59,82 @@ class Audited(NamedTuple):
     megabytes: float
 
 
+class Filling(Protocol):
+    """Adds rows of a run to a table, by their numbers; their ids begin at a time, a step apart."""
+
+    def __call__(self, first: int, last: int, run: str, begins_ms: int, step_ms: int) -> None: ...
+
+
+class Place(NamedTuple):
+    """Where rows are: a folder, or a database, and what adds some."""
+
+    folder: Path
+    url: str
+    fill: Filling
+
+
 def compare(bench: Bench) -> list[Figure]:
-    """Audit so many new events in a small table and in a large one, in turns."""
+    """Audit so many new events in a small table of SQLite and in a large one, in turns."""
+    return compare_at(bench, in_sqlite, "audit")
+
+
+def compare_at(bench: Bench, make: Callable[[Path], Place], case: str) -> list[Figure]:
+    """Do so in two tables that are made in folders."""
     large = bench.plan.long_rows
     small, new = max(1, large // _SMALL_SHARE), max(1, large // _NEW_SHARE)
     found: dict[int, list[Audited]] = {small: [], large: []}
     with tempfile.TemporaryDirectory(prefix="telemetry-bench-") as name:
         tables = [
-            _Table(bench, Path(name) / str(rows), number, rows) for number, rows in enumerate((small, large))
+            _Table(bench, make(Path(name) / str(rows)), number, rows)
+            for number, rows in enumerate((small, large))
         ]
         for number in range(bench.plan.rounds):
             for table in in_turn(tables, number):
                 found[table.rows].append(table.audit_new(new))
                 bench.say(
-                    f"audit: {new:,} new events beside {table.rows:,}: {found[table.rows][-1].seconds:.2f} s"
+                    f"{case}: {new:,} new events beside {table.rows:,}: {found[table.rows][-1].seconds:.2f} s"
                 )
-    return figures(found[small], found[large], new, large)
+    return figures(found[small], found[large], new, large, case)
 
 
-def figures(small: Sequence[Audited], large: Sequence[Audited], new: int, rows: int) -> list[Figure]:
+def in_sqlite(folder: Path) -> Place:
+    """Make an empty file."""
+    folder.mkdir()
+
+    def fill(first: int, last: int, run: str, begins_ms: int, step_ms: int) -> None:
+        with closing(open_table(folder / "telemetry.db")) as connection:
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute(_FILL, (first, last, run, begins_ms, step_ms))
+
+    return Place(folder, "", fill)
+
+
+def figures(
+    small: Sequence[Audited], large: Sequence[Audited], new: int, rows: int, case: str
+) -> list[Figure]:
     """Make the figures."""
     what = f"{new:,} new events beside {rows:,}"
     ratio = [one.seconds / other.seconds for one, other in zip(large, small, strict=True)]
     return [
         Figure(
-            "audit", f"{what}, a tenth of the rows", "ms", Sample(tuple(one.seconds * 1000 for one in small))
+            case, f"{what}, a tenth of the rows", "ms", Sample(tuple(one.seconds * 1000 for one in small))
         ),
-        Figure("audit", what, "ms", Sample(tuple(one.seconds * 1000 for one in large)), at_most(2000)),
-        Figure(
-            "audit", f"{what}, at most", "MB", Sample(tuple(one.megabytes for one in large)), at_most(100)
-        ),
-        Figure("audit", "large / small (flat)", "x", Sample(tuple(ratio)), at_most(1.5)),
+        Figure(case, what, "ms", Sample(tuple(one.seconds * 1000 for one in large)), at_most(2000)),
+        Figure(case, f"{what}, at most", "MB", Sample(tuple(one.megabytes for one in large)), at_most(100)),
+        Figure(case, "large / small (flat)", "x", Sample(tuple(ratio)), at_most(1.5)),
     ]
 
 
 class _Table:
     """A table with its run, all of it proven."""
 
-    def __init__(self, bench: Bench, folder: Path, number: int, rows: int) -> None:
+    def __init__(self, bench: Bench, place: Place, number: int, rows: int) -> None:
         self.rows = rows
         self._bench = bench
-        self._folder = folder
+        self._place = place
         self._run = run_name(number + 1)
         self._begins_ms = int(time.time() * 1000) - rows * _STEP_MS
         self._last = 0
-        folder.mkdir()
         self._add(rows)
         self._audit()
 
@@ -113,9 +147,7 @@ class _Table:
         # What is new was made now: its ids are not those of a time before.
         begins_ms = int(time.time() * 1000) - self._last if self._last else self._begins_ms
         step = 1 if self._last else _STEP_MS
-        with closing(open_table(self._folder / "telemetry.db")) as connection:
-            connection.execute("PRAGMA synchronous = OFF")
-            connection.execute(_FILL, (self._last + 1, self._last + rows, self._run, begins_ms, step))
+        self._place.fill(self._last + 1, self._last + rows, self._run, begins_ms, step)
         self._last += rows
 
     def _audit(self) -> Audited:
@@ -125,7 +157,10 @@ class _Table:
             record = {"last": self._last, "published": self._last, "batches": 1, "started_at": time.time()}
             client.hset(_KEYS.run(self._run), mapping=record)  # type: ignore[arg-type]
         answer = subprocess.run(
-            [sys.executable, "-c", _AUDIT, str(self._bench.server.port), str(self._folder)],
+            [
+                sys.executable, "-c", _AUDIT,
+                str(self._bench.server.port), str(self._place.folder), self._place.url,
+            ],
             capture_output=True, text=True, env=clean_environment(), timeout=_TIMEOUT_S, check=False,
         )  # fmt: skip
         if answer.returncode != 0:

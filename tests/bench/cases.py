@@ -7,7 +7,8 @@ from bench import auditing, files, growth, latency, memory, observing, publishin
 from bench.bench import Bench
 from bench.figure import Figure
 from bench.plan import BenchFailed
-from bench.postgres import consumer, store
+from bench.postgres import auditing as postgres_auditing
+from bench.postgres import consumer, copying, store
 from bench.postgres import growth as postgres_growth
 
 _ALONE: Final[Mapping[str, Callable[[Bench], list[Figure]]]] = {
@@ -21,6 +22,8 @@ _ALONE: Final[Mapping[str, Callable[[Bench], list[Figure]]]] = {
     "postgres-store": store.watch_cost,
     "postgres-consumer": consumer.compare,
     "postgres-growth": postgres_growth.watch_growth,
+    "postgres-audit": postgres_auditing.compare,
+    "copy": copying.compare,
 }
 
 NAMES: Final = (*throughput.CONTESTANTS, *_ALONE)

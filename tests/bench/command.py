@@ -59,7 +59,7 @@ def bench_command(
     earlier = record.read(page.with_suffix(".json")) if page is not None and only and not smoke else []
     _require(chosen, picture=page is not None)
     program = choose_server(server)
-    postgres = version(is_needed=any(one.startswith("postgres") for one in chosen))
+    postgres = version(is_needed=any(one == "copy" or one.startswith("postgres") for one in chosen))
     plan = smoke_plan() if smoke else full_plan(events, rounds, long_rows)
     described = machine()
     with (

@@ -37,6 +37,8 @@ class Plan:
     """Entries of the two streams of the case `observability`."""
     store_batches: int
     """Batches in a round of the case `postgres-store`."""
+    copied_rows: int
+    """Rows of each copy of the case `copy`."""
 
     @property
     def sizes(self) -> str:
@@ -45,7 +47,7 @@ class Plan:
             f"{self.events:,} events, {self.rounds} rounds; {self.memory_events:,} events for memory; "
             f"{self.latency_s:g} s a round at {self.latency_rate:,} events/s for latency; "
             f"{self.long_rows:,} rows for growth; {self.observed_events:,} events for observability; "
-            f"{self.store_batches:,} batches a round for postgres-store"
+            f"{self.store_batches:,} batches a round for postgres-store; {self.copied_rows:,} rows for copy"
         )
 
 
@@ -62,6 +64,7 @@ def full_plan(events: int, rounds: int, long_rows: int) -> Plan:
         # Long enough that what may be traced at once, at the start, is a small part of it.
         observed_events=max(1_000_000, events),
         store_batches=200,
+        copied_rows=max(300_000, events),
     )
 
 
@@ -77,6 +80,7 @@ def smoke_plan() -> Plan:
         growth_batches=5,
         observed_events=5_000,
         store_batches=10,
+        copied_rows=5_000,
     )
 
 

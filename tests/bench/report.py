@@ -29,6 +29,8 @@ while slows both sides; the table has the median of the rounds and their extreme
 - **growth**: the sink alone, batch after batch into one table; the last batches take turns with the first
   ones of a fresh table. The first ratio is of median batches; the second is of all of them, with those
   that fold the WAL into the file.
+- **audit**: an audit of what came since the last one, a hundredth of the larger table's rows, beside that
+  table and beside one of a tenth of its rows.
 - **observability**: the same consumer without metrics, logs and traces; with metrics and logs; and with 1 %
   of the batches traced as well. The three take turns in one process, batch by batch, each with its own group
   and database, and the processor time of each is added up, without the first fifth of the turns. The last
@@ -51,6 +53,9 @@ own work for it included; it depends little on what else the machine does.
   above. Processor time is the consumer's own, then with all processes of PostgreSQL's server. SQLite has no
   server: what one does is done in the consumer there.
 - **postgres-growth**: as growth, with all rows in the partition of one day.
+- **postgres-audit**: as audit, with the rows in partitions by day, vacuumed.
+- **copy**: `telemetry copy` from SQLite to PostgreSQL and back, each into an empty store, until it has
+  compared all of it; against what the sink of the store that is written to takes of the same events.
 """
 
 
