@@ -30,7 +30,9 @@ _PAGE: Final = Path("docs/benchmarks.md")
 
 
 def bench_command(
-    events: Annotated[int, typer.Option(min=1000, help="Entries of the preloaded stream.")] = 300_000,
+    events: Annotated[
+        int, typer.Option(min=1000, help="Entries of the preloaded stream, and rows of a copy.")
+    ] = 300_000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each case that has rounds.")] = 5,
     long_rows: Annotated[
         int, typer.Option(min=200_000, help="Rows to which the table grows in the case growth.")

@@ -64,7 +64,7 @@ def full_plan(events: int, rounds: int, long_rows: int) -> Plan:
         # Long enough that what may be traced at once, at the start, is a small part of it.
         observed_events=max(1_000_000, events),
         store_batches=200,
-        copied_rows=max(300_000, events),
+        copied_rows=events,
     )
 
 
