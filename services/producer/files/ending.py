@@ -23,6 +23,8 @@ class Result:
     account: Account
     stopped: str = ""
     """Why it was not read to its end; empty: it was."""
+    is_at_end: bool = True
+    """Whether all of it was read: a pipe may have more when one stops, and that is no failure."""
     is_known: bool = False
     """Whether something of it was published before."""
     after_line: int = 0
@@ -65,7 +67,8 @@ def failures(results: Sequence[Result], max_rejected: int, not_begun: Sequence[s
     refused = sum(one.account.refused + one.account.refused_readings for one in results)
     if refused > max_rejected:
         found.append(f"{refused} refused, more than --max-rejected {max_rejected}")
-    if not found and not any(one.account.events or one.is_known for one in results):
+    is_all = not found and all(one.is_at_end for one in results)
+    if is_all and not any(one.account.events or one.is_known for one in results):
         found.append("nothing in it was published" if is_one else "nothing in them was published")
     return found
 
@@ -110,6 +113,7 @@ class Ending:
             name=reader.name,
             account=reader.published,
             stopped=self._stopped(),
+            is_at_end=reader.is_at_end,
             is_known=self.is_resumed,
             after_line=reader.published_line,
             unreadable=reader.unreadable,
