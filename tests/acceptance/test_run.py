@@ -278,6 +278,49 @@ def test_ctrl_c_says_where_a_file_stopped_and_resume_goes_on_there(laptop: Lapto
     assert len({row.ts for row in laptop.rows()}) == 60_000
 
 
+def test_the_same_reading_in_several_files_is_one_row(laptop: Laptop, tmp_path: Path) -> None:
+    """With ids that are derived; one account tells each refused line by its file, and a conflict is dead."""
+    header, rows = (
+        "device_id,zone,ts,kpi,value\n",
+        [f"a,z,{1_700_000_000 + at},temperature,{at}.5" for at in range(20)],
+    )
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "a.csv").write_text(header + "\n".join(rows[:12]) + "\n", encoding="utf-8")
+    other = rows[8].replace("8.5", "9.5")
+    again = [other, *(f"{row}0" for row in rows[9:])]  # 9.50 is 9.5
+    (logs / "b.csv").write_text(header + "a,z\n" + "\n".join(again) + "\n", encoding="utf-8")
+    run = laptop.types("run", "--from", f"{logs}/*.csv", "--id-from", "device_id,kpi,ts")
+    numbers = _must_have_ended(run, code=1)
+    assert (numbers["stored"], numbers["conflicts"], numbers["missing"]) == (20, 1, 0)
+    assert len(laptop.rows()) == 20
+    assert "2 files: lines=27 published=24 refused=1 left_out=2 (header 2)" in run.text
+    assert "    b.csv line 2: 2 columns, and the header has 5" in run.text
+    run = laptop.types(
+        "run", "--from", f"{logs}/*.csv", "--id-from", "device_id,kpi,ts", "--resume", "--json"
+    )
+    assert run.wait() == 0, run.text
+    told = json.loads(run.text[run.text.index("{") : run.text.rindex("}") + 1])
+    assert [one["lines"] for one in told["file"]["files"]] == [0, 0]
+
+
+def test_a_followed_file_ends_with_where_it_stopped(laptop: Laptop, tmp_path: Path) -> None:
+    """At Ctrl-C, and the same command goes on there."""
+    path = tmp_path / "app.csv"
+    path.write_text("device_id,zone,ts,kpi,value\na,z,1700000000,temperature,1\n", encoding="utf-8")
+    for number in (1, 2):
+        run = laptop.types("run", "--from", str(path), "--follow")
+        eventually(lambda number=number: laptop.stored() == 2 * number - 1, PATIENCE_S, "it is stored")  # type: ignore[misc]
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"a,z,{1_700_000_000 + 2 * number},temperature,1\n")
+        eventually(lambda number=number: laptop.stored() == 2 * number, PATIENCE_S, "the next one is")  # type: ignore[misc]
+        run.signal(signal.SIGINT)
+        _must_have_ended(run)
+        assert f"stopped after line {2 * number + 1}; the same command goes on there" in run.text
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"a,z,{1_700_000_001 + 2 * number},temperature,1\n")
+
+
 @pytest.mark.parametrize("text", ["", "[]", "device_id,zone,ts,kpi,value\n"])
 def test_a_file_of_which_nothing_is_published_is_no_success(laptop: Laptop, text: str) -> None:
     """It says so."""
