@@ -18,7 +18,8 @@ from services.producer.files.lines import MAX_RECORD_BYTES, Bytes, Quotes, Recor
 from services.producer.files.read import MOST_OF_A_RECORD, Reader, Source
 from services.producer.keeping import OTHERS, LeftOut
 from services.producer.mapping.mapped import ATTRIBUTES, BLANKS, UNIT, Format, Mapped
-from services.producer.rows.influx import FIELD, TIME, VALUE, parse_line
+from services.producer.rows.forms import with_defaults
+from services.producer.rows.influx import parse_line, rows_of
 from services.producer.rows.nested import (
     COLUMNS,
     finder,
@@ -42,11 +43,6 @@ from services.producer.rows.table import (
 from services.producer.rows.times import TimeReader
 from services.runtime.telemetry.metrics import Metrics
 
-_DEFAULTS: Final[dict[Format, dict[str, str]]] = {
-    "influx": {"ts": TIME, "kpi": FIELD, "value": VALUE},
-    "senml": {"ts": "t", "kpi": "n", "value": "v", "device_id": "device", UNIT: "u"},
-}
-"""What is called how where the format itself says so."""
 _LONGEST_COUNTED: Final = 128
 _MOST_COLUMNS: Final = 100
 """That are named in a log line."""
@@ -79,7 +75,7 @@ def open_reader(
     `rewind` gives the source again from a byte on; without it what was read before is read again and dropped.
     Raises SourceUnusable when the header of a table can't be used.
     """
-    mapped = _with_defaults(mapped, kind)
+    mapped = with_defaults(mapped, kind)
     if kind == "csv":
         return _table(source, mapped, wants, start, rewind)
     max_bytes = max(MAX_RECORD_BYTES, wants.max_entry_bytes)
@@ -136,14 +132,6 @@ def open_reader(
         )
         reader.left_out = seen.counts
     return reader
-
-
-def _with_defaults(mapped: Mapped, kind: Format) -> Mapped:
-    defaults = _DEFAULTS.get(kind, {})
-    times = mapped.times
-    if kind == "influx" and times.format == "auto":
-        times = replace(times, format="ns")
-    return replace(mapped, columns={**defaults, **mapped.columns}, times=times)
 
 
 def _with_attributes(mapped: Mapped, columns: Sequence[str]) -> Mapped:
@@ -239,11 +227,7 @@ def _senml(_: Record, data: bytes) -> Iterable[Any]:
 
 
 def _fields(_: Record, data: bytes, *, is_wide: bool) -> Iterable[Any]:
-    line = parse_line(data)
-    fields = line.pop("fields")
-    if is_wide:
-        return ({**fields, **line},)
-    return [{**line, FIELD: name, VALUE: value} for name, value in fields.items()]
+    return rows_of(parse_line(data), is_wide=is_wide)
 
 
 def _table(

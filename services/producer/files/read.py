@@ -14,19 +14,17 @@ from typing import Any, Final, Protocol
 from services.contract.errors import Stopping
 from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.contract.producing.outgoing import (
-    FIELD_NAMES,
-    TRACE_NAMES,
     Batch,
     Numbering,
     Outgoing,
     Position,
-    flat,
 )
 from services.producer.files.account import Account
 from services.producer.files.decode import BOM, SourceBroken, SourceUnusable
 from services.producer.files.lines import Half, Record
-from services.producer.rows.pick import Picked, Picker, id_bytes
+from services.producer.rows.pick import Picked, Picker
 from services.producer.rows.problem import Problem
+from services.producer.rows.publishable import checked, numbered
 from services.producer.rows.times import TimeReader
 from services.runtime.telemetry.metrics import Metrics
 
@@ -37,9 +35,6 @@ _TURN_S: Final = 0.25
 _MOST_NAMED: Final = 100
 _BATCH_BYTES: Final = 2 << 20
 """What a batch is made of at most, but for the last record."""
-_ENVELOPE_BYTES: Final = sum(map(len, (*FIELD_NAMES, *TRACE_NAMES, "attributes"))) + 36 + 55
-"""Of an event beside its own values: names, an id, and the trace context that it may be given."""
-
 Parse = Callable[[Record, bytes], Iterable[Any]]
 """Makes rows of a record and its bytes; raises Problem."""
 
@@ -173,7 +168,7 @@ class Reader:
                 break
             seen_bytes += len(record.data) + self.constant_bytes
             before = len(events)
-            events += [_numbered(one, now_ms, numbering) for one in made if isinstance(one, Picked)]
+            events += [numbered(one, now_ms, numbering) for one in made if isinstance(one, Picked)]
             if len(events) > before or record.is_terminated or not size:
                 # A last line without an end may only be half written: it is looked at again.
                 self.position = (record.end, record.end_line)
@@ -293,7 +288,10 @@ class Reader:
                 self.on_first(row)
                 self.on_first = None
             before = len(made)
-            made.extend(self._checked(one) if isinstance(one, Picked) else one for one in self._picked(row))
+            made.extend(
+                checked(one, self.max_entry_bytes) if isinstance(one, Picked) else one
+                for one in self._picked(row)
+            )
             if self.see is not None and any(isinstance(one, Picked) for one in made[before:]):
                 self.see(row)
             if len(made) > self.most_of_a_record:
@@ -306,19 +304,6 @@ class Reader:
         except Problem as problem:
             return [problem]
 
-    def _checked(self, picked: Picked) -> Picked | Problem:
-        """Make sure that the stream can hold an event."""
-        content = "".join(picked.values) + "".join(picked.trace)
-        try:
-            size = _ENVELOPE_BYTES + (len(content) if content.isascii() else len(content.encode()))
-        except UnicodeEncodeError:
-            return Problem("a lone surrogate in it, which is no character")
-        if size > self.max_entry_bytes:
-            return Problem(
-                f"{size} bytes as an event, more than MAX_ENTRY_BYTES {self.max_entry_bytes}", "too large"
-            )
-        return picked._replace(is_plain=False) if picked.trace or "\n" in content else picked
-
     def _report(self, record: Record, problem: Problem, data: bytes) -> None:
         self.unreadable += 1
         self.metrics.count("telemetry_producer_events_total", outcome="unreadable")
@@ -330,17 +315,6 @@ class Reader:
             self.logger.warning("line_unreadable", extra=about)
         else:
             self.logger.warning("more_lines_unreadable", extra=about)
-
-
-def _numbered(picked: Picked, now_ms: int, numbering: Numbering) -> Outgoing:
-    if picked.own_id is None:
-        event_id, sequence = numbering.take(now_ms)
-        foreign = None
-    else:
-        event_id, sequence, foreign = picked.own_id, None, id_bytes(picked.own_id)
-    values = (event_id, *picked.values)
-    fields = values if picked.is_plain else [*flat(values), *picked.trace]
-    return Outgoing(fields, sequence, foreign, is_plain=picked.is_plain)
 
 
 _END: Final = Record(b"", 0, 0, 0)

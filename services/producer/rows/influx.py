@@ -49,5 +49,13 @@ def parse_line(data: bytes) -> dict[str, Any]:
     return found
 
 
+def rows_of(line: dict[str, Any], *, is_wide: bool) -> list[dict[str, Any]]:
+    """Make rows of a line that was read: one of all its fields where it `is_wide`, else one of each."""
+    fields = line.pop("fields")
+    if is_wide:
+        return [{**fields, **line}]
+    return [{**line, FIELD: name, VALUE: value} for name, value in fields.items()]
+
+
 def _plain(text: str) -> str:
     return _ESCAPE.sub(r"\1", text)
