@@ -208,6 +208,10 @@ class FakePublisher:
     def end(self) -> None:
         """Say nothing: a run that is silent for long is ended."""
 
+    def offer(self, batch: Batch) -> Sent | None:
+        """Publish it: it is never full."""
+        return self.publish(batch)
+
     def publish(self, batch: Batch) -> Sent:
         last = max([self._last, *(event.sequence for event in batch.events if event.sequence)])
         run = replace(self.run, batches=self._batches + 1, last=last)

@@ -312,3 +312,16 @@ def test_who_is_asked_to_stop_waits_no_longer(rig: Rig, fault: Fault) -> None:
     written = rig.written(publisher.run.name)
     assert written.last in ({0} if fault == "unsent" else {0, 4})
     assert written.lines == lines(1, written.last)
+
+
+def test_what_is_offered_is_there_once_when_it_is_taken(rig: Rig) -> None:
+    """Where an answer is lost the batch is looked for, as with a batch that is published."""
+    faults = list[Fault]()
+    side = rig.open(FakeClock(), faults)
+    publisher = side.publisher(side.open_run("door"))
+    faults += ["unsent", "lost"]
+    for first in (1, 3):
+        sent = publisher.offer(Batch(batch_of(publisher.run, first, first + 1).events))
+        assert sent is not None
+        assert (sent.published, sent.duplicates, sent.dropped) == (2, 0, 0)
+    assert rig.written(publisher.run.name) == Written(lines(1, 4), 2, 4)

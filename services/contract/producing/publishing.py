@@ -89,3 +89,11 @@ class Publisher(Protocol):
         BrokerRefuses, also where the run has another writer since.
         """
         ...
+
+    def offer(self, batch: Batch) -> Sent | None:
+        """Publish a batch unless the stream is full: None, and then nothing of it is there.
+
+        All else is as in `publish`: a broker that is away is waited for, since only it knows whether the
+        batch is there. The numbers of a batch that was not taken are free again.
+        """
+        ...

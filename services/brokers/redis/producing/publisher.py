@@ -29,12 +29,15 @@ from services.contract.ids import ID_BYTES
 from services.contract.producing.outgoing import Batch, Outgoing, Position
 from services.contract.producing.publishing import Run, Sent
 from services.contract.trace_context import TraceContext
+from services.runtime.logs.gate import Limited
 from services.runtime.telemetry.spans import current
 
 _SCRIPT: Final = Script(read_script("producing/publish.lua"))
 _END: Final = Script(read_script("producing/end.lua"))
 CHUNK_IDS: Final = 16_384
 """Ids in one chunk, and those of a batch at most: what an audit has proven is deleted by chunks."""
+_FULL_TOLD_S: Final = 10.0
+"""How often who holds the stream is looked for, where each batch is refused at once."""
 
 _is_plain = attrgetter("is_plain")
 _fields = attrgetter("fields")
@@ -75,6 +78,7 @@ class RedisPublisher:
         self._tools = patience.tools
         self._log = patience.tools.logger
         self._metrics = patience.tools.metrics
+        self._full_told = Limited(_FULL_TOLD_S, patience.tools.clock.monotonic)
         self.use(run)
 
     def use(self, run: Run) -> None:
@@ -121,14 +125,28 @@ class RedisPublisher:
 
         Raises Stopping when asked to stop before the server had it, and BrokerRefuses.
         """
+        sent = self._publish(batch, waits=True)
+        assert sent is not None  # noqa: S101 - room was waited for
+        return sent
+
+    def offer(self, batch: Batch) -> Sent | None:
+        """Publish a batch, or give None where the stream is full: the script writes nothing then.
+
+        Raises Stopping and BrokerRefuses.
+        """
+        return self._publish(batch, waits=False)
+
+    def _publish(self, batch: Batch, *, waits: bool) -> Sent | None:
         kinds = "".join(map(_kind_of, batch.events))
         last = max((event.sequence for event in batch.events if event.sequence), default=self._last)
         last = max(last, self._last)
         started = self._tools.clock.monotonic()
         with self._tools.traces.batch(batch.events, self.run.name) as traceparent:
             tail = [traceparent, *_pack_events(batch.events, traceparent)]
-            dropped = self._apply(batch, tail, last, kinds)
+            dropped = self._apply(batch, tail, last, kinds, waits=waits)
             trace = current()
+        if dropped is None:
+            return None
         clock = self._tools.clock
         self._metrics.observe("telemetry_producer_send_duration_seconds", clock.monotonic() - started)
         self._metrics.observe("telemetry_producer_batch_size_events", len(batch.events))
@@ -143,8 +161,11 @@ class RedisPublisher:
         self._count(sent)
         return sent
 
-    def _apply(self, batch: Batch, tail: _Arguments, last: int, kinds: str) -> int:
-        """Send a batch until it is applied; gives how many entries were dropped for it."""
+    def _apply(self, batch: Batch, tail: _Arguments, last: int, kinds: str, *, waits: bool) -> int | None:
+        """Send a batch until it is applied; gives how many entries were dropped for it.
+
+        None: the stream is full, and nobody `waits`.
+        """
 
         def send() -> _Answer:
             return self._send(self._head(batch, last, kinds), tail)
@@ -152,6 +173,10 @@ class RedisPublisher:
         while True:
             answer = self._patience.ask(send)
             if answer.what == b"full":
+                if not waits:
+                    if self._full_told.held_back() is not None:
+                        self._say_full()
+                    return None
                 answer = self._wait_for_room(send)
             if answer.what in {b"applied", b"already"}:
                 return answer.dropped
@@ -199,8 +224,7 @@ class RedisPublisher:
         It is a write that asks: who was demoted to a replica meanwhile answers a look at the length.
         """
         clock = self._tools.clock
-        told = {"stream": self._keys.stream, "stream_max_length": self._limits.max_length}
-        self._log.warning("stream_full", extra=told | self._patience.ask(self._who_holds))
+        self._say_full()
         backoff = Backoff()
         blocked_s = 0.0
         while True:
@@ -219,6 +243,10 @@ class RedisPublisher:
         length = self._patience.ask(lambda: self._client.xlen(self._keys.stream))
         self._log.info("stream_has_room", extra={"blocked_s": round(blocked_s, 3), "length": length})
         return answer
+
+    def _say_full(self) -> None:
+        told = {"stream": self._keys.stream, "stream_max_length": self._limits.max_length}
+        self._log.warning("stream_full", extra=told | self._patience.ask(self._who_holds))
 
     def _who_holds(self) -> dict[str, Any]:
         """Tell which group keeps the stream from being trimmed, and what to do. Raises redis.RedisError."""

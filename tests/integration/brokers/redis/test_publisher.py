@@ -257,6 +257,26 @@ def test_a_full_stream_is_waited_for(client: redis.Redis) -> None:
     assert client.get(KEYS.limit) == b"5"
 
 
+def test_what_is_offered_to_a_full_stream_is_given_back(client: redis.Redis) -> None:
+    """At once, with nothing written; and who has held it is told once in a while."""
+    bench = Bench(client, Limits(5, "block"))
+    sent = bench.publisher.offer(bench.batch(4))
+    assert sent is not None
+    assert sent.published == 4
+    numbers = bench.numbering.last
+    before = bench.record
+    for _ in range(2):
+        assert bench.publisher.offer(bench.batch(2)) is None
+        bench.numbering.last = numbers
+    assert bench.record == before
+    assert client.xlen(KEYS.stream) == 4
+    client.xtrim(KEYS.stream, maxlen=0, approximate=False)
+    assert bench.publisher.offer(bench.batch(2)) is not None
+    assert sequences(client, bench.run.name) == [5, 6]
+    assert bench.clock.sleeps == []
+    assert len(bench.log.named("stream_full")) == 1
+
+
 def test_the_limit_itself_may_be_reached(client: redis.Redis) -> None:
     """The entry that fills the stream is written, and so is what adds none to a stream that is too full."""
     bench = Bench(client, Limits(3, "block"))
