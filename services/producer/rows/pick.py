@@ -127,14 +127,14 @@ class Picker:
             device_id, zone = (own.get(name) or self._text(row, name) for name in ("device_id", "zone"))
             kpi, value = self._reading(own["kpi"], value, self._unit(row, own))
         except Problem as problem:
-            return Problem(f"{shown(one.column)}: {problem}", problem.kind)
+            return Problem(f"{shown(one.column)}: {problem}", problem.kind, problem.field)
         return Picked([device_id, zone, ts, kpi, value], None, trace)
 
     def _reading(self, kpi: str, value: str, unit: str) -> tuple[str, str]:
         try:
             return self._resolve(kpi, value, unit)
         except ValueError as error:
-            raise Problem(str(error), getattr(error, "kind", "value not read")) from None
+            raise Problem(str(error), getattr(error, "kind", "value not read"), "value") from None
 
     def _unit(self, row: Any, constants: Mapping[str, str]) -> str:
         if UNIT in constants:
@@ -169,7 +169,7 @@ class Picker:
             texts |= kept({name: get(row) for name, get in self._kept}, self._mapped.kept)
             attributes = write_attributes(texts)
         except AttributesInvalid as error:
-            raise Problem(str(error), "attribute not kept") from None
+            raise Problem(str(error), "attribute not kept", "attributes") from None
         return found if attributes is None else [*found, "attributes", attributes]
 
     def _trace(self, row: Any) -> list[str]:
@@ -195,7 +195,7 @@ def canonical_id(text: Any) -> str:
     """Write a UUID as the contract has it; capitals are the same id. Raises Problem."""
     lower = text.strip().lower() if isinstance(text, str) else ""
     if not CANONICAL.fullmatch(lower):
-        raise Problem(f"event_id {shown(text)} is not a UUID", "event_id is not a UUID")
+        raise Problem(f"event_id {shown(text)} is not a UUID", "event_id is not a UUID", "event_id")
     return lower
 
 
@@ -208,8 +208,10 @@ def _as_text(value: Any, column: str, name: str) -> str:
     if isinstance(value, str):
         return value
     if value is None:
-        raise Problem(f"no {shown(column)}, which is to be {name}", f"no {name}")
-    raise Problem(f"{shown(column)} is {kind_of(value)}, and {name} is a text or a number", f"no {name}")
+        raise Problem(f"no {shown(column)}, which is to be {name}", f"no {name}", name)
+    raise Problem(
+        f"{shown(column)} is {kind_of(value)}, and {name} is a text or a number", f"no {name}", name
+    )
 
 
 def _attributes(found: Any) -> dict[str, Any]:

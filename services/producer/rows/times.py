@@ -66,7 +66,11 @@ class TimeReader:
 
     def seconds(self, text: str) -> str:
         """Write a time as Unix seconds. Raises Problem."""
-        return self._read(text.strip())
+        try:
+            return self._read(text.strip())
+        except Problem as problem:
+            problem.field = "ts"
+            raise
 
     def _reader(self, form: str) -> Callable[[str], str]:
         if form == "auto" or form in TS_UNITS:
