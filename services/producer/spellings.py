@@ -111,12 +111,14 @@ class Spellings:
         found = self._kpis.get(name)
         if found is not None:
             return found
-        if name not in self._met:
+        try:
+            return self._met[name]
+        except KeyError:
             # A column has the same name a million times, but may have another each time.
             if len(self._met) >= _MOST_KEPT:
                 self._met.clear()
-            self._met[name] = self._by_name.get(alike(name))
-        return self._met[name]
+            met = self._met[name] = self._by_name.get(alike(name))
+            return met
 
     def reading(self, kpi: str, value: str, unit: str = "", style: NumberStyle = PLAIN) -> tuple[str, str]:
         """Resolve a KPI's name and a value as a source writes them; `unit` where it says it elsewhere.
