@@ -73,15 +73,15 @@ class Loop:
                 wait = self.pacer.wait_s()
                 if wait > 0:
                     self.clock.sleep(min(wait, left, _TURN_S))
-                elif not self._publish():
+                elif not self.publish_next():
                     break
         except Stopping:
             self.logger.warning(
                 "stopped_while_waiting", extra={"hint": "the batch in hand was not confirmed"}
             )
 
-    def _publish(self) -> bool:
-        """Publish one batch; False when there was none."""
+    def publish_next(self) -> bool:
+        """Publish one batch; False when there was none. Raises Stopping and BrokerRefuses."""
         if not self._numbering.has_room_for(max(self.pacer.size, self.most_of_a_record)):
             self.publisher.end()
             self.publisher.use(self.new_run())
@@ -93,7 +93,8 @@ class Loop:
             with self.in_hand:
                 sent = self.publisher.publish(batch)
             self.totals.add(sent)
-            self._tell(sent)
+            if sent.published or sent.duplicates or not batch.events:  # else the stream was full
+                self._tell(sent)
         self.pacer.sent(len(batch.events))
         self.on_batch()
         return True

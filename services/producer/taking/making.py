@@ -1,0 +1,326 @@
+"""From what was sent to events that can be published, or to what is wrong with each. Pure.
+
+What has no id of its own is given one of all its content, or of what the mapping says (`id_from`): a client
+that sends it again after an answer that was lost sends a duplicate. What has no time of its own has the time
+of its arrival: it is numbered when it is published, and sent again it is another event.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
+
+from services.contract.event import MAX_LABEL_CHARS
+from services.contract.ids import derived_id
+from services.contract.kpis import Kpi
+from services.contract.producing.outgoing import FIELD_NAMES
+from services.producer.mapping.mapped import ATTRIBUTES, UNIT, Format, Mapped
+from services.producer.rows.forms import with_defaults
+from services.producer.rows.influx import FIELD, MEASUREMENT, VALUE, parse_line, rows_of
+from services.producer.rows.nested import (
+    COLUMNS,
+    finder,
+    kind_of,
+    outward,
+    parse_json,
+    path_of_lists,
+    resolved,
+    unfold,
+)
+from services.producer.rows.pick import Get, Picked, Picker
+from services.producer.rows.problem import Problem, shown
+from services.producer.rows.publishable import checked
+from services.producer.rows.resolve import resolver
+from services.producer.rows.times import TimeReader
+from services.producer.spellings import NumberStyle, Spellings
+
+ARRIVAL: Final = ""
+"""The time of an event that has none of its own."""
+MOST_NAMED: Final = 20
+"""Refusals that are named one by one; the rest is counted."""
+_LABEL: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_LABEL_CHARS}}}")
+_TAGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "device_id": ("device_id", "device", "sensor_id", "sensor", "host"),
+    "zone": ("zone", "area", "room", "location", "site"),
+}
+"""Tags of line protocol that are looked for, in this order, where a mapping says nothing."""
+_DEFAULT_ZONE: Final = "default"
+PRECISIONS: Final[Mapping[str, tuple[str, int]]] = {
+    "ns": ("ns", 1), "n": ("ns", 1), "us": ("us", 1), "u": ("us", 1), "µ": ("us", 1), "ms": ("ms", 1),
+    "s": ("s", 1), "m": ("s", 60), "h": ("s", 3600),
+}  # fmt: skip
+"""How line protocol may say its times: a unit of ours, and how many of it."""
+
+
+class TooMany(Exception):
+    """There are more events than one request may have."""
+
+
+class Refused(NamedTuple):
+    """What is wrong with one event."""
+
+    position: int
+    """Of the event, or of its line; from 1."""
+    field: str
+    """Of the event; empty where it can't be told."""
+    reason: str
+
+
+@dataclass(slots=True)
+class Made:
+    """What became of all that was sent. Adding to it raises TooMany."""
+
+    most: int
+    """Events and refusals that it may have."""
+    events: list[tuple[int, Picked]] = field(default_factory=list)
+    """Each behind its position."""
+    refused: list[Refused] = field(default_factory=list)
+    """The first of them."""
+    refused_fields: list[str] = field(default_factory=list)
+    """Of all of them."""
+    without_reading: int = 0
+    """Where it says itself that there is none: null, unavailable, nan."""
+
+    def refuse(self, position: int, problem: Problem) -> None:
+        """Enter a refusal."""
+        self._make_room()
+        self.refused_fields.append(problem.field)
+        if len(self.refused) < MOST_NAMED:
+            self.refused.append(Refused(position, problem.field, str(problem)))
+
+    def add(self, position: int, picked: Picked) -> None:
+        """Enter an event."""
+        self._make_room()
+        self.events.append((position, picked))
+
+    def _make_room(self) -> None:
+        if len(self.events) + len(self.refused_fields) >= self.most:
+            raise TooMany
+
+
+class _DoorTimes(TimeReader):
+    """Reads times, and lets them be missing."""
+
+    def __init__(self, mapped: Mapped, factor: int = 1) -> None:
+        super().__init__(mapped.times)
+        self._factor = factor
+        self._is_needed = bool(mapped.id_from)
+
+    def seconds(self, text: str) -> str:
+        text = text.strip()
+        if not text and not self._is_needed:
+            return ARRIVAL
+        if self._factor != 1 and text.isascii() and text.isdigit() and len(text) < 20:
+            text = str(int(text) * self._factor)
+        return super().seconds(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What every event is held to."""
+
+    spellings: Spellings
+    kpis: Mapping[str, Kpi] | None
+    """None: any KPI passes, in any range; the consumer holds it to the rules, behind its steps."""
+    max_entry_bytes: int
+    most_events: int
+
+
+class JsonMaker:
+    """Makes events of JSON, by a mapping."""
+
+    def __init__(self, mapped: Mapped, rules: Rules) -> None:
+        self._kind: Format = "senml" if mapped.format == "senml" else "json"
+        mapped = _lenient(with_defaults(mapped, self._kind))
+        mapped = replace(mapped, columns={ATTRIBUTES: ATTRIBUTES, **mapped.columns})
+        self._rules = rules
+        self._has_columns = mapped.readings.endswith(COLUMNS)
+        self._lists: tuple[tuple[str, ...], ...] | None = None
+        if mapped.readings:
+            first, others = path_of_lists(mapped.readings)
+            self._lists = (first, *others)
+        self._is_list_itself = self._lists is not None and self._lists[0] == ()
+        find: Callable[[str], Get] = finder if self._lists is None else lambda path: outward(finder(path))
+        self._picker = _picker(mapped, rules, find, _DoorTimes(mapped))
+
+    def document(self, data: bytes) -> Made:
+        """Make events of one document. Raises Problem where it is no JSON, and TooMany.
+
+        Where it is a list, an element that can't be read costs itself alone.
+        """
+        made = Made(self._rules.most_events)
+        document = parse_json(data)
+        is_list = isinstance(document, list) and self._kind == "json" and not self._is_list_itself
+        position = 0
+        for element in document if is_list else [document]:
+            position = self._take(made, element, position + 1, is_line=False)
+        return made
+
+    def lines(self, data: bytes) -> Made:
+        """Make events of JSON lines; a bad line costs itself alone. Raises TooMany."""
+        made = Made(self._rules.most_events)
+        for number, line in enumerate(data.split(b"\n"), 1):
+            if not line or line.isspace():
+                continue
+            try:
+                found = parse_json(line)
+            except Problem as problem:
+                made.refuse(number, problem)
+            else:
+                self._take(made, found, number, is_line=True)
+        return made
+
+    def _take(self, made: Made, element: Any, position: int, *, is_line: bool) -> int:
+        """Make the events of an element, or of a line; gives the position of the last of them."""
+        try:
+            rows = self._rows(element)
+        except Problem as problem:
+            made.refuse(position, problem)
+            return position
+        for at, row in enumerate(rows):
+            place = position if is_line else position + at
+            _add(made, place, self._picker, row, self._rules)
+        return position if is_line else position + max(0, len(rows) - 1)
+
+    def _rows(self, element: Any) -> list[Any]:
+        """Give the rows of an element, all of them or none. Raises Problem."""
+        if self._kind == "senml":
+            return list(resolved(element if isinstance(element, list) else [element]))
+        if self._lists is not None:
+            return list(unfold((element,), self._lists, has_columns=self._has_columns))
+        if not isinstance(element, dict):
+            raise Problem(f"not a JSON object but {kind_of(element)}", "not an object")
+        return [element]
+
+
+class LineMaker:
+    """Makes events of InfluxDB line protocol, by a mapping."""
+
+    def __init__(self, mapped: Mapped, rules: Rules) -> None:
+        mapped = _lenient(with_defaults(replace(mapped, format="influx"), "influx"))
+        if "zone" not in mapped.columns and "zone" not in mapped.constants:
+            mapped = replace(mapped, constants={**mapped.constants, "zone": _DEFAULT_ZONE})
+        self._is_wide = bool(mapped.values)
+        self._rules = rules
+        self._pickers = {
+            precision: _picker(
+                mapped,
+                rules,
+                _tag_finder(mapped),
+                _DoorTimes(replace(mapped, times=replace(mapped.times, format=unit)), factor),
+            )
+            for precision, (unit, factor) in PRECISIONS.items()
+        }
+
+    def lines(self, data: bytes, precision: str) -> Made:
+        """Make events of lines whose times are in `precision`; a bad line costs itself alone.
+
+        Raises TooMany.
+        """
+        made = Made(self._rules.most_events)
+        picker = self._pickers[precision]
+        for number, line in enumerate(data.split(b"\n"), 1):
+            if not line or line.isspace() or line.lstrip().startswith(b"#"):
+                continue
+            try:
+                rows = rows_of(parse_line(line), is_wide=self._is_wide)
+            except Problem as problem:
+                made.refuse(number, problem)
+                continue
+            if not rows:
+                made.refuse(number, Problem("no field of it is a number", "no number", "value"))
+            for row in rows:
+                if row.get(FIELD) == VALUE:
+                    row[FIELD] = row[MEASUREMENT]
+                _add(made, number, picker, row, self._rules)
+        return made
+
+
+def _lenient(mapped: Mapped) -> Mapped:
+    """Let a time be missing, and heed a unit."""
+    constants, columns = dict(mapped.constants), dict(mapped.columns)
+    if not (mapped.times.columns or mapped.id_from):
+        constants.setdefault("ts", ARRIVAL)
+    if UNIT not in constants:
+        columns.setdefault(UNIT, UNIT)
+    return replace(mapped, constants=constants, columns=columns)
+
+
+def _picker(mapped: Mapped, rules: Rules, find: Callable[[str], Get], times: TimeReader) -> Picker:
+    return Picker(
+        mapped, find, times, resolver(rules.spellings, NumberStyle(mapped.decimal, mapped.thousands))
+    )
+
+
+def _tag_finder(mapped: Mapped) -> Callable[[str], Get]:
+    def find(name: str) -> Get:
+        tags = _TAGS.get(name, ()) if name not in mapped.columns.values() else ()
+        if not tags:
+            return lambda row: row.get(name)
+
+        def first(row: Any) -> Any:
+            return next((row[tag] for tag in tags if tag in row), None)
+
+        return first
+
+    return find
+
+
+def _add(made: Made, position: int, picker: Picker, row: Any, rules: Rules) -> None:
+    """Make the events of a row."""
+    try:
+        found = picker.events(row)
+    except Problem as problem:
+        made.refuse(position, problem)
+        return
+    for one in found:
+        if one is None:
+            made.without_reading += 1
+            continue
+        if isinstance(one, Picked):
+            one = _whole(one, rules)  # noqa: PLW2901
+        if isinstance(one, Problem):
+            made.refuse(position, one)
+            continue
+        made.add(position, one)
+
+
+def _whole(picked: Picked, rules: Rules) -> Picked | Problem:
+    """Hold an event to the rules, and give it an id where it has none and its content makes one."""
+    device_id, zone, ts, kpi, value = picked.values
+    for name, text in (("device_id", device_id), ("zone", zone)):
+        if not _LABEL.fullmatch(text):
+            return Problem(
+                f"{name} {shown(text, 40)}: 1 to {MAX_LABEL_CHARS} characters, none of them a control "
+                "character",
+                f"{name} is no label",
+                name,
+            )
+    if rules.kpis is not None and (problem := _kpi_problem(rules.kpis, kpi, value)) is not None:
+        return problem
+    found = checked(picked, rules.max_entry_bytes)
+    if isinstance(found, Problem):
+        return found
+    if ts != ARRIVAL:
+        if found.own_id is not None:
+            return found
+        content = dict(zip(FIELD_NAMES[1:], found.values, strict=True))
+        if "attributes" in found.trace[::2]:
+            content["attributes"] = dict(zip(found.trace[::2], found.trace[1::2], strict=True))["attributes"]
+        return found._replace(own_id=derived_id(ts, content))
+    if found.own_id is not None:
+        return Problem("an event with an event_id has a ts too: sent again, it must be the same", "", "ts")
+    return found
+
+
+def _kpi_problem(kpis: Mapping[str, Kpi], name: str, value: str) -> Problem | None:
+    kpi = kpis.get(name)
+    if kpi is None:
+        return Problem(f"kpi {shown(name, 40)} is none of {', '.join(sorted(kpis))}", "kpi unknown", "kpi")
+    if not kpi.min <= float(value) <= kpi.max:
+        return Problem(
+            f"value {shown(value, 40)} is outside its range; {name} is {kpi.min:g} to {kpi.max:g} {kpi.unit}",
+            "value outside its range",
+            "value",
+        )
+    return None

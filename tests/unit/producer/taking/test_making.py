@@ -1,0 +1,219 @@
+"""From what is sent to events, and to what is wrong with each."""
+
+import json
+from typing import Any
+
+import pytest
+
+from services.contract.ids import CANONICAL
+from services.contract.kpis import parse_kpis, shipped
+from services.producer.mapping.mapped import Mapped, ValueColumn
+from services.producer.rows.problem import Problem
+from services.producer.spellings import Spellings
+from services.producer.taking.making import ARRIVAL, MOST_NAMED, JsonMaker, LineMaker, Made, Rules, TooMany
+
+SHIPPED = parse_kpis(shipped())
+EVENT: dict[str, Any] = {
+    "device_id": "d1", "zone": "hall", "ts": 1710028800, "kpi": "temperature", "value": 21.5,
+}  # fmt: skip
+
+
+def rules(*, checks: bool = True, most: int = 100) -> Rules:
+    return Rules(Spellings(SHIPPED), SHIPPED if checks else None, 4096, most)
+
+
+def document(content: Any, mapped: Mapped = Mapped(), **more: Any) -> Made:  # noqa: B008 - it is frozen
+    return JsonMaker(mapped, rules(**more)).document(json.dumps(content).encode())
+
+
+def lines(text: str, precision: str = "ns", mapped: Mapped = Mapped()) -> Made:  # noqa: B008 - as above
+    return LineMaker(mapped, rules()).lines(text.encode(), precision)
+
+
+def values(made: Made) -> list[list[str]]:
+    return [one.values for _, one in made.events]
+
+
+def refused(made: Made) -> list[tuple[int, str]]:
+    return [(one.position, one.field) for one in made.refused]
+
+
+def test_an_event_has_the_contracts_texts_and_an_id_of_its_content() -> None:
+    """Names, units and numbers are resolved, and the same event is the same id."""
+    (only,) = document(EVENT).events
+    assert only[1].values == ["d1", "hall", "1710028800", "temperature", "21.5"]
+    assert CANONICAL.fullmatch(str(only[1].own_id))
+    again = document({**EVENT, "kpi": "Temp", "value": "70.7", "unit": "°F", "ts": "2024-03-10T00:00:00Z"})
+    assert values(again) == [["d1", "hall", "1710028800", "temperature", "21.5"]]
+    assert again.events[0][1].own_id == only[1].own_id
+    other = document({**EVENT, "attributes": {"firmware": "1.2"}})
+    assert other.events[0][1].trace == ["attributes", '{"firmware":"1.2"}']
+    assert other.events[0][1].own_id != only[1].own_id
+
+
+def test_an_event_without_a_time_is_numbered_when_it_is_published() -> None:
+    """It has no id yet, and its time is left to the moment of its arrival."""
+    timeless = {name: value for name, value in EVENT.items() if name != "ts"}
+    for one in (timeless, {**timeless, "ts": ""}, {**timeless, "ts": None}):
+        ((_, picked),) = document(one).events
+        assert (picked.values[2], picked.own_id) == (ARRIVAL, None)
+    own = {**timeless, "event_id": "0e8c4f1a-0000-4000-8000-000000000001"}
+    assert refused(document(own)) == [(1, "ts")]
+    assert document({**own, "ts": 1710028800}).events[0][1].own_id == own["event_id"]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"device_id": ""}, "device_id"),
+        ({"device_id": None}, "device_id"),
+        ({"device_id": "x" * 129}, "device_id"),
+        ({"zone": "a\u0007b"}, "zone"),
+        ({"zone": ["hall"]}, "zone"),
+        ({"zone": "\ud800"}, "zone"),
+        ({"ts": 1710028800000}, "ts"),
+        ({"ts": "yesterday"}, "ts"),
+        ({"ts": True}, "ts"),
+        ({"kpi": "wind"}, "kpi"),
+        ({"value": "much"}, "value"),
+        ({"value": {}}, "value"),
+        ({"value": "12", "unit": "furlong"}, "value"),
+        ({"value": 1e300}, "value"),
+        ({"kpi": "humidity", "value": -1}, "value"),
+        ({"event_id": "1"}, "event_id"),
+        ({"attributes": "new"}, "attributes"),
+        ({"attributes": {"a": "x" * 129}}, "attributes"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_position_and_field(change: dict[str, Any], field: str) -> None:
+    """And the good events beside it are made."""
+    made = document([EVENT, {**EVENT, **change}, {**EVENT, "ts": 1710028801}])
+    assert refused(made) == [(2, field)]
+    assert [position for position, _ in made.events] == [1, 3]
+    assert made.refused[0].reason
+
+
+def test_refusals_are_named_within_a_bound_and_all_counted() -> None:
+    """Whoever sends a thousand bad events hears of the first ones, and how many there are."""
+    made = document([5] * 50)
+    assert (len(made.refused), len(made.refused_fields)) == (MOST_NAMED, 50)
+
+
+def test_where_there_is_no_reading_nothing_is_wrong() -> None:
+    """It is counted, so that the answer adds up."""
+    made = document([EVENT, {**EVENT, "value": "unavailable"}, {**EVENT, "value": "nan"}])
+    assert (len(made.events), made.without_reading, made.refused) == (1, 2, [])
+
+
+def test_a_request_has_a_bound_whatever_is_in_it() -> None:
+    """Good events and bad ones count."""
+    assert len(document([EVENT] * 100).events) == 100
+    with pytest.raises(TooMany):
+        document([EVENT] * 101)
+    with pytest.raises(TooMany):
+        document([5] * 101)
+    with pytest.raises(TooMany):
+        LineMaker(Mapped(), rules()).lines(b"bad\n" * 101, "ns")
+    with pytest.raises(TooMany):
+        JsonMaker(Mapped(), rules()).lines(b"{\n" * 101)
+
+
+def test_what_is_no_json_is_a_problem_of_the_whole() -> None:
+    """Of lines, each stands for itself."""
+    for data in (b"", b"{", b"\xff", b"[" * 100_000):
+        with pytest.raises(Problem):
+            JsonMaker(Mapped(), rules()).document(data)
+    text = json.dumps(EVENT).encode()
+    made = JsonMaker(Mapped(), rules()).lines(text + b"\r\n\n\xff\n{bad\n" + text)
+    assert [position for position, _ in made.events] == [1, 5]
+    assert [position for position, _ in refused(made)] == [3, 4]
+
+
+def test_a_mapping_reads_other_shapes() -> None:
+    """Paths, lists of readings, columns of values, and SenML, as in files."""
+    nested = Mapped(
+        columns={"device_id": "source.name", "zone": "site", "kpi": "type", "value": "v", "ts": "at"},
+        readings="data[]",
+    )
+    readings = [{"type": "temperature", "v": 1}, {"type": "wind", "v": 2}, {"type": "humidity", "v": 3}]
+    made = document({"source": {"name": "n"}, "site": "s", "at": 1710028800, "data": readings}, nested)
+    assert values(made) == [
+        ["n", "s", "1710028800", "temperature", "1"],
+        ["n", "s", "1710028800", "humidity", "3"],
+    ]
+    assert refused(made) == [(2, "kpi")]
+    listed = document([{"site": "s"}, {"source": {"name": "n"}, "site": "s", "at": 1, "data": []}], nested)
+    assert refused(listed) == [(1, "")]
+    wide = Mapped(
+        values=(
+            ValueColumn("t", {"kpi": "temperature"}),
+            ValueColumn("h", {"kpi": "humidity"}),
+        )
+    )
+    made = document({"device_id": "d", "zone": "z", "ts": 1710028800, "t": 1, "h": None}, wide)
+    assert (values(made), made.without_reading) == ([["d", "z", "1710028800", "temperature", "1"]], 1)
+    senml = Mapped(format="senml", constants={"zone": "z"})
+    pack = [{"bn": "n", "bt": 1710028800, "n": "temperature", "v": 1}, {"n": "humidity", "v": 2, "t": 5}]
+    assert values(document(pack, senml)) == [
+        ["n", "z", "1710028800", "temperature", "1"],
+        ["n", "z", "1710028805", "humidity", "2"],
+    ]
+
+
+def test_a_mapping_says_what_tells_a_reading_from_others() -> None:
+    """Then the id is of that alone, and a time is needed."""
+    mapped = Mapped(id_from=("device_id", "ts", "kpi"))
+    (one,), (other,) = (document({**EVENT, "value": value}, mapped).events for value in (20, 21))
+    assert one[1].own_id == other[1].own_id
+    assert refused(document({**EVENT, "ts": ""}, mapped)) == [(1, "ts")]
+    assert refused(document({**EVENT, "ts": None}, mapped)) == [(1, "ts")]
+
+
+def test_lines_have_usual_tags_and_kpis_by_their_fields() -> None:
+    """Each number is an event; what is no number is none. A field named value is the measurement's."""
+    made = lines('weather,sensor=d,room=r temperature=21,humidity=40i,note="x, y" 1710028800000000000')
+    assert values(made) == [
+        ["d", "r", "1710028800", "temperature", "21"],
+        ["d", "r", "1710028800", "humidity", "40"],
+    ]
+    assert values(lines("temperature,host=h value=3 1710028800000000000")) == [
+        ["h", "default", "1710028800", "temperature", "3"]
+    ]
+    made = lines('#\n\nt temperature=1\nt,host=h note="x"\nbad\nt,host=h wind=1\nt,host=h pressure=900')
+    assert refused(made) == [(3, "device_id"), (4, "value"), (5, ""), (6, "kpi")]
+    assert values(made) == [["h", "default", ARRIVAL, "pressure", "900"]]
+
+
+@pytest.mark.parametrize(
+    ("precision", "time"),
+    [
+        ("ns", "1710028800000000000"), ("n", "1710028800000000000"), ("us", "1710028800000000"),
+        ("u", "1710028800000000"), ("ms", "1710028800000"), ("s", "1710028800"), ("m", "28500480"),
+        ("h", "475008"),
+    ],
+)  # fmt: skip
+def test_times_of_lines_are_in_their_precision(precision: str, time: str) -> None:
+    """Of InfluxDB 2, and the older ones of InfluxDB 1. Another precision is no believable time."""
+    assert values(lines(f"t,host=h temperature=1 {time}", precision))[0][2] == "1710028800"
+    other = "ns" if precision == "s" else "s" if precision not in {"m", "h"} else "ns"
+    assert refused(lines(f"t,host=h temperature=1 {time}", other)) == [(1, "ts")]
+
+
+def test_a_mapping_names_tags_and_columns_of_lines() -> None:
+    """With columns of values a line is several readings, each with a KPI of its own name."""
+    mapped = Mapped(
+        columns={"device_id": "box"},
+        constants={"zone": "yard"},
+        values=(ValueColumn("t1", {"kpi": "temperature"}), ValueColumn("h1", {"kpi": "humidity"})),
+    )
+    made = lines("m,box=b t1=1,h1=2,other=3 1710028800", "s", mapped)
+    assert values(made) == [
+        ["b", "yard", "1710028800", "temperature", "1"],
+        ["b", "yard", "1710028800", "humidity", "2"],
+    ]
+
+
+def test_kpis_can_be_left_to_the_consumer() -> None:
+    """Its steps may rename and convert; until then any KPI passes, in any range."""
+    made = document([{**EVENT, "kpi": "wind"}, {**EVENT, "kpi": "humidity", "value": 4000}], checks=False)
+    assert [one[3:] for one in values(made)] == [["wind", "21.5"], ["humidity", "4000"]]
