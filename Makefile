@@ -79,7 +79,7 @@ COMPILE = $(UV) pip compile -q --universal --python-version 3.11 --generate-hash
 
 lock: ## Lock the dependencies again (needs uv): one file for each image, one for development
 	@test -n "$(UV)" || { echo "make lock needs uv: https://docs.astral.sh/uv"; exit 1; }
-	@$(COMPILE) -o requirements/producer.txt
+	@$(COMPILE) --extra http -o requirements/producer.txt
 	@$(COMPILE) --extra ops --extra postgres -o requirements/consumer.txt
 	@$(COMPILE) --all-extras -o requirements/dev.txt
 

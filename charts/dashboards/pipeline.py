@@ -46,6 +46,40 @@ _PUBLISH = Row(
     shared.redis_errors(),
 )
 
+_DOOR = Row(
+    "Door (PRODUCER_MODE=http)",
+    lines(
+        "Requests",
+        "Requests a second by how they were answered. 200, 204: all is in the stream; 207, 400: not all of it was good; "
+        "429: the stream is full; 503: the broker is away.",
+        "cps",
+        Query(
+            f"sum by (endpoint, code) (rate(telemetry_http_requests_total{{group}}[{RATE}])) > 0",
+            "{{endpoint}} {{code}}",
+        ),
+        links=links.to_logs(),
+    ),
+    lines(
+        "Time from a request to the stream",
+        "From the last byte of a request until its events were in the stream. LINGER_MS is a part of it.",
+        "s",
+        *quantiles("telemetry_http_publish_duration_seconds_bucket{group}"),
+    ),
+    lines(
+        "Refused by the door",
+        "Events a second that were refused, by the field at fault; of a body or token, requests a second. Who sent them was "
+        "told why.",
+        "eps",
+        Query(f"sum by (field) (rate(telemetry_http_refused_events_total{{group}}[{RATE}]))", "{{field}}"),
+    ),
+    lines(
+        "Connections of clients",
+        "Open now, by pod. At HTTP_CONNECTIONS the oldest without a request makes room.",
+        "short",
+        Query("sum by (pod) (telemetry_http_connections{group})", "{{pod}}"),
+    ),
+)
+
 _RECEIVE = Row(
     "Receive",
     lines(
@@ -302,5 +336,5 @@ PIPELINE = Board(
     "pipeline",
     "Telemetry pipeline / Pipeline",
     "Each stage: its traffic, errors, duration and saturation.",
-    (_PUBLISH, _RECEIVE, _TIME, _OUTCOMES, _ROOM),
+    (_PUBLISH, _DOOR, _RECEIVE, _TIME, _OUTCOMES, _ROOM),
 )

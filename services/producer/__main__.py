@@ -80,7 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 stack.enter_context(closing(one))
         stack.enter_context(closing(side))
         try:
+            if told.settings.producer_mode == "http":
+                return _take_in(parts)
             return _read(parts) if told.readings else _generate(parts)
+        except SettingsInvalid as error:
+            refuse("producer", "settings_unusable", error)
+            return 2
         except SourceUnusable as error:
             refuse("producer", "source_unusable", error)
             return 2
@@ -110,6 +115,17 @@ def _read(parts: Parts) -> int:
     if reading is not None and reading.follow and reading.path is not None:
         return Following(parts, reading, reading.path).run()
     return Publishing(parts, parts.told.readings).run()
+
+
+def _take_in(parts: Parts) -> int:
+    # Only now: its libraries are a large part of a start, and need not be there for all else.
+    try:
+        from services.producer.http.take import take_in  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise SettingsInvalid(
+            [f"PRODUCER_MODE=http needs the package {error.name}: pip install 'telemetry-pipeline[http]'"]
+        ) from None
+    return take_in(parts)
 
 
 def _generate(parts: Parts) -> int:

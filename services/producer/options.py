@@ -28,6 +28,7 @@ _SETTINGS: Final = {
     "--zone-count": ("ZONE_COUNT", "zones that they are spread over"),
 }
 _FILE_BATCH: Final = 500
+_HTTP: Final = "http"
 _OF_A_FILE: Final = (
     "--mapping",
     *(key.option for key in KEYS),
@@ -81,6 +82,8 @@ def read_options(arguments: Sequence[str]) -> Told:
         for option, (name, _) in _SETTINGS.items()
         if (text := getattr(given, option[2:].replace("-", "_"))) is not None
     }
+    if given.http:
+        options["PRODUCER_MODE"] = _HTTP
     sources = read_sources(options=options)
     try:
         settings = load(ProducerSettings, sources)
@@ -88,11 +91,14 @@ def read_options(arguments: Sequence[str]) -> Told:
         raise SettingsInvalid([*errors, *error.errors]) from None
     errors += [f"{name}: give a value" for name, text in options.items() if text == ""]
     told = _told(settings, sources, readings)
-    if settings.stream_max_length and told.batch_size > settings.stream_max_length:
+    is_fed = settings.producer_mode == _HTTP  # by whoever sends: batches are as large as what is sent
+    if settings.stream_max_length and told.batch_size > settings.stream_max_length and not is_fed:
         errors.append(
             f"BATCH_SIZE={told.batch_size}: more than STREAM_MAX_LENGTH={settings.stream_max_length}, "
             "so a batch would never fit; lower it, or raise that"
         )
+    if settings.producer_mode == _HTTP and readings:
+        errors.append("--from, and PRODUCER_MODE=http (--http): it is one or the other")
     if errors:
         raise SettingsInvalid(errors)
     return told
@@ -100,25 +106,28 @@ def read_options(arguments: Sequence[str]) -> Told:
 
 def _told(settings: ProducerSettings, sources: Sources, readings: Sequence[Reading]) -> Told:
     batch, pause, duration = settings.batch_size, settings.sleep_interval, settings.producer_run_duration
-    if readings:
-        # A file is read to its end, as fast as it goes, unless somebody says otherwise.
-        if not (sources.find("BATCH_SIZE") or sources.find("SLEEP_INTERVAL")):
-            most = settings.stream_max_length or _FILE_BATCH
-            batch, pause = min(_FILE_BATCH, most), 0.0
-        if not sources.find("PRODUCER_RUN_DURATION"):
-            duration = 0.0
+    # A file is read to its end, as fast as it goes, unless somebody says otherwise.
+    if readings and not (sources.find("BATCH_SIZE") or sources.find("SLEEP_INTERVAL")):
+        most = settings.stream_max_length or _FILE_BATCH
+        batch, pause = min(_FILE_BATCH, most), 0.0
+    # And who takes what is sent has no end.
+    if (readings or settings.producer_mode == _HTTP) and not sources.find("PRODUCER_RUN_DURATION"):
+        duration = 0.0
     return Told(settings, readings, batch, pause, duration)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m services.producer",
-        description="Publish generated telemetry, or the events of a file. Every setting is also an "
-        "environment variable.",
+        description="Publish generated telemetry, the events of a file, or what is sent by HTTP. Every "
+        "setting is also an environment variable.",
         allow_abbrev=False,
     )
     for option, (name, meaning) in _SETTINGS.items():
         parser.add_argument(option, metavar="N", help=f"{meaning} ({name})")
+    parser.add_argument(
+        "--http", action="store_true", help="take what is sent to HTTP_HOST, HTTP_PORT (PRODUCER_MODE=http)"
+    )
     parser.add_argument(
         "--from",
         dest="source",

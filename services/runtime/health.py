@@ -33,6 +33,10 @@ class Health:
         if part in self._unready:
             self._unready = {name: why for name, why in self._unready.items() if name != part}
 
+    def why(self, part: str) -> str:
+        """Say why `part` keeps the process from its job; empty where it works."""
+        return self._unready.get(part, "")
+
     def liveness(self) -> str:
         """Say why the process should be restarted; empty when it is alive."""
         idle = self._monotonic() - self._turned

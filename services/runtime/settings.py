@@ -193,6 +193,57 @@ class ProducerSettings(Settings):
         least=0,
         most=65535,
     )
+    producer_mode: str = setting(
+        "generate",
+        "Where a producer has its events from: it makes them up, or takes what is sent to it by HTTP",
+        choices=("generate", "http"),
+    )
+    http_host: str = setting(
+        "127.0.0.1",
+        "Address on which events are taken by HTTP; 0.0.0.0 is every address of the machine, and then "
+        "HTTP_TOKENS_FILE says who may send",
+    )
+    http_port: int = setting(8080, "Its port", least=1, most=65535)
+    http_tokens_file: str = setting(
+        "",
+        "TOML file of who may send by HTTP, and for which devices and zones (docs/devices.md); read again "
+        "when it changes",
+    )
+    anonymous: bool = setting(
+        False, "Take events by HTTP from whoever sends them, on an address that is not this machine's own"
+    )
+    http_mapping_file: str = setting(
+        "", "Mapping of the JSON that is sent by HTTP; empty: it has our names (docs/your-data.md)"
+    )
+    influx_mapping_file: str = setting(
+        "", "Mapping of the line protocol that is sent by HTTP; empty: by the usual tags (docs/devices.md)"
+    )
+    http_check_kpis: bool = setting(
+        True,
+        "Refuse an event at once whose KPI is unknown or whose value is outside its range. false: publish "
+        "it, for a step to mend, or to be a dead letter",
+    )
+    http_max_body_bytes: int = setting(
+        5 << 20, "How large the body of a request may be, unpacked", least=1024, most=64 << 20
+    )
+    http_max_events: int = setting(
+        5000, "Events that one request may have; they are published in one step", least=1, most=10_000
+    )
+    http_connections: int = setting(
+        1000, "Connections that are open at once; of idle ones the oldest makes room", least=1, most=100_000
+    )
+    http_read_timeout_s: float = setting(
+        10.0, "How long the head of a request may take, and then its body, in seconds", least=0.1
+    )
+    http_wait_s: float = setting(
+        10.0,
+        "How long a request waits until its events are in the stream, in seconds; then its answer is 503",
+        least=0.1,
+    )
+    linger_ms: float = setting(
+        5.0, "How long events that were sent wait for others to share a batch, in milliseconds", least=0,
+        most=10_000,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

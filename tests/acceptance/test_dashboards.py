@@ -6,15 +6,19 @@ they are valid.
 """
 
 import contextlib
+import itertools
+import json
 import math
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+from acceptance.door import post
 from acceptance.rig import PATIENCE_S, QUICK, ROOT, Process
 from observability import Observability
 from postgres import PostgresServers, required
@@ -34,6 +38,27 @@ ANSWER_S: Final = 120.0
 FROM_THE_CLUSTER: Final = "kubernetes"
 
 
+class Sender:
+    """Sends a reading ten times a second to a door, good and bad in turn; port 0: to none."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._is_over = threading.Event()
+        if port:
+            threading.Thread(target=self._send, daemon=True).start()
+
+    def _send(self) -> None:
+        for value in itertools.cycle((20, "cold")):
+            if self._is_over.wait(0.1):
+                return
+            event = {"device_id": "d", "zone": "z", "kpi": "temperature", "value": value}
+            with contextlib.suppress(OSError):
+                post(f"http://127.0.0.1:{self._port}/v1/events", json.dumps(event).encode())
+
+    def close(self) -> None:
+        self._is_over.set()
+
+
 class Seen:
     """A pipeline in trouble, and the Prometheus that looks at it."""
 
@@ -49,6 +74,7 @@ class Seen:
         self._folder = folder
         self._running = prometheus
         self._processes: list[Process] = []
+        self._sender = Sender(0)
 
     def start(self, observability: Observability) -> None:
         """Start a producer of much that is invalid, and two consumers; all is traced."""
@@ -60,7 +86,7 @@ class Seen:
             "DATA_DIR": str(self.data),
             "TRACE_SAMPLE_RATIO": "1",
         }
-        ports = {name: free_port() for name in ("producer", "consumer-1", "consumer-2")}
+        ports = {name: free_port() for name in ("producer", "door", "consumer-1", "consumer-2")}
         for name, port in ports.items():
             self._running.scrape(name, port, pod=name)
         producer = {
@@ -68,6 +94,9 @@ class Seen:
             "STREAM_MAX_LENGTH": "100000", "PRODUCER_METRICS_PORT": str(ports["producer"]),
         }  # fmt: skip
         self.run("producer", "-m", "services.producer", **{**common, "SLEEP_INTERVAL": "", **producer})
+        own = {"HTTP_PORT": str(free_port()), "PRODUCER_METRICS_PORT": str(ports["door"])}
+        self.run("door", "-m", "services.producer", "--http", **{**common, **own})
+        self._sender = Sender(int(own["HTTP_PORT"]))
         for name in ("consumer-1", "consumer-2"):
             own = {"CONSUMER_NAME": name, "CONSUMER_METRICS_PORT": str(ports[name])}
             self.run(name, "-m", "services.consumer", **{**common, **own})
@@ -137,6 +166,7 @@ class Seen:
         return self.prometheus.answer(target, read_board(FILES / f"{board}.json"), window)
 
     def close(self) -> None:
+        self._sender.close()
         for process in self._processes:
             process.kill()
         for process in self._processes:

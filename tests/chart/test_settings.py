@@ -118,7 +118,14 @@ def test_every_setting_of_a_service_is_reachable(service: str) -> None:
     assert found.keys() >= set(beside)
 
 
-BY_EXTRA_ENV: Final = {"BROKER_URL", "REDIS_URL", "REDIS_PASSWORD", "METRICS_HOST"}
+OF_THE_DOOR: Final = {
+    variable(one)
+    for one in declared(ProducerSettings)
+    if variable(one).startswith(("HTTP_", "INFLUX_"))
+    or variable(one) in {"PRODUCER_MODE", "ANONYMOUS", "LINGER_MS"}
+}
+"""No Service of the chart leads to it."""
+BY_EXTRA_ENV: Final = {"BROKER_URL", "REDIS_URL", "REDIS_PASSWORD", "METRICS_HOST", *OF_THE_DOOR}
 """What has no value of its own: host and passwords are set apart, and probes come from outside."""
 
 OF_THE_IMAGE: Final = {"DATA_DIR"}

@@ -43,11 +43,33 @@ CATALOGUE: Final = (
         "A batch is on the stream; at most once a second. `published`, `duplicates`: since the start",
     ),
     Message(
+        "tokens_read",
+        "INFO",
+        "producer",
+        ("file", "writers"),
+        "HTTP_TOKENS_FILE has changed, and holds from now on. `writers`: how many may send",
+    ),
+    Message(
+        "tokens_unusable",
+        "ERROR",
+        "producer",
+        ("file", "error"),
+        "HTTP_TOKENS_FILE has changed and can't be used; who could send before still can",
+    ),
+    Message(
+        "request_failed",
+        "ERROR",
+        "producer",
+        ("endpoint", "error", "exc_info"),
+        "A request could not be answered, for a mistake of ours; its client was told to send it again",
+    ),
+    Message(
         "stream_full",
         "WARNING",
         "producer",
         ("stream", "stream_max_length", "[held_by]", "[held_entries]", "hint"),
-        "It waits for consumers. `held_by`: the group that keeps the oldest entries from being trimmed",
+        "It waits for consumers, or refuses what is sent. `held_by`: the group that keeps the oldest entries "
+        "from being trimmed",
     ),
     Message("stream_has_room", "INFO", "producer", ("blocked_s", "length"), "It goes on after such a wait"),
     Message(

@@ -37,18 +37,18 @@ _LONGEST_LINE: Final = 8192
 """Characters. The reader takes time with the square of the parts of a key."""
 
 
-def read_mapping_file(path: Path, errors: list[str]) -> Sayings:
-    """Read a file; what is wrong with it goes into `errors`."""
+def read_mapping_file(path: Path, errors: list[str], named_by: str = "--mapping") -> Sayings:
+    """Read a file, which an option or a setting names; what is wrong with it goes into `errors`."""
     try:
         text = read_small(path)
     except FileUnreadable as error:
-        errors.append(f"--mapping {path}: {error}")
+        errors.append(f"{named_by} {path}: {error}")
         return {}
     except OSError as error:
-        errors.append(f"--mapping {path}: {error.strerror}")
+        errors.append(f"{named_by} {path}: {error.strerror}")
         return {}
     if text is None:
-        errors.append(f"--mapping {path}: no such file")
+        errors.append(f"{named_by} {path}: no such file")
         return {}
     return read_mapping(text, str(path), errors)
 

@@ -136,6 +136,25 @@ _REDIS_ERRORS: Final = (
     OTHER,
 )
 
+_HTTP_CODES: Final[Mapping[str, tuple[str, ...]]] = {
+    "events": ("200", "207", "400", "401", "403", "408", "413", "415", "429", "503"),
+    "influx": ("204", "400", "401", "403", "408", "413", "415", "429", "503"),
+    "other": ("200", "204", "404", "405", "408", "431", "503"),
+}
+_ALL_CODES: Final = tuple(dict.fromkeys(code for codes in _HTTP_CODES.values() for code in codes))
+_HTTP_FIELDS: Final = (
+    "device_id",
+    "zone",
+    "ts",
+    "kpi",
+    "value",
+    "attributes",
+    "event_id",
+    "form",
+    "body",
+    "token",
+)
+
 CATALOGUE: Final = (
     Metric(
         "telemetry_producer_events_total",
@@ -169,6 +188,35 @@ CATALOGUE: Final = (
         "gauge",
         "producer",
         "When a batch was last published, Unix time; 0 before the first",
+    ),
+    Metric(
+        "telemetry_http_requests_total",
+        "counter",
+        "producer",
+        "Requests by where they went and how they were answered. events: /v1/events; influx: /write and "
+        "/api/v2/write; other: all else, with what was no request",
+        (Label("endpoint", tuple(_HTTP_CODES)), Label("code", _ALL_CODES)),
+        combinations=tuple((endpoint, code) for endpoint, codes in _HTTP_CODES.items() for code in codes),
+    ),
+    Metric(
+        "telemetry_http_refused_events_total",
+        "counter",
+        "producer",
+        "Events that were refused, by the field at fault; form: it could not be read as an event. Of "
+        "body and token the whole request was refused, and counts once",
+        (Label("field", _HTTP_FIELDS),),
+    ),
+    Metric(
+        "telemetry_http_publish_duration_seconds",
+        "histogram",
+        "producer",
+        "From the last byte of a request until its events were in the stream",
+    ),
+    Metric(
+        "telemetry_http_connections",
+        "gauge",
+        "producer",
+        "Connections of clients that are open",
     ),
     Metric(
         "telemetry_consumer_received_events_total",

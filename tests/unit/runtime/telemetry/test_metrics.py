@@ -35,6 +35,7 @@ STATES = {
     "telemetry_stream_trimmed_unread",
     "telemetry_build_info",
     "telemetry_group_consumers",
+    "telemetry_http_connections",
 }
 
 every_metric = pytest.mark.parametrize("metric", CATALOGUE, ids=lambda one: one.name)

@@ -1,0 +1,301 @@
+"""What is answered to which request.
+
+    POST /v1/events                    one event, a list of them, or JSON lines
+    POST /api/v2/write   /write        line protocol, as InfluxDB 2 and InfluxDB 1 take it
+    GET  /ping   /health               as InfluxDB answers them
+
+An answer of success means that the events are in the stream; before that there is none.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from services.contract.trace_context import parse as parse_context
+from services.producer.http.answers import Answers, EventAnswers, InfluxAnswers
+from services.producer.http.bodies import Body, Memory
+from services.producer.http.refusals import AWAY_RETRY_S, FULL_RETRY_S, TurnedAway
+from services.producer.http.tokens import ANYBODY, Tokens, Writer, given_tokens
+from services.producer.rows.pick import Picked
+from services.producer.rows.problem import Problem, shown
+from services.producer.taking.desk import Bundle, Desk, Outcome
+from services.producer.taking.making import PRECISIONS, JsonMaker, LineMaker, Made, TooMany
+from services.runtime.health import Health
+from services.runtime.telemetry.metrics import Metrics
+
+_VERSION: Final = "2.7.0"
+"""Of InfluxDB: clients look at it to tell how they are to write."""
+_DOCUMENT: Final = frozenset({"", "application/json"})
+_LINES: Final = frozenset(
+    {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines",
+     "application/jsonlines", "application/json-lines"}
+)  # fmt: skip
+_SMALL: Final = 1 << 14
+"""Bytes of a body that is read where it comes in; a larger one goes to another thread meanwhile."""
+_MEMORY_BODIES: Final = 8
+"""So many bodies of the largest size may be here at once; of small ones, as many as fit."""
+_FORM: Final = "application/x-www-form-urlencoded"
+
+_REST_S: Final = 1.0
+"""How long what is not wanted is read on, so that a client that is still sending hears the answer."""
+
+_Make = Callable[[bytes], Made]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may be, and how long it may take."""
+
+    body_bytes: int
+    events: int
+    read_s: float
+    wait_s: float
+
+
+@dataclass(slots=True)
+class App:
+    """The interfaces, and what they need."""
+
+    desk: Desk
+    json: JsonMaker
+    influx: LineMaker
+    tokens: Tokens | None
+    """None: anybody may write anything."""
+    limits: Limits
+    health: Health
+    metrics: Metrics
+    logger: logging.Logger
+    _memory: Memory = field(init=False)
+    _making: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self._memory = Memory(_MEMORY_BODIES * self.limits.body_bytes)
+
+    def asgi(self) -> Starlette:
+        """Give it as an ASGI application."""
+        ours, second, first = EventAnswers(), InfluxAnswers(2), InfluxAnswers(1)
+        return Starlette(
+            routes=[
+                Route("/v1/events", self._answering("events", ours, self._events), methods=["POST"]),
+                Route("/api/v2/write", self._answering("influx", second, self._lines), methods=["POST"]),
+                Route("/write", self._answering("influx", first, self._lines), methods=["POST"]),
+                Route("/ping", self._answering("other", first, self._ping), methods=["GET", "HEAD"]),
+                Route("/health", self._answering("other", second, self._health), methods=["GET"]),
+            ],
+            exception_handlers={HTTPException: self._no_such},
+        )
+
+    def _answering(
+        self, endpoint: str, answers: Answers, handle: Callable[[Request, Answers], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Make a handler that answers whatever happens, and counts it."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                response = await handle(request, answers)
+            except TurnedAway as turned_away:
+                if turned_away.field:
+                    self._count_refused([turned_away.field])
+                response = await _turned_away(request, answers, turned_away)
+            except ClientDisconnect:
+                response = Response(status_code=400)  # nobody is there to read it
+            except Exception as error:
+                # A mistake of ours must not cost the others who send: it is one answer, and it is told.
+                told = {"endpoint": endpoint, "error": str(error)}
+                self.logger.error("request_failed", extra=told, exc_info=error)
+                refusal = TurnedAway(503, "this request can't be answered; the log says why")
+                response = await _turned_away(request, answers, refusal)
+            self.metrics.count(
+                "telemetry_http_requests_total", endpoint=endpoint, code=str(response.status_code)
+            )
+            return response
+
+        return answer
+
+    async def _no_such(self, request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 404
+        self.metrics.count("telemetry_http_requests_total", endpoint="other", code=str(status))
+        message = (
+            f"{shown(request.method, 20)}: use POST here"
+            if status == 405
+            else "there is POST /v1/events, /api/v2/write and /write, GET /ping and /health"
+        )
+        return await _turned_away(request, EventAnswers(), TurnedAway(status, message))
+
+    async def _ping(self, _: Request, __: Answers) -> Response:
+        return Response(
+            status_code=204, headers={"X-Influxdb-Version": _VERSION, "X-Influxdb-Build": "telemetry"}
+        )
+
+    async def _health(self, _: Request, answers: Answers) -> Response:
+        if self.health.why("redis"):
+            return answers.turned_away(TurnedAway(503, "the broker is away", retry_after_s=AWAY_RETRY_S))
+        return Response(
+            '{"name":"influxdb","message":"ready for queries and writes","status":"pass","checks":[],'
+            f'"version":"{_VERSION}"}}\n',
+            media_type="application/json",
+        )
+
+    async def _events(self, request: Request, answers: Answers) -> Response:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind not in _DOCUMENT | _LINES:
+            hint = "; curl sends it by itself: use --json, or -H" if kind == _FORM else ""
+            raise TurnedAway(
+                415, f"content-type {kind[:60]!a}: application/json or application/x-ndjson{hint}"
+            )
+        return await self._take(request, answers, self.json.lines if kind in _LINES else self.json.document)
+
+    async def _lines(self, request: Request, answers: Answers) -> Response:
+        precision = request.query_params.get("precision", "ns") or "ns"
+        if precision not in PRECISIONS:
+            raise TurnedAway(400, f"precision {precision[:20]!a}: ns, us, ms or s", field="ts")
+        return await self._take(request, answers, lambda data: self.influx.lines(data, precision))
+
+    async def _take(self, request: Request, answers: Answers, make: _Make) -> Response:
+        """Read a request, and answer it when its events are in the stream."""
+        headers = request.headers
+        writer = self._writer(request)
+        if self.health.why("redis"):
+            raise TurnedAway(503, "the broker is away; send it again", retry_after_s=AWAY_RETRY_S)
+        with Body(self._memory, self.limits.body_bytes) as body:
+            data = await body.read(
+                request.stream(),
+                headers.get("content-encoding", "").strip().lower(),
+                headers.get("content-length", ""),
+                self.limits.read_s,
+            )
+            started = time.monotonic()
+            made = await self._made(make, data)
+            self._allow(writer, made)
+            if made.refused_fields:
+                self._count_refused(made.refused_fields)
+                if not made.events:
+                    return answers.nothing_good(made)
+            if made.events:
+                traced = _traced(headers.get("traceparent", ""), headers.get("tracestate", ""))
+                await self._publish([traced(one) for _, one in made.events])
+                self.metrics.observe("telemetry_http_publish_duration_seconds", time.monotonic() - started)
+        return answers.taken(made)
+
+    def _writer(self, request: Request) -> Writer:
+        if self.tokens is None:
+            return ANYBODY
+        query = request.query_params
+        given = given_tokens(request.headers.get("authorization", ""), query.get("u"), query.get("p"))
+        for token in given:
+            if (writer := self.tokens.writer(token)) is not None:
+                return writer
+        raise TurnedAway(
+            401,
+            "no such token" if given else "a token is needed: Authorization: Bearer TOKEN",
+            field="token",
+        )
+
+    async def _made(self, make: _Make, data: bytes) -> Made:
+        try:
+            if len(data) <= _SMALL:
+                return make(data)
+            async with self._making:
+                return await asyncio.to_thread(make, data)
+        except Problem as problem:
+            raise TurnedAway(400, str(problem), field="body") from None
+        except TooMany:
+            raise TurnedAway(
+                413,
+                f"more than {self.limits.events:,} events (HTTP_MAX_EVENTS); send them in parts",
+                field="body",
+            ) from None
+
+    def _allow(self, writer: Writer, made: Made) -> None:
+        if not (writer.devices or writer.zones):
+            return
+        for position, one in made.events:
+            device_id, zone = one.values[:2]
+            if not writer.may_write(device_id, zone):
+                raise TurnedAway(
+                    403,
+                    f"event {position}: this token may not write device_id {shown(device_id, 60)} in zone "
+                    f"{shown(zone, 60)}; nothing of the request is published",
+                    field="token",
+                )
+
+    async def _publish(self, events: list[Picked]) -> None:
+        """Have events published. Raises TurnedAway where they are not, or nobody knows."""
+        loop = asyncio.get_running_loop()
+        settled: asyncio.Future[Outcome] = loop.create_future()
+
+        def settle(outcome: Outcome) -> None:
+            with contextlib.suppress(RuntimeError):  # the server has ended: nobody waits any more
+                loop.call_soon_threadsafe(_settle, settled, outcome)
+
+        bundle = Bundle(events, settle)
+        outcome: Outcome = "away"
+        if self.desk.hand_in(bundle):
+            try:
+                async with asyncio.timeout(self.limits.wait_s):
+                    outcome = await settled
+            except TimeoutError:
+                pass
+            finally:
+                bundle.is_withdrawn = True
+        if outcome == "full":
+            raise TurnedAway(
+                429,
+                "the stream is full until consumers catch up; send it again",
+                retry_after_s=FULL_RETRY_S,
+            )
+        if outcome == "away":
+            raise TurnedAway(
+                503, "the broker has not confirmed it; send it again", retry_after_s=AWAY_RETRY_S
+            )
+
+    def _count_refused(self, fields: list[str]) -> None:
+        for one in fields:
+            self.metrics.count("telemetry_http_refused_events_total", field=one or "form")
+
+
+async def _turned_away(request: Request, answers: Answers, refusal: TurnedAway) -> Response:
+    """Answer that nothing is taken, once what is still being sent is read over."""
+    try:
+        async with asyncio.timeout(_REST_S):
+            async for _ in request.stream():
+                pass
+    except TimeoutError:
+        refusal.closes = True
+    except (ClientDisconnect, RuntimeError):
+        pass  # nobody sends any more: it went away, or all of it was read before
+    return answers.turned_away(refusal)
+
+
+def _settle(settled: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
+    if not settled.done():
+        settled.set_result(outcome)
+
+
+def _traced(traceparent: str, tracestate: str) -> Callable[[Picked], Picked]:
+    """Make what gives the context of a request to its events, where it is sampled and they have none."""
+    if not traceparent:
+        return lambda one: one
+    context = parse_context(traceparent.encode(errors="replace"), tracestate.encode(errors="replace"))
+    if context is None or not context.is_sampled:
+        return lambda one: one
+    more: list[Any] = ["traceparent", context.traceparent]
+    if context.tracestate:
+        more += ["tracestate", context.tracestate]
+
+    def with_context(one: Picked) -> Picked:
+        if "traceparent" in one.trace[::2]:
+            return one
+        return one._replace(trace=[*one.trace, *more], is_plain=False)
+
+    return with_context

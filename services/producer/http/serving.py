@@ -1,0 +1,217 @@
+"""The server behind the door: a loop in a thread of its own, and connections that have their time.
+
+uvicorn keeps the protocol. It waits without end for the head of a request, whatever its size: here a head has
+its time and its size. And where there are more connections than may be, of those with no request the oldest
+makes room, so that whoever only opens them keeps nobody out.
+"""
+
+import asyncio
+import logging
+import socket
+import threading
+from typing import Any, Final
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from services.runtime.telemetry.metrics import Metrics
+
+_LONGEST_HEAD: Final = 16_384
+"""Bytes of a request's line and headers, or a little more."""
+_KEPT_S: Final = 65
+"""How long a connection is kept between two requests: longer than balancers keep theirs."""
+_BACKLOG: Final = 512
+
+
+class DoorClosed(Exception):
+    """The address can't be listened at; the message says why."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take an address; nobody can connect before it is served. Raises DoorClosed."""
+    try:
+        flags = socket.AI_PASSIVE
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
+        family, *_, address = found[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address[:2])
+        except BaseException:
+            listening.close()
+            raise
+    except (OSError, UnicodeError) as error:
+        raise DoorClosed(getattr(error, "strerror", None) or str(error)) from None
+    return listening
+
+
+class _Crowd:
+    """The connections that have no request, the oldest first."""
+
+    def __init__(self, most: int, metrics: Metrics) -> None:
+        self._most = most
+        self._metrics = metrics
+        self._idle: dict[_Connection, None] = {}
+        self._all = 0
+
+    def came(self, one: "_Connection") -> None:
+        self._all += 1
+        self._metrics.set("telemetry_http_connections", self._all)
+        self._idle[one] = None
+        if self._all > self._most:
+            oldest = next(iter(self._idle))  # where all others are busy, it is this one
+            del self._idle[oldest]
+            oldest.drop()
+
+    def went(self, one: "_Connection") -> None:
+        self._all -= 1
+        self._metrics.set("telemetry_http_connections", self._all)
+        self._idle.pop(one, None)
+
+    def is_idle(self, one: "_Connection") -> None:
+        self._idle[one] = None
+
+    def is_busy(self, one: "_Connection") -> None:
+        self._idle.pop(one, None)
+
+
+class _Connection(HttpToolsProtocol):
+    """A connection whose heads have their time and size."""
+
+    crowd: _Crowd
+    read_s: float
+    metrics: Metrics
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_bytes = 0
+        self._is_in_head = True
+        self._timer: asyncio.TimerHandle | None = None
+        self.crowd.came(self)
+        self._begin_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_timer()
+        self.crowd.went(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_in_head:
+            if self._timer is None:
+                self._begin_head()
+            self._head_bytes += len(data)
+        super().data_received(data)
+        # A whole body may have come along; what is still a head then has no end.
+        if self._is_in_head and self._head_bytes > _LONGEST_HEAD and not self.transport.is_closing():
+            self._answer(431, "Request Header Fields Too Large", "the head of the request is too large")
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        self._head_bytes = 0
+        self._end_timer()
+        self.crowd.is_busy(self)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._is_in_head = True
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.transport.is_closing():
+            self.crowd.is_idle(self)
+
+    def drop(self) -> None:
+        """Close it, since there are too many."""
+        self._answer(503, "Service Unavailable", "there are too many connections; try again")
+
+    def _begin_head(self) -> None:
+        self._end_timer()
+        self._timer = self.loop.call_later(self.read_s, self._too_slow)
+
+    def _end_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._begin_head()  # the one before it still waits for its answer
+        elif self._head_bytes:
+            self._answer(408, "Request Timeout", "the head of the request was not there in time")
+        else:
+            self.transport.close()
+
+    def _answer(self, status: int, phrase: str, message: str) -> None:
+        self.metrics.count("telemetry_http_requests_total", endpoint="other", code=str(status))
+        head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+        length = f"Content-Length: {len(message) + 1}\r\n"
+        self.transport.write(f"{head}{length}\r\n{message}\n".encode())
+        self.transport.close()
+
+
+class Serving:
+    """Serves an application until it is stopped. `end_s`: how long what has begun may take then."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        listening: socket.socket,
+        metrics: Metrics,
+        *,
+        connections: int,
+        read_s: float,
+        end_s: float,
+    ) -> None:
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # what it says of clients is answered to them
+        connection = type(
+            "Connection",
+            (_Connection,),
+            {"crowd": _Crowd(connections, metrics), "read_s": read_s, "metrics": metrics},
+        )
+        self._listening = listening
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http=connection,
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                backlog=_BACKLOG,
+                timeout_keep_alive=_KEPT_S,
+                timeout_graceful_shutdown=int(end_s) + 1,
+            )
+        )
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more requests, and answer those that have begun."""
+        self._server.should_exit = True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request may still be answered."""
+        return self._thread.is_alive()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for its end."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        self._listening.close()
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> Any:
+        await self._server.serve(sockets=[self._listening])
