@@ -150,6 +150,17 @@ def test_a_replay_reads_a_mapping_from_the_values_or_a_config_map() -> None:
     assert "--max-rejected" not in render(SETS["replay-volume"]).pod("producer").main["args"]
 
 
+def test_a_replay_takes_several_files_in_their_order() -> None:
+    """The one of `file` first; each is below the top of what is mounted."""
+    several = nested("producer.replay.files", ["2026/*.csv", "."])
+    arguments = render(merged(SETS["replay-volume"], several)).pod("producer").main["args"]
+    names = ["/replay/2026/november.jsonl", "/replay/2026/*.csv", "/replay/."]
+    assert arguments == [*(part for name in names for part in ("--from", name)), "--resume"]
+    alone = merged(SETS["replay-volume"], several, nested("producer.replay.file", ""))
+    arguments = render(alone).pod("producer").main["args"]
+    assert arguments[:4] == ["--from", "/replay/2026/*.csv", "--from", "/replay/."]
+
+
 def test_an_external_redis_stands_for_the_subchart() -> None:
     """Nothing of the subchart is left."""
     added, gone = _difference(EXTERNAL)

@@ -6,19 +6,23 @@ A Job can't be changed: other settings, and another file, are another Job. It go
 {{- define "telemetry.replayJob" -}}
 {{- $replay := .Values.producer.replay }}
 {{- $part := dict "root" $ "component" "producer" "values" .Values.producer }}
-{{- $args := list "--from" (printf "/replay/%s" $replay.file) "--resume" }}
+{{- $args := list }}
+{{- range compact (prepend $replay.files $replay.file) }}
+{{- $args = concat $args (list "--from" (printf "/replay/%s" .)) }}
+{{- end }}
+{{- $args = append $args "--resume" }}
 {{- /* Nobody goes on writing to a ConfigMap: a last line without an end is a line. */}}
 {{- if $replay.configMap }}
 {{- $args = append $args "--complete" }}
 {{- end }}
 {{- $mounts := list (dict "name" "replay" "mountPath" "/replay" "readOnly" true) }}
 {{- $volumes := list }}
-{{- /* What is in the file, where Helm can look. On a volume it can't, nor without a cluster: there, `revision` tells. */}}
+{{- /* What is in the files, where Helm can look: all, since a name may be a pattern. On a volume it can't, nor without a cluster: there, `revision` tells. */}}
 {{- $content := $replay.revision }}
 {{- if $replay.configMap }}
 {{- $volumes = append $volumes (dict "name" "replay" "configMap" (dict "name" (tpl $replay.configMap $))) }}
 {{- $there := lookup "v1" "ConfigMap" .Release.Namespace (tpl $replay.configMap $) | default dict }}
-{{- $content = printf "%s%s%s" $content (dig "data" $replay.file "" $there) (dig "binaryData" $replay.file "" $there) }}
+{{- $content = printf "%s%s%s" $content (dig "data" dict $there | toJson) (dig "binaryData" dict $there | toJson) }}
 {{- else }}
 {{- $volumes = append $volumes (dict "name" "replay" "persistentVolumeClaim" (dict "claimName" (tpl $replay.existingClaim $) "readOnly" true)) }}
 {{- end }}
