@@ -92,23 +92,24 @@ def _removed(demo: Release) -> str:
 
 
 def test_a_replay_file_that_changed_is_another_job(new: NewNamespace) -> None:
-    """The same name with other content is published; the same again is not."""
+    """Of a file that grew the rest is published, of other content all, and of the same again nothing."""
     release = Release(new(), "replay")
     head = "event_id,device_id,zone,ts,kpi,value\n"
-    row = ",pump-1,hall,17000000{:02},temperature,21\n"
+    row = ",pump-1,hall,17000000{:02},temperature,{}\n"
     values = merged(QUICK, {"producer": {"mode": "replay", "replay": {"configMap": "file", "file": "a.csv"}}})
     jobs: list[set[str]] = []
-    for rows in (2, 5, 5):
-        text = head + "".join(row.format(number) for number in range(rows))
+    for rows, value in ((2, 21), (5, 21), (5, 21), (3, 22)):
+        text = head + "".join(row.format(number, value) for number in range(rows))
         _config_map(release.namespace, "file", {"a.csv": text})
         options = ("--install", "--wait-for-jobs") if not jobs else ("--wait-for-jobs",)
         release.upgrade(values, *options)
         jobs.append({one["metadata"]["name"] for one in release.namespace.get("jobs")})
     assert jobs[0].isdisjoint(jobs[1])
     assert jobs[1] == jobs[2]
-    (name,) = jobs[2]
+    assert jobs[2].isdisjoint(jobs[3])
+    (name,) = jobs[3]
     assert f"job/{name}" in release.namespace.helm("get", "notes", release.name)
-    until(lambda: release.audit()["stored"] == 7, PATIENCE_S, "both files are stored")
+    until(lambda: release.audit()["stored"] == 8, PATIENCE_S, "both files are stored")
 
 
 def test_a_replay_that_can_not_use_its_file_ends_at_once(new: NewNamespace) -> None:
