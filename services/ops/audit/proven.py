@@ -55,7 +55,7 @@ def prove_run(
         run.record.source or base.source,
         max(base.last, min(book.highest, end)),
         proven,
-        _open_from(run, one, found, proven, end, began),
+        0 if behind else _open_from(run, one, found, proven, end, began),
         max(base.unnumbered, one.unreadable),
         found.chunk,
         found.ids,
@@ -69,22 +69,21 @@ def prove_run(
     )
     if changed != base:
         proof.runs.append(changed)
-    _hold(result, one, found, None if behind else changed.from_ms)
+    _hold(result, one, found, changed.from_ms)
     if changed.folded_at is not None and not run.record.is_gone and run.record.ids_place:
         result.fold.append(run.record)
     elif found.chunk and run.record.ids_place:
         result.let_go.append((run.record, found.chunk))
 
 
-def _hold(result: Audit, one: RunAudit, found: Found, from_ms: int | None) -> None:
+def _hold(result: Audit, one: RunAudit, found: Found, from_ms: int) -> None:
     """Tell retention what of a run is missing, and which rows of ids that it did not number are not proven.
 
-    `from_ms`: what is not proven has ids from this time on; None where that is not known.
+    `from_ms`: what is not proven has ids from this time on.
     """
     proof = result.proof
     if one.tally.missing:
-        held = [at for at in (from_ms or 0, proof.missing_from) if at is not None]
-        proof.missing_from = min(held)
+        proof.missing_from = from_ms if proof.missing_from is None else min(from_ms, proof.missing_from)
     if found.stored_from is not None:
         proof.others_from = min(proof.others_from, found.stored_from)
 
@@ -105,12 +104,12 @@ def _look_again(
 ) -> None:
     """Let go of events that had no row and have one now, and of those that are not proven any more."""
     for event_id, place in result.absent.get(run.base.run, []):
-        if stays(event_id):
-            continue
         own = numbered(event_id)
         is_own = own is not None and own.run == run.base.run
-        if is_own and own is not None and own.sequence > proven:
+        if is_own and own is not None and own.sequence > proven:  # what is missing has come before it
             result.proof.with_row.append(event_id)
+        elif stays(event_id):
+            continue
         elif place == STORED and (is_own or not unnumbered.has_conflict(event_id)):
             result.proof.with_row.append(event_id)
             if not is_own:

@@ -278,6 +278,19 @@ def test_what_is_proven_is_not_read_again(world: World) -> None:
     assert world.known().runs[bench.run.name].proven == 9
 
 
+def test_a_proof_that_goes_back_counts_no_letter_twice(world: World) -> None:
+    """The number of a letter is behind a missing one then, and was proven a moment ago."""
+    made = world.publish(world.producer(), *["numbered"] * 6)
+    world.store(*made[:4])
+    world.bury(*made[4:])
+    world.audit()
+    delete_row(world, made[1])
+    made[1].place = "missing"
+    world.audit(full=True)
+    world.audit()
+    world.audit()
+
+
 def delete_row(world: World, one: Made) -> None:
     """Delete a row behind everybody's back."""
     if world.settings.database_url:

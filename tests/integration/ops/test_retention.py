@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 from fakes import FakeClock
-from integration.ops.test_proofs import KEYS, Made, World, numbers_of, server, settings
+from integration.ops.test_proofs import KEYS, Made, World, delete_row, numbers_of, server, settings
 from integration.producer.parts import Lines
 from postgres import database as postgres_database
 from postgres import rows_of
@@ -148,6 +148,26 @@ def test_the_last_number_that_is_missing_holds_up_as_well(world: World) -> None:
     world.later(3 * DAY)
     assert drop(world).waits
     assert stored(world) == 4
+
+
+def test_a_loss_behind_the_proof_holds_up_from_then_on(world: World) -> None:
+    """A row was deleted by hand: --full finds it, and each audit after it holds its day."""
+    bench = world.producer()
+    made = world.publish(bench, *["numbered"] * 5)
+    world.store(*made)
+    world.later(3 * DAY)
+    world.audit()
+    delete_row(world, made[4])
+    made[4].place = "missing"
+    world.audit(full=True)
+    for _ in range(2):
+        world.later(3600)
+        assert "missing" in drop(world).waits
+        assert stored(world) == 4
+    accept_loss(world.settings, bench.run.name, "deleted by hand", now=world.clock.now)
+    made[4].place = "accepted"
+    assert drop(world).rows == 4
+    world.both()
 
 
 def test_days_before_a_loss_go(world: World) -> None:
