@@ -24,6 +24,8 @@ from prometheus import ROOT, RULES, Alertmanager, Prometheus, Scale, Webhook, ru
 from runbooks import queries
 from servers import Absent, eventually
 
+from services.contract.ids import event_id
+
 Steps = Generator[set[str]]
 """The alerts that have to fire before the next step."""
 
@@ -47,9 +49,9 @@ class Trouble:
     """Size of a disk of its own."""
 
 
-def _record(pipeline: Pipeline, exit_code: int) -> None:
+def _record(pipeline: Pipeline, exit_code: int, *more: str) -> None:
     """Audit as the CronJob does."""
-    code, said = pipeline.run("audit", "--record")
+    code, said = pipeline.run("audit", "--record", *more)
     assert code == exit_code, said
 
 
@@ -84,12 +86,19 @@ def from_the_start(*alerts: str) -> Callable[[Pipeline], Steps]:
 
 
 def row_deleted(pipeline: Pipeline) -> Steps:
-    """Delete a row, audit, and never again; then end the producer."""
-    pipeline.connect().execute(
+    """Delete a row, audit, and never again; then end the producer. An old row is not dropped meanwhile."""
+    connection = pipeline.connect()
+    connection.execute(
         "DELETE FROM telemetry_events WHERE event_id = (SELECT min(event_id) FROM telemetry_events)"
     )
-    _record(pipeline, 1)
-    yield {"TelemetryEventsMissing"}
+    old = time.time() - 5 * 86_400
+    connection.execute(
+        "INSERT INTO telemetry_events (event_id, device_id, zone, ts, kpi, value, is_degraded, stored_at) "
+        "VALUES (?, 'd', 'z', ?, 'humidity', 1, 0, ?)",
+        (event_id("7abc-8def-012", 1, int(old * 1000)), old, old),
+    )
+    _record(pipeline, 1, "--retain")
+    yield {"TelemetryEventsMissing", "TelemetryRetentionWaits"}
     assert pipeline.producer is not None
     pipeline.producer.kill()
     yield {"TelemetryNothingPublished", "TelemetryAuditTooOld"}
@@ -246,7 +255,7 @@ TROUBLES: Final = {
     "invalid-events": Trouble(
         from_the_start("TelemetryDeadLetterRatioHigh"), environment={"INVALID_RATIO": "0.5"}
     ),
-    "row-deleted": Trouble(row_deleted),
+    "row-deleted": Trouble(row_deleted, environment={"RETAIN_DAYS": "1", "AUDIT_INTERVAL_S": "0"}),
     "breaker": Trouble(
         from_the_start("TelemetryBreakerOpen"),
         also=_WAITING | {"TelemetryDeadLetterRatioHigh"},

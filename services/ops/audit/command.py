@@ -101,8 +101,8 @@ def _record(server: Server, result: Audit, retained: Retained | None) -> str:
         # What is no proof takes no older one's place, unless it is bad news.
         if result.is_proven or result.total.missing:
             numbers = asdict(result.total)
-            if retained is not None:
-                numbers["retention_waiting_seconds"] = retained.waiting_seconds
+            if retained is not None or server.settings.retain_days == 0:
+                numbers["retention_waiting_seconds"] = retained.waiting_seconds if retained else 0
             server.side.leave_audit(numbers, time.time())
     except BrokerFull as error:
         return f"not recorded: {error}"
