@@ -187,10 +187,11 @@ def test_days_before_a_loss_go(world: World) -> None:
     world.both()
 
 
-def test_what_was_stored_since_the_audit_waits(world: World) -> None:
+@pytest.mark.parametrize("kind", ["numbered", "foreign"])
+def test_what_was_stored_since_the_audit_waits(world: World, kind: str) -> None:
     """Rows of old ids, numbered or not, that came between the audit and the drop, are not proven."""
     bench = world.producer()
-    late = world.publish(bench, "numbered", "foreign")
+    late = world.publish(bench, kind, kind)
     world.later(3 * DAY)
     result = prove(world.settings, now=world.clock.now)
     world.store(*late)
@@ -285,6 +286,22 @@ def test_a_letter_that_is_replayed_after_its_proof_is_dropped_with_its_day(world
     assert_counted(world)
 
 
+def test_a_letter_that_is_replayed_between_the_audit_and_the_drop_counts_once(world: World) -> None:
+    """Its number is proven, so its row goes with the day, and it is no event without a row any more."""
+    made = world.publish(world.producer(), *["numbered"] * 3)
+    world.store(*made[1:])
+    world.bury(made[0])
+    world.later(3 * DAY)
+    result = prove(world.settings, now=world.clock.now)
+    world.store(made[0])
+    done = retain(replace(world.settings, retain_days=1), result, now=world.clock.now)
+    assert done is not None
+    assert done.rows == 3
+    see_expired(world, is_whole=True)
+    world.both()
+    assert world.tally() == Counter(expired=3)
+
+
 def assert_counted(world: World) -> None:
     """Audit what came since, and all; a letter that is kept is one of an id that no run tells of by now."""
     for full in (False, True):
@@ -357,7 +374,10 @@ def test_an_audit_that_read_before_a_drop_writes_nothing(world: World) -> None:
     world.later(3 * DAY)
     world.audit()
     before = prove(world.settings, keeps=False, now=world.clock.now)
-    assert drop(world).rows == 10
+    done = retain(replace(world.settings, retain_days=1), before, now=world.clock.now)
+    assert done is not None
+    assert done.rows == 10
+    see_expired(world, is_whole=True)
     assert store_of(world.settings).open_proofs().write(before.proof, before.known.generation)
     world.both()
 
