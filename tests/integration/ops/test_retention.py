@@ -565,3 +565,19 @@ def test_consumers_audit_and_drop_by_themselves(
         assert bench.run.name in vars(logs.named("retention_waits")[0])["why"]
         assert world.client.hget(KEYS.audit, "missing") == b"1"
         assert int(world.client.hget(KEYS.audit, "retention_waiting_seconds") or 0) > DAY / 2
+
+
+def test_one_of_many_makes_an_audit_and_again_after_the_interval(world: World) -> None:
+    """Who has begun keeps the others from it, and so does who has proven anything, whoever that was."""
+    store = store_of(world.settings)
+    store.open_sink(world.clock, logging.getLogger("test")).close()
+    one, other = store.open_retention(), store.open_retention()
+    began = world.clock.now()
+    assert one.claim_audit(began, 60)
+    assert not other.claim_audit(began + 59, 60)
+    assert other.claim_audit(began + 61, 60)
+    world.store(*world.publish(world.producer(), "numbered"))
+    world.later(200)
+    world.audit()
+    assert not one.claim_audit(began + 259, 60)
+    assert one.claim_audit(began + 261, 60)
