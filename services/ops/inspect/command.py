@@ -97,11 +97,13 @@ def inspect_command(
     nothing is proposed, and the mapping is tried as it is. Nothing is published, and no server is needed.
     Exit code 1 if the mapping does not read every line, or no event comes of it; 2 if the file can't be read.
     """
+    if Path(file).is_dir():
+        raise CommandFailed(f"{shown(file)}: Is a directory; name one file of it", 2)
     told = read_options(["--from", file, *mapping_options(locals())])
     settings = load(ConsumerSettings, read_sources())
     reading = told.reading
     if reading is None:
-        raise CommandFailed("name a file, or - for standard input", 2)
+        raise CommandFailed("name one file, or - for standard input", 2)
     given, path = reading.mapped, reading.path
     if write is not None and os.path.lexists(write):
         raise CommandFailed(f"--write {write}: it is there already; name a new file", 2)
