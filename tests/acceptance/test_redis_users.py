@@ -2,9 +2,10 @@
 
 import json
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, cast
 
 import pytest
@@ -17,12 +18,44 @@ from services.runtime.telemetry.catalogue import CATALOGUE
 _TIMEOUT_S: Final = 60.0
 
 _QUICK: Final[Mapping[str, str]] = {
-    "CONSUMER_RUN_DURATION": "2",
+    "CONSUMER_RUN_DURATION": "0",
     "SLEEP_INTERVAL": "0.05",
     "CLAIM_INTERVAL_S": "0.1",
     "RETENTION_INTERVAL_S": "0.2",
     "CONSUMER_EXPIRY_S": "1",
 }
+
+
+def _consumes(
+    guarded: Guarded,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    until: Callable[[], object] = lambda: True,
+) -> str:
+    """Run a consumer until all that is in the stream is settled, and `until`. Gives what it said."""
+
+    def has_begun() -> bool:
+        return any(one["user"] == "consumer" for one in cast("Any", admin.client_list()))
+
+    def is_settled() -> bool:
+        stream: Any = admin.xinfo_stream(guarded.stream)
+        groups = cast("Any", admin.xinfo_groups(guarded.stream))
+        return any(
+            group["name"] == KEYS.group.encode()
+            and group["pending"] == 0
+            and group["last-delivered-id"] == stream["last-generated-id"]
+            for group in groups
+        )
+
+    with (
+        closing(guarded.client()) as admin,
+        guarded.started("consumer", "services.consumer", **_QUICK, **settings) as consumer,
+    ):
+        eventually(
+            lambda: consumer.poll() is not None or (has_begun() and is_settled() and until()),
+            _TIMEOUT_S,
+            "all is settled",
+        )
+        return stopped(consumer)
 
 
 def _start(name: str, folder: Path, *, drops_oldest: bool = False) -> Guarded:
@@ -64,15 +97,15 @@ def test_each_user_has_the_rights_of_its_work(guarded: Guarded, dead_letters: st
         taken = cast("Any", admin.xreadgroup(KEYS.group, "died", {KEYS.stream: ">"}, count=20))[0][1]
         ids = [entry_id for entry_id, _ in taken]
         admin.xclaim(KEYS.stream, KEYS.group, "died", 0, ids, idle=3_600_000)
-    said = must_have_worked(
-        guarded.runs("consumer", "services.consumer", CONSUMER_NAME="first", **_QUICK, **settings)
-    )
-    assert "entries_claimed" in said
-    # What took over has removed the one that died, or the next one does.
-    must_have_worked(
-        guarded.runs("consumer", "services.consumer", CONSUMER_NAME="second", **_QUICK, **settings)
-    )
+    assert "entries_claimed" in _consumes(guarded, {"CONSUMER_NAME": "first", **settings})
     with closing(guarded.client()) as admin:
+
+        def is_clean() -> bool:
+            names = {one["name"] for one in cast("Any", admin.xinfo_consumers(KEYS.stream, KEYS.group))}
+            return b"died" not in names and admin.xlen(KEYS.stream) == 0
+
+        # What took over has removed the one that died, or the next one does.
+        _consumes(guarded, {"CONSUMER_NAME": "second", **settings}, is_clean)
         assert cast("Any", admin.xinfo_consumers(KEYS.stream, KEYS.group)) == [], "removed"
         assert admin.xlen(KEYS.stream) == 0, "trimmed"
         admin.xgroup_create(KEYS.stream, "left", "$")
@@ -87,7 +120,7 @@ def test_each_user_has_the_rights_of_its_work(guarded: Guarded, dead_letters: st
         "groups remove left --yes",
     ):
         must_have_worked(guarded.telemetry("operator", *command.split(), **settings))
-    must_have_worked(guarded.runs("consumer", "services.consumer", **_QUICK, **settings))
+    _consumes(guarded, settings)
     for user in ("consumer", "operator"):
         audit = json.loads(guarded.telemetry(user, "audit", "--json", "--wait", "10", **settings).stdout)
         assert (audit["missing"], audit["undelivered"], audit["pending"]) == (0, 0, 0)
@@ -102,7 +135,7 @@ def test_a_consumer_observes_the_group_and_exports_the_recorded_audit(guarded: G
     )
     must_have_worked(guarded.telemetry("consumer", "audit", "--record"))
     port = free_port()
-    settings = {**_QUICK, "CONSUMER_RUN_DURATION": "0", "CONSUMER_METRICS_PORT": str(port)}
+    settings = {**_QUICK, "CONSUMER_METRICS_PORT": str(port)}
     with guarded.started("consumer", "services.consumer", **settings) as consumer:
         # The first look may come before the group is made, and the second comes five seconds later.
         names = {one.name.removesuffix("_total") for one in CATALOGUE if one.scope == "group"}
@@ -137,7 +170,7 @@ def test_a_file_is_replayed_and_gone_on_with_as_the_producer(guarded: Guarded) -
     with file.open("a", encoding="utf-8") as more:
         more.write(",pump-1,hall,1700000002,temperature,22\n")
     assert "resumed" in must_have_worked(guarded.runs("producer", *replay))
-    must_have_worked(guarded.runs("consumer", "services.consumer", **_QUICK))
+    _consumes(guarded)
     audit = json.loads(must_have_worked(guarded.telemetry("operator", "audit", "--json")))
     assert (audit["stored"], audit["missing"]) == (3, 0)
 
@@ -168,14 +201,14 @@ def test_a_file_goes_on_behind_the_part_of_a_batch_that_was_taken(guarded: Guard
             assert (audit["published"], audit["undelivered"], audit["missing"]) == (5, 5, 0), (
                 "one is there twice"
             )
-    must_have_worked(guarded.runs("consumer", "services.consumer", **_QUICK))
+    _consumes(guarded)
     with closing(guarded.client("operator")) as operator:  # as docs/redis-users.md says
         operator.xtrim(KEYS.stream, maxlen=0, approximate=False)
         operator.execute_command("XSETID", KEYS.stream, "1700000000000-0")
         operator.xgroup_setid(KEYS.stream, KEYS.group, "1700000000000-0")
     assert '"after_line": 8' in must_have_worked(guarded.runs("producer", *replay, BATCH_SIZE="2"))
     assert "already_published" in must_have_worked(guarded.runs("producer", *replay))
-    must_have_worked(guarded.runs("consumer", "services.consumer", **_QUICK))
+    _consumes(guarded)
     audit = json.loads(must_have_worked(guarded.telemetry("operator", "audit", "--json")))
     assert (audit["published"], audit["stored"], audit["missing"]) == (10, 10, 0)
     rows = must_have_worked(guarded.telemetry("operator", "events", "--json")).splitlines()
@@ -193,7 +226,7 @@ def test_a_stream_with_a_hash_tag_has_the_names_of_earlier_versions_too(tmp_path
             "device_id,zone,ts,kpi,value\npump-1,hall,1700000001,temperature,21\n", encoding="utf-8"
         )
         must_have_worked(guarded.runs("producer", "services.producer", "--from", "events.csv", "--resume"))
-        must_have_worked(guarded.runs("consumer", "services.consumer", **_QUICK))
+        _consumes(guarded)
         for user in ("consumer", "operator"):
             must_have_worked(guarded.telemetry(user, "status"))
             assert " missing=0" in must_have_worked(guarded.telemetry(user, "audit"))
@@ -203,7 +236,7 @@ def test_a_stream_with_a_hash_tag_has_the_names_of_earlier_versions_too(tmp_path
 def test_a_producer_waits_for_room(guarded: Guarded) -> None:
     """STREAM_FULL=block: it asks for the length, and who holds the stream, until consumers have made room."""
     full = {"STREAM_MAX_LENGTH": "50", "BATCH_SIZE": "20"}
-    endless = {**_QUICK, "CONSUMER_RUN_DURATION": "0", "RETENTION_INTERVAL_S": "1"}
+    endless = {**_QUICK, "RETENTION_INTERVAL_S": "1"}
     published = ("services.producer", "--rate", "100", "--duration", "0")
 
     def added() -> int:
@@ -236,7 +269,7 @@ def test_the_command_reads_as_the_consumer_and_publishes_as_the_operator(guarded
     """In a consumer's pod: audit works as either user, and a replay needs the operator."""
     mixed = ("--rate", "100", "--duration", "1", "--invalid-ratio", "0.5")
     must_have_worked(guarded.runs("producer", "services.producer", *mixed))
-    must_have_worked(guarded.runs("consumer", "services.consumer", **_QUICK))
+    _consumes(guarded)
     replay = ("dlq", "replay", "--reason", "value_invalid", "--yes")
     refused = guarded.telemetry("consumer", *replay)
     assert refused.returncode == 2
@@ -263,7 +296,7 @@ def test_a_restart_of_the_server_keeps_what_these_users_wrote(kind: str, tmp_pat
         after = json.loads(guarded.telemetry("operator", "audit", "--json").stdout)
         assert after == before
         assert (after["undelivered"], after["missing"]) == (after["published"], 0)
-        must_have_worked(guarded.runs("consumer", "services.consumer", **_QUICK))
+        _consumes(guarded)
         assert (
             json.loads(guarded.telemetry("operator", "audit", "--json").stdout)["stored"]
             == after["published"]
