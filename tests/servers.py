@@ -390,3 +390,17 @@ def do_without(name: str, why: Absent) -> NoReturn:
     if "container" in name and os.environ.get("TELEMETRY_TESTS_REQUIRE_DOCKER") == "1":
         pytest.fail(f"{name}: {why}")
     pytest.skip(f"{name}: {why}")
+
+
+def kept_waiting_s(pid: int) -> float:
+    """Give how long a process and its children were ready to run and had no processor; 0 once it has ended.
+
+    What has to end soon may wait as long as that on a machine with other things to do.
+    """
+    found = 0.0
+    with suppress(OSError, IndexError):
+        own = Path(f"/proc/{pid}")
+        found += int((own / "schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+        children = (own / "task" / str(pid) / "children").read_text(encoding="ascii").split()
+        found += sum(kept_waiting_s(int(child)) for child in children)
+    return found

@@ -10,11 +10,11 @@ import time
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from servers import LocalServer, eventually, free_port
+from servers import LocalServer, eventually, free_port, kept_waiting_s
 
 Start = Callable[..., LocalServer]
 
@@ -63,23 +63,16 @@ def _stops(process: subprocess.Popen[bytes], log: Path, port: int, code: int = 0
         assert answer.status == 200
     asked_at = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    waited_s = _waited_s(process.pid)
-    kept_waiting_s = 0.0
+    waited_s = kept_waiting_s(process.pid)
+    delayed_s = 0.0
     while (ended := process.poll()) is None and time.monotonic() - asked_at < 30:
-        kept_waiting_s = max(kept_waiting_s, _waited_s(process.pid) - waited_s)
+        delayed_s = max(delayed_s, kept_waiting_s(process.pid) - waited_s)
         time.sleep(0.005)
     text = log.read_text(encoding="utf-8")
-    assert time.monotonic() - asked_at - kept_waiting_s < GRACE_S, text
+    assert time.monotonic() - asked_at - delayed_s < GRACE_S, text
     assert ended == code, text
     assert '"stop_forced"' not in text
     assert '"producer_finished"' in text
-
-
-def _waited_s(pid: int) -> float:
-    """Give how long a process was ready to run and had no processor; 0 once it has ended."""
-    with suppress(OSError, IndexError):
-        return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
-    return 0.0
 
 
 def _endless(folder: Path) -> list[str]:
