@@ -151,23 +151,28 @@ def test_another_group_begins_in_a_database_of_its_own(
     rig.publisher(seed=1).mix(100).send()
     rig.drain(consumer)
     consumer.stop()
+    rows = "SELECT count(*) FROM telemetry.events"
+    of_the_first = rows_of(rig.url, rows)
     rig.url = postgres_servers.any().new_database()
     other = of_postgres(rig, GROUP_NAME="another")
-    rows = "SELECT count(*) FROM telemetry.events"
     second = consumer_that_starts(rig, **other)
     eventually(lambda: rows_of(rig.url, rows)[0][0] > 0 and is_settled(rig, "another"), 30, "its rows")
     second.stop()
+    assert rows_of(rig.url, rows) == of_the_first
     consumer_that_starts(rig, **other).stop()
 
 
 def test_rows_of_another_group_are_enough_to_start_with(blank_rig: PostgresRig) -> None:
     """Both store the same rows in one database, and none says whose it is."""
     rig = blank_rig
+    rows: list[int] = []
     for group in ("telemetry_consumers", "another", "telemetry_consumers"):
         consumer = consumer_that_starts(rig, **of_postgres(rig, GROUP_NAME=group))
         rig.publisher(seed=len(rig.published)).mix(20).send()
         eventually(partial(is_settled, rig, group), 30, f"{group} has settled all")
         consumer.stop()
+        rows.append(rows_of(rig.url, "SELECT count(*) FROM telemetry.events")[0][0])
+    assert 0 < rows[0] < rows[1] < rows[2]
 
 
 def test_an_empty_stream_with_a_group_just_made_is_no_reason(blank_rig: PostgresRig) -> None:
