@@ -1,0 +1,113 @@
+"""What is around the code: workflows, the parts of a release, what a commit is checked by."""
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from services import __version__
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def _run(*command: str, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_actionlint_finds_nothing_in_the_workflows() -> None:
+    """`.ci/tools` builds it."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "actionlint"
+    program = shutil.which("actionlint") or shutil.which("actionlint", path=str(cache))
+    if program is None:
+        pytest.skip("no actionlint here, so the workflows are not linted")
+    done = _run(program, *map(str, WORKFLOWS))
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
+def test_a_workflow_uses_actions_by_commit_and_asks_for_its_rights(file: Path) -> None:
+    """A tag can be moved by whoever owns the action."""
+    text = file.read_text(encoding="utf-8")
+    used = re.findall(r"uses: (\S+)(.*)", text)
+    assert used
+    assert [
+        action
+        for action, comment in used
+        if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action) or not re.fullmatch(r" # v[\d.]+", comment)
+    ] == []
+    assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
+
+
+def test_an_action_has_one_commit_everywhere() -> None:
+    """Otherwise one of them was forgotten."""
+    used = {use for file in WORKFLOWS for use in re.findall(r"uses: (\S+)@(\S+)", file.read_text("utf-8"))}
+    assert len(used) == len(dict(used))
+
+
+def test_all_pythons_that_the_package_names_are_tested() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    checks = yaml.safe_load((ROOT / ".github" / "workflows" / "checks.yml").read_text(encoding="utf-8"))
+    assert checks["jobs"]["test"]["strategy"]["matrix"]["python"] == named
+    assert project["requires-python"] == f">={named[0]}"
+
+
+def test_the_hooks_of_a_commit_are_what_make_lint_and_make_types_run() -> None:
+    rules = (ROOT / "Makefile").read_text(encoding="utf-8")
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    hooks = {hook["entry"].removesuffix(" --force-exclude") for hook in config["repos"][0]["hooks"]}
+    made = re.findall(r"^(?:lint|types): .*\n((?:\t.*\n)+)", rules, re.MULTILINE)
+    lines = [line.strip(" .") for part in made for line in part.split("\n") if line]
+    assert hooks == {line.strip("\t@").replace("$(BIN)", ".venv/bin").removesuffix(" .") for line in lines}
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Copy what the check of a release reads."""
+    for name in (
+        "services/__init__.py",
+        "charts/telemetry-pipeline/Chart.yaml",
+        "Dockerfile.producer",
+        "Dockerfile.consumer",
+        ".ci/release",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    text = f"# Changelog\n\n## {__version__} (2026-12-01)\n\n- One.\n\n- Two.\n\n## 0.0.9\n\n- Old.\n"
+    (tmp_path / "CHANGELOG.md").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_the_notes_of_a_release_are_its_section_of_the_changelog(copy: Path) -> None:
+    assert _run(".ci/release", "notes", __version__, cwd=copy).stdout == "- One.\n\n- Two.\n\n"
+    assert _run(".ci/release", "notes", __version__).stdout.startswith("The first version.")
+
+
+def test_a_tag_is_checked_against_every_place_that_names_the_version(copy: Path) -> None:
+    """Each is forgotten once."""
+    tag = f"v{__version__}"
+    done = _run(".ci/release", "check", tag, cwd=copy)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "such as v0.1.0" in _run(".ci/release", "check", __version__, cwd=copy).stderr
+    for name, old, new in (
+        ("services/__init__.py", f'"{__version__}"', '"9.9.9"'),
+        ("charts/telemetry-pipeline/Chart.yaml", f"\nversion: {__version__}", "\nversion: 9.9.9"),
+        ("charts/telemetry-pipeline/Chart.yaml", f'appVersion: "{__version__}"', 'appVersion: "9.9.9"'),
+        ("Dockerfile.producer", f"ARG VERSION={__version__}", "ARG VERSION=9.9.9"),
+        ("Dockerfile.consumer", f"ARG VERSION={__version__}", "ARG VERSION=9.9.9"),
+        ("CHANGELOG.md", f"## {__version__} (2026-12-01)", "## 9.9.9 (2026-12-01)"),
+        ("CHANGELOG.md", "(2026-12-01)", "(unreleased)"),
+    ):
+        text = (copy / name).read_text(encoding="utf-8")
+        assert old in text
+        (copy / name).write_text(text.replace(old, new), encoding="utf-8")
+        done = _run(".ci/release", "check", tag, cwd=copy)
+        assert done.returncode == 1, (name, new)
+        assert name in done.stderr
+        (copy / name).write_text(text, encoding="utf-8")
