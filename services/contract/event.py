@@ -25,6 +25,8 @@ Reason = Literal[
     "missing_field",
     "unknown_field",
     "duplicate_field",
+    "pack_truncated",
+    "pack_invalid",
     "event_id_invalid",
     "device_id_invalid",
     "zone_invalid",

@@ -72,7 +72,14 @@ UNITS: Final = ("seconds", "bytes", "events", "entries")
 
 _DEAD: Final[Mapping[DeadStage, tuple[Reason, ...]]] = {
     "receive": ("deliveries_exhausted", "entry_too_large"),
-    "decode": ("not_utf8", "missing_field", "unknown_field", "duplicate_field"),
+    "decode": (
+        "not_utf8",
+        "missing_field",
+        "unknown_field",
+        "duplicate_field",
+        "pack_truncated",
+        "pack_invalid",
+    ),
     "validate": (
         "event_id_invalid",
         "device_id_invalid",

@@ -142,6 +142,8 @@ def test_every_reason_of_decode_and_validate_can_be_reached() -> None:
         [b"event_id", b"1", b"event_id", b"2"],
         [part for name in Fields._fields[:6] for part in (name.encode(), b"\xff")],
         [part for name in (*Fields._fields[:6], "more") for part in (name.encode(), b"1")],
+        [b"events", b"2", b"lines", b""],
+        [b"events", b"none", b"lines", b""],
     ]
     refusals = [one for one in map(decode, undecodable) if isinstance(one, Rejection)]
     reached: set[str] = {one.reason for one in refusals}

@@ -19,7 +19,7 @@ from services.producer.generate import Generator, Walk
 from services.producer.invalid import WAYS
 
 LATER_REASONS = {
-    "rejected_by_step", "step_failed", "conflict",
+    "pack_truncated", "pack_invalid", "rejected_by_step", "step_failed", "conflict",
     "refused_by_sink", "retries_exhausted", "deliveries_exhausted", "entry_too_large",
 }  # fmt: skip
 
