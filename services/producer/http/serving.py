@@ -15,6 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from services.producer.http.crowd import Crowd
 from services.runtime.telemetry.metrics import Metrics
 
 _LONGEST_HEAD: Final = 16_384
@@ -46,40 +47,10 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-class _Crowd:
-    """The connections that have no request, the oldest first."""
-
-    def __init__(self, most: int, metrics: Metrics) -> None:
-        self._most = most
-        self._metrics = metrics
-        self._idle: dict[_Connection, None] = {}
-        self._all = 0
-
-    def came(self, one: "_Connection") -> None:
-        self._all += 1
-        self._metrics.set("telemetry_http_connections", self._all)
-        self._idle[one] = None
-        if self._all > self._most:
-            oldest = next(iter(self._idle))  # where all others are busy, it is this one
-            del self._idle[oldest]
-            oldest.drop()
-
-    def went(self, one: "_Connection") -> None:
-        self._all -= 1
-        self._metrics.set("telemetry_http_connections", self._all)
-        self._idle.pop(one, None)
-
-    def is_idle(self, one: "_Connection") -> None:
-        self._idle[one] = None
-
-    def is_busy(self, one: "_Connection") -> None:
-        self._idle.pop(one, None)
-
-
 class _Connection(HttpToolsProtocol):
     """A connection whose heads have their time and size."""
 
-    crowd: _Crowd
+    crowd: Crowd
     read_s: float
     metrics: Metrics
 
@@ -169,7 +140,7 @@ class Serving:
         connection = type(
             "Connection",
             (_Connection,),
-            {"crowd": _Crowd(connections, metrics), "read_s": read_s, "metrics": metrics},
+            {"crowd": Crowd(connections, metrics), "read_s": read_s, "metrics": metrics},
         )
         self._listening = listening
         self._server = uvicorn.Server(
