@@ -209,6 +209,15 @@ class ProducerSettings(Settings):
         "TOML file of who may send by HTTP, and for which devices and zones (docs/devices.md); read again "
         "when it changes",
     )
+    http_cert_file: str = setting(
+        "",
+        "PEM file with the certificate of the HTTP port, and those between it and its authority; then it "
+        "speaks TLS alone. Read again when it changes",
+    )
+    http_key_file: str = setting("", "PEM file with its private key, without a password")
+    http_client_ca_file: str = setting(
+        "", "PEM file of the authorities that sign clients' certificates; with it, each client must show one"
+    )
     anonymous: bool = setting(
         False, "Take events by HTTP from whoever sends them, on an address that is not this machine's own"
     )

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import ssl
 import threading
 import time
 import urllib.error
@@ -13,6 +14,8 @@ from typing import Any, Final, NamedTuple
 
 from acceptance.rig import PATIENCE_S, Process, Rig
 from servers import eventually, free_port
+
+from services.ops.audit.result import Audit
 
 JSON: Final = "application/json"
 
@@ -29,12 +32,19 @@ class Answer(NamedTuple):
         return json.loads(self.text)
 
 
-def post(address: str, body: bytes, kind: str = JSON, timeout_s: float = 30, **headers: str) -> Answer:
+def post(
+    address: str,
+    body: bytes,
+    kind: str = JSON,
+    timeout_s: float = 30,
+    context: ssl.SSLContext | None = None,
+    **headers: str,
+) -> Answer:
     """Send a body, and give the answer. Raises OSError where there is none."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     request = urllib.request.Request(address, body, {"Content-Type": kind, **named}, method="POST")  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310 - our own
+        with urllib.request.urlopen(request, timeout=timeout_s, context=context) as answer:  # noqa: S310 - ours
             return Answer(answer.status, answer.read().decode(), _named(answer.headers))
     except urllib.error.HTTPError as error:
         with error:
@@ -48,9 +58,13 @@ def _named(headers: Message) -> dict[str, str]:
 
 
 class Door:
-    """A door of a rig, which can be ended and started again at the same address."""
+    """A door of a rig, which can be ended and started again at the same address.
 
-    def __init__(self, rig: Rig, **environment: str) -> None:
+    `context`: how its clients speak TLS; None: they don't.
+    """
+
+    def __init__(self, rig: Rig, context: ssl.SSLContext | None = None, **environment: str) -> None:
+        self.context = context
         self._rig = rig
         self._environment = {
             "HTTP_PORT": str(free_port()),
@@ -58,7 +72,8 @@ class Door:
             "HTTP_WAIT_S": "3",
             **environment,
         }
-        self.address = f"http://127.0.0.1:{self._environment['HTTP_PORT']}"
+        self.port = int(self._environment["HTTP_PORT"])
+        self.address = f"http{'' if context is None else 's'}://127.0.0.1:{self.port}"
         self.process = self.start()
 
     def start(self) -> Process:
@@ -68,7 +83,8 @@ class Door:
         self.process.says("producer_started")
 
         def answers() -> bool:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.address}/ping", timeout=5):  # noqa: S310
+            ping = f"{self.address}/ping"
+            with contextlib.suppress(OSError), urllib.request.urlopen(ping, timeout=5, context=self.context):  # noqa: S310
                 return True
             return False
 
@@ -77,10 +93,12 @@ class Door:
 
     def events(self, *events: Mapping[str, Any], **more: Any) -> Answer:
         """Send events as a list."""
+        more = {"context": self.context, **more}
         return post(f"{self.address}/v1/events", json.dumps(events).encode(), **more)
 
     def lines(self, text: str, path: str = "/api/v2/write?org=o&bucket=b", **more: Any) -> Answer:
         """Send line protocol."""
+        more = {"context": self.context, **more}
         return post(f"{self.address}{path}", text.encode(), kind="text/plain", **more)
 
 
@@ -131,3 +149,43 @@ class Client:
         self.is_over.set()
         self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()
+
+
+def confirm_more(clients: list[Client], events: int = 100) -> None:
+    """Wait until each has heard success of some more."""
+    before = [one.confirmed for one in clients]
+    eventually(
+        lambda: all(one.confirmed > was + events for one, was in zip(clients, before, strict=True)),
+        PATIENCE_S,
+        "more is confirmed",
+    )
+
+
+def settled(rig: Rig) -> Audit:
+    """Wait until nothing waits any more, and see that nothing is missing."""
+
+    def is_settled() -> bool:
+        total = rig.audit().total
+        return not (total.pending or total.undelivered)
+
+    eventually(is_settled, PATIENCE_S, "all is settled")
+    result = rig.audit()
+    assert result.total.missing == 0, result
+    assert result.total.published == result.total.stored + result.total.dead, result
+    return result
+
+
+def numbers(rig: Rig, device: str) -> list[int]:
+    """Give the numbers of a client's events that are stored, in order."""
+    return sorted(int(row.ts) - 1_710_000_000 for row in rig.stored().values() if row.device_id == device)
+
+
+def check_clients(rig: Rig, *clients: Client) -> None:
+    """See that all of which a client heard success is stored, and nothing twice."""
+    settled(rig)
+    for one in clients:
+        found = numbers(rig, one.name)
+        assert found == list(range(len(found))), "one is there twice, or there is a gap"
+        # Of its last batch it may not have heard.
+        assert one.confirmed <= len(found) <= one.confirmed + 20
+    assert rig.letters() == {}

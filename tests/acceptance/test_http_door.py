@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from acceptance.door import Answer, Client, Door, event, post
+from acceptance.door import (
+    Answer,
+    Client,
+    Door,
+    check_clients,
+    confirm_more,
+    event,
+    numbers,
+    post,
+    settled,
+)
 from acceptance.pages import blocks_of, run_blocks
 from acceptance.rig import PATIENCE_S, Rig
 from influxdb_client.client.influxdb_client import InfluxDBClient
@@ -22,39 +32,7 @@ from influxdb_client.domain.write_precision import WritePrecision
 from influxdb_client.rest import ApiException
 from servers import eventually, free_port
 
-from services.ops.audit.result import Audit
-
 TOKEN = "0123456789abcdef-gateway"  # noqa: S105 - of a test
-
-
-def settled(rig: Rig) -> Audit:
-    """Wait until nothing waits any more, and see that nothing is missing."""
-
-    def is_settled() -> bool:
-        total = rig.audit().total
-        return not (total.pending or total.undelivered)
-
-    eventually(is_settled, PATIENCE_S, "all is settled")
-    result = rig.audit()
-    assert result.total.missing == 0, result
-    assert result.total.published == result.total.stored + result.total.dead, result
-    return result
-
-
-def numbers(rig: Rig, device: str) -> list[int]:
-    """Give the numbers of a client's events that are stored, in order."""
-    return sorted(int(row.ts) - 1_710_000_000 for row in rig.stored().values() if row.device_id == device)
-
-
-def check_clients(rig: Rig, *clients: Client) -> None:
-    """See that all of which a client heard success is stored, and nothing twice."""
-    settled(rig)
-    for one in clients:
-        found = numbers(rig, one.name)
-        assert found == list(range(len(found))), "one is there twice, or there is a gap"
-        # Of its last batch it may not have heard.
-        assert one.confirmed <= len(found) <= one.confirmed + 20
-    assert rig.letters() == {}
 
 
 def curl(*arguments: str, stdin: bytes = b"") -> tuple[int, str]:
@@ -262,16 +240,6 @@ def loaded(rig: Rig) -> Iterator[tuple[Door, list[Client]]]:
     yield door, clients
     for one in clients:
         one.is_over.set()
-
-
-def confirm_more(clients: list[Client], events: int = 100) -> None:
-    """Wait until each has heard success of some more."""
-    before = [one.confirmed for one in clients]
-    eventually(
-        lambda: all(one.confirmed > was + events for one, was in zip(clients, before, strict=True)),
-        PATIENCE_S,
-        "more is confirmed",
-    )
 
 
 def test_killed_under_load_it_loses_and_doubles_nothing(rig: Rig, loaded: tuple[Door, list[Client]]) -> None:

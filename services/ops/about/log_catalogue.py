@@ -57,6 +57,28 @@ CATALOGUE: Final = (
         "HTTP_TOKENS_FILE has changed and can't be used; who could send before still can",
     ),
     Message(
+        "certificate_read",
+        "INFO",
+        "producer",
+        ("file",),
+        "HTTP_CERT_FILE, HTTP_KEY_FILE or HTTP_CLIENT_CA_FILE has changed: new connections have what it says "
+        "now, and those that are open go on",
+    ),
+    Message(
+        "certificate_unusable",
+        "ERROR",
+        "producer",
+        ("file", "error"),
+        "They have changed and can't be used; new connections have what was there before",
+    ),
+    Message(
+        "handshake_failed",
+        "WARNING",
+        "producer",
+        ("client", "error"),
+        "A client spoke no TLS on the HTTP port, trusts no such certificate, or showed none that is trusted",
+    ),
+    Message(
         "request_failed",
         "ERROR",
         "producer",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from services.producer.http.app import App, Limits
+from services.producer.http.certificates import Certificates, CertificatesInvalid
 from services.producer.http.serving import DoorClosed, Serving, listen
 from services.producer.http.tokens import Tokens, TokensInvalid
 from services.producer.mapping.keys import build
@@ -39,6 +40,7 @@ class Door:
     ) -> None:
         errors: list[str] = []
         tokens = _tokens(settings, clock, logger, errors)
+        certificates = _certificates(settings, logger, errors)
         json = _mapping(settings.http_mapping_file, "HTTP_MAPPING_FILE", ("json", "jsonl", "senml"), errors)
         influx = _mapping(settings.influx_mapping_file, "INFLUX_MAPPING_FILE", ("influx",), errors)
         if errors:
@@ -77,6 +79,8 @@ class Door:
             app.asgi(),
             listening,
             metrics,
+            logger,
+            certificates=certificates,
             connections=settings.http_connections,
             read_s=settings.http_read_timeout_s,
             end_s=settings.http_read_timeout_s + settings.http_wait_s,
@@ -112,11 +116,28 @@ def _tokens(
             return Tokens(Path(settings.http_tokens_file), logger, clock.monotonic)
         except TokensInvalid as error:
             errors.append(f"HTTP_TOKENS_FILE={settings.http_tokens_file}: {error}")
-    elif not settings.anonymous and not _is_own(settings.http_host):
+    elif not (settings.anonymous or settings.http_client_ca_file or _is_own(settings.http_host)):
         errors.append(
-            f"HTTP_HOST={settings.http_host}: others can reach it, so say who may send (HTTP_TOKENS_FILE), "
-            "or let anybody (ANONYMOUS=true)"
+            f"HTTP_HOST={settings.http_host}: others can reach it, so say who may send (HTTP_TOKENS_FILE, or "
+            "certificates by HTTP_CLIENT_CA_FILE), or let anybody (ANONYMOUS=true)"
         )
+    return None
+
+
+def _certificates(
+    settings: ProducerSettings, logger: logging.Logger, errors: list[str]
+) -> Certificates | None:
+    certificate, key = settings.http_cert_file, settings.http_key_file
+    if bool(certificate) != bool(key):
+        errors.append("HTTP_CERT_FILE and HTTP_KEY_FILE: TLS needs both")
+    elif certificate:
+        client_ca = Path(settings.http_client_ca_file) if settings.http_client_ca_file else None
+        try:
+            return Certificates(Path(certificate), Path(key), client_ca, logger)
+        except CertificatesInvalid as error:
+            errors.append(str(error))
+    elif settings.http_client_ca_file:
+        errors.append("HTTP_CLIENT_CA_FILE: clients show certificates in TLS alone; set HTTP_CERT_FILE too")
     return None
 
 

@@ -15,7 +15,9 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from services.producer.http.certificates import Certificates
 from services.producer.http.crowd import Crowd
+from services.producer.http.handshake import Handshake
 from services.runtime.telemetry.metrics import Metrics
 
 _LONGEST_HEAD: Final = 16_384
@@ -124,29 +126,44 @@ class _Connection(HttpToolsProtocol):
 
 
 class Serving:
-    """Serves an application until it is stopped. `end_s`: how long what has begun may take then."""
+    """Serves an application until it is stopped. `end_s`: how long what has begun may take then.
+
+    Without `certificates` it speaks no TLS.
+    """
 
     def __init__(
         self,
         app: ASGIApp,
         listening: socket.socket,
         metrics: Metrics,
+        logger: logging.Logger,
         *,
+        certificates: Certificates | None,
         connections: int,
         read_s: float,
         end_s: float,
     ) -> None:
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # what it says of clients is answered to them
-        connection = type(
-            "Connection",
-            (_Connection,),
-            {"crowd": Crowd(connections, metrics), "read_s": read_s, "metrics": metrics},
+        crowd = Crowd(connections, metrics)
+        protocol: type[asyncio.Protocol] = type(
+            "Connection", (_Connection,), {"crowd": crowd, "read_s": read_s, "metrics": metrics}
         )
+        if certificates is not None:
+            about = {
+                "behind": protocol,
+                "certificates": certificates,
+                "crowd": crowd,
+                "read_s": read_s,
+                "is_over": self._is_over,
+                "logger": logger,
+            }
+            protocol = type("Handshake", (Handshake,), about)
+        self._certificates = certificates
         self._listening = listening
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                http=connection,
+                http=protocol,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -184,5 +201,10 @@ class Serving:
     def _run(self) -> None:
         asyncio.run(self._serve())
 
+    def _is_over(self) -> bool:
+        return self._server.should_exit
+
     async def _serve(self) -> Any:
+        if self._certificates is not None:
+            self._looking = asyncio.create_task(self._certificates.keep_looking())  # it ends with the loop
         await self._server.serve(sockets=[self._listening])
