@@ -20,6 +20,8 @@ print(urllib.request.urlopen("http://127.0.0.1:8000/metrics", timeout=5).read().
 """
 _DELETE: Final = """
 import sqlite3, time
+
+pytestmark = pytest.mark.whole_cluster
 connection = sqlite3.connect("/data/telemetry.db", timeout=30, isolation_level=None)
 # Stored from now on, so no audit has proven it; and 50 behind it, so that who publishes it twice has done so.
 (seen,) = connection.execute("SELECT max(event_id) FROM telemetry_events").fetchone()

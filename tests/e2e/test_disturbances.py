@@ -10,6 +10,8 @@ from e2e.release import QUICK, Pod, Release, merged
 # the limit is hit, the kernel ends the largest process, which is the consumer itself: process 1.
 _FILL_MEMORY = """
 import os
+
+pytestmark = pytest.mark.whole_cluster
 file = os.memfd_create("ballast")
 while True:
     os.write(file, bytes(1 << 20))
