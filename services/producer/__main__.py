@@ -1,7 +1,8 @@
 """`python -m services.producer`: wire a producer, run it, close it in reverse order.
 
 Exit codes: 0 stopped as asked, or all is published; 1 the server refuses what we ask for; 2 the
-settings, the options or a file can't be used; 3 of the files not everything is published (files/ending.py).
+settings, the options or a file can't be used; 3 of the files not everything is published; 4 the same, but it
+was only stopped: run again, it goes on there (files/ending.py).
 """
 
 import functools

@@ -12,6 +12,8 @@ from services.producer.files.rejected import Rejected
 
 NOT_ALL: Final = 3
 """Exit code: of the files not everything is published."""
+STOPPED: Final = 4
+"""Exit code: stopped before the end, and nothing else is wrong. Run again, it goes on there."""
 _MOST_NAMED: Final = 100
 
 
@@ -23,6 +25,8 @@ class Result:
     account: Account
     stopped: str = ""
     """Why it was not read to its end; empty: it was."""
+    may_go_on: bool = False
+    """Whether it was stopped from outside, so that the same command goes on with it."""
     is_at_end: bool = True
     """Whether all of it was read: a pipe may have more when one stops, and that is no failure."""
     is_known: bool = False
@@ -64,13 +68,26 @@ def failures(results: Sequence[Result], max_rejected: int, not_begun: Sequence[s
     if not_begun:
         more = f" and {len(not_begun) - 3} more" if len(not_begun) > 3 else ""
         found.append(f"stopped before {', '.join(not_begun[:3])}{more} began")
-    refused = sum(one.account.refused + one.account.refused_readings for one in results)
+    refused = _refused(results)
     if refused > max_rejected:
         found.append(f"{refused} refused, more than --max-rejected {max_rejected}")
     is_all = not found and all(one.is_at_end for one in results)
     if is_all and not any(one.account.events or one.is_known for one in results):
         found.append("nothing in it was published" if is_one else "nothing in them was published")
     return found
+
+
+def exit_code(results: Sequence[Result], max_rejected: int, not_begun: Sequence[str] = ()) -> int:
+    """Give that of the process: 0, NOT_ALL or STOPPED."""
+    if not failures(results, max_rejected, not_begun):
+        return 0
+    was_stopped = bool(not_begun) or any(one.may_go_on for one in results)
+    is_wrong = any(one.stopped and not one.may_go_on for one in results)
+    return STOPPED if was_stopped and not is_wrong and _refused(results) <= max_rejected else NOT_ALL
+
+
+def _refused(results: Sequence[Result]) -> int:
+    return sum(one.account.refused + one.account.refused_readings for one in results)
 
 
 def as_one_record(
@@ -113,6 +130,7 @@ class Ending:
             name=reader.name,
             account=reader.published,
             stopped=self._stopped(),
+            may_go_on=not (reader.broken or reader.waiting_line or self._reached_end),
             is_at_end=reader.is_at_end,
             is_known=self.is_resumed,
             after_line=reader.published_line,

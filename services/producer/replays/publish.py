@@ -11,7 +11,7 @@ from services.contract.producing.outgoing import Position
 from services.producer.files import progress
 from services.producer.files.account import Account
 from services.producer.files.decode import SourceUnusable
-from services.producer.files.ending import NOT_ALL, Ending, Result, as_one_record, failures
+from services.producer.files.ending import Ending, Result, as_one_record, exit_code
 from services.producer.files.inputs import fingerprint, source_key
 from services.producer.files.read import MOST_OF_A_RECORD
 from services.producer.files.reading import Reading
@@ -150,7 +150,7 @@ class Publishing:
         most = self._readings[0].max_rejected
         names = [reading.source for reading in not_begun]
         finish(self.parts, self._last_run, self.totals, as_one_record(self.results, most, names))
-        return NOT_ALL if failures(self.results, most, names) else 0
+        return exit_code(self.results, most, names)
 
 
 def opener_of(parts: Parts, reading: Reading, stack: ExitStack) -> Opener:

@@ -10,6 +10,8 @@ from integration.producer.parts import KEYS, entries, finish, start_producer
 from integration.producer.test_same_file import CONST, Files
 from servers import LocalServer, eventually
 
+from services.producer.files.ending import STOPPED
+
 Start = Callable[..., LocalServer]
 
 HEADER = "ts,value\n"
@@ -90,7 +92,7 @@ def test_several_files_killed_at_any_point_end_with_every_line_once(
         process.send_signal(signal.SIGTERM)
         log, _ = finish(process)
         if before < total - 600:
-            assert process.returncode == 3
+            assert process.returncode == STOPPED
             assert ".csv: stopped after line" in log[-1]["failures"][0]
             assert "began" in log[-1]["failures"][1]
         process = start_producer(server, arguments, tmp_path)

@@ -42,7 +42,7 @@ A Job can't be changed: other settings, and another file, are another Job. It go
 {{- $_ := set $part "mounts" (toYaml $mounts) }}
 {{- $_ := set $part "volumes" (toYaml $volumes) }}
 {{- /* A node that is drained is no failure. 2: the file, the options or a setting can't be used, and no other try finds them changed.
-3: lines were refused, and another try would find nothing left to publish, and end well. */}}
+3: lines were refused, and another try would find nothing left to publish, and end well. 4 is in neither: it was stopped, and goes on. */}}
 {{- $drained := dict "action" "Ignore" "onPodConditions" (list (dict "type" "DisruptionTarget")) }}
 {{- $wrong := dict "action" "FailJob" "onExitCodes" (dict "containerName" "producer" "operator" "In" "values" (list 2 3)) }}
 {{- $failures := dict "rules" (list $drained $wrong) }}
