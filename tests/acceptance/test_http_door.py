@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from acceptance.door import (
+    JSON,
     Answer,
     Client,
     Door,
@@ -181,6 +182,35 @@ def test_a_token_writes_what_it_may_and_is_read_again(rig: Rig, tmp_path: Path) 
     assert other not in door.process.text
 
 
+def test_a_page_in_a_browser_of_this_machine_writes_nothing(rig: Rig, tmp_path: Path) -> None:
+    """Whatever a browser sends without asking first; a program beside it, and a page with a token, may."""
+    door = Door(rig)
+    json_, lines = json.dumps(event(1)).encode(), b"m,host=h temperature=1 1710000000000000000"
+    signs: tuple[dict[str, Any], ...] = (
+        {"Origin": "https://example.com"},
+        {"Origin": "null"},
+        {"Origin": door.address},  # its name leads here, or there is a page on the same port
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Host": "example.com:8080"},
+    )
+    for sign in signs:
+        for path, body in (("/v1/events", json_), ("/write", lines), ("/api/v2/write", lines)):
+            for kind in ("text/plain", "", JSON, "application/x-www-form-urlencoded"):
+                answer = post(f"{door.address}{path}", body, kind=kind, **sign)
+                assert answer.status in {403, 415}, (sign, path, kind)
+    assert "a web page sends this" in door.lines(lines.decode(), Origin="null").json["message"]
+    assert rig.client.xlen("telemetry_stream") == 0
+    for host in (f"localhost:{door.port}", f"LOCALHOST.:{door.port}", f"[::1]:{door.port}", "10.1.2.3"):
+        assert post(f"{door.address}/write", lines, kind="text/plain", Host=host).status == 204
+    assert curl("--data-binary", lines.decode(), f"http://localhost:{door.port}/write")[0] == 204
+    door.process.signal(signal.SIGTERM)
+    door.process.wait()
+    tokens = tmp_path / "tokens.toml"
+    tokens.write_text(f'[gateway]\ntoken = "{TOKEN}"\n', encoding="utf-8")
+    bearer = {"Authorization": f"Bearer {TOKEN}", "Origin": "https://example.com", "Host": "example.com"}
+    assert Door(rig, HTTP_TOKENS_FILE=str(tokens)).events(event(2), **bearer).status == 200
+
+
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
@@ -294,7 +324,7 @@ def test_a_request_under_way_is_answered_when_it_is_asked_to_stop(rig: Rig) -> N
     door = Door(rig)
     body = json.dumps(event(1)).encode()
     head = (
-        "POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        "POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     host, port = door.address.removeprefix("http://").split(":")

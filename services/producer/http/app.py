@@ -24,6 +24,7 @@ from starlette.routing import Route
 from services.contract.trace_context import parse as parse_context
 from services.producer.http.answers import Answers, EventAnswers, InfluxAnswers
 from services.producer.http.bodies import Body, Memory
+from services.producer.http.pages import is_own_name, sent_by_page
 from services.producer.http.refusals import AWAY_RETRY_S, FULL_RETRY_S, TurnedAway
 from services.producer.http.tokens import ANYBODY, Tokens, Writer, given_tokens
 from services.producer.rows.pick import Picked
@@ -70,7 +71,9 @@ class App:
     json: JsonMaker
     influx: LineMaker
     tokens: Tokens | None
-    """None: anybody may write anything."""
+    """None: any program may write anything."""
+    is_for_own_names: bool
+    """Whether it is asked by this machine's names alone."""
     limits: Limits
     health: Health
     metrics: Metrics
@@ -189,6 +192,7 @@ class App:
 
     def _writer(self, request: Request) -> Writer:
         if self.tokens is None:
+            self._turn_pages_away(request)
             return ANYBODY
         query = request.query_params
         given = given_tokens(request.headers.get("authorization", ""), query.get("u"), query.get("p"))
@@ -200,6 +204,19 @@ class App:
             "no such token" if given else "a token is needed: Authorization: Bearer TOKEN",
             field="token",
         )
+
+    def _turn_pages_away(self, request: Request) -> None:
+        if page := sent_by_page(request.headers):
+            raise TurnedAway(
+                403, f"a web page sends this ({page}): pages need a token, so set HTTP_TOKENS_FILE"
+            )
+        host = request.headers.get("host", "")
+        if self.is_for_own_names and not is_own_name(host):
+            raise TurnedAway(
+                403,
+                f"Host: {shown(host, 60)}: without tokens write localhost or an address there, or set "
+                "HTTP_TOKENS_FILE, or ANONYMOUS=true",
+            )
 
     async def _made(self, make: _Make, data: bytes) -> Made:
         try:

@@ -64,6 +64,7 @@ class Door:
             JsonMaker(json, rules),
             LineMaker(influx, rules),
             tokens,
+            not (settings.anonymous or settings.http_client_ca_file),
             limits,
             health,
             metrics,
