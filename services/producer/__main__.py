@@ -21,6 +21,7 @@ from services.brokers.producing.side import ProducerTools
 from services.contract.errors import BrokerRefuses, Stopping
 from services.producer.files.decode import SourceUnusable
 from services.producer.generate import Generator
+from services.producer.http.openapi import pages
 from services.producer.loop import Totals
 from services.producer.options import Told, read_options
 from services.producer.replays.follow import Following
@@ -74,7 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         stack.enter_context(logs)  # closed last of all: those who close have something to say
         stack.enter_context(
-            HealthServer(told.settings.metrics_port, health, metrics, logger, told.settings.metrics_host)
+            HealthServer(
+                told.settings.metrics_port,
+                health,
+                metrics,
+                logger,
+                told.settings.metrics_host,
+                pages(told.settings) if told.settings.producer_mode == "http" else {},
+            )
         )
         for one in (spans, metric_sender):
             if one is not None:

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Self, cast
 
 from prometheus_client import exposition
@@ -44,11 +45,28 @@ _PLAIN: Final = "text/plain; charset=utf-8"
 _REQUEST: Final = re.compile(r"([A-Z]{1,20}) (\S+) HTTP/([0-9])\.([0-9])")
 
 
+class Page(NamedTuple):
+    """What is answered to a path, always the same."""
+
+    kind: str
+    """Its Content-Type."""
+    body: bytes
+
+
 class HealthServer:
-    """Serves health and metrics until closed. Port 0 serves nothing; an empty `host` is every address."""
+    """Serves health and metrics until closed. Port 0 serves nothing; an empty `host` is every address.
+
+    `pages`: what is served beside them, by path.
+    """
 
     def __init__(
-        self, port: int, health: Health, metrics: Metrics, logger: logging.Logger, host: str = ""
+        self,
+        port: int,
+        health: Health,
+        metrics: Metrics,
+        logger: logging.Logger,
+        host: str = "",
+        pages: Mapping[str, Page] = MappingProxyType({}),
     ) -> None:
         self._serving: _Serving | None = None
         if port == 0:
@@ -58,7 +76,7 @@ class HealthServer:
         except (OSError, UnicodeError) as error:  # taken, not ours to take, or no name of a host
             logger.warning("health_port_taken", extra={"port": port, "error": str(error)})
             return
-        self._serving = _Serving(listening, _Answers(health, metrics), logger)
+        self._serving = _Serving(listening, _Answers(health, metrics, pages), logger)
         self._thread = threading.Thread(target=self._serving.run, name="health", daemon=True)
         self._thread.start()
         logger.info("health_serving", extra={"port": port})
@@ -266,9 +284,10 @@ def _headers(lines: list[str]) -> Mapping[str, str]:
 class _Answers:
     """What is answered to which path."""
 
-    def __init__(self, health: Health, metrics: Metrics) -> None:
+    def __init__(self, health: Health, metrics: Metrics, pages: Mapping[str, Page]) -> None:
         self._health = health
         self._metrics = metrics
+        self._pages = pages
         self._collecting = asyncio.Semaphore(_MOST_COLLECTING)
 
     async def to(self, request: _Request) -> bytes:
@@ -278,10 +297,12 @@ class _Answers:
             async with self._collecting:
                 body = await _in_thread(lambda: encode(self._metrics.registry))
             return _answer(HTTPStatus.OK, body, kind, goes_on=request.goes_on)
+        if (page := self._pages.get(request.path)) is not None:
+            return _answer(HTTPStatus.OK, page.body, page.kind, goes_on=request.goes_on)
         if request.path not in {"/livez", "/readyz"}:
-            return _answer(
-                HTTPStatus.NOT_FOUND, b"try /metrics, /livez or /readyz\n", _PLAIN, goes_on=request.goes_on
-            )
+            known = ", ".join(["/metrics", *self._pages, "/livez"])
+            text = f"try {known} or /readyz\n"
+            return _answer(HTTPStatus.NOT_FOUND, text.encode(), _PLAIN, goes_on=request.goes_on)
         why = self._health.liveness() if request.path == "/livez" else self._health.readiness()
         status = HTTPStatus.SERVICE_UNAVAILABLE if why else HTTPStatus.OK
         # What a server says may be the reason, and who asks shows it on a terminal.

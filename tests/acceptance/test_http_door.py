@@ -48,8 +48,8 @@ def curl(*arguments: str, stdin: bytes = b"") -> tuple[int, str]:
 
 def test_what_curl_sends_is_stored(rig: Rig) -> None:
     """One event, a list, JSON lines, packed and not; and each answer says how many are in the stream."""
-    door, address = Door(rig), ""
-    address = f"{door.address}/v1/events"
+    probes = free_port()
+    address = f"{Door(rig, PRODUCER_METRICS_PORT=str(probes)).address}/v1/events"
     rig.consumer()
     lines = "".join(f"{json.dumps(event(number))}\n" for number in range(10, 15)).encode()
     ndjson = "content-type: application/x-ndjson"
@@ -63,6 +63,9 @@ def test_what_curl_sends_is_stored(rig: Rig) -> None:
     assert status == 207
     assert (json.loads(text)["published"], json.loads(text)["errors"][0]["position"]) == (1, 2)
     assert curl("-d", json.dumps(event(7)), address)[0] == 415
+    described = json.loads(curl(f"http://127.0.0.1:{probes}/openapi.json")[1])
+    assert described["paths"]["/v1/events"]["post"]["responses"].keys() >= {"200", "207", "415"}
+    assert "POST /v1/events" in curl(f"http://127.0.0.1:{probes}/docs")[1]
     settled(rig)
     assert numbers(rig, "d") == [1, 2, 3, 4, 5, 10, 11, 12, 13, 14]
 
