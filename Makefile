@@ -21,7 +21,7 @@ help: ## Print this help
 	@echo '  On Kubernetes, with their defaults:'
 	@awk -F ' [?]= |  *## ' '/^[A-Z_]+ [?]= .*## / { printf "  %-14s %-10s %s\n", $$1, $$2, $$3 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/ready ## Run the whole pipeline here, with its own Redis, and prove that nothing is missing
+run: $(VENV)/runs ## Run the whole pipeline here, with its own Redis, and prove that nothing is missing
 	@$(BIN)/python -m services.ops run $(ARGS)
 
 observe: $(VENV)/ready ## See what `make run` does: Grafana and the rest with Docker, else Prometheus, until Ctrl-C
@@ -77,11 +77,12 @@ docs: $(VENV)/ready ## Write what is made from the code: settings, metrics, log 
 COMPILE = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock' pyproject.toml
 
-lock: ## Lock the dependencies again (needs uv): one file for each image, one for development
+lock: ## Lock the dependencies again (needs uv): one file for each image, one for `make run`, one for development
 	@test -n "$(UV)" || { echo "make lock needs uv: https://docs.astral.sh/uv"; exit 1; }
 	@$(COMPILE) --extra http -o requirements/producer.txt
 	@$(COMPILE) --extra ops --extra postgres -o requirements/consumer.txt
 	@$(COMPILE) --all-extras -o requirements/dev.txt
+	@$(COMPILE) --extra ops --extra embedded --extra postgres --extra http --extra editable -o requirements/run.txt
 
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' services/__init__.py)
 REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown)
@@ -167,17 +168,19 @@ clean: ## Remove what was made here, but for the data
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* \
 		build *.egg-info
 
-# The stamp is newer than all that decides what is in the environment: a second `make run` installs nothing.
-$(VENV)/ready: requirements/dev.txt pyproject.toml
-ifdef UV
-	@$(UV) venv -q --allow-existing $(VENV)
-	@VIRTUAL_ENV=$(VENV) $(UV) pip sync -q --require-hashes requirements/dev.txt
-	@VIRTUAL_ENV=$(VENV) $(UV) pip install -q --no-deps --no-build-isolation -e .
-else
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
-	@$(PYTHON) -m venv $(VENV)
-	@echo "installing what is needed into $(VENV), once"
-	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/dev.txt
-	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
-endif
+# The stamps are newer than all that decides what is in the environment: a second `make run` installs nothing. `runs` is
+# all that a pipeline needs; `ready` has the tools of developers as well.
+$(VENV)/runs: requirements/run.txt pyproject.toml
+	@$(INSTALL) run $(VENV) $(UV)
 	@touch $@
+
+$(VENV)/ready: requirements/dev.txt pyproject.toml
+	@$(INSTALL) dev $(VENV) $(UV)
+	@touch $(VENV)/runs $@
+
+ifdef UV
+INSTALL = $(UV) run -q --no-project --python '>=3.11' python -m services.dev.install
+else
+OLD = Python 3.11 or newer is needed: make PYTHON=python3.11
+INSTALL = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(OLD)")' && $(PYTHON) -m services.dev.install
+endif

