@@ -8,15 +8,15 @@ others don't. Killed in between, the next one is made after the interval.
 import json
 import logging
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from services.consumer.programs import python
 from services.contract.consuming.retention import Retention
 from services.contract.errors import PipelineError
 
-COMMAND: Final = (sys.executable, "-m", "services.ops", "audit", "--json", "--record", "--retain")
+COMMAND: Final = tuple(python("services.ops", "audit", "--json", "--record", "--retain"))
 _LONGEST_LOOK_S: Final = 60.0
 """Between two looks whether an audit is due."""
 _LOOKS: Final = 10

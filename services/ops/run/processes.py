@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Self
 
+from services.consumer.programs import python
 from services.ops.run.targets import hold_targets, remove_targets, write_targets
 from services.ops.server.child import start_child
 from services.runtime.own_files import open_own
@@ -123,7 +123,7 @@ class Processes:
         self.consumers = [
             self._child(
                 f"consumer-{number}",
-                ["-m", "services.consumer"],
+                python("services.consumer"),
                 _consumer_environment(plan, number),
                 logs,
                 ("CONSUMER_METRICS_PORT", _FIRST_METRICS_PORT + number),
@@ -132,7 +132,7 @@ class Processes:
         ]
         self.producer = self._child(
             "producer",
-            ["-m", "services.producer", *plan.producer_options],
+            python("services.producer", *plan.producer_options),
             plan.environment,
             logs,
             ("PRODUCER_METRICS_PORT", _FIRST_METRICS_PORT),
@@ -142,7 +142,7 @@ class Processes:
     @staticmethod
     def _child(
         name: str,
-        arguments: Sequence[str],
+        command: Sequence[str],
         environment: Mapping[str, str],
         logs: Path,
         port: tuple[str, int],
@@ -152,7 +152,7 @@ class Processes:
         free = _free_port(environment["METRICS_HOST"], wanted)
         return Child(
             name,
-            [sys.executable, *arguments],
+            command,
             {**environment, "LOG_FORMAT": "json", setting: str(free)},
             logs / f"{name}.jsonl",
             free,
