@@ -168,11 +168,17 @@ def test_a_full_server_is_looked_at_and_audited(old_server: OwnServer, tmp_path:
         assert figures["telemetry_group_pending_entries"] == 20
         assert figures["telemetry_redis_memory_max_bytes"] == 1
         for letters in ("file", "stream"):
-            for arguments in ("status", "audit", "dlq list"):
+            for arguments in ("status --json", "audit", "dlq list"):
                 done = command(server, tmp_path, "services.ops", *arguments.split(), DEAD_LETTERS=letters)
                 assert "used memory" not in done.stderr
                 assert "Traceback" not in done.stderr
                 assert "maxmemory" not in done.stdout
+                if arguments == "status --json":
+                    assert json.loads(done.stdout)["stream"]["length"] == 20
+                if arguments == "audit":  # it has looked at all, and no producer has recorded these
+                    assert "no producer run was ever recorded" in done.stderr
+                else:
+                    assert done.returncode == 0, done.stderr
 
 
 def test_the_proof_of_a_full_server_is_shown_where_it_can_t_be_recorded(
