@@ -160,6 +160,22 @@ class Purge(NamedTuple):
         return microseconds(letter.failed_at) <= self.purged_at_us
 
 
+class Extent(NamedTuple):
+    """How much a store has: one event more, and it is another."""
+
+    events: int
+    newest_us: int
+    """When the last of them was stored, in microseconds since 1970; 0 where there is none."""
+
+
+class Brought(NamedTuple):
+    """What became of events that were brought."""
+
+    added: int
+    same: int
+    """How many of them are there with every column as it was given: seen after the commit."""
+
+
 class CopiedRows(Protocol):
     """The tables of one store, open for a copy: from it, to it, or both.
 
@@ -175,20 +191,27 @@ class CopiedRows(Protocol):
         """Give a text that is the same for the same tables, whatever way leads to them."""
         ...
 
-    def count(self) -> int:
-        """Count the events."""
+    def extent(self) -> "Extent":
+        """Count the events, and tell when the last of them was stored."""
         ...
 
     def page(self, after: str, most: int) -> list[Row]:
-        """Give at most so many events with ids after this one, in the order of ids; after "": all."""
+        """Give at most so many events with ids after this one, in the order of ids; after "": all.
+
+        By any thread, while nobody else asks.
+        """
         ...
 
     def those(self, ids: Sequence[str]) -> list[Row]:
         """Give the events of these ids that are there, in the order of their ids; `ids` are in order."""
         ...
 
-    def add(self, rows: Sequence[Row]) -> int:
-        """Add events whose ids are not there yet; gives how many. Raises RowsRefused, and adds none then."""
+    def bring(self, rows: Sequence[Row]) -> "Brought":
+        """Add events whose ids are not there yet, and look how many of all are there as given, durable.
+
+        Where the second number is lower than that of the rows, `those` tells why. Raises RowsRefused, and
+        adds none then.
+        """
         ...
 
     def proven(self, pipeline: str, stream: str) -> Proven:

@@ -160,6 +160,11 @@ def _wrong(done: Copy, there: str, *, while_running: bool) -> list[str]:
             f"{_events(events.refused.number)} that {there} refuses ({events.why_refused}): "
             f"{_named(events.refused.ids, events.refused.number)}"
         )
+    if events.gone:
+        lines.append(
+            f"{_events(events.gone)} that were written there are gone again: somebody removes events there "
+            "(RETAIN_DAYS?). Stop that, and run it again"
+        )
     if not events.is_whole:
         lines.append("what audits have proven was not copied, since it says that these events are there")
     elif done.is_dropping:
@@ -168,7 +173,7 @@ def _wrong(done: Copy, there: str, *, while_running: bool) -> list[str]:
         )
     if done.is_moving and not while_running:
         lines.append(
-            f"consumers still write: {_events(events.added)} came during the last look. Stop them, and run "
+            f"consumers still write: {_events(done.late)} came during the last look. Stop them, and run "
             "it again; what is published meanwhile waits in the stream"
         )
     if done.letters is not None and done.letters.missing and not while_running:

@@ -1,7 +1,7 @@
 """A copy of one store into another, from beginning to end.
 
     what is proven at the source         first, as of one moment: its rows are read after it
-    events, letters, marks and notes     what is not at the target; again, until a look finds all there
+    events, letters, marks and notes     what is not at the target; again, where more has come meanwhile
     what is proven, and what is dropped  last: it never says more than what is at the target
 
 So wherever it is killed, the target has less than the source and nothing wrong, and the next copy goes on.
@@ -42,6 +42,8 @@ class Copy:
     added: int = 0
     """Events, of all looks."""
     added_letters: int = 0
+    late: int = 0
+    """Events that the source has, and had not when the last look came by: somebody writes to it."""
     proofs: int = 0
     other_proofs: list[str] = field(default_factory=list)
     """Groups of which the target has a proof of its own: it is left."""
@@ -52,8 +54,8 @@ class Copy:
 
     @property
     def is_moving(self) -> bool:
-        """Tell whether the last look has still found something to bring: somebody writes to the source."""
-        return self.events.added > 0 or (self.letters is not None and self.letters.added > 0)
+        """Tell whether the last look has not met all that is there: somebody writes to the source."""
+        return self.late > 0 or (self.letters is not None and self.letters.missing > 0)
 
 
 def copy(source: Place, target: Place, stream: str, progress: Callable[[int, int], None]) -> Copy:
@@ -62,16 +64,16 @@ def copy(source: Place, target: Place, stream: str, progress: Callable[[int, int
     `progress` is told how many events of how many were looked at.
     """
     done = Copy()
-    total = source.rows.count()
+    total = source.rows.extent().events
     for _ in range(_MOST_LOOKS):
         proven = source.rows.proven(source.pipeline, stream)
         _look(source, target, done, lambda read: progress(read, max(read, total)))
         done.is_dropping = source.rows.proven(source.pipeline, stream).drops != proven.drops
-        if not (done.is_moving or done.is_dropping):
+        if not (done.is_moving or done.is_dropping or done.events.gone):
             break
     if done.events.is_whole and not done.is_dropping:
         _bring_proven(target, proven.named(target.pipeline), stream, done)
-    done.more = target.rows.count() - done.events.events + done.events.refused.number
+    done.more = target.rows.extent().events - done.events.events + done.events.refused.number
     return done
 
 
@@ -81,6 +83,9 @@ def _look(source: Place, target: Place, done: Copy, progress: Callable[[int], No
     if source.letters is not None and target.letters is not None:
         done.letters = look_at_letters(source.letters, target.letters)
         done.added_letters += done.letters.added
+    now, looked_at = source.rows.extent(), done.events.extent
+    # One that was removed by hand may hide one that came; it doesn't hide when that was stored.
+    done.late = 0 if now == looked_at else max(1, now.events - looked_at.events)
 
 
 def _bring_proven(target: Place, proven: Proven, stream: str, done: Copy) -> None:

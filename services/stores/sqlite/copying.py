@@ -13,7 +13,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.contract.errors import SinkUnusable
-from services.stores.copying import EVENTS, PROOFS, PROVEN, RETENTION, TABLES, Proven, Row, Table, in_order
+from services.stores.copying import (
+    EVENTS,
+    PROOFS,
+    PROVEN,
+    RETENTION,
+    TABLES,
+    Brought,
+    Extent,
+    Proven,
+    Row,
+    Table,
+    in_order,
+    microseconds,
+)
+from services.stores.sqlite.errors import of_a_write
 from services.stores.sqlite.rows import SQLiteRows
 from services.stores.sqlite.sink import SQLiteSink
 
@@ -48,9 +62,11 @@ class SQLiteCopied:
         found = self._path.stat()
         return f"sqlite {found.st_dev} {found.st_ino}"
 
-    def count(self) -> int:
-        """Count the events."""
-        return self._rows.count()
+    def extent(self) -> Extent:
+        """Count the events, and tell when the last of them was stored."""
+        with self._rows.moment() as ask:
+            ((events, newest),) = ask("SELECT count(*), max(stored_at) FROM telemetry_events", ())
+        return Extent(events, microseconds(newest or 0.0))
 
     def page(self, after: str, most: int) -> list[Row]:
         """Give events with ids after this one, in their order."""
@@ -72,11 +88,22 @@ class SQLiteCopied:
                 return [row for row in rows if row[0] in wanted]
             return self._read(ask, EVENTS, where, (json.dumps(list(ids)),))
 
-    def add(self, rows: Sequence[Row]) -> int:
-        """Add events whose ids are not there yet, in one transaction."""
+    def bring(self, rows: Sequence[Row]) -> Brought:
+        """Add events whose ids are not there yet, in one transaction, and compare all of them after it."""
         with self._writing() as connection:
-            statement = f"{_insert(EVENTS, self._columns['events'])} ON CONFLICT (event_id) DO NOTHING"
-            return connection.executemany(statement, self._values(EVENTS, rows)).rowcount
+            connection.execute(_BROUGHT)
+            connection.execute("DELETE FROM temp.brought")
+            # What crosses from Python costs most, so it crosses once: the rest is SQLite's own.
+            connection.executemany(_BRING, rows)
+            added = connection.execute(_ADD).rowcount
+        return Brought(added, self._same(connection))
+
+    def _same(self, connection: sqlite3.Connection) -> int:
+        """Count the brought events that are in the table as they were given."""
+        try:
+            return int(connection.execute(_SAME).fetchone()[0])
+        except sqlite3.Error as error:
+            raise of_a_write(error) from error
 
     def proven(self, pipeline: str, stream: str) -> Proven:
         """Give all that is proven of a pipeline's stream."""
@@ -185,12 +212,22 @@ def open_to_write(path: Path, sink: SQLiteSink) -> SQLiteCopied:
 def _read_as(name: str, kind: str, there: Sequence[str]) -> str:
     if name not in there:
         return f"NULL AS {name}"
-    # As `microseconds`.
-    return f"CAST(round(round({name}, 6) * 1e6) AS INTEGER)" if kind == "time" else name
+    if kind != "time":
+        return name
+    # As `microseconds`. To round by digits costs more than all else of a row, and only times of earlier
+    # versions need it: others are the nearest number to a whole microsecond, as the division tells.
+    near = f"CAST({name} * 1e6 + 0.5 AS INTEGER)"
+    far = f"CAST(round(round({name}, 6) * 1e6) AS INTEGER)"
+    return f"CASE WHEN {near} / 1e6 = {name} THEN {near} ELSE {far} END"
 
 
 def _written(value: Any, kind: str) -> Any:
     return value / 1_000_000 if kind == "time" else value
+
+
+def _taken(kind: str) -> str:
+    """As `_written`, by SQLite."""
+    return "? / 1e6" if kind == "time" else "?"
 
 
 def _insert(table: Table, there: Sequence[str]) -> str:
@@ -199,6 +236,20 @@ def _insert(table: Table, there: Sequence[str]) -> str:
         f"INSERT INTO {_NAMES.get(table.name, table.name)} ({', '.join(names)}) "  # noqa: S608 - no data
         f"VALUES ({', '.join('?' * len(names))})"
     )
+
+
+_EVENT: Final = ", ".join(EVENTS.columns)
+_BROUGHT: Final = f"CREATE TEMP TABLE IF NOT EXISTS brought ({_EVENT})"
+_BRING: Final = f"INSERT INTO temp.brought VALUES ({', '.join(map(_taken, EVENTS.columns.values()))})"  # noqa: S608
+_ADD: Final = (
+    f"INSERT INTO telemetry_events ({_EVENT}) SELECT {_EVENT} FROM temp.brought WHERE true "  # noqa: S608
+    "ORDER BY brought.rowid ON CONFLICT (event_id) DO NOTHING"
+)
+_SAME: Final = (
+    "SELECT count(*) FROM temp.brought AS given CROSS JOIN telemetry_events AS there "  # noqa: S608
+    "ON there.event_id = given.event_id WHERE "
+    + " AND ".join(f"there.{name} IS given.{name}" for name in EVENTS.columns)
+)
 
 
 def _keys(table: Table) -> str:

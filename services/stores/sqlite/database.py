@@ -177,6 +177,8 @@ def connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA journal_size_limit = 67108864")
         connection.execute("PRAGMA cache_size = -16000")
+        # What is temporary is small here, and a container may have no folder that takes it.
+        connection.execute("PRAGMA temp_store = MEMORY")
     except (SinkUnusable, sqlite3.Error):
         connection.close()
         raise

@@ -58,6 +58,7 @@ class SQLiteRows(Rows):
                 uri=True,
                 isolation_level=None,
                 timeout=busy_timeout_ms / 1000,
+                check_same_thread=False,  # a copy reads ahead by a thread, and asks nothing else meanwhile
             )
             self._connection.execute("PRAGMA query_only = ON")
         try:

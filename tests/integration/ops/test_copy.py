@@ -295,6 +295,49 @@ def test_a_row_that_is_refused_is_named_and_the_others_are_copied(postgres_url: 
     assert rows_of(postgres_url, "SELECT count(*) FROM telemetry.proofs") == [(0,)]
 
 
+def test_what_the_target_does_otherwise_is_seen(postgres_url: str) -> None:
+    """It says that it has written, and a trigger has changed one event and left out another one."""
+    fill(DATA)
+    with_tables(postgres_url)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            "CREATE FUNCTION telemetry.odd() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            f"IF NEW.event_id = '{id_of(7)}' THEN RETURN NULL; END IF; "
+            f"IF NEW.event_id = '{id_of(9)}' THEN NEW.zone := 'elsewhere'; END IF; RETURN NEW; END $$; "
+            "CREATE TRIGGER odd BEFORE INSERT ON telemetry.events FOR EACH ROW "
+            "EXECUTE FUNCTION telemetry.odd()"
+        )
+    result = telemetry("copy", "--to", postgres_url)
+    assert result.exit_code == 1
+    assert f"1 event with another content there, left as they are: {id_of(9)}" in result.stderr
+    assert "1 event that were written there are gone again" in result.stderr
+    assert rows_of(postgres_url, "SELECT count(*) FROM telemetry.events") == [(26,)]
+    assert rows_of(postgres_url, "SELECT count(*) FROM telemetry.proofs") == [(0,)]
+
+
+def test_what_comes_while_as_much_is_removed_is_copied_too(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number is the same then, and when the last one was stored is not."""
+    fill(DATA)
+    page, once = SQLiteCopied.page, iter([row(0, event_id=id_of(0))])
+
+    def and_swap(tables: SQLiteCopied, after: str, most: int) -> list[Row]:
+        found = page(tables, after, most)
+        if not found and (late := next(once, None)) is not None:
+            with closing(SQLiteSink(DATA / "telemetry.db", 5000, lambda: STORED_AT + 1)) as sink:
+                sink.write([late])
+            with closing(sqlite3.connect(DATA / "telemetry.db", isolation_level=None)) as connection:
+                connection.execute("DELETE FROM telemetry_events WHERE event_id = ?", (id_of(1),))
+        return found
+
+    monkeypatch.setattr(SQLiteCopied, "page", and_swap)
+    copied("--to", postgres_url)
+    assert rows_of(postgres_url, "SELECT count(*) FROM telemetry.events WHERE event_id = %s", id_of(0)) == [
+        (1,)
+    ]
+
+
 def test_a_letter_that_cant_be_read_fails_the_copy_and_the_rest_is_there(postgres_url: str) -> None:
     """Nobody is to believe that all of it was carried."""
     fill(DATA)

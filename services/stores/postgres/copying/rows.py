@@ -13,14 +13,26 @@ from typing import Any, Final
 import psycopg
 
 from services.contract.errors import RowsRefused, SinkAbsent, SinkUnusable
-from services.stores.copying import EVENTS, PROOFS, PROVEN, RETENTION, TABLES, Proven, Row, Table, in_order
+from services.stores.copying import (
+    EVENTS,
+    PROOFS,
+    PROVEN,
+    RETENTION,
+    TABLES,
+    Brought,
+    Extent,
+    Proven,
+    Row,
+    Table,
+    in_order,
+)
 from services.stores.postgres import arrays
 from services.stores.postgres.arrays import Unstorable
 from services.stores.postgres.connection import Database
 from services.stores.postgres.copying.writing import LIMIT_S, reading, writing
 from services.stores.postgres.errors import is_moved, ours
 from services.stores.postgres.exchange import Exchange, Statement
-from services.stores.postgres.partitions import FIRST, LAST, Taken, days, make_day
+from services.stores.postgres.partitions import FIRST, LAST, READERS_LOCK, Taken, days, make_day
 from services.stores.postgres.schema import check_version, refuse_unfit, update, version_of
 
 _MOST_DAYS: Final = 1000
@@ -76,9 +88,13 @@ class PostgresCopied:
         )
         return f"postgresql {row[0]} {row[1].timestamp()}"
 
-    def count(self) -> int:
-        """Count the events."""
-        return int(self._ask("SELECT count(*) FROM telemetry.events")[0][0])
+    def extent(self) -> Extent:
+        """Count the events, and tell when the last of them was stored."""
+        newest = _read_as("max(stored_at)", "time", ["max(stored_at)"])
+        with self._errors(), reading(self._connection, by_key=False):
+            asked = f"SELECT count(*), coalesce({newest}, 0) FROM telemetry.events"  # noqa: S608 - no data
+            (found,) = self._connection.execute(asked.encode()).fetchall()
+        return Extent(*found)
 
     def page(self, after: str, most: int) -> list[Row]:
         """Give events with ids after this one, in their order."""
@@ -100,8 +116,8 @@ class PostgresCopied:
         condition = "WHERE event_id = ANY(%s::uuid[]) AND event_id BETWEEN %s AND %s ORDER BY events.event_id"
         return self._read(EVENTS, condition, [list(ids), ids[0], ids[-1]])
 
-    def add(self, rows: Sequence[Row]) -> int:
-        """Add events whose ids are not there yet, in one transaction."""
+    def bring(self, rows: Sequence[Row]) -> Brought:
+        """Add events whose ids are not there yet, in one transaction, and compare all of them after it."""
         kinds = list(EVENTS.columns.values())
         try:
             columns = [
@@ -113,11 +129,22 @@ class PostgresCopied:
         with self._errors():
             self._make_days(rows)
             try:
-                return int(self._exchange.transact(insert, is_durable=True)[0].command_tuples)
+                (done,) = self._exchange.transact(insert, is_durable=True)
             except psycopg.errors.CheckViolation as error:
                 if not is_moved(error):
                     raise
-                return int(self._exchange.transact(insert, is_durable=True)[0].command_tuples)
+                (done,) = self._exchange.transact(insert, is_durable=True)
+            return Brought(int(done.command_tuples), self._same(rows[0][0], rows[-1][0], columns))
+
+    def _same(self, first: str, last: str, columns: Sequence[bytes]) -> int:
+        """Count the events that are in the table as they were given."""
+        bounds = [first.encode(), last.encode()]
+        same = Statement(_SAME, [*columns, *bounds], [1] * len(columns) + [0, 0])
+        # A day that is attached while a statement is planned would be missed by it. And each event is
+        # looked for by its id: between the first and the last there may be a hundred times as many.
+        lock = Statement(f"SELECT pg_advisory_xact_lock_shared({READERS_LOCK})".encode())
+        _, _, found = self._exchange.transact(lock, _BY_ID, same)
+        return int.from_bytes(found.get_value(0, 0), "big")
 
     def proven(self, pipeline: str, stream: str) -> Proven:
         """Give all that is proven of a pipeline's stream."""
@@ -256,7 +283,7 @@ def _read_as(name: str, kind: str, there: Sequence[str]) -> str:
     if name not in there:
         return f"NULL AS {name}"
     if kind == "time":
-        return f"(extract(epoch FROM {name}) * 1000000)::bigint"
+        return f"{_us(name)}::bigint"
     return f"{name}::text" if kind in {"id", "json"} else name
 
 
@@ -276,7 +303,37 @@ def _insert_events() -> bytes:
     ).encode()
 
 
+def _same_events() -> bytes:
+    names = ", ".join(EVENTS.columns)
+    given = ", ".join(f"${at}::{_TYPES[kind]}[]" for at, kind in enumerate(EVENTS.columns.values(), 1))
+    first, last = (f"${len(EVENTS.columns) + more}::uuid" for more in (1, 2))
+    return (
+        f"SELECT count(*) FROM unnest({given}) AS given ({names}) JOIN telemetry.events AS there "  # noqa: S608
+        f"ON there.event_id = given.event_id AND there.event_id BETWEEN {first} AND {last} WHERE "
+        + " AND ".join(_is_same(name, kind) for name, kind in EVENTS.columns.items())
+    ).encode()
+
+
+def _is_same(name: str, kind: str) -> str:
+    """Compare as `page` reads it, and not as it was written."""
+    if kind == "time":
+        return f"{_us(f'there.{name}')} = given.{name}"
+    if kind == "json":
+        return f"there.{name} IS NOT DISTINCT FROM given.{name}::jsonb"
+    return f"there.{name} = given.{name}"
+
+
+def _us(name: str) -> str:
+    # The nearest number of seconds tells every microsecond; a `numeric` of them costs five times as much.
+    return f"round(date_part('epoch', {name}) * 1000000)"
+
+
 _INSERT: Final = _insert_events()
+_SAME: Final = _same_events()
+_BY_ID: Final = Statement(
+    b"SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), "
+    b"set_config('enable_mergejoin', 'off', true)"
+)
 
 
 def _insert_one(table: Table) -> bytes:

@@ -13,15 +13,15 @@ _LOCK_MS: Final = 10_000
 
 
 @contextmanager
-def reading(connection: Connection) -> Iterator[None]:
-    """All answers as of one moment. Raises psycopg.Error."""
+def reading(connection: Connection, *, by_key: bool = True) -> Iterator[None]:
+    """All answers as of one moment; `by_key`: some of the rows. Raises psycopg.Error."""
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         # A day that is attached while a statement is planned would be missed by it.
         # And while a table is new, nothing is known of it: each page would be looked for in all of it.
         connection.execute(
-            "SELECT pg_advisory_xact_lock_shared(%s), set_config('enable_seqscan', 'off', true)",
-            (READERS_LOCK,),
+            "SELECT pg_advisory_xact_lock_shared(%s), set_config('enable_seqscan', %s, true)",
+            (READERS_LOCK, "off" if by_key else "on"),
         )
         yield
 
