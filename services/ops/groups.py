@@ -16,7 +16,7 @@ from services.contract.operating import Group
 from services.ops.dlq.options import Yes
 from services.ops.failures import CommandFailed
 from services.ops.lazy import bare_app
-from services.ops.output.output import AsJson, answer, confirmed, show_document
+from services.ops.output.output import AsJson, Wide, answer, confirmed, show_document
 from services.ops.output.parts import Column, Part, Record, Table, number, printable
 from services.ops.output.times import show_span
 from services.ops.server.doors import open_server
@@ -42,7 +42,7 @@ _COLUMNS: Final = (
 
 
 @groups.callback()
-def list_groups(context: typer.Context, as_json: AsJson = False) -> None:
+def list_groups(context: typer.Context, as_json: AsJson = False, _wide: Wide = False) -> None:
     """Show what each consumer group of the stream holds back: nothing is trimmed before all have read it.
 
     PENDING and UNREAD are entries that the group has yet to acknowledge, OLDEST is the age of the oldest of

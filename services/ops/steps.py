@@ -19,7 +19,7 @@ from services.contract.event import Event, Fields, Rejection
 from services.contract.kpis import Kpis
 from services.ops.failures import CommandFailed
 from services.ops.lazy import bare_app
-from services.ops.output.output import AsJson, answer, remark, show_records
+from services.ops.output.output import AsJson, Wide, answer, remark, show_records
 from services.ops.output.parts import Column, number
 from services.runtime.settings import ConsumerSettings, load, read_sources
 from services.steps import Step
@@ -51,6 +51,7 @@ def try_steps(
         ),
     ] = None,
     as_json: AsJson = False,
+    _wide: Wide = False,
 ) -> None:
     """Show what steps make of events, which are JSON lines at standard input.
 

@@ -7,7 +7,7 @@ import typer
 
 from services.ops.about.log_catalogue import CATALOGUE, Message
 from services.ops.about.marked import put_into
-from services.ops.output.output import AsJson, show_records
+from services.ops.output.output import AsJson, Wide, show_records
 from services.ops.output.parts import Column
 
 BEGIN: Final = "<!-- messages:begin -->"
@@ -16,6 +16,7 @@ END: Final = "<!-- messages:end -->"
 
 def messages_command(
     as_json: AsJson = False,
+    _wide: Wide = False,
     into: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help=f"Put the table into a file, between {BEGIN} and {END}."),
@@ -26,7 +27,8 @@ def messages_command(
         put_into(into, markdown(), BEGIN, END)
         return
     columns = [
-        Column(name, wraps=name == "meaning") for name in ("message", "level", "of", "fields", "meaning")
+        Column(name, wraps=name in {"fields", "meaning"})
+        for name in ("message", "level", "of", "fields", "meaning")
     ]
     show_records((_record(one) for one in CATALOGUE), columns, as_json=as_json)
 

@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 import typer
 
-from services.ops.output.output import AsJson, answer, show_records
+from services.ops.output.output import AsJson, Wide, answer, show_records
 from services.ops.output.parts import Column
 from services.runtime.telemetry.metrics import CATALOGUE, Metric
 
@@ -38,16 +38,19 @@ docs`. Units are in the names: seconds, bytes, events, entries; where there is n
 | --- | --- | --- | --- | --- | --- |
 """
 
+_DETAILS: Final = tuple(Column(name, optional=True) for name in ("kind", "scope", "service"))
+
 
 def metrics_command(
     as_json: AsJson = False,
+    _wide: Wide = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Write docs/metrics.md.")] = False,
 ) -> None:
     """Show every metric: name, kind, scope, service, labels, meaning."""
     if as_markdown:
         answer(*markdown().splitlines())
         return
-    columns = [Column(name) for name in ("name", "kind", "scope", "service", "labels", "meaning")]
+    columns = [Column("name"), *_DETAILS, Column("labels", wraps=True), Column("meaning", wraps=True)]
     show_records((_record(one) for one in CATALOGUE), columns, as_json=as_json)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from services.contract.kpis import Kpi, Kpis, parse_kpis, shipped
 from services.ops.about.marked import put_into
-from services.ops.output.output import AsJson, answer, show_records
+from services.ops.output.output import AsJson, Wide, answer, show_records
 from services.ops.output.parts import Column
 from services.runtime.settings import (
     THRESHOLD_PREFIX,
@@ -83,6 +83,7 @@ def settings_command(
         bool, typer.Option("--env-example", help="The content of .env.example.")
     ] = False,
     as_json: AsJson = False,
+    _wide: Wide = False,
 ) -> None:
     """Show every setting: its value here, its default, where the value came from, and its meaning.
 

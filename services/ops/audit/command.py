@@ -16,7 +16,7 @@ from services.ops.audit.proving import accept_loss, prove
 from services.ops.audit.result import RARE, Audit, Tally
 from services.ops.audit.retaining import Retained, retain
 from services.ops.failures import CommandFailed
-from services.ops.output.output import AsJson, answer, choose_style, show_document
+from services.ops.output.output import AsJson, Wide, answer, choose_style, show_document
 from services.ops.output.parts import Column, Table, number
 from services.ops.server.doors import Server, StartServer, open_server
 from services.runtime.settings import ConsumerSettings, load, read_sources
@@ -26,10 +26,13 @@ _LOOK_S: Final = 0.2
 _MOST_NAMED: Final = 1_000_000
 _ENDED: Final = "(ended)"
 """How runs are named together that are ended and proven."""
+_ALWAYS: Final = frozenset({"published", "stored", "dead", "missing"})
+"""What a narrow terminal shows too, of the places that events are in."""
 
 
 def audit_command(
     as_json: AsJson = False,
+    _wide: Wide = False,
     show: Annotated[
         int, typer.Option(min=0, max=_MOST_NAMED, help="How many missing events are named, for each run.")
     ] = 20,
@@ -159,7 +162,11 @@ def show_audit(
         document["retention"] = asdict(retained)
     total = result.total
     names = [name for name in Tally.__slots__ if name not in RARE or getattr(total, name)]
-    columns = [Column("run"), Column("source"), *(number(name) for name in names)]
+    columns = [
+        Column("run"),
+        Column("source"),
+        *(number(name, optional=name not in _ALWAYS) for name in names),
+    ]
     rows = document["runs"]
     if result.ended_runs:
         ended = {"run": _ENDED, "source": f"{result.ended_runs:,} runs", **asdict(result.ended)}

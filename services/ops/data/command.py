@@ -19,7 +19,7 @@ from services.ops.data.filters import (
     unit_of,
     why_none,
 )
-from services.ops.output.output import MOST_SHOWN, AsJson, remark, show_document, show_records
+from services.ops.output.output import MOST_SHOWN, AsJson, Wide, remark, show_document, show_records
 from services.ops.output.parts import Column, Table, number
 from services.ops.output.progress import ProgressLine
 from services.ops.output.times import Since, Until, refuse_empty, show_time
@@ -43,7 +43,7 @@ _EVENT_COLUMNS: Final = (
     Column("kpi"),
     number("value", show=_value),
     Column("unit"),
-    Column("is_degraded", "degraded"),
+    Column("is_degraded", "degraded", optional=True),
     Column("event_id", optional=True),
 )
 _ATTRIBUTES: Final = Column("attributes", show=_pairs, wraps=True, optional=True)
@@ -79,6 +79,7 @@ def events_command(
     attribute: Attribute = None,
     limit: Annotated[int, typer.Option(min=0, max=MOST_SHOWN, help="At most so many; 0: all.")] = 20,
     as_json: AsJson = False,
+    _wide: Wide = False,
 ) -> None:
     """List stored events, the newest first, as one line each.
 
@@ -105,7 +106,9 @@ def events_command(
             remark(why_none(rows, asked))
 
 
-def summary_command(since: Since = None, until: Until = None, as_json: AsJson = False) -> None:
+def summary_command(
+    since: Since = None, until: Until = None, as_json: AsJson = False, _wide: Wide = False
+) -> None:
     """Count stored events by KPI and zone, healthy and degraded, with the range of their values."""
     refuse_empty(since, until)
     settings = load(ConsumerSettings, read_sources())

@@ -34,7 +34,7 @@ from services.ops.dlq.options import (
 from services.ops.dlq.raw import raw_json
 from services.ops.failures import CommandFailed
 from services.ops.lazy import bare_app, register
-from services.ops.output.output import MOST_SHOWN, AsJson, answer, remark, show_document, show_records
+from services.ops.output.output import MOST_SHOWN, AsJson, Wide, answer, remark, show_document, show_records
 from services.ops.output.parts import Column, Facts
 from services.ops.output.times import Since, Until, refuse_empty, show_time
 from services.ops.server.doors import open_server
@@ -58,7 +58,7 @@ _COLUMNS: Final = (
     Column("stage", optional=True),
     Column("reason"),
     Column("device_id", "device"),
-    Column("replayed_at", "replayed", _mark),
+    Column("replayed_at", "replayed", _mark, optional=True),
     Column("error", show=_short, wraps=True),
 )
 
@@ -75,6 +75,7 @@ def list_letters(
     replayed: Replayed = None,
     limit: Annotated[int, typer.Option(min=0, max=MOST_SHOWN, help="The newest so many; 0: all.")] = 20,
     as_json: AsJson = False,
+    _wide: Wide = False,
 ) -> None:
     """List dead letters, the newest last. Times that are asked for are those of the failure."""
     refuse_empty(since, until)
@@ -95,6 +96,7 @@ def show_letter(
         str, typer.Argument(metavar="ENTRY", callback=entry_id_of, help="Id of the stream entry.")
     ],
     as_json: AsJson = False,
+    _wide: Wide = False,
     raw: Annotated[
         bool,
         typer.Option(

@@ -20,6 +20,7 @@ __all__ = [
     "MOST_SHOWN",
     "AsJson",
     "Style",
+    "Wide",
     "answer",
     "choose_style",
     "confirmed",
@@ -34,6 +35,22 @@ MOST_SHOWN: Final = 1_000_000_000
 
 Style = Literal["json", "rich", "plain"]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
+
+_wide = False
+
+
+def _be_wide(asked: bool) -> bool:
+    global _wide  # noqa: PLW0603 - of the one answer that a process gives
+    _wide = asked
+    return asked
+
+
+Wide = Annotated[
+    bool,
+    typer.Option(
+        "--wide", callback=_be_wide, help="Show all columns, also on a terminal that is too narrow."
+    ),
+]
 
 _ROWS_A_TABLE: Final = 1000
 """Rows that are aligned together; what is shown is bounded in memory, however much it is."""
@@ -155,4 +172,4 @@ def _print_aligned(
 def _screen() -> Screen:
     from services.ops.output.terminal import Terminal  # noqa: PLC0415 - rich takes longer than most commands
 
-    return Terminal()
+    return Terminal(is_wide=_wide)

@@ -33,7 +33,7 @@ class Column:
     right: bool = False
     """Numbers stand at the right."""
     wraps: bool = False
-    """A long text, which may take several lines on a narrow terminal."""
+    """A long text: on a narrow terminal it takes several lines, or stands below its row."""
     optional: bool = False
     """Left out on a terminal that is too narrow for all columns."""
 
@@ -47,9 +47,11 @@ class Column:
         return printable(self.show(record[self.name]))
 
 
-def number(name: str, title: str = "", show: Callable[[Any], str] = counted) -> Column:
+def number(
+    name: str, title: str = "", show: Callable[[Any], str] = counted, *, optional: bool = False
+) -> Column:
     """Make a column of numbers."""
-    return Column(name, title, show, right=True)
+    return Column(name, title, show, right=True, optional=optional)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from services.ops.failures import CommandFailed
-from services.ops.output.output import AsJson, remark, show_document, watch
+from services.ops.output.output import AsJson, Wide, remark, show_document, watch
 from services.ops.output.parts import Record
 from services.ops.server.doors import StartServer
 from services.ops.server.own import reachable, running
@@ -24,6 +24,7 @@ def status_command(
     ] = 2.0,
     start_server: StartServer = False,
     as_json: AsJson = False,
+    _wide: Wide = False,
 ) -> None:
     """Show the main figures, the stream, groups, consumers, sink, dead letters and producer runs.
 

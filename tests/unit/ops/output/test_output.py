@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from rich.console import Console
+from telemetry_cli import telemetry
 
 from services.ops.output.output import show_document, show_records, watch
 from services.ops.output.parts import Column, Facts, Part, Table, number, printable
@@ -90,15 +91,63 @@ def test_a_terminal_takes_no_text_for_markup() -> None:
     assert "[red]x" in shown.getvalue()
 
 
-def test_a_narrow_terminal_leaves_out_what_it_can() -> None:
-    """An optional column goes before a row takes two lines."""
-    table = Table("", COLUMNS, [{"name": "name", "count": 1, "note": "a note"}])
-    wide, shown_wide = _terminal(60)
-    wide.show(table)
-    narrow, shown_narrow = _terminal(20)
-    narrow.show(table)
-    assert "a note" in shown_wide.getvalue()
-    assert "a note" not in shown_narrow.getvalue()
+LETTERS = (
+    Column("entry"),
+    Column("stage", optional=True),
+    Column("reason"),
+    Column("replayed", optional=True),
+    Column("error", wraps=True),
+)
+LETTER = {
+    "entry": "1795577667864-512",
+    "stage": "decode",
+    "reason": "duplicate_field",
+    "replayed": "yes",
+    "error": "field 'value' is given more than once",
+}
+
+
+@pytest.mark.parametrize(
+    ("width", "left_out"),
+    [(120, ""), (60, ""), (50, "left out: replayed"), (40, "left out: stage, replayed"), (30, "")],
+)
+def test_a_terminal_cuts_nothing_and_says_what_it_leaves_out(width: int, left_out: str) -> None:
+    """Long texts go below; then columns that can be missed are left out; at last each record is a list."""
+    terminal, shown = _terminal(width)
+    terminal.show(Table("", LETTERS, [LETTER, LETTER]))
+    lines = shown.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    together = " ".join(" ".join(lines).split())
+    for name, text in LETTER.items():
+        assert together.count(text) == (0 if name in left_out else 2)
+    assert "…" not in together
+    assert left_out in together
+    assert ("--wide" in together) is bool(left_out)
+
+
+def test_a_wide_answer_leaves_out_nothing_however_narrow_the_terminal_is() -> None:
+    """The terminal itself wraps its lines."""
+    shown = io.StringIO()
+    terminal = Terminal(is_wide=True)
+    terminal._console = Console(
+        file=shown, width=30, force_terminal=True, color_system=None, markup=False, highlight=False
+    )
+    terminal.show(Table("", LETTERS, [LETTER]))
+    (row,) = (line for line in shown.getvalue().splitlines() if LETTER["entry"] in line)
+    assert all(text in row for text in LETTER.values())
+
+
+def test_the_option_makes_a_command_s_answer_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the next answer is not, unless it is asked to be."""
+    asked: list[bool] = []
+    monkeypatch.setattr(
+        "services.ops.output.terminal.Terminal.__init__", lambda _, *, is_wide: asked.append(is_wide)
+    )
+    monkeypatch.setattr("services.ops.output.terminal.Terminal.show", lambda *_: None)
+    monkeypatch.setattr("services.ops.output.output.answers_on_terminal", lambda: True)
+    telemetry("settings", "--wide")
+    telemetry("settings")
+    assert asked == [True, False]
 
 
 def test_a_terminal_shows_facts_and_frames() -> None:
