@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol, Self
+from typing import Final, Literal, NamedTuple, Protocol, Self
 
 
 class StoredRow(NamedTuple):
@@ -20,11 +20,16 @@ class StoredRow(NamedTuple):
     """By name; empty where the event has none."""
 
 
+Grouping = Literal["zone", "device", "hour", "day"]
+"""What a summary counts by, beside the KPI. Hours and days are those of the event times, in UTC."""
+
+
 class SummaryRow(NamedTuple):
-    """What is stored of one KPI in one zone. `value_total` is the sum of all values."""
+    """What is stored of one KPI in one group. `value_total` is the sum of all values."""
 
     kpi: str
-    zone: str
+    group: str | int
+    """A zone, a device, or when an hour or a day begins, in Unix seconds."""
     events: int
     degraded: int
     value_min: float
@@ -40,6 +45,8 @@ class RowFilter:
     """
 
     event_id: str | None = None
+    first_id: str | None = None
+    """The least of the ids that are asked for."""
     device_id: str | None = None
     zone: str | None = None
     kpi: str | None = None
@@ -55,6 +62,7 @@ class RowFilter:
         """
         asked: tuple[tuple[str, str, str | float | bool | None], ...] = (
             ("event_id", "=", self.event_id),
+            ("event_id", ">=", self.first_id),
             ("device_id", "=", self.device_id),
             ("zone", "=", self.zone),
             ("kpi", "=", self.kpi),
@@ -125,6 +133,8 @@ class Rows(Protocol):
         """
         ...
 
-    def summary(self, asked: RowFilter = EVERY_ROW, progress: Progress = no_progress) -> Iterator[SummaryRow]:
-        """Count rows by KPI and zone, in the order of their names; `progress` is told how far it is."""
+    def summary(
+        self, asked: RowFilter = EVERY_ROW, progress: Progress = no_progress, by: Grouping = "zone"
+    ) -> Iterator[SummaryRow]:
+        """Count rows by KPI and group, in their order; `progress` is told how far it is."""
         ...

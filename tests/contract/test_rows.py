@@ -18,7 +18,7 @@ from services.contract.errors import SinkAbsent
 from services.stores.postgres import rows as postgres_rows
 from services.stores.postgres.rows import PostgresRows
 from services.stores.postgres.sink import PostgresSink
-from services.stores.rows import RowFilter, Rows, StoredRow, SummaryRow
+from services.stores.rows import Grouping, RowFilter, Rows, StoredRow, SummaryRow
 from services.stores.sqlite import rows as sqlite_rows
 from services.stores.sqlite.rows import SQLiteRows
 from services.stores.sqlite.sink import SQLiteSink
@@ -201,6 +201,28 @@ def test_a_summary_counts_by_kpi_and_zone(rows: Rows) -> None:
         SummaryRow("pressure", "zone-1", 1, 0, 7.5, 7.5, 7.5),
     ]
     assert [one.events for one in rows.summary(RowFilter(since=1_700_000_006.0))] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("by", "groups"),
+    [
+        ("device", ["foreign", *(f"device-{number}" for number in range(7))]),
+        ("hour", [1_599_998_400, 1_699_999_200]),
+        ("day", [1_599_955_200, 1_699_920_000]),
+    ],
+)
+def test_a_summary_counts_by_device_or_time_too(rows: Rows, by: Grouping, groups: list[str | int]) -> None:
+    """An hour or a day is that of the event time, in UTC."""
+    counted = list(rows.summary(by=by))
+    assert {one.group for one in counted} == set(groups)
+    assert [(one.kpi, one.group) for one in counted] == sorted((one.kpi, one.group) for one in counted)
+    assert sum(one.events for one in counted) == 9
+
+
+def test_rows_from_an_id_on_are_found(rows: Rows) -> None:
+    """Newest first, as all are."""
+    ours = [one.event_id for one in rows.events(RowFilter(first_id=id_of(5))) if one.device_id != "foreign"]
+    assert ours == [id_of(7), id_of(6), id_of(5)]
 
 
 def test_a_summary_tells_how_far_it_is(rows: Rows) -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 
 import typer
 
@@ -19,13 +19,21 @@ from services.ops.data.filters import (
     unit_of,
     why_none,
 )
-from services.ops.output.output import MOST_SHOWN, AsJson, Wide, remark, show_document, show_records
+from services.ops.data.follow import follow
+from services.ops.output.output import (
+    MOST_SHOWN,
+    AsJson,
+    Wide,
+    remark,
+    show_as_it_comes,
+    show_document,
+    show_records,
+)
 from services.ops.output.parts import Column, Table, number
 from services.ops.output.progress import ProgressLine
-from services.ops.output.times import Since, Until, refuse_empty, show_time
+from services.ops.output.times import Since, Until, show_time
 from services.runtime.settings import ConsumerSettings, load, read_sources
-from services.stores.choice import open_rows
-from services.stores.rows import RowFilter, SummaryRow
+from services.stores.rows import Grouping, RowFilter, Rows, SummaryRow
 
 
 def _value(value: float | None) -> str:
@@ -59,13 +67,7 @@ _KPI_COLUMNS: Final = (
     number("mean", show=_value),
     number("max", show=_value),
 )
-_ZONE_COLUMNS: Final = (
-    Column("kpi"),
-    Column("zone"),
-    number("events"),
-    number("healthy"),
-    number("degraded"),
-)
+_FIGURES: Final = _KPI_COLUMNS[2:]
 
 
 def events_command(
@@ -77,7 +79,13 @@ def events_command(
     until: Until = None,
     degraded: Degraded = None,
     attribute: Attribute = None,
-    limit: Annotated[int, typer.Option(min=0, max=MOST_SHOWN, help="At most so many; 0: all.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=0, max=MOST_SHOWN, help="At most so many; 0: all, and with --follow none.")
+    ] = 20,
+    following: Annotated[
+        bool,
+        typer.Option("--follow", help="The newest last, and then each one that is stored, until Ctrl-C."),
+    ] = False,
     as_json: AsJson = False,
     _wide: Wide = False,
 ) -> None:
@@ -85,6 +93,8 @@ def events_command(
 
     Newest by event id, which is the order of publication; ids of foreign producers that don't begin with
     their time stand where their first digits put them. Times that are asked for are event times.
+    With --follow an event is left out whose id is ten seconds older than the newest one: of a foreign
+    producer, or of a reading of long ago.
     """
     asked = read_filter(
         event=event,
@@ -98,6 +108,9 @@ def events_command(
     )
     settings = load(ConsumerSettings, read_sources())
     with opened_rows(settings, kpi) as rows:
+        if following:
+            _follow(rows, asked, limit, settings.kpis, as_json=as_json)
+            return
         found = rows.events(asked, limit or None)
         records = (row._asdict() | {"unit": unit_of(settings.kpis, row.kpi)} for row in found)
         first = list(itertools.islice(records, _PEEKED))
@@ -106,55 +119,103 @@ def events_command(
             remark(why_none(rows, asked))
 
 
+def _follow(rows: Rows, asked: RowFilter, limit: int, kpis: Kpis, *, as_json: bool) -> None:
+    records = (row._asdict() | {"unit": unit_of(kpis, row.kpi)} for row in follow(rows, asked, limit))
+    try:
+        show_as_it_comes(records, [*_EVENT_COLUMNS, _ATTRIBUTES], as_json=as_json)
+    except KeyboardInterrupt:  # the way to end it, so no error
+        return
+
+
 def summary_command(
-    since: Since = None, until: Until = None, as_json: AsJson = False, _wide: Wide = False
+    by: Annotated[str, typer.Option(metavar="GROUP", help="zone, device, hour or day (UTC).")] = "zone",
+    device: Device = None,
+    kpi: KpiName = None,
+    zone: Zone = None,
+    since: Since = None,
+    until: Until = None,
+    degraded: Degraded = None,
+    attribute: Attribute = None,
+    as_json: AsJson = False,
+    _wide: Wide = False,
 ) -> None:
-    """Count stored events by KPI and zone, healthy and degraded, with the range of their values."""
-    refuse_empty(since, until)
+    """Count stored events by KPI and group, healthy and degraded, with the range of their values.
+
+    Hours and days are those of the event times.
+    """
+    group = _grouping(by)
+    asked = read_filter(
+        event=None,
+        device=device,
+        kpi=kpi,
+        zone=zone,
+        since=since,
+        until=until,
+        degraded=degraded,
+        attribute=attribute,
+    )
     settings = load(ConsumerSettings, read_sources())
-    with open_rows(settings) as rows:
-        asked = RowFilter(since=since, until=until)
+    with opened_rows(settings, kpi) as rows:
         with ProgressLine("parts read") as progress:
-            document = summarize(rows.summary(asked, progress), settings.kpis)
+            document = summarize(rows.summary(asked, progress, group), settings.kpis, group)
         empty = "" if document["events"] else why_none(rows, asked)
-    show_document(document, _summary_parts(document, empty), as_json=as_json)
+    show_document(document, _summary_parts(document, group, empty), as_json=as_json)
 
 
-def summarize(counted: Iterable[SummaryRow], kpis: Kpis) -> dict[str, Any]:
-    """Add the counts of zones up to KPIs, and those to totals."""
+def _grouping(given: str) -> Grouping:
+    for one in get_args(Grouping):
+        if given == one:
+            found: Grouping = one
+            return found
+    raise typer.BadParameter(f"{given!r} is none of {', '.join(get_args(Grouping))}", param_hint="--by")
+
+
+def summarize(counted: Iterable[SummaryRow], kpis: Kpis, group: Grouping = "zone") -> dict[str, Any]:
+    """Add the counts of groups up to KPIs, and those to totals."""
     by_kpi: dict[str, list[SummaryRow]] = {}
     for row in counted:
         by_kpi.setdefault(row.kpi, []).append(row)
-    summaries = [_of_kpi(name, rows, kpis) for name, rows in by_kpi.items()]
+    summaries = [_of_kpi(name, rows, kpis, group) for name, rows in by_kpi.items()]
     return _counts(sum(one["events"] for one in summaries), sum(one["degraded"] for one in summaries)) | {
         "kpis": summaries
     }
 
 
-def _of_kpi(name: str, rows: Sequence[SummaryRow], kpis: Kpis) -> dict[str, Any]:
-    events = sum(row.events for row in rows)
+def _of_kpi(name: str, rows: Sequence[SummaryRow], kpis: Kpis, group: Grouping) -> dict[str, Any]:
     return {
         "kpi": name,
         "unit": unit_of(kpis, name),
+        **_figures(rows),
+        f"{group}s": [{group: _shown(row.group), **_figures([row])} for row in rows],
+    }
+
+
+def _figures(rows: Sequence[SummaryRow]) -> dict[str, Any]:
+    events = sum(row.events for row in rows)
+    return {
         **_counts(events, sum(row.degraded for row in rows)),
         "min": min(row.value_min for row in rows),
         "mean": sum(row.value_total for row in rows) / events,
         "max": max(row.value_max for row in rows),
-        "zones": [{"zone": row.zone, **_counts(row.events, row.degraded)} for row in rows],
     }
+
+
+def _shown(group: str | int) -> str:
+    """Write a group; one of time by its beginning."""
+    return group if isinstance(group, str) else show_time(group).replace(":00.000Z", "Z")
 
 
 def _counts(events: int, degraded: int) -> dict[str, Any]:
     return {"events": events, "healthy": events - degraded, "degraded": degraded}
 
 
-def _summary_parts(document: Mapping[str, Any], empty: str) -> list[Table]:
+def _summary_parts(document: Mapping[str, Any], group: Grouping, empty: str) -> list[Table]:
     total = {"kpi": "all", "unit": None, "min": None, "mean": None, "max": None} | {
         name: document[name] for name in ("events", "healthy", "degraded")
     }
-    zones = [{"kpi": one["kpi"], **zone} for one in document["kpis"] for zone in one["zones"]]
+    parts = [{"kpi": one["kpi"], **part} for one in document["kpis"] for part in one[f"{group}s"]]
     kpis = [*document["kpis"], total] if document["kpis"] else []
     return [
         Table("Events by KPI", _KPI_COLUMNS, kpis, empty),
-        Table("Events by zone", _ZONE_COLUMNS, zones, empty),
+        Table(f"Events by {group}", [Column("kpi"), Column(group), *_FIGURES], parts, empty),
     ]

@@ -25,6 +25,7 @@ __all__ = [
     "choose_style",
     "confirmed",
     "remark",
+    "show_as_it_comes",
     "show_document",
     "show_records",
     "watch",
@@ -84,6 +85,19 @@ def show_records(records: Iterable[Record], columns: Sequence[Column], *, as_jso
             _print_aligned(columns, cells, widths, with_heading=count == 0)
         count += len(page)
     return count
+
+
+def show_as_it_comes(records: Iterable[Record], columns: Sequence[Column], *, as_json: bool) -> None:
+    """Show each record at once, as one line; columns grow with what comes."""
+    widths = [len(column.heading) for column in columns]
+    for at, record in enumerate(records):
+        if as_json:
+            answer_json(record, flush=True)
+            continue
+        cells = [[column.text(record) for column in columns]]
+        widths = _wider(widths, cells)
+        _print_aligned(columns, cells, widths, with_heading=at == 0)
+        answer(flush=True)
 
 
 def show_document(document: Record, parts: Sequence[Part], *, as_json: bool) -> None:

@@ -22,7 +22,16 @@ from services.stores.postgres.connection import Connection, Database
 from services.stores.postgres.errors import ours
 from services.stores.postgres.partitions import FIRST, LAST, READERS_LOCK, days, following, low
 from services.stores.postgres.schema import check_version, no_tables, version_of
-from services.stores.rows import EVERY_ROW, Progress, RowFilter, Rows, StoredRow, SummaryRow, no_progress
+from services.stores.rows import (
+    EVERY_ROW,
+    Grouping,
+    Progress,
+    RowFilter,
+    Rows,
+    StoredRow,
+    SummaryRow,
+    no_progress,
+)
 
 _IDS_A_STATEMENT: Final = 20_000
 _FETCHED: Final = 2000
@@ -33,6 +42,12 @@ _COLUMNS: Final = (
     "event_id::text, device_id, zone, extract(epoch FROM ts)::float8, kpi, value, is_degraded, "
     "extract(epoch FROM stored_at)::float8, coalesce(attributes, '{}')"
 )
+_GROUPS: Final = {
+    "zone": "zone",
+    "device": "device_id",
+    "hour": "floor(extract(epoch FROM ts) / 3600)::bigint * 3600",
+    "day": "floor(extract(epoch FROM ts) / 86400)::bigint * 86400",
+}
 _LEAST_ID: Final = "00000000-0000-0000-0000-000000000000"
 _BEYOND: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
@@ -146,22 +161,25 @@ class PostgresRows(Rows):
                     break
                 comparison, last = ">", rows[-1][0]
 
-    def summary(self, asked: RowFilter = EVERY_ROW, progress: Progress = no_progress) -> Iterator[SummaryRow]:
-        """Count rows by KPI and zone, in the order of their names: a day after the other."""
+    def summary(
+        self, asked: RowFilter = EVERY_ROW, progress: Progress = no_progress, by: Grouping = "zone"
+    ) -> Iterator[SummaryRow]:
+        """Count rows by KPI and group, in their order: a day after the other."""
         condition, values = _where(asked)
-        found: dict[tuple[str, str], SummaryRow] = {}
+        found: dict[tuple[str, str | int], SummaryRow] = {}
         ranges = self._ranges()
         for number, (first, beyond) in enumerate(ranges):
             progress(number, len(ranges))
             within = f"{condition} AND" if condition else "WHERE"
             rows = self._ask(
-                "SELECT kpi, zone, count(*), count(*) FILTER (WHERE is_degraded), min(value), max(value), "  # noqa: S608 - no data
-                f"sum(value) FROM telemetry.events {within} event_id >= %s AND event_id {_upto(beyond)} %s "
-                "GROUP BY kpi, zone",
+                f"SELECT kpi, {_GROUPS[by]}, count(*), count(*) FILTER (WHERE is_degraded), "  # noqa: S608 - no data
+                f"min(value), max(value), sum(value) FROM telemetry.events {within} event_id >= %s "
+                f"AND event_id {_upto(beyond)} %s "
+                "GROUP BY 1, 2",
                 [*values, first, beyond],
             )
             for row in map(SummaryRow._make, rows):
-                key = (row.kpi, row.zone)
+                key = (row.kpi, row.group)
                 found[key] = row if key not in found else _together(found[key], row)
         progress(len(ranges), len(ranges))
         yield from (found[key] for key in sorted(found))
@@ -229,7 +247,7 @@ def _where(asked: RowFilter) -> tuple[str, list[str | float | bool]]:
 def _together(one: SummaryRow, other: SummaryRow) -> SummaryRow:
     return SummaryRow(
         one.kpi,
-        one.zone,
+        one.group,
         one.events + other.events,
         one.degraded + other.degraded,
         min(one.value_min, other.value_min),

@@ -25,7 +25,16 @@ from urllib.parse import quote
 from services.contract.attributes import attributes_of
 from services.contract.errors import PipelineError, SinkAbsent, SinkUnavailable, SinkUnusable
 from services.contract.ids import id_from
-from services.stores.rows import EVERY_ROW, Progress, RowFilter, Rows, StoredRow, SummaryRow, no_progress
+from services.stores.rows import (
+    EVERY_ROW,
+    Grouping,
+    Progress,
+    RowFilter,
+    Rows,
+    StoredRow,
+    SummaryRow,
+    no_progress,
+)
 from services.stores.sqlite.files import FileNames
 from services.stores.sqlite.schema import APPLICATION_ID, has_column, newest_schema
 
@@ -36,6 +45,12 @@ _IDS_A_STATEMENT: Final = 20_000
 _ROWS_A_PAGE: Final = 2000
 _PAST_ALL: Final = "g"
 """Behind every id."""
+_GROUPS: Final = {
+    "zone": "zone",
+    "device": "device_id",
+    "hour": "CAST(ts / 3600 AS INTEGER) * 3600",
+    "day": "CAST(ts / 86400 AS INTEGER) * 86400",
+}
 _COLUMNS: Final = ", ".join(StoredRow._fields)
 
 
@@ -166,14 +181,16 @@ class SQLiteRows(Rows):
                 return
             last = rows[-1][0]
 
-    def summary(self, asked: RowFilter = EVERY_ROW, progress: Progress = no_progress) -> Iterator[SummaryRow]:
-        """Count rows by KPI and zone, in the order of their names."""
+    def summary(
+        self, asked: RowFilter = EVERY_ROW, progress: Progress = no_progress, by: Grouping = "zone"
+    ) -> Iterator[SummaryRow]:
+        """Count rows by KPI and group, in their order."""
         condition, values = _where(asked)
         progress(0, 1)
         with self._errors():
             rows = self._connection.execute(
-                "SELECT kpi, zone, count(*), sum(is_degraded), min(value), max(value), total(value) "  # noqa: S608 - no data in it
-                f"FROM {self._table()} {condition} GROUP BY kpi, zone ORDER BY kpi, zone",
+                f"SELECT kpi, {_GROUPS[by]} AS part, count(*), sum(is_degraded), min(value), max(value), "  # noqa: S608 - no data in it
+                f"total(value) FROM {self._table()} {condition} GROUP BY kpi, part ORDER BY kpi, part",
                 values,
             )
             yield from map(SummaryRow._make, rows)

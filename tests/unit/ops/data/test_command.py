@@ -126,8 +126,24 @@ def test_a_summary_counts_by_kpi_and_zone() -> None:
         "mean": 40.0,
         "max": 90.0,
         "zones": [
-            {"zone": "zone-1", "events": 1, "healthy": 1, "degraded": 0},
-            {"zone": "zone-2", "events": 2, "healthy": 1, "degraded": 1},
+            {
+                "zone": "zone-1",
+                "events": 1,
+                "healthy": 1,
+                "degraded": 0,
+                "min": 10.0,
+                "mean": 10.0,
+                "max": 10.0,
+            },
+            {
+                "zone": "zone-2",
+                "events": 2,
+                "healthy": 1,
+                "degraded": 1,
+                "min": 20.0,
+                "mean": 55.0,
+                "max": 90.0,
+            },
         ],
     }
 
@@ -139,7 +155,30 @@ def test_a_summary_for_people_ends_with_the_total() -> None:
     assert ["humidity", "%", "1", "1", "0", "10", "10", "10"] in lines
     assert ["pressure", "hPa", "1", "0", "1", "20", "20", "20"] in lines
     assert ["all", "2", "1", "1"] in lines
-    assert ["pressure", "zone-1", "1", "0", "1"] in lines
+    assert ["pressure", "zone-1", "1", "0", "1", "20", "20", "20"] in lines
+
+
+@pytest.mark.parametrize(
+    ("by", "groups"),
+    [
+        ("device", ["device-1", "device-2"]),
+        ("hour", ["2023-11-14T22:00Z"]),
+        ("day", ["2023-11-14T00:00Z"]),
+    ],
+)
+def test_a_summary_counts_by_what_it_is_asked_for(by: str, groups: list[str]) -> None:
+    """Of the events that the options choose."""
+    store([row(1), row(2), row(3, kpi="pressure")])
+    (kpi,) = json.loads(telemetry("summary", "--by", by, "--kpi", "humidity", "--json").stdout)["kpis"]
+    assert [one[by] for one in kpi[f"{by}s"]] == groups
+    assert f"Events by {by}\n" in telemetry("summary", "--by", by).stdout
+
+
+def test_a_summary_by_something_else_is_refused() -> None:
+    """With what there is."""
+    result = telemetry("summary", "--by", "week")
+    assert is_refusal(result, 2)
+    assert "zone, device, hour, day" in result.stderr
 
 
 def test_a_summary_of_nothing_says_so() -> None:
