@@ -996,6 +996,29 @@ def test_damage_that_a_write_meets_stops_every_write_until_it_is_gone(path: Path
         sink.probe()
 
 
+@pytest.mark.parametrize("guilty", [(0,), (313,), (499,), (7, 8, 400)])
+def test_refused_rows_among_hundreds_alone_are_dead(path: Path, guilty: tuple[int, ...]) -> None:
+    """What the table or a rule of its owner refuses becomes a dead letter, all others are rows."""
+    clock, letters = FakeClock(), FakeDeadLetters()
+    with closing(open_sink(path)) as sink:
+        with closing(sqlite3.connect(path)) as owner:
+            owner.execute(
+                "CREATE TRIGGER rule BEFORE INSERT ON telemetry_events WHEN NEW.zone = 'closed' "
+                "BEGIN SELECT RAISE(ABORT, 'the zone is closed'); END"
+            )
+        health = Health(60, clock.monotonic)
+        persist = Persist(sink, letters, 2, 0.5, clock, health, Metrics("consumer"), LOGGER)
+        rows = [row(number) for number in range(500)]
+        for number in guilty:
+            rows[number] = row(number, zone="closed") if number % 2 else row(number, value=None)
+        outcome = persist.store([(entry(number), one) for number, one in enumerate(rows)])
+    assert [one.entry.entry_id for one in outcome.dead] == [entry(number).entry_id for number in guilty]
+    assert {one.rejection.reason for one in outcome.dead} == {"refused_by_sink"}
+    assert outcome.inserted == 500 - len(guilty)
+    assert stored(path) == {id_of(number) for number in range(500) if number not in guilty}
+    assert clock.sleeps == []
+
+
 def test_no_event_becomes_a_dead_letter_because_of_damage(path: Path) -> None:
     """However often it is tried: the batch waits for the sink, and is stored in a database that is sound."""
     filled(path)
