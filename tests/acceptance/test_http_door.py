@@ -1,6 +1,8 @@
 """The door for HTTP: real clients, and faults. What was answered with success is stored, and once."""
 
 import gzip
+import http.client
+import itertools
 import json
 import random
 import signal
@@ -322,6 +324,32 @@ def test_asked_to_stop_it_answers_what_it_has_taken(rig: Rig, loaded: tuple[Door
     assert {status for one in clients for status in one.statuses} <= {0, 200}
 
 
+def test_asked_to_stop_it_has_its_clients_connect_anew(rig: Rig) -> None:
+    """A connection that is kept ends with an answer that says so, and not while something is sent on it."""
+    door = Door(rig)
+    host, port = door.address.removeprefix("http://").split(":")
+    kept = http.client.HTTPConnection(host, int(port), timeout=PATIENCE_S)
+    answered = time.monotonic()
+    for number in itertools.count():
+        begun = time.monotonic()
+        try:
+            kept.request(
+                "POST", "/v1/events", json.dumps(event(number)), {"Content-Type": "application/json"}
+            )
+            answer = kept.getresponse()
+            assert (answer.status, answer.read()[:12]) == (200, b'{"published"')
+        except (OSError, http.client.HTTPException):
+            assert begun - answered > 0.5, "closed though it was in use"  # else the machine stood still
+            break
+        answered = time.monotonic()
+        if number == 0:
+            door.process.signal(signal.SIGTERM)
+        if answer.getheader("Connection") == "close":
+            break
+    kept.close()
+    assert door.process.wait() == 0
+
+
 def test_a_request_under_way_is_answered_when_it_is_asked_to_stop(rig: Rig) -> None:
     """Its body is still coming: it is read, published and confirmed. Nobody new is let in."""
     door = Door(rig)
@@ -346,7 +374,9 @@ def test_a_request_under_way_is_answered_when_it_is_asked_to_stop(rig: Rig) -> N
         eventually(is_closed, PATIENCE_S, "nobody new is let in")
         slow.sendall(body[5:])
         slow.settimeout(PATIENCE_S)
-        assert slow.recv(65536).startswith(b"HTTP/1.1 200 ")
+        answer = slow.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nconnection: close\r\n" in answer
     assert door.process.wait() == 0
     assert rig.client.xlen("telemetry_stream") == 1
 

@@ -9,10 +9,11 @@ import asyncio
 import logging
 import socket
 import threading
+import time
 from typing import Any, Final
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.producer.http.certificates import Certificates
@@ -25,6 +26,9 @@ _LONGEST_HEAD: Final = 16_384
 _KEPT_S: Final = 65
 """How long a connection is kept between two requests: longer than balancers keep theirs."""
 _BACKLOG: Final = 512
+_LEAVE_S: Final = 1.0
+"""How long clients may take to hear that they are to connect anew."""
+_LOOK_S: Final = 0.02
 
 
 class DoorClosed(Exception):
@@ -125,6 +129,26 @@ class _Connection(HttpToolsProtocol):
         self.transport.close()
 
 
+class _Server(uvicorn.Server):
+    """Goes on for a moment once it is to end, and answers that each connection ends with its answer.
+
+    A connection that is kept is else closed while its client may be sending on it.
+    """
+
+    is_leaving = False
+    is_over = False
+    """Whether nothing new is taken any more."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Wait until no connection is left, a moment at most; then take no new ones, and end."""
+        self.is_leaving = True
+        ends = time.monotonic() + _LEAVE_S
+        while self.server_state.connections and time.monotonic() < ends:  # noqa: ASYNC110 - they tell nobody
+            await asyncio.sleep(_LOOK_S)
+        self.is_over = True
+        await super().shutdown(sockets)
+
+
 class Serving:
     """Serves an application until it is stopped. `end_s`: how long what has begun may take then.
 
@@ -160,9 +184,9 @@ class Serving:
             protocol = type("Handshake", (Handshake,), about)
         self._certificates = certificates
         self._listening = listening
-        self._server = uvicorn.Server(
+        self._server = _Server(
             uvicorn.Config(
-                app,
+                self._telling(app),
                 http=protocol,
                 ws="none",
                 lifespan="off",
@@ -184,7 +208,7 @@ class Serving:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no more requests, and answer those that have begun."""
+        """Take no more requests after a moment, and answer those that have begun."""
         self._server.should_exit = True
 
     @property
@@ -198,11 +222,22 @@ class Serving:
             self._thread.join(timeout_s)
         self._listening.close()
 
+    def _telling(self, app: ASGIApp) -> ASGIApp:
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            async def tell(message: Message) -> None:
+                if message["type"] == "http.response.start" and self._server.is_leaving:
+                    message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+                await send(message)
+
+            await app(scope, receive, tell)
+
+        return answer
+
     def _run(self) -> None:
         asyncio.run(self._serve())
 
     def _is_over(self) -> bool:
-        return self._server.should_exit
+        return self._server.is_over
 
     async def _serve(self) -> Any:
         if self._certificates is not None:
