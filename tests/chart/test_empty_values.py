@@ -44,6 +44,10 @@ _REQUIRED: Final = {
     ("settings", "redisTimeoutS"),
     ("producer", "settings", "producerMetricsPort"),
     *(
+        ("producer", "http", "settings", key)
+        for key in ("httpHost", "httpPort", "httpReadTimeoutS", "httpWaitS")
+    ),
+    *(
         ("consumer", "settings", key)
         for key in (
             "consumerMetricsPort",
@@ -227,15 +231,13 @@ def test_what_is_kubernetes_own_is_left_out_where_it_has_no_value(part: str) -> 
                 values = merged(values, nested(f"{part}.{name}.{key}", None))
     rendered = render(values)
     _assert_whole(rendered)
-    if part == "producer":
-        assert "missing property 'type'" in refusal(nested("producer.strategy.type", None))
-    if part == "consumer":  # which has none at first: what it is depends on the store
-        assert "/consumer/strategy/type" in refusal(nested("consumer.strategy.type", None))
-        assert "'type'" in refusal(nested("consumer.strategy.rollingUpdate", {"maxSurge": 1}))
+    if part in {"producer", "consumer"}:  # which have none at first: what it is depends on mode and store
+        assert f"/{part}/strategy/type" in refusal(nested(f"{part}.strategy.type", None))
+        assert "'type'" in refusal(nested(f"{part}.strategy.rollingUpdate", {"maxSurge": 1}))
 
 
 @pytest.mark.parametrize(
-    "name", ["default", "keda", "audit", "replay-configmap", "external-redis-tls", "postgres"]
+    "name", ["default", "keda", "audit", "replay-configmap", "external-redis-tls", "postgres", "http"]
 )
 def test_an_empty_text_is_refused_by_name_or_is_the_default(name: str) -> None:
     """All at once; those that the message does not name are then rendered."""

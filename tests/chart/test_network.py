@@ -147,6 +147,32 @@ def test_those_who_read_the_metrics_are_let_in_to_them_only() -> None:
     assert not _reaches(rendered, STRANGER, consumer, METRICS)
 
 
+EVENTS: Final = ("events", 8080)
+
+
+def test_whoever_has_a_token_reaches_the_door_and_nothing_else() -> None:
+    """Where nobody is named; in any other mode nobody does."""
+    rendered = render(SETS["http"])
+    producer, consumer = _pod(rendered, "producer"), _pod(rendered, "consumer")
+    for peer in (STRANGER, PROMETHEUS, Peer({}, address="198.51.100.1")):
+        assert _reaches(rendered, peer, producer, EVENTS)
+        assert not _reaches(rendered, peer, producer, PRODUCER_METRICS)
+        assert not _reaches(rendered, peer, consumer, EVENTS)
+    assert not _reaches(render(), STRANGER, _pod(render(), "producer"), EVENTS)
+
+
+def test_those_who_may_send_reach_the_door_alone() -> None:
+    """On its own port; and those who read the metrics only those."""
+    rendered = render(SETS["http-ingress"])
+    producer = _pod(rendered, "producer")
+    sender, port = Peer({}, "ingress"), ("events", 8443)
+    assert _reaches(rendered, sender, producer, port)
+    assert not _reaches(rendered, sender, producer, PRODUCER_METRICS)
+    assert _reaches(rendered, PROMETHEUS, producer, PRODUCER_METRICS)
+    for peer in (PROMETHEUS, STRANGER, Peer({}, address="198.51.100.1")):
+        assert not _reaches(rendered, peer, producer, port)
+
+
 def test_the_metrics_are_let_through_on_the_port_that_they_are_on() -> None:
     """A port of one's own too."""
     peers = SETS["network-policy-peers"]

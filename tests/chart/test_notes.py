@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from chart.rendering import CHART, EXTERNAL, load_yaml, merged, need, nested, run
+from chart.rendering import CHART, EXTERNAL, SETS, load_yaml, merged, need, nested, run
 
 # `helm template` leaves the notes out, so they are rendered as the text of a manifest.
 _AS_MANIFEST: Final = """{{ define "notes" }}%s{{ end }}
@@ -14,6 +14,8 @@ kind: Notes
 text: {{ include "notes" . | quote }}
 """
 _REPLAY: Final = {"mode": "replay", "replay": {"configMap": "measurements", "file": "measurements.csv"}}
+
+_ANYBODY: Final = {"producer": {"mode": "http", "http": {"anonymous": True}}}
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +39,39 @@ def _notes(chart: Path, values: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize(
     "values",
-    [{}, {"producer": _REPLAY}, EXTERNAL, nested("consumer.persistence.keep", False)],
-    ids=["defaults", "replay", "external Redis", "nothing kept"],
+    [
+        {},
+        {"producer": _REPLAY},
+        EXTERNAL,
+        nested("consumer.persistence.keep", False),
+        SETS["http"],
+        SETS["http-ingress"],
+        _ANYBODY,
+    ],
+    ids=["defaults", "replay", "external Redis", "nothing kept", "http", "http-ingress", "http-anybody"],
 )
 def test_no_line_is_wider_than_a_terminal(chart: Path, values: dict[str, Any]) -> None:
     """Of a release that is called as in the README."""
     lines = _notes(chart, values).splitlines()
     assert len(lines) > 10
     assert [line for line in lines if len(line) > 80] == []
+
+
+def test_the_notes_say_where_to_send_and_with_what(chart: Path) -> None:
+    """The address of the Service, that of the Ingress, and whose token it takes."""
+    notes = _notes(chart, SETS["http"])
+    assert "http://demo-http.telemetry:8080" in notes
+    assert "Authorization: Bearer $TOKEN" in notes
+    assert "producer.http.tokens" in notes
+    notes = _notes(chart, SETS["http-ingress"])
+    assert "https://demo-http.telemetry:443" in notes
+    assert "https://telemetry.example.com" in notes
+    assert "Secret demo-devices" in notes
+    assert "get service demo-http" in notes
+    notes = _notes(chart, _ANYBODY)
+    assert "Authorization" not in notes
+    assert "Nobody needs a token" in notes
+    assert "demo-http" not in _notes(chart, {})
 
 
 @pytest.mark.parametrize("keeps_consumers", [True, False])

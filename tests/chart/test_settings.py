@@ -50,9 +50,10 @@ def _variable(key: str) -> str:
 def _values_of(service: str, values: Values) -> dict[str, Any]:
     """Give the values under `settings` that concern a service, by variable."""
     whole = merged(DEFAULTS, values)
-    return {
-        _variable(key): value for key, value in {**whole["settings"], **whole[service]["settings"]}.items()
-    }
+    found = {**whole["settings"], **whole[service]["settings"]}
+    if service == "producer" and whole["producer"]["mode"] == "http":
+        found |= whole["producer"]["http"]["settings"]
+    return {_variable(key): value for key, value in found.items()}
 
 
 def _loaded(rendered: Rendered, service: str, folder: Path) -> Settings:
@@ -105,12 +106,22 @@ def test_a_setting_that_is_null_is_left_to_the_service(service: str) -> None:
     assert found.keys().isdisjoint({_variable(key) for key in {**shared, **own}})
 
 
+def test_a_setting_of_what_is_sent_is_left_to_the_producer() -> None:
+    """The same, of mode http."""
+    own = _optional(SCHEMA["producer"]["properties"]["http"]["properties"]["settings"])
+    assert {"httpCheckKpis", "lingerMs"} <= own.keys()
+    values = merged(SETS["http"], nested("producer.http.settings", own))
+    assert render(values).environment("producer").keys().isdisjoint({_variable(key) for key in own})
+
+
 @pytest.mark.parametrize("service", CLASSES)
 def test_every_setting_of_a_service_is_reachable(service: str) -> None:
     """By a value, by what the chart sets itself, or by extraEnv."""
     reached = set(_values_of(service, {}))
     everything = merged(SETS["kpis"], SETS["external-redis-tls"], SETS["postgres-tls"])
-    reached |= render(everything).environment(service).keys()
+    anybody = {"producer": {"mode": "http", "http": {"anonymous": True}}}
+    for mode in ({}, SETS["http-ingress"], anybody):
+        reached |= render(merged(everything, mode)).environment(service).keys()
     beside = sorted({variable(one) for one in declared(CLASSES[service])} - reached - OF_THE_IMAGE)
     assert set(beside) <= BY_EXTRA_ENV
     extra = [{"name": name, "value": "1"} for name in beside]
@@ -118,14 +129,7 @@ def test_every_setting_of_a_service_is_reachable(service: str) -> None:
     assert found.keys() >= set(beside)
 
 
-OF_THE_DOOR: Final = {
-    variable(one)
-    for one in declared(ProducerSettings)
-    if variable(one).startswith(("HTTP_", "INFLUX_"))
-    or variable(one) in {"PRODUCER_MODE", "ANONYMOUS", "LINGER_MS"}
-}
-"""No Service of the chart leads to it."""
-BY_EXTRA_ENV: Final = {"BROKER_URL", "REDIS_URL", "REDIS_PASSWORD", "METRICS_HOST", *OF_THE_DOOR}
+BY_EXTRA_ENV: Final = {"BROKER_URL", "REDIS_URL", "REDIS_PASSWORD", "METRICS_HOST"}
 """What has no value of its own: host and passwords are set apart, and probes come from outside."""
 
 OF_THE_IMAGE: Final = {"DATA_DIR"}

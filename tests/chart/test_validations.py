@@ -3,7 +3,7 @@
 from typing import Final
 
 import pytest
-from chart.rendering import EXTERNAL, POSTGRES, Values, merged, nested, refusal, render
+from chart.rendering import EXTERNAL, POSTGRES, SETS, Values, merged, nested, refusal, render
 
 pytestmark = pytest.mark.usefixtures("helm")
 
@@ -95,6 +95,47 @@ REFUSED: Final[dict[str, tuple[Values, tuple[str, ...]]]] = {
             REPLAY, {"producer": {"replay": {"configMap": "a", "mapping": "x = 1", "mappingConfigMap": "b"}}}
         ),
         ("producer.replay", "mapping", "mappingConfigMap"),
+    ),
+    "devices that nobody knows": ({"producer": {"mode": "http"}}, ("producer.http.tokens", "anonymous")),
+    "tokens in two places": (
+        merged(SETS["http"], nested("producer.http.tokensSecret", "tokens")),
+        ("producer.http", "tokens and tokensSecret"),
+    ),
+    "tokens for anybody": (
+        merged(SETS["http"], nested("producer.http.anonymous", True)),
+        ("producer.http", "tokens and anonymous"),
+    ),
+    "certificates of clients without TLS": (
+        merged(SETS["http"], nested("producer.http.clientCaSecret", "authority")),
+        ("producer.http.clientCaSecret", "producer.http.tlsSecret"),
+    ),
+    "two mappings of what is sent": (
+        merged(SETS["http"], nested("producer.http.mappingConfigMap", "mappings")),
+        ("producer.http", "mapping", "mappingConfigMap"),
+    ),
+    "two mappings of line protocol": (
+        merged(SETS["http"], nested("producer.http.influxMappingConfigMap", "mappings")),
+        ("producer.http", "influxMapping", "influxMappingConfigMap"),
+    ),
+    "events where the metrics are": (
+        merged(SETS["http"], nested("producer.http.settings.httpPort", 8001)),
+        ("producer.http.settings.httpPort", "producer.settings.producerMetricsPort"),
+    ),
+    "an ingress for any host": (
+        merged(SETS["http"], nested("producer.http.ingress.enabled", True)),
+        ("producer.http.ingress.host",),
+    ),
+    "bounds of producers that cross": (
+        merged(SETS["http"], nested("producer.http.autoscaling", {"enabled": True, "minReplicas": 7})),
+        ("producer.http.autoscaling.minReplicas", "maxReplicas"),
+    ),
+    "an end that is shorter than a request": (
+        merged(SETS["http"], nested("producer.terminationGracePeriodSeconds", 27)),
+        ("producer.terminationGracePeriodSeconds", "28"),
+    ),
+    "a mode that the chart does not know of": (
+        {"producer": {"extraEnv": [{"name": "PRODUCER_MODE", "value": "http"}]}},
+        ("producer.extraEnv", "PRODUCER_MODE"),
     ),
     "three pods on a volume for one": (
         {"consumer": {"replicas": 3, "persistence": {"accessMode": "ReadWriteOncePod"}}},
@@ -213,6 +254,7 @@ ACCEPTED: Final[dict[str, Values]] = {
         }
     },
     "a replay that is not done": {"producer": {"replay": {"file": "events.csv"}}},
+    "devices that are not let in yet": {"producer": {"http": {"ingress": {"enabled": True}}}},
     "a variable that stands above a setting": {
         "consumer": {"extraEnv": [{"name": "MAX_RETRIES", "value": "2"}]}
     },

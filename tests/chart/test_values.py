@@ -38,7 +38,9 @@ def _shared(name: str) -> Any:
 
 
 def _settings(service: str) -> Any:
-    return SCHEMA["properties"][service]["properties"]["settings"]["properties"]
+    part = SCHEMA["properties"][service]["properties"]
+    more = part["http"]["properties"]["settings"]["properties"] if service == "producer" else {}
+    return {**part["settings"]["properties"], **more}
 
 
 def test_the_default_values_are_accepted() -> None:
@@ -147,7 +149,13 @@ REFUSED: Final = {
         "ReadWriteMany",
         "'ReadWriteOnce', 'ReadWriteOncePod'",
     ),
-    "a mode that is none": ("producer.mode", "generator", "'generate', 'replay'"),
+    "a mode that is none": ("producer.mode", "generator", "'generate', 'replay', 'http'"),
+    "tokens as a map": ("producer.http.tokens", {"gateway-1": "secret"}, "/producer/http/tokens"),
+    "an ingress of a URL": ("producer.http.ingress.host", "https://example.com", "/http/ingress/host"),
+    "a load balancer for one address": (
+        "producer.http.service.loadBalancerSourceRanges", ["203.0.113.7"], "loadBalancerSourceRanges/0",
+    ),
+    "a request that may take for ever": ("producer.http.settings.httpWaitS", None, "missing property"),
     "a tag that YAML takes for a number": ("redis.image.tag", 8.2, "/image/tag"),
     "a digest without its kind": ("consumer.image.digest", "0123", "/consumer/image/digest"),
     "a registry with a scheme": ("global.imageRegistry", "https://registry.example.com", "imageRegistry"),

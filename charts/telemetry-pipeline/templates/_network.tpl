@@ -4,7 +4,7 @@
 {{- $url.host | regexFind ":[0-9]+$" | trimPrefix ":" | default (eq $url.scheme "https" | ternary "443" "80") -}}
 {{- end -}}
 
-{{/* What a service needs of the network: Redis, the database and the collector out, and the metrics in. A dict of `root`, `component`, and where there are any `port` and `annotations`. A copy needs no Redis. */}}
+{{/* What a service needs of the network: Redis, the database and the collector out, and in the metrics, and the events where they are sent to `eventsPort`. A dict of `root`, `component`, and where there are any `port`, `eventsPort` and `annotations`. A copy needs no Redis. */}}
 {{- define "telemetry.networkPolicy" -}}
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -15,11 +15,21 @@ spec:
     matchLabels:
       {{- include "telemetry.selectorLabels" (dict "root" .root "component" .component) | nindent 6 }}
   policyTypes: [Ingress, Egress]
-  {{- if and .port .root.Values.networkPolicy.metricsFrom }}
+  {{- $isScraped := and .port .root.Values.networkPolicy.metricsFrom }}
+  {{- if or $isScraped .eventsPort }}
   ingress:
+    {{- if $isScraped }}
     - ports: [{port: {{ .port }}, protocol: TCP}]
       from:
         {{- toYaml .root.Values.networkPolicy.metricsFrom | nindent 8 }}
+    {{- end }}
+    {{- with .eventsPort }}
+    - ports: [{port: {{ . }}, protocol: TCP}]
+      {{- with $.root.Values.networkPolicy.sendersFrom }}
+      from:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    {{- end }}
   {{- end }}
   egress:
     {{- $redis := include "telemetry.redis" .root | fromJson }}

@@ -51,6 +51,10 @@ THRESHOLD_{{ $kpi | upper }}: {{ include "telemetry.text" $threshold | quote }}
 {{- end }}
 {{- end }}
 {{- $settings := merge (dict) .values.settings .root.Values.settings }}
+{{- if and (eq .component "producer") (eq .values.mode "http") }}
+{{- include "telemetry.httpSettings" .root }}
+{{- $settings = merge (dict) .values.http.settings $settings }}
+{{- end }}
 {{- /* The pace of the generator is none for a file: without these, it is read as fast as it goes. */}}
 {{- if and (eq .component "producer") (eq .values.mode "replay") }}
 {{- $settings = omit $settings "batchSize" "sleepInterval" }}
@@ -226,12 +230,18 @@ labels:
 {{- if .root.Values.kpis }}
 {{- $_ := set $checksums "checksum/kpis" (.root.Values.kpis | sha256sum) }}
 {{- end }}
+{{- with .mappings }}
+{{- $_ := set $checksums "checksum/mappings" (. | sha256sum) }}
+{{- end }}
 {{- $default := dict "kubectl.kubernetes.io/default-container" .component }}
 annotations:
   {{- merge (dict) $checksums .values.podAnnotations .root.Values.commonAnnotations $default (include "telemetry.evictable" . | fromYaml) | toYaml | nindent 2 }}
 {{- end -}}
 
-{{/* The container of a service. `args`, `env`, `mounts` and `volumes` add to what is shared, as YAML text. */}}
+{{/*
+The container of a service. `args`, `env`, `mounts` and `volumes` add to what is shared, as YAML text. Where it takes events,
+`eventsPort` is the port, and `preStopSeconds` how long it goes on once the pod is to end.
+*/}}
 {{- define "telemetry.podSpec" -}}
 serviceAccountName: {{ include "telemetry.serviceAccountName" .root | quote }}
 automountServiceAccountToken: false
@@ -277,6 +287,15 @@ containers:
     {{- if .port }}
     ports:
       - {name: http-metrics, containerPort: {{ .port }}, protocol: TCP}
+      {{- with .eventsPort }}
+      - {name: events, containerPort: {{ . }}, protocol: TCP}
+      {{- end }}
+    {{- with .preStopSeconds }}
+    # Until all that lead here have heard that this pod ends, new connections still come.
+    lifecycle:
+      preStop:
+        sleep: {seconds: {{ . }}}
+    {{- end }}
     {{- with .values.startupProbe }}
     startupProbe:
       {{- toYaml . | nindent 6 }}
