@@ -11,7 +11,8 @@ from typing import Any, Final
 import pytest
 from e2e.cluster import PATIENCE_S, ROOT, Manifest, Namespace, our_images, run, server_pod, until
 from e2e.conftest import NewNamespace
-from e2e.release import QUICK, Release, Values, merged
+from e2e.release import Release, Values, merged
+from servers import free_port
 
 _PAGE: Final = (ROOT / "docs" / "devices.md").read_text(encoding="utf-8")
 _TOKEN: Final = "at least 16 characters"  # noqa: S105 - that of the page
@@ -52,11 +53,16 @@ while any(one.is_alive() for one in threads):
 """.replace("TOKEN", _TOKEN).replace("CLIENTS", str(2 * _CLIENTS))
 
 
-def _commands() -> str:
-    """Give the commands of the page, up to the next paragraph."""
+def _commands(port: int) -> str:
+    """Give the commands of the page, up to the next paragraph, with a port that is free here."""
     found = re.search(r"^## On Kubernetes\n.*?^```\n(.*?)^```$", _PAGE, re.DOTALL | re.MULTILINE)
     assert found is not None
-    return found[1]
+    assert (found[1].count("demo-http 8080"), found[1].count("127.0.0.1:8080")) == (1, 1)
+    return (
+        found[1]
+        .replace("demo-http 8080", f"demo-http {port}:8080")
+        .replace("127.0.0.1:8080", f"127.0.0.1:{port}")
+    )
 
 
 def _tokens() -> str:
@@ -84,7 +90,7 @@ def told(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     named = f"kubectl config set-context --current --namespace={release.namespace.name} > context.log"
     with (folder / "said").open("w") as said:
         shell = subprocess.Popen(
-            ["bash", "-c", f"set -euo pipefail\n{named}\n{_commands()}"],
+            ["bash", "-c", f"set -euo pipefail\n{named}\n{_commands(free_port())}"],
             cwd=folder, env=environment, stdout=said, stderr=said, start_new_session=True,
         )  # fmt: skip
     try:
@@ -103,7 +109,7 @@ def test_the_commands_of_the_page_run_as_they_stand(told: str) -> None:
 
 
 def _sender() -> Manifest:
-    spec = server_pod("python", our_images()[1], "python", "-c", _SEND)
+    spec = server_pod("python", our_images()[1], "python", "-c", _SEND, restartPolicy="Never")
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "sender"}, "spec": spec}
 
 
@@ -118,10 +124,7 @@ def _answers(namespace: Namespace) -> dict[str, int]:
 def test_an_update_under_load_cuts_no_request_and_loses_no_event(release: Release) -> None:
     """With connections that are kept and with new ones; every request is answered with success."""
     namespace = release.namespace
-    values: Values = merged(
-        {"consumer": QUICK["consumer"]},
-        {"producer": {"mode": "http", "replicas": 2, "http": {"tokens": _tokens()}}},
-    )
+    values: Values = {"producer": {"mode": "http", "replicas": 2, "http": {"tokens": _tokens()}}}
     release.upgrade(values)
     before = {pod.name for pod in release.ready("producer", 2)}
     namespace.apply(_sender())
