@@ -9,6 +9,7 @@ gap. As text, everything of a run but its milliseconds and sequence is one const
 named by that piece. Ids grow with time, which keeps inserts at the right edge of the table's tree.
 """
 
+import functools
 import hashlib
 import re
 import secrets
@@ -24,6 +25,8 @@ _MAX_MS: Final = (1 << 48) - 1
 
 CANONICAL: Final = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
+_SHORT: Final = 40
+"""Characters of a number that is worth remembering."""
 _NUMBERS: Final = frozenset({"ts", "value"})
 _NUMBERED: Final = re.compile(
     "[0-9a-f]{8}-[0-9a-f]{4}-(7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{3})([0-9a-f]{9})"
@@ -69,14 +72,15 @@ def derived_id(ts: str, content: Mapping[str, str]) -> str:
     A UUIDv8: 48 bits of milliseconds of its time `ts` (Unix seconds, decimal text), then 74 bits of a hash
     over `content`, names and texts. Numbers count by their value: 21.5 is 21.50. Times before 1970 are 1970.
     """
-    hashed = hashlib.blake2b(digest_size=ID_BYTES)
+    parts: list[bytes] = []
     for name in sorted(content):
         text = content[name]
-        for part in (name, _by_value(text) if name in _NUMBERS else text):
-            data = part.encode("utf-8", "surrogatepass")
-            hashed.update(b"%d:%s" % (len(data), data))
-    bits = int.from_bytes(hashed.digest()) >> 54
-    moment = min(max(0, int(Decimal(ts) * 1000)), _MAX_MS)
+        if name in _NUMBERS:
+            text = _by_value_again(text) if len(text) <= _SHORT else _by_value(text)
+        data = text.encode("utf-8", "surrogatepass")
+        parts += _named(name), b"%d:" % len(data), data
+    bits = int.from_bytes(hashlib.blake2b(b"".join(parts), digest_size=ID_BYTES).digest()) >> 54
+    moment = _milliseconds(ts)
     number = (moment << 80) | (8 << 76) | (bits >> 62 << 64) | (2 << 62) | (bits & (1 << 62) - 1)
     found = f"{number:032x}"
     return f"{found[:8]}-{found[8:12]}-{found[12:16]}-{found[16:20]}-{found[20:]}"
@@ -88,6 +92,23 @@ def _by_value(text: str) -> str:
         return str(Decimal(text).normalize() + 0)
     except DecimalException:
         return text
+
+
+@functools.lru_cache(4096)
+def _by_value_again(text: str) -> str:
+    """Remember what was written: readings have few values, and a batch has few times."""
+    return _by_value(text)
+
+
+@functools.lru_cache(64)
+def _named(name: str) -> bytes:
+    data = name.encode("utf-8", "surrogatepass")
+    return b"%d:%s" % (len(data), data)
+
+
+@functools.lru_cache(64)
+def _milliseconds(ts: str) -> int:
+    return min(max(0, int(Decimal(ts) * 1000)), _MAX_MS)
 
 
 def numbered(text: str) -> Numbered | None:

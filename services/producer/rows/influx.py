@@ -58,4 +58,4 @@ def rows_of(line: dict[str, Any], *, is_wide: bool) -> list[dict[str, Any]]:
 
 
 def _plain(text: str) -> str:
-    return _ESCAPE.sub(r"\1", text)
+    return _ESCAPE.sub(r"\1", text) if "\\" in text else text

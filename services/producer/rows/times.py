@@ -15,6 +15,8 @@ from services.producer.mapping.zones import OFFSET, zone_of
 from services.producer.rows.problem import Problem, shown
 
 _PLAIN: Final = re.compile(r"[0-9]{1,20}")
+_WHOLE: Final = re.compile(r"[1-9][0-9]{0,19}")
+_DECIMALS: Final = re.compile(r"([1-9][0-9]{0,11})\.([0-9]{1,20})")
 _NUMBER: Final = re.compile(r"\+?([0-9]{1,30}(?:[.,][0-9]{0,60})?|[.,][0-9]{1,60})(?:[eE]([+-]?[0-9]{1,2}))?")
 _WORD: Final = re.compile(r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*", re.IGNORECASE)
 _WEEKDAY: Final = re.compile(r"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*[.,]* +", re.IGNORECASE)
@@ -80,6 +82,8 @@ class TimeReader:
         return self._by_pattern
 
     def _auto(self, text: str) -> str:
+        if (usual := self._usual(text)) is not None:
+            return usual
         if _PLAIN.fullmatch(text):
             if not self._places and self._times.earliest <= int(text) < _LATEST:
                 return text
@@ -89,6 +93,21 @@ class TimeReader:
         if (number := _NUMBER.fullmatch(text)) is not None:
             return self._number(text, number[1].replace(",", "."), int(number[2] or 0))
         return self._iso(text)
+
+    def _usual(self, text: str) -> str | None:
+        """Move the digits of an ordinary number: seconds with decimals, or a whole number of the unit."""
+        if self._places:
+            if not (_WHOLE.fullmatch(text) and len(text) > self._places):
+                return None
+            whole, fraction = text[: -self._places], text[-self._places :].rstrip("0")
+        else:
+            found = _DECIMALS.fullmatch(text)
+            if found is None:
+                return None
+            whole, fraction = found[1], found[2]
+        if not self._times.earliest <= int(whole) < _LATEST:
+            return None
+        return f"{whole}.{fraction}" if fraction else whole
 
     def _number(self, text: str, digits: str, exponent: int) -> str:
         value = _EXACT.scaleb(Decimal(digits), exponent)

@@ -6,17 +6,17 @@ of its arrival: it is numbered when it is published, and sent again it is anothe
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from services.contract.event import MAX_LABEL_CHARS
 from services.contract.ids import derived_id
 from services.contract.kpis import Kpi
-from services.contract.producing.outgoing import FIELD_NAMES
+from services.contract.producing.outgoing import FIELD_NAMES, TRACE_NAMES
 from services.producer.mapping.mapped import ATTRIBUTES, UNIT, Format, Mapped
 from services.producer.rows.forms import with_defaults
-from services.producer.rows.influx import FIELD, MEASUREMENT, VALUE, parse_line, rows_of
+from services.producer.rows.influx import FIELD, MEASUREMENT, TIME, VALUE, parse_line, rows_of
 from services.producer.rows.nested import (
     COLUMNS,
     finder,
@@ -45,6 +45,10 @@ _TAGS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Tags of line protocol that are looked for, in this order, where a mapping says nothing."""
 _DEFAULT_ZONE: Final = "default"
+_BESIDE: Final = frozenset({"event_id", ATTRIBUTES, UNIT, *TRACE_NAMES})
+"""What an event may have beside its five fields."""
+_UNUSUAL: Final = ("", "", "", "", "")
+"""Says that a row wants a closer look."""
 PRECISIONS: Final[Mapping[str, tuple[str, int]]] = {
     "ns": ("ns", 1), "n": ("ns", 1), "us": ("us", 1), "u": ("us", 1), "µ": ("us", 1), "ms": ("ms", 1),
     "s": ("s", 1), "m": ("s", 60), "h": ("s", 3600),
@@ -130,6 +134,7 @@ class JsonMaker:
     """Makes events of JSON, by a mapping."""
 
     def __init__(self, mapped: Mapped, rules: Rules) -> None:
+        is_plain = mapped == Mapped()
         self._kind: Format = "senml" if mapped.format == "senml" else "json"
         mapped = _lenient(with_defaults(mapped, self._kind))
         mapped = replace(mapped, columns={ATTRIBUTES: ATTRIBUTES, **mapped.columns})
@@ -141,7 +146,7 @@ class JsonMaker:
             self._lists = (first, *others)
         self._is_list_itself = self._lists is not None and self._lists[0] == ()
         find: Callable[[str], Get] = finder if self._lists is None else lambda path: outward(finder(path))
-        self._picker = _picker(mapped, rules, find, _DoorTimes(mapped))
+        self._picker = _picker(mapped, rules, find, _DoorTimes(mapped), _usual_event if is_plain else None)
 
     def document(self, data: bytes) -> Made:
         """Make events of one document. Raises Problem where it is no JSON, and TooMany.
@@ -197,6 +202,7 @@ class LineMaker:
     """Makes events of InfluxDB line protocol, by a mapping."""
 
     def __init__(self, mapped: Mapped, rules: Rules) -> None:
+        usual = _usual_row if replace(mapped, format=None) == Mapped() else None
         mapped = _lenient(with_defaults(replace(mapped, format="influx"), "influx"))
         if "zone" not in mapped.columns and "zone" not in mapped.constants:
             mapped = replace(mapped, constants={**mapped.constants, "zone": _DEFAULT_ZONE})
@@ -208,6 +214,7 @@ class LineMaker:
                 rules,
                 _tag_finder(mapped),
                 _DoorTimes(replace(mapped, times=replace(mapped.times, format=unit)), factor),
+                usual,
             )
             for precision, (unit, factor) in PRECISIONS.items()
         }
@@ -246,10 +253,36 @@ def _lenient(mapped: Mapped) -> Mapped:
     return replace(mapped, constants=constants, columns=columns)
 
 
-def _picker(mapped: Mapped, rules: Rules, find: Callable[[str], Get], times: TimeReader) -> Picker:
-    return Picker(
-        mapped, find, times, resolver(rules.spellings, NumberStyle(mapped.decimal, mapped.thousands))
-    )
+def _picker(
+    mapped: Mapped,
+    rules: Rules,
+    find: Callable[[str], Get],
+    times: TimeReader,
+    usual: Callable[[Any], Sequence[str]] | None,
+) -> Picker:
+    style = NumberStyle(mapped.decimal, mapped.thousands)
+    return Picker(mapped, find, times, resolver(rules.spellings, style), usual)
+
+
+def _usual_event(row: Any) -> Sequence[str]:
+    """Give the five fields of an object that has them and nothing else; else five empty texts."""
+    get = row.get
+    five = (get("device_id"), get("zone"), get("ts", ARRIVAL), get("kpi"), get("value"))
+    if len(row) != (5 if "ts" in row else 4):
+        return _UNUSUAL
+    for one in five:
+        if type(one) is not str:
+            return _UNUSUAL
+    return five
+
+
+def _usual_row(row: Any) -> Sequence[str]:
+    """Give the five fields of a line's field by the usual tags; else five empty texts."""
+    if not _BESIDE.isdisjoint(row):
+        return _UNUSUAL
+    device_id = next((row[tag] for tag in _TAGS["device_id"] if tag in row), "")
+    zone = next((row[tag] for tag in _TAGS["zone"] if tag in row), _DEFAULT_ZONE)
+    return (device_id, zone, row.get(TIME, ARRIVAL), row[FIELD], row[VALUE]) if device_id else _UNUSUAL
 
 
 def _tag_finder(mapped: Mapped) -> Callable[[str], Get]:
@@ -289,7 +322,8 @@ def _whole(picked: Picked, rules: Rules) -> Picked | Problem:
     """Hold an event to the rules, and give it an id where it has none and its content makes one."""
     device_id, zone, ts, kpi, value = picked.values
     for name, text in (("device_id", device_id), ("zone", zone)):
-        if not _LABEL.fullmatch(text):
+        # What is printable is no control character; the rest wants a closer look.
+        if not (text.isprintable() and 0 < len(text) <= MAX_LABEL_CHARS) and not _LABEL.fullmatch(text):
             return Problem(
                 f"{name} {shown(text, 40)}: 1 to {MAX_LABEL_CHARS} characters, none of them a control "
                 "character",
@@ -307,7 +341,7 @@ def _whole(picked: Picked, rules: Rules) -> Picked | Problem:
         content = dict(zip(FIELD_NAMES[1:], found.values, strict=True))
         if "attributes" in found.trace[::2]:
             content["attributes"] = dict(zip(found.trace[::2], found.trace[1::2], strict=True))["attributes"]
-        return found._replace(own_id=derived_id(ts, content))
+        return Picked(found.values, derived_id(ts, content), found.trace, found.is_plain)
     if found.own_id is not None:
         return Problem("an event with an event_id has a ts too: sent again, it must be the same", "", "ts")
     return found

@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.contract.ids import CANONICAL
 from services.contract.kpis import parse_kpis, shipped
@@ -217,3 +219,73 @@ def test_kpis_can_be_left_to_the_consumer() -> None:
     """Its steps may rename and convert; until then any KPI passes, in any range."""
     made = document([{**EVENT, "kpi": "wind"}, {**EVENT, "kpi": "humidity", "value": 4000}], checks=False)
     assert [one[3:] for one in values(made)] == [["wind", "21.5"], ["humidity", "4000"]]
+
+
+LONG_JSON = Mapped(columns={"zone": "zone"})
+LONG_LINES = Mapped(columns={"value": "value"})
+"""They say what goes without saying, so nothing is usual any more."""
+LABELS = st.sampled_from(["d", "é", " a b ", "", "\x85", "\u2028", "x" * 129, "a\nb"])
+TIMES = st.sampled_from(
+    [
+        "1710000000",
+        "1710000000.25",
+        "1710000000.250",
+        "01710000000.5",
+        "1710000000000",
+        "5",
+        "",
+        " 1710000000 ",
+    ]
+)
+MEMBERS = st.fixed_dictionaries(
+    {"device_id": LABELS, "zone": LABELS},
+    optional={
+        "kpi": st.sampled_from(["temperature", "Temperature", "nothing", " humidity "]),
+        "value": st.sampled_from(
+            ["21.5", "21.50", 20, 20.25, -1, "1e2", "cold", None, True, " 7 ", "70 °F", "9" * 30]
+        ),
+        "ts": TIMES | st.sampled_from([1710000000, 1710000000.5, None]),
+        "unit": st.sampled_from(["°F", None]),
+        "event_id": st.sampled_from(["018f3c5e-8a10-7abc-8def-01200000002a", "x"]),
+        "attributes": st.just({"firmware": "1"}),
+        "other": st.just(1),
+    },
+)
+
+
+@given(MEMBERS)
+def test_the_short_way_of_an_ordinary_object_makes_the_same(members: dict[str, Any]) -> None:
+    """It is the usual one, and the way with every question is the one that counts."""
+    data = json.dumps([members]).encode()
+    short, long = (JsonMaker(mapped, rules()) for mapped in (Mapped(), LONG_JSON))
+    check_same(short.document(data), long.document(data))
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["device", "host", "zone", "room", "unit", "event_id", "attributes", "traceparent"]),
+        st.sampled_from(["a", "b c", "é", "°F", "{}"]),
+    ),
+    st.dictionaries(
+        st.sampled_from(["temperature", "value", "humidity"]), st.sampled_from(["1", "21.5", "-3i", "7u"])
+    ),
+    TIMES,
+    st.sampled_from(["ns", "us", "ms", "s"]),
+)
+def test_the_short_way_of_an_ordinary_line_makes_the_same(
+    tags: dict[str, str], fields: dict[str, str], time: str, precision: str
+) -> None:
+    """As above."""
+    named = "".join(f",{name}={value}".replace(" ", "\\ ") for name, value in tags.items())
+    line = (
+        f"temperature{named} {','.join(f'{name}={value}' for name, value in fields.items())} {time}".encode()
+    )
+    short, long = (LineMaker(mapped, rules()) for mapped in (Mapped(), LONG_LINES))
+    check_same(short.lines(line, precision), long.lines(line, precision))
+
+
+def check_same(one: Made, other: Made) -> None:
+    """See the same events, and as many refused; where two fields are wrong, either may be named."""
+    assert one.events == other.events
+    assert len(one.refused) == len(other.refused)
+    assert one.without_reading == other.without_reading
