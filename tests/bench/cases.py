@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from bench import auditing, files, growth, latency, memory, observing, publishing, throughput
+from bench import auditing, door, files, growth, latency, memory, observing, publishing, throughput
 from bench.bench import Bench
 from bench.figure import Figure
 from bench.plan import BenchFailed
@@ -24,6 +24,7 @@ _ALONE: Final[Mapping[str, Callable[[Bench], list[Figure]]]] = {
     "postgres-growth": postgres_growth.watch_growth,
     "postgres-audit": postgres_auditing.compare,
     "copy": copying.compare,
+    "http": door.compare,
 }
 
 NAMES: Final = (*throughput.CONTESTANTS, *_ALONE)

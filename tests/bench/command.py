@@ -93,7 +93,11 @@ def bench_command(
 def _require(chosen: Collection[str], *, picture: bool) -> None:
     """Refuse to begin what can't be ended: a missing library shows before the first round."""
     peers = {"faststream", "postgres-consumer"}
-    needed = [("faststream", not peers.isdisjoint(chosen)), ("matplotlib", picture)]
+    needed = [
+        ("faststream", not peers.isdisjoint(chosen)),
+        ("fastapi", "http" in chosen),
+        ("matplotlib", picture),
+    ]
     missing = [name for name, is_needed in needed if is_needed and find_spec(name) is None]
     if missing:
         raise BenchFailed(

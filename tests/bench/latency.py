@@ -2,7 +2,7 @@
 
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,7 @@ def watch_latency(bench: Bench) -> list[Figure]:
     """Publish at a steady rate, and look when each event is durable."""
     middles, tails = [], []
     for number in range(bench.plan.rounds):
-        latencies_ms = _run(bench.server, bench.plan)
+        latencies_ms = timed(bench.server, bench.plan)
         middles.append(percentile(latencies_ms, 0.5))
         tails.append(percentile(latencies_ms, 0.99))
         bench.say(
@@ -40,8 +40,10 @@ def watch_latency(bench: Bench) -> list[Figure]:
     ]
 
 
-def _run(server: Server, plan: Plan) -> Sequence[float]:
-    """Run producer and consumer once; gives the milliseconds of each event."""
+def timed(
+    server: Server, plan: Plan, publish: Callable[[Server, Plan, Path], None] | None = None
+) -> Sequence[float]:
+    """Publish to a consumer, by our generator unless `publish` does; gives the milliseconds of each event."""
     client = server.client()
     client.delete(KEYS.stream)
     client.xgroup_create(KEYS.stream, KEYS.group, "0", mkstream=True, entries_read=0)
@@ -52,7 +54,7 @@ def _run(server: Server, plan: Plan) -> Sequence[float]:
         with running(consumer, folder / "consumer.jsonl", _consumer(server, folder)) as process:
             # The consumer's start is not in the figures.
             wait_for_consumers(client, 1, lambda: _check(process, folder / "consumer.jsonl"))
-            _publish(server, plan, folder)
+            (publish or _publish)(server, plan, folder)
             published = _published(client, 0.9 * plan.latency_rate * plan.latency_s)
             watch(client, published, lambda: _check(process, folder / "consumer.jsonl"))
         latencies_ms, rows = read_stamps(stamps), count_rows(folder / DATABASE)

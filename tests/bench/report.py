@@ -38,6 +38,12 @@ while slows both sides; the table has the median of the rounds and their extreme
   the export of spans to a receiver that throws them away.
   Its stream carries the contexts of the sampled batches; the others' carries none. Where tracing is off,
   a batch still tells how far it is to somebody who does not listen: those calls are timed by themselves.
+- **http**: the same requests to the door and to FastAPI with a plain redis-py pipeline
+  (`tests/bench/fastapi_peer.py`), by batches of 100 events on 16 connections and by single events on 64;
+  both begin anew each time. Events have a time and no id: the door derives ids, checks KPIs and ranges, and
+  keeps the record of its run; the peer checks types and draws an id. Then line protocol by the thousand.
+  *request to row* is from the making of a request of 10 events to the commit of its rows, and its ratio to
+  what the case latency measures, in the same run.
 
 On PostgreSQL it is a server of our own on the loopback, with `synchronous_commit=on` and the tables of
 [postgres.md](postgres.md), a partition a day. Processor time is what the kernel counts for a process, its
