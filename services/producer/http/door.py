@@ -7,7 +7,7 @@ from typing import Final
 
 from services.producer.http.app import App, Limits
 from services.producer.http.certificates import Certificates, CertificatesInvalid
-from services.producer.http.serving import DoorClosed, Serving, listen
+from services.producer.http.serving import DoorClosed, Serving, listen, make_room_for
 from services.producer.http.tokens import Tokens, TokensInvalid
 from services.producer.mapping.keys import build
 from services.producer.mapping.mapped import Mapped
@@ -70,6 +70,10 @@ class Door:
             metrics,
             logger,
         )
+        try:
+            make_room_for(settings.http_connections)
+        except DoorClosed as error:
+            raise SettingsInvalid([f"HTTP_CONNECTIONS={settings.http_connections}: {error}"]) from None
         try:
             listening = listen(settings.http_host, settings.http_port)
         except DoorClosed as error:

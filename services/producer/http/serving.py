@@ -7,6 +7,7 @@ makes room, so that whoever only opens them keeps nobody out.
 
 import asyncio
 import logging
+import resource
 import socket
 import threading
 import time
@@ -31,8 +32,26 @@ _LEAVE_S: Final = 1.0
 _LOOK_S: Final = 0.02
 
 
+_OTHER_FILES: Final = 64
+"""What a process has open beside its connections, and a little more."""
+
+
 class DoorClosed(Exception):
-    """The address can't be listened at; the message says why."""
+    """The address can't be listened at, or not for so many; the message says why."""
+
+
+def make_room_for(connections: int) -> None:
+    """Let this process have so many connections open, where its system gives it less. Raises DoorClosed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + _OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    except (OSError, ValueError):
+        raise DoorClosed(
+            f"this process may have {hard:,} files open, and needs {needed:,}: lower it, or raise `ulimit -n`"
+        ) from None
 
 
 def listen(host: str, port: int) -> socket.socket:
