@@ -13,7 +13,7 @@ ROOT: Final = Path(__file__).parents[1]
 
 OWN: Final = {"producer": ("producer",), "consumer": ("consumer", "ops", "stores")}
 """The folders of a service's own: each is in its image whole, but for BESIDE."""
-BESIDE: Final = {"producer": (), "consumer": ("ops.inspect",)}
+BESIDE: Final = {"producer": (), "consumer": ("ops.inspect", "ops.publish")}
 """What works beside the other service alone, and is left out where that is not."""
 SIDES: Final = {"producer": ("producing",), "consumer": ("consuming", "operating")}
 """The rooms of a broker that it chooses by name when it starts, which no import tells."""

@@ -21,6 +21,10 @@ COMMANDS: Final = {
         "services.ops.inspect.command:inspect_command",
         "Show what a file is, and a mapping that reads it.",
     ),
+    "publish": (
+        "services.ops.publish:publish_command",
+        "Publish one event, or JSON lines from standard input.",
+    ),
     "status": (
         "services.ops.status.command:status_command",
         "Show stream, groups, sink, dead letters and runs.",
@@ -104,7 +108,7 @@ def _show_version(asked: bool) -> None:
     raise typer.Exit
 
 
-app: Final = bare_app(cls=Commands, epilog=_EPILOG)
+app: Final = bare_app(cls=Commands, epilog=_EPILOG, completes=True)
 
 
 @app.callback(invoke_without_command=True)

@@ -22,7 +22,7 @@ class CommandFailed(Exception):
         self.details = tuple(details)
 
 
-_BESIDE_A_PRODUCER: Final = ("services.producer", "services.ops.inspect")
+_BESIDE_A_PRODUCER: Final = ("services.producer", "services.ops.inspect", "services.ops.publish")
 """What the image of the consumer lacks: the producer, and what works with it alone."""
 _OUTPUT_FAILS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """What a write to it comes to, where no file is named."""

@@ -11,10 +11,13 @@ import typer
 from typer.core import TyperCommand
 
 
-def bare_app(**options: Any) -> typer.Typer:
-    """Make a typer application in the one style of ours: plain help, plain errors."""
+def bare_app(*, completes: bool = False, **options: Any) -> typer.Typer:
+    """Make a typer application in the one style of ours: plain help, plain errors.
+
+    `completes`: it has the options that make a shell complete its words.
+    """
     return typer.Typer(
-        add_completion=False,
+        add_completion=completes,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},

@@ -233,3 +233,25 @@ def test_without_a_server_one_line_says_what_to_install_here(
     assert is_refusal(result, 2)
     assert "there is no Redis: install one (" in result.stderr
     assert f"{told}, or set BROKER_URL or REDIS_HOST" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("shell", "asked"),
+    [
+        ("bash", {"COMP_WORDS": "telemetry summary --d", "COMP_CWORD": "2"}),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "telemetry summary --d"}),
+        (
+            "fish",
+            {"_TYPER_COMPLETE_ARGS": "telemetry summary --d", "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+        ),
+    ],
+)
+def test_a_shell_completes_commands_and_their_options(shell: str, asked: dict[str, str]) -> None:
+    """Also those of a command that is imported late."""
+    code = "from services.ops.__main__ import main; main()"
+    done = _start(code, _TELEMETRY_COMPLETE=f"complete_{shell}", **asked)
+    assert "--device" in done.stdout
+    assert "--degraded" in done.stdout
+    assert "--since" not in done.stdout
+    script = _start(code, _TELEMETRY_COMPLETE=f"source_{shell}")
+    assert f"complete_{shell}" in script.stdout
