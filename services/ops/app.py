@@ -43,6 +43,7 @@ COMMANDS: Final = {
     ),
     "dlq": ("services.ops.dlq.command:dlq", "List, show, replay and purge dead letters."),
     "steps": ("services.ops.steps:steps", "Try your own steps on events."),
+    "doctor": ("services.ops.doctor:doctor_command", "Look whether all is here, and say what to do."),
     "settings": (
         "services.ops.about.settings:settings_command",
         "Show every setting, and where it came from.",
