@@ -156,6 +156,13 @@ class ProofTables:
                 loss.what(),
             ),
         )  # fmt: skip
+        if proven := loss.hidden + loss.proven_ids:
+            # Who has read the proof before that writes none over it.
+            self._ask(f"UPDATE {{t}}proofs SET generation = generation + 1 WHERE {_SCOPE}", self._scope)  # noqa: S608
+            self._ask(
+                f"UPDATE {{t}}proven_runs SET accepted = accepted + ? WHERE {_SCOPE} AND run = ?",  # noqa: S608
+                (proven, *self._scope, loss.run),
+            )
 
     def _write_run(self, one: ProvenRun) -> None:
         names = ", ".join(_RUN_COLUMNS)

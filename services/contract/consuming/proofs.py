@@ -75,6 +75,10 @@ class Accepted:
     """How many events without a readable id."""
     unnamed: int = 0
     """How many events whose ids nobody knows any more."""
+    hidden: int = 0
+    """How many proven numbers, of those among which retention has dropped rows."""
+    proven_ids: int = 0
+    """How many proven events of other ids, which nobody knows any more."""
     last: int | None = None
     """The last number by its record, where that said less than was known; -1: the record was gone."""
 
@@ -86,6 +90,8 @@ class Accepted:
                 "ids": sorted(self.ids),
                 "unreadable": self.unreadable,
                 "unnamed": self.unnamed,
+                "hidden": self.hidden,
+                "proven_ids": self.proven_ids,
                 "last": self.last,
             }
         )
@@ -97,7 +103,7 @@ class Accepted:
         numbers = [(int(first), int(last)) for first, last in told["numbers"]]
         return cls(
             run, at, by, reason, events, numbers, frozenset(told["ids"]), told["unreadable"], told["unnamed"],
-            told["last"],
+            told.get("hidden", 0), told.get("proven_ids", 0), told["last"],
         )  # fmt: skip
 
 
@@ -186,7 +192,10 @@ class Proofs(Protocol):
         ...
 
     def accept(self, loss: Accepted) -> None:
-        """Keep durably that a person has closed a loss. Raises SinkUnavailable and SinkUnusable."""
+        """Keep durably that a person has closed a loss. Raises SinkUnavailable and SinkUnusable.
+
+        What it has of proven events counts as accepted from then on, in the proof itself.
+        """
         ...
 
     def close(self) -> None:

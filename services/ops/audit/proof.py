@@ -283,14 +283,16 @@ def _count_proven_ids(
         counts[place] -= had
         left -= had
     expired = min(gone, left)
-    counts[MISSING] -= expired
     tally.add_expired(base.expired - left + expired + base.expired_ids)
-    accepted = max(0, base.accepted - run.book.counts(1, base.proven)[ACCEPTED])
-    tally.add(ACCEPTED, accepted)
+    noted = sum(loss.hidden for loss in run.accepted)
+    closed = min(gone - expired, noted)
+    counts[MISSING] -= expired + closed
+    accepted = max(0, base.accepted - run.book.counts(1, base.proven)[ACCEPTED] - noted)
+    tally.add(ACCEPTED, accepted + closed)
     foreign = sum(_is_foreign(event_id, base.run) for event_id, _ in absent)
     one.stored_ids = max(0, base.id_events - foreign - base.expired_ids - accepted)
     tally.add(STORED, one.stored_ids)
-    return gone - expired
+    return gone - expired - closed
 
 
 def _is_foreign(event_id: str, run: str) -> bool:
@@ -462,7 +464,7 @@ def _take_back(result: Audit, number: int) -> None:
         lost = min(one.stored_ids, number)
         if lost > 0:
             one.tally.add(STORED, -lost)
-            one.miss_unnamed(lost)
+            one.miss_unnamed(lost, are_proven=True)
             number -= lost
 
 
@@ -491,7 +493,8 @@ def _judge(result: Audit, records: Records, damages: Damages) -> None:
     if result.unknown_rows:
         result.notes.append(
             f"{result.unknown_rows} stored events are of producers that have no record at this broker (of "
-            "another pipeline that shares the database, or of ones that keep none): they can't be proven "
+            "another pipeline that shares the database and has proven none of them so far, or of ones that "
+            "keep none): they can't be proven "
             "complete here"
         )
     result.notes += [f"{one.place}: {one.why}" for one in damages.torn]

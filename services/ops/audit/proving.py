@@ -79,8 +79,9 @@ def accept_loss(
             f"no run {run!r} is open here"
             + (f"; with a loss: {named}" if named else ": nothing is missing of any")
         )
-    if not found.tally.missing and not found.understated and not found.lost.unnamed:
-        raise CommandFailed(f"nothing is missing of run {run}, and its record says what is known")
+    if not found.tally.missing and not found.understated:
+        hint = "" if full else "; what --full has found behind the proof is closed with --full --accept"
+        raise CommandFailed(f"nothing is missing of run {run}, and its record says what is known{hint}")
     if found.tally.missing > _MOST_ACCEPTED:
         raise CommandFailed(
             f"{found.tally.missing:,} events are more than can be lost: is the record of run {run} right?"
@@ -95,6 +96,8 @@ def accept_loss(
         frozenset(found.lost.ids),
         found.lost.unreadable,
         found.lost.unnamed,
+        found.lost.hidden,
+        found.lost.proven_ids,
         found.told_last if found.understated else None,
     )
     with closing(store_of(settings).open_proofs()) as proofs:

@@ -1,6 +1,6 @@
 """What an audit comes to: how many events are where, for each run and in all."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -11,6 +11,7 @@ from services.ops.audit.ledger import MISSING, PLACES, PURGED
 
 RARE: Final = ("expired", "accepted")
 """What is told in the last line where there is any."""
+_MOST_PIECES: Final = 20
 
 
 @dataclass(slots=True)
@@ -59,6 +60,10 @@ class Lost:
     ids: list[str] = field(default_factory=list)
     unreadable: int = 0
     unnamed: int = 0
+    hidden: int = 0
+    """Proven numbers, of those among which retention has dropped rows: which ones nobody can tell."""
+    proven_ids: int = 0
+    """Proven events of other ids, which nobody knows any more."""
 
 
 @dataclass(slots=True)
@@ -90,17 +95,18 @@ class RunAudit:
 
         Up to `hidden_to` retention has dropped some, so that of those only how many are missing is known.
         """
+        among: list[tuple[int, int]] = []
         for begun, last in pieces:
+            if begun <= hidden_to:
+                among.append((begun, min(last, hidden_to)))
             first = max(begun, hidden_to + 1)
             if first <= last:
                 self.lost.numbers.append((first, last))
                 few = range(first, min(last, first + show - len(self.missing) - 1) + 1)
                 self.missing += [id_pattern(self.run, sequence) for sequence in few]
         if hidden:
-            self.lost.unnamed += hidden
-            self.missing.append(
-                f"{hidden} events with numbers up to {hidden_to:,}, which no retention has dropped"
-            )
+            self.lost.hidden += hidden
+            self.missing.append(_among(hidden, among))
 
     def miss_id(self, event_id: str, show: int) -> None:
         """Note that an event with an id of its own is missing."""
@@ -114,11 +120,27 @@ class RunAudit:
         self.lost.unreadable += number
         self.missing.append(f"{number} events without a readable event_id")
 
-    def miss_unnamed(self, number: int) -> None:
+    def miss_unnamed(self, number: int, *, are_proven: bool = False) -> None:
         """Count missing events whose ids nobody knows any more."""
         self.tally.add(MISSING, number)
-        self.lost.unnamed += number
+        if are_proven:
+            self.lost.proven_ids += number
+        else:
+            self.lost.unnamed += number
         self.missing.append(f"{number} events whose ids nobody knows any more")
+
+
+def _among(hidden: int, pieces: Sequence[tuple[int, int]]) -> str:
+    """Say of which numbers so many are missing, where retention has dropped the others."""
+    few = [
+        f"{first:,} to {last:,}" if first < last else f"{first:,}" for first, last in pieces[:_MOST_PIECES]
+    ]
+    more = f" and {len(pieces) - len(few):,} more pieces" if len(pieces) > len(few) else ""
+    events = sum(last - first + 1 for first, last in pieces)
+    what = f"{hidden:,} of the {events:,} events with the numbers {', '.join(few)}{more}"
+    if hidden == events:
+        return f"{what}: proven before, and retention has dropped none of them"
+    return f"{what}: retention has dropped the others, so nobody can tell which"
 
 
 @dataclass(slots=True)

@@ -31,6 +31,7 @@ from services.contract.producing.outgoing import Batch, Outgoing
 from services.ops.audit.proving import accept_loss, prove
 from services.ops.audit.result import Tally
 from services.ops.audit.retaining import PublishedAgain, Retained, retain
+from services.ops.failures import CommandFailed
 from services.runtime.settings import ConsumerSettings
 from services.stores.choice import store_of
 from services.stores.postgres.partitions import days, make_day
@@ -168,6 +169,43 @@ def test_a_loss_behind_the_proof_holds_up_from_then_on(world: World) -> None:
     made[4].place = "accepted"
     assert drop(world).rows == 4
     world.both()
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        (
+            "numbered",
+            "1 of the 5 events with the numbers 1 to 5: retention has dropped the others, so nobody can tell",
+        ),
+        ("foreign", "1 events whose ids nobody knows any more"),
+    ],
+)
+def test_a_loss_among_what_is_dropped_is_named_and_closed(world: World, kind: str, named: str) -> None:
+    """A row was deleted by hand behind its proof, and the rows of its day have gone since."""
+    bench = world.producer()
+    made = world.publish(bench, *[kind] * 5)
+    world.store(*made)
+    world.later(2 * 3600)
+    world.audit()
+    delete_row(world, made[2])
+    made[2].place = "missing"
+    world.later(3 * DAY)
+    world.store(*world.publish(bench, *[kind] * 2))
+    assert drop(world).rows == 4
+    (run,) = world.audit(full=True).runs
+    assert [one[: len(named)] for one in run.missing] == [named]
+    with pytest.raises(CommandFailed, match="is closed with --full --accept"):
+        accept_loss(world.settings, bench.run.name, "deleted by hand", now=world.clock.now)
+    accept_loss(world.settings, bench.run.name, "deleted by hand", now=world.clock.now, full=True)
+    made[2].place = "accepted"
+    world.both()
+    (loss,) = world.known().accepted
+    assert (loss.events, loss.hidden, loss.proven_ids) == (1, kind == "numbered", kind == "foreign")
+    world.later(3 * DAY)
+    assert drop(world).rows == 2
+    world.both()
+    assert world.tally() == Counter(expired=6, accepted=1)
 
 
 def test_days_before_a_loss_go(world: World) -> None:
