@@ -82,6 +82,7 @@ class ProofTables:
                     self._scope,
                 )
             ],
+            self._others(),
             drops,
             dropped_before,
         )
@@ -180,6 +181,24 @@ class ProofTables:
             (*self._scope, *values),
         )
         return {row[0]: ProvenRun(*row) for row in rows}
+
+    def _others(self) -> dict[str, int]:
+        """Count the rows that are proven of other pipelines' streams; several groups of one share them."""
+        proven = self._ask(
+            "SELECT pipeline, sum(events) FROM (SELECT pipeline, "
+            "max(proven + id_events - expired - expired_ids - accepted) AS events "
+            "FROM {t}proven_runs WHERE (pipeline, stream) <> (?, ?) "
+            "GROUP BY pipeline, stream, run) AS runs GROUP BY pipeline",
+            self._scope[:2],
+        )
+        without_row = self._ask(
+            "SELECT pipeline, count(*) FROM (SELECT DISTINCT pipeline, stream, event_id "
+            "FROM {t}proven_without_row WHERE (pipeline, stream) <> (?, ?) AND run <> '') AS events "
+            "GROUP BY pipeline",
+            self._scope[:2],
+        )
+        without = {pipeline: int(number) for pipeline, number in without_row}
+        return {name: rows for name, number in proven if (rows := int(number) - without.get(name, 0)) > 0}
 
     def _dropped(self) -> tuple[int, int]:
         found = self._ask("SELECT generation, dropped_before FROM {t}retention WHERE id = 1", ())

@@ -139,6 +139,8 @@ class Proven:
     Without a run: what is proven, and was published again by a run that is not proven so far.
     """
     accepted: Sequence[Accepted] = ()
+    others: Mapping[str, int] = field(default_factory=dict)
+    """How many rows audits of other pipelines in this store have proven, by pipeline."""
     drops: int = 0
     """One more with each step that drops rows."""
     dropped_before: int = 0

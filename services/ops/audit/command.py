@@ -152,6 +152,7 @@ def show_audit(
         "unrecorded": asdict(result.unrecorded),
         "missing_events": missing,
         "unknown_rows": result.unknown_rows,
+        "others_rows": result.others_rows,
         "tampered_or_lost": result.tampered_or_lost,
         "notes": result.notes,
         "problems": result.problems,

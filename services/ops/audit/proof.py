@@ -56,6 +56,7 @@ from services.ops.audit.places import Followed, Letters, Places
 from services.ops.audit.proven import prove_run, remember
 from services.ops.audit.result import Audit, RunAudit, Tally
 from services.ops.audit.windows import SLACK_MS, Scan, keep_from
+from services.ops.output.parts import printable
 from services.stores.sqlite.scratch import Unnumbered
 
 _IDS_A_CHUNK: Final = 10_000
@@ -490,6 +491,13 @@ def _judge(result: Audit, records: Records, damages: Damages) -> None:
         for run in result.runs
         if run.understated
     ]
+    if result.others_rows:
+        others = sorted(result.known.others.items())
+        named = ", ".join(f"{printable(name)} ({number:,})" for name, number in others)
+        result.notes.append(
+            f"{result.others_rows} stored events are of other pipelines in this database, by the proofs of "
+            f"their own audits: {named}"
+        )
     if result.unknown_rows:
         result.notes.append(
             f"{result.unknown_rows} stored events are of producers that have no record at this broker (of "

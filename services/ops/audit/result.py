@@ -172,8 +172,13 @@ class Audit:
 
     @property
     def unknown_rows(self) -> int:
-        """Stored rows that no recorded run has published."""
-        return self.unrecorded.stored
+        """Stored rows that no recorded run has published, here or, by its own proof, in another pipeline."""
+        return self.unrecorded.stored - self.others_rows
+
+    @property
+    def others_rows(self) -> int:
+        """Stored rows of other pipelines in the same store, by the proofs of their own audits."""
+        return min(self.unrecorded.stored, sum(self.known.others.values()))
 
     @property
     def total(self) -> Tally:

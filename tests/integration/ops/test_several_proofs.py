@@ -147,11 +147,22 @@ def test_two_pipelines_in_one_database_prove_each_its_own(world: World, second: 
             stored = sum(made.place == "stored" for made in other.events)
             for full in (False, True):
                 result = audit(one, full=full)
-                assert result.unknown_rows == stored
+                proven = sum(result.known.others.values())
+                assert (result.unknown_rows, result.others_rows) == (stored - proven, proven)
                 assert [run.run for run in result.runs] == [runs[one.settings.pipeline_name]]
         for one in (world, second):
             one.store(*one.publish(one.benches[0], "numbered", "foreign"))
             one.later(300)
+    for one in (world, second):
+        one.store(*[made for made in one.events if made.place == "undelivered"])
+    for one in (world, second, world, second):
+        one.later(7200)
+        result = audit(one)
+    stored = sum(made.place == "stored" for made in world.events)
+    assert (result.unknown_rows, result.others_rows) == (0, stored), (
+        "the other one has proven all of its rows"
+    )
+    assert [note for note in result.notes if f"telemetry ({stored})" in note]
     made = second.publish(second.benches[0], "numbered")
     second.lose(*made)
     second.later(300)
