@@ -66,7 +66,6 @@ bench-smoke: $(VENV)/ready ## See that every benchmark still runs (a minute)
 
 docs: $(VENV)/ready ## Write what is made from the code: settings, metrics, log messages, alerts, users, .env.example
 	@$(BIN)/python -m services.ops settings --into docs/settings.md
-	@$(BIN)/python -m services.ops settings --into README.md
 	@$(BIN)/python -m services.ops settings --env-example > .env.example
 	@$(BIN)/python -m services.ops metrics --markdown > docs/metrics.md
 	@$(BIN)/python -m services.ops messages --into docs/logs.md

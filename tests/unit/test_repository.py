@@ -111,3 +111,30 @@ def test_a_tag_is_checked_against_every_place_that_names_the_version(copy: Path)
         assert done.returncode == 1, (name, new)
         assert name in done.stderr
         (copy / name).write_text(text, encoding="utf-8")
+
+
+PAGES = [
+    ROOT / line
+    for line in _run("git", "ls-files", "-co", "--exclude-standard", "*.md").stdout.split()
+    if (ROOT / line).is_file()
+]
+
+
+def _anchors(page: Path) -> set[str]:
+    """Name the headings of a page as a host links to them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    """Those within the repository."""
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        there = page.parent / name if name else page
+        if not there.exists() or (anchor and anchor not in _anchors(there)):
+            broken.append(target)
+    assert broken == []

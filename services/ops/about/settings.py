@@ -73,7 +73,7 @@ class SettingRow:
 def settings_command(
     service: Annotated[str, typer.Option(metavar="NAME", help="producer, consumer, or all.")] = "all",
     as_markdown: Annotated[
-        bool, typer.Option("--markdown", help="The table of the README: names, defaults and meanings.")
+        bool, typer.Option("--markdown", help="The table of docs/settings.md: names, defaults and meanings.")
     ] = False,
     into: Annotated[
         Path | None,

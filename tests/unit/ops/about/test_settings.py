@@ -125,11 +125,7 @@ def test_the_repository_s_example_is_what_it_is_made_of() -> None:
     assert (ROOT / ".env.example").read_text(encoding="utf-8") == env_example()
 
 
-@pytest.mark.parametrize("name", ["docs/settings.md", "README.md"])
-def test_the_repository_s_tables_are_what_they_are_made_of(name: str) -> None:
-    """Mend one with: telemetry settings --into FILE."""
-    path = ROOT / name
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    if BEGIN not in text:
-        pytest.skip(f"{name} has no table of settings")
+def test_the_repository_s_table_is_what_it_is_made_of() -> None:
+    """Mend it with: telemetry settings --into docs/settings.md."""
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     assert f"{BEGIN}\n{markdown()}{END}" in text
