@@ -8,9 +8,10 @@ import getpass
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Final
 
-from services.brokers.choice import operator_side
+from services.brokers.choice import letters_place, operator_side
 from services.brokers.operating.side import OperatorSide
 from services.contract.consuming.damage import Damages
 from services.contract.consuming.letter import DeadLetter, Purged
@@ -18,10 +19,10 @@ from services.contract.consuming.proofs import Accepted, Proofs
 from services.contract.errors import BrokerUnavailable, PipelineError, SinkAbsent
 from services.ops.audit.proof import audit
 from services.ops.audit.result import Audit
-from services.ops.dlq.letters import letters_of
+from services.ops.dlq.letters import are_at_broker, letters_of
 from services.ops.failures import CommandFailed
 from services.runtime.settings import ConsumerSettings
-from services.stores.choice import open_rows, store_of
+from services.stores.choice import open_rows, place_of_letters, store_of
 
 _MOST_ACCEPTED: Final = 100_000_000
 _TRIES: Final = 5
@@ -49,6 +50,8 @@ def prove(
             result.problems.append(
                 "rows were dropped while it looked, again and again: audit once more later"
             )
+        if result.total.missing:
+            result.notes += _letters_elsewhere(settings, broker)
         if keeps and (result.known.generation or result.runs):
             _keep(result, broker, proofs)
         if not result.runs and not result.ended_runs and not result.problems:
@@ -142,6 +145,25 @@ def _is_overtaken(result: Audit, proofs: Proofs, *, full: bool) -> bool:
     return drops != known.drops or (
         generation != known.generation and bool(result.total.missing or result.problems)
     )
+
+
+def _letters_elsewhere(settings: ConsumerSettings, broker: OperatorSide) -> Iterator[str]:
+    """Name the places of dead letters that were not looked at, and have some."""
+    places = ("file", "stream", "database") if settings.database_url else ("file", "stream")
+    for place in places:
+        there = replace(settings, dead_letters=place)
+        if place == settings.letters_in:
+            continue
+        try:
+            is_any = any(True for _ in letters_of(there, broker).read())
+        except (PipelineError, OSError):  # nobody said that there are any
+            continue
+        if is_any:
+            named = letters_place(there) if are_at_broker(there) else place_of_letters(there)
+            yield (
+                f"there are dead letters in {named}, where DEAD_LETTERS={settings.letters_in} does not look: "
+                f"what is missing may be among them (DEAD_LETTERS={place})"
+            )
 
 
 def _keep(result: Audit, broker: OperatorSide, proofs: Proofs) -> None:
