@@ -78,7 +78,7 @@ COMPILE = $(UV) pip compile -q --universal --python-version 3.11 --generate-hash
 
 lock: ## Lock the dependencies again (needs uv): one file for each image, one for `make run`, one for development
 	@test -n "$(UV)" || { echo "make lock needs uv: https://docs.astral.sh/uv"; exit 1; }
-	@$(COMPILE) --extra http -o requirements/producer.txt
+	@$(COMPILE) --extra http --extra mqtt -o requirements/producer.txt
 	@$(COMPILE) --extra ops --extra postgres -o requirements/consumer.txt
 	@$(COMPILE) --all-extras -o requirements/dev.txt
 	@$(COMPILE) --extra ops --extra embedded --extra postgres --extra http --extra editable -o requirements/run.txt
