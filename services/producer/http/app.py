@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,7 +21,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from services.contract.trace_context import parse as parse_context
 from services.producer.http.answers import Answers, EventAnswers, InfluxAnswers
 from services.producer.http.bodies import Body, Memory
 from services.producer.http.pages import is_own_name, sent_by_page
@@ -29,6 +28,7 @@ from services.producer.http.refusals import AWAY_RETRY_S, FULL_RETRY_S, TurnedAw
 from services.producer.http.tokens import ANYBODY, Tokens, Writer, given_tokens
 from services.producer.rows.pick import Picked
 from services.producer.rows.problem import Problem, shown
+from services.producer.taking.contexts import traced
 from services.producer.taking.desk import Bundle, Desk, Outcome
 from services.producer.taking.making import PRECISIONS, JsonMaker, LineMaker, Made, TooMany
 from services.runtime.health import Health
@@ -185,8 +185,8 @@ class App:
                 if not made.events:
                     return answers.nothing_good(made)
             if made.events:
-                traced = _traced(headers.get("traceparent", ""), headers.get("tracestate", ""))
-                await self._publish([traced(one) for _, one in made.events])
+                with_context = traced(headers.get("traceparent", ""), headers.get("tracestate", ""))
+                await self._publish([with_context(one) for _, one in made.events])
                 self.metrics.observe("telemetry_http_publish_duration_seconds", time.monotonic() - started)
         return answers.taken(made)
 
@@ -297,22 +297,3 @@ async def _turned_away(request: Request, answers: Answers, refusal: TurnedAway) 
 def _settle(settled: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
     if not settled.done():
         settled.set_result(outcome)
-
-
-def _traced(traceparent: str, tracestate: str) -> Callable[[Picked], Picked]:
-    """Make what gives the context of a request to its events, where it is sampled and they have none."""
-    if not traceparent:
-        return lambda one: one
-    context = parse_context(traceparent.encode(errors="replace"), tracestate.encode(errors="replace"))
-    if context is None or not context.is_sampled:
-        return lambda one: one
-    more: list[Any] = ["traceparent", context.traceparent]
-    if context.tracestate:
-        more += ["tracestate", context.tracestate]
-
-    def with_context(one: Picked) -> Picked:
-        if "traceparent" in one.trace[::2]:
-            return one
-        return one._replace(trace=[*one.trace, *more], is_plain=False)
-
-    return with_context
