@@ -6,7 +6,7 @@ of its arrival: it is numbered when it is published, and sent again it is anothe
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
@@ -49,6 +49,10 @@ _BESIDE: Final = frozenset({"event_id", ATTRIBUTES, UNIT, *TRACE_NAMES})
 """What an event may have beside its five fields."""
 _UNUSUAL: Final = ("", "", "", "", "")
 """Says that a row wants a closer look."""
+_TOLD: Final = "\0"
+"""Begins the column of a field that is told beside a document: no mapping names such a one."""
+Told = Mapping[str, str]
+"""Fields of ours, and what they are."""
 PRECISIONS: Final[Mapping[str, tuple[str, int]]] = {
     "ns": ("ns", 1), "n": ("ns", 1), "us": ("us", 1), "u": ("us", 1), "µ": ("us", 1), "ms": ("ms", 1),
     "s": ("s", 1), "m": ("s", 60), "h": ("s", 3600),
@@ -131,13 +135,20 @@ class Rules:
 
 
 class JsonMaker:
-    """Makes events of JSON, by a mapping."""
+    """Makes events of JSON, by a mapping.
 
-    def __init__(self, mapped: Mapped, rules: Rules) -> None:
-        is_plain = mapped == Mapped()
+    `told`: fields that are told beside each document. What is told goes before what the document says. With
+    them a document may be a number alone, or have numbers among its elements: each is a value.
+    """
+
+    def __init__(self, mapped: Mapped, rules: Rules, told: Collection[str] | None = None) -> None:
+        is_plain = mapped == Mapped() and told is None
         self._kind: Format = "senml" if mapped.format == "senml" else "json"
         mapped = _lenient(with_defaults(mapped, self._kind))
         mapped = replace(mapped, columns={ATTRIBUTES: ATTRIBUTES, **mapped.columns})
+        self._value_column = mapped.column("value") if told is not None else None
+        if told is not None:
+            mapped = replace(mapped, columns={**mapped.columns, **{name: _TOLD + name for name in told}})
         self._rules = rules
         self._has_columns = mapped.readings.endswith(COLUMNS)
         self._lists: tuple[tuple[str, ...], ...] | None = None
@@ -146,19 +157,24 @@ class JsonMaker:
             self._lists = (first, *others)
         self._is_list_itself = self._lists is not None and self._lists[0] == ()
         find: Callable[[str], Get] = finder if self._lists is None else lambda path: outward(finder(path))
+        if told is not None:
+            find = _beside
         self._picker = _picker(mapped, rules, find, _DoorTimes(mapped), _usual_event if is_plain else None)
 
-    def document(self, data: bytes) -> Made:
+    def document(self, data: bytes, told: Told | None = None) -> Made:
         """Make events of one document. Raises Problem where it is no JSON, and TooMany.
 
-        Where it is a list, an element that can't be read costs itself alone.
+        Where it is a list, an element that can't be read costs itself alone. `told`: see the class.
         """
+        return self.value(parse_json(data), told)
+
+    def value(self, document: Any, told: Told | None = None) -> Made:
+        """Make events of a document that is read already. Raises TooMany."""
         made = Made(self._rules.most_events)
-        document = parse_json(data)
         is_list = isinstance(document, list) and self._kind == "json" and not self._is_list_itself
         position = 0
         for element in document if is_list else [document]:
-            position = self._take(made, element, position + 1, is_line=False)
+            position = self._take(made, element, position + 1, told=told)
         return made
 
     def lines(self, data: bytes) -> Made:
@@ -175,10 +191,14 @@ class JsonMaker:
                 self._take(made, found, number, is_line=True)
         return made
 
-    def _take(self, made: Made, element: Any, position: int, *, is_line: bool) -> int:
+    def _take(
+        self, made: Made, element: Any, position: int, *, is_line: bool = False, told: Told | None = None
+    ) -> int:
         """Make the events of an element, or of a line; gives the position of the last of them."""
         try:
             rows = self._rows(element)
+            if told is not None:
+                rows = [(*row, told) if isinstance(row, tuple) else (row, told) for row in rows]
         except Problem as problem:
             made.refuse(position, problem)
             return position
@@ -193,9 +213,20 @@ class JsonMaker:
             return list(resolved(element if isinstance(element, list) else [element]))
         if self._lists is not None:
             return list(unfold((element,), self._lists, has_columns=self._has_columns))
+        if self._value_column is not None and (element is None or isinstance(element, str)):
+            return [{self._value_column: "null" if element is None else element}]
         if not isinstance(element, dict):
             raise Problem(f"not a JSON object but {kind_of(element)}", "not an object")
         return [element]
+
+
+def _beside(path: str) -> Get:
+    """Find a path in a row whose last part is what was told beside it."""
+    if path.startswith(_TOLD):
+        name = path.removeprefix(_TOLD)
+        return lambda row: row[-1].get(name)
+    find = outward(finder(path))
+    return lambda row: find(row[:-1])
 
 
 class LineMaker:
