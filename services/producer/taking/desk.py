@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from services.contract.producing.outgoing import Batch, Numbering, Outgoing, Position
 from services.contract.producing.publishing import Publisher, Run, Sent
@@ -26,11 +26,18 @@ _TURN_S: Final = 0.2
 """How long the loop waits for a bundle at most: it is alive, and hears that it is to stop."""
 
 
+class AsItCame(NamedTuple):
+    """What makes no event. It is published all the same, so that it becomes a dead letter."""
+
+    fields: list[str | bytes]
+    """Names and values in turn. It has a number of the run besides, by which an audit finds it."""
+
+
 @dataclass(slots=True, eq=False)
 class Bundle:
     """Events that are published together or not at all."""
 
-    events: Sequence[Picked]
+    events: Sequence[Picked | AsItCame]
     settle: Callable[[Outcome], None]
     """Is called once, by the thread that publishes."""
     is_withdrawn: bool = False
@@ -53,6 +60,11 @@ class Desk:
         self._is_closed = False
         self._numbering: Numbering | None = None
         self._last = 0
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is taken any more."""
+        return self._is_closed
 
     def hand_in(self, bundle: Bundle) -> bool:
         """Leave a bundle; False where nothing is taken any more."""
@@ -115,11 +127,15 @@ class Desk:
 
 
 class Offering:
-    """The publisher of a loop that waits for no room: who handed in a batch hears that there is none."""
+    """The publisher of a loop whose batches are of a desk: who handed one in hears what became of it.
 
-    def __init__(self, publisher: Publisher, desk: Desk) -> None:
+    `waits`: for room in a full stream. Otherwise they hear that there is none.
+    """
+
+    def __init__(self, publisher: Publisher, desk: Desk, *, waits: bool = False) -> None:
         self._publisher = publisher
         self._desk = desk
+        self._waits = waits
 
     @property
     def run(self) -> Run:
@@ -142,7 +158,7 @@ class Offering:
     def publish(self, batch: Batch) -> Sent:
         """Publish a batch, or give it back. Raises Stopping and BrokerRefuses; the desk is closed then."""
         try:
-            sent = self._publisher.offer(batch)
+            sent = self._publisher.publish(batch) if self._waits else self._publisher.offer(batch)
         except BaseException:
             # It may be there. Another batch in its place could be taken for it.
             self._desk.close()
@@ -155,7 +171,10 @@ class Offering:
         return self._publisher.offer(batch)
 
 
-def _outgoing(picked: Picked, now_ms: int, arrival: str, numbering: Numbering) -> Outgoing:
+def _outgoing(picked: Picked | AsItCame, now_ms: int, arrival: str, numbering: Numbering) -> Outgoing:
+    if isinstance(picked, AsItCame):
+        event_id, sequence = numbering.take(now_ms)
+        return Outgoing(["event_id", event_id, *picked.fields], sequence, is_plain=False)
     if picked.values[2] == ARRIVAL:
         device_id, zone, _, kpi, value = picked.values
         picked = picked._replace(values=[device_id, zone, arrival, kpi, value])

@@ -16,7 +16,7 @@ from services.contract.producing.publishing import Run, Sent
 from services.producer.loop import Loop
 from services.producer.pace import Pacer
 from services.producer.rows.pick import Picked
-from services.producer.taking.desk import MOST_TOGETHER, Bundle, Desk, Offering, Outcome
+from services.producer.taking.desk import MOST_TOGETHER, AsItCame, Bundle, Desk, Offering, Outcome
 from services.producer.taking.making import ARRIVAL
 from services.runtime.clock import SystemClock
 from services.runtime.health import Health
@@ -55,6 +55,19 @@ class Stream:
         if turn == "refuse":
             raise BrokerRefuses("never")
         return Sent(len(batch.events), 0, 0)
+
+
+class Patient(Stream):
+    """A publisher that waits for room."""
+
+    def publish(self, batch: Batch) -> Sent:
+        self.turns = []
+        sent = super().offer(batch)
+        assert sent is not None
+        return sent
+
+    def offer(self, batch: Batch) -> Sent | None:
+        raise AssertionError(f"nobody is there who could be told: {batch}")
 
 
 class Request:
@@ -112,6 +125,31 @@ def test_a_bundle_is_never_parted() -> None:
     while any(not one.heard for one in requests):
         loop.publish_next()
     assert [len(one) for one in stream.batches] == [600, 600, MOST_TOGETHER + 500, 1]
+
+
+def test_what_makes_no_event_is_published_as_it_came() -> None:
+    """With a number of the run, by which an audit finds its dead letter."""
+    desk, clock = open_desk()
+    stream = Stream()
+    desk.hand_in(Bundle([AsItCame(["payload", b"\xff"])], lambda _: None))
+    loop = loop_of(desk, stream, clock)
+    batch = desk.next_batch(MOST_TOGETHER, 1_700_000_000.0, loop._numbering)
+    assert batch is not None
+    (one,) = batch.events
+    assert list(one.fields[::2]) == ["event_id", "payload"]
+    assert (one.fields[3], one.sequence, one.is_plain) == (b"\xff", 1, False)
+
+
+def test_who_can_wait_waits_for_room() -> None:
+    """A broker of messages keeps the rest meanwhile; nothing is given back."""
+    desk, clock = open_desk()
+    request = Request("a")
+    desk.hand_in(request.bundle)
+    stream = Patient()
+    loop = loop_of(desk, stream, clock)
+    loop.publisher = Offering(stream, desk, waits=True)
+    loop.publish_next()
+    assert (request.heard, stream.batches) == (["taken"], [["a"]])
 
 
 def test_what_a_full_stream_did_not_take_is_given_back_with_its_numbers() -> None:
