@@ -80,6 +80,62 @@ _DOOR = Row(
     ),
 )
 
+_MQTT = Row(
+    "MQTT (PRODUCER_MODE=mqtt)",
+    lines(
+        "Messages of the broker",
+        "Messages a second: new ones, and those that the broker says it sends again.",
+        "cps",
+        Query(
+            f"sum by (delivery) (rate(telemetry_mqtt_received_messages_total{{group}}[{RATE}]))",
+            "{{delivery}}",
+        ),
+        links=links.to_logs(),
+    ),
+    lines(
+        "What became of messages",
+        "Messages a second by what became of them. dead, partly: something of them made no event, and is a dead letter.",
+        "cps",
+        Query(
+            f"sum by (outcome) (rate(telemetry_mqtt_settled_messages_total{{group}}[{RATE}]))", "{{outcome}}"
+        ),
+    ),
+    lines(
+        "Messages that made no event",
+        "Messages a second, by the first field at fault. Each of them is a dead letter that says what is wrong.",
+        "cps",
+        Query(
+            f"sum by (reason) (rate(telemetry_mqtt_refused_messages_total{{group}}[{RATE}]))", "{{reason}}"
+        ),
+    ),
+    lines(
+        "Time from a message to the stream",
+        "From a message's arrival until its events were in the stream. LINGER_MS is a part of it.",
+        "s",
+        *quantiles("telemetry_mqtt_publish_duration_seconds_bucket{group}"),
+    ),
+    lines(
+        "Messages in flight",
+        "Received, and not in the stream yet, by pod. It stays at MQTT_MAX_IN_FLIGHT while the stream is full or away.",
+        "short",
+        Query("sum by (pod) (telemetry_mqtt_in_flight_messages{group})", "{{pod}}"),
+    ),
+    lines(
+        "Connected to the MQTT broker",
+        "1 while a pod is connected and subscribed.",
+        "short",
+        Query("min by (pod) (telemetry_mqtt_connected{group})", "{{pod}}"),
+        links=PROBLEMS,
+    ),
+    lines(
+        "Dropped by the MQTT broker",
+        "Messages that the broker says it has dropped since its start, of all its clients. Only brokers with Mosquitto's $SYS "
+        "topics say so.",
+        "short",
+        Query("max(telemetry_mqtt_broker_dropped_messages{group})", "dropped"),
+    ),
+)
+
 _RECEIVE = Row(
     "Receive",
     lines(
@@ -336,5 +392,5 @@ PIPELINE = Board(
     "pipeline",
     "Telemetry pipeline / Pipeline",
     "Each stage: its traffic, errors, duration and saturation.",
-    (_PUBLISH, _DOOR, _RECEIVE, _TIME, _OUTCOMES, _ROOM),
+    (_PUBLISH, _DOOR, _MQTT, _RECEIVE, _TIME, _OUTCOMES, _ROOM),
 )

@@ -89,8 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 stack.enter_context(closing(one))
         stack.enter_context(closing(side))
         try:
-            if told.settings.producer_mode == "http":
-                return _take_in(parts)
+            if told.settings.producer_mode in {"http", "mqtt"}:
+                return _take_in(parts, told.settings.producer_mode)
             return _read(parts) if told.readings else _generate(parts)
         except SettingsInvalid as error:
             refuse("producer", "settings_unusable", error)
@@ -126,13 +126,16 @@ def _read(parts: Parts) -> int:
     return Publishing(parts, parts.told.readings).run()
 
 
-def _take_in(parts: Parts) -> int:
+def _take_in(parts: Parts, mode: str) -> int:
     # Only now: its libraries are a large part of a start, and need not be there for all else.
     try:
-        from services.producer.http.take import take_in  # noqa: PLC0415
+        if mode == "http":
+            from services.producer.http.take import take_in  # noqa: PLC0415
+        else:
+            from services.producer.mqtt.take import take_in  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise SettingsInvalid(
-            [f"PRODUCER_MODE=http needs the package {error.name}: pip install 'telemetry-pipeline[http]'"]
+            [f"PRODUCER_MODE={mode} needs the package {error.name}: pip install 'telemetry-pipeline[{mode}]'"]
         ) from None
     return take_in(parts)
 

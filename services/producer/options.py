@@ -28,7 +28,8 @@ _SETTINGS: Final = {
     "--zone-count": ("ZONE_COUNT", "zones that they are spread over"),
 }
 _FILE_BATCH: Final = 500
-_HTTP: Final = "http"
+_DOORS: Final = ("http", "mqtt")
+"""Modes in which events come from whoever sends them."""
 _OF_A_FILE: Final = (
     "--mapping",
     *(key.option for key in KEYS),
@@ -82,8 +83,11 @@ def read_options(arguments: Sequence[str]) -> Told:
         for option, (name, _) in _SETTINGS.items()
         if (text := getattr(given, option[2:].replace("-", "_"))) is not None
     }
-    if given.http:
-        options["PRODUCER_MODE"] = _HTTP
+    modes = [mode for mode in _DOORS if getattr(given, mode)]
+    if len(modes) > 1:
+        errors.append("--http and --mqtt: it is one or the other; start a producer for each")
+    if modes:
+        options["PRODUCER_MODE"] = modes[0]
     sources = read_sources(options=options)
     try:
         settings = load(ProducerSettings, sources)
@@ -91,14 +95,15 @@ def read_options(arguments: Sequence[str]) -> Told:
         raise SettingsInvalid([*errors, *error.errors]) from None
     errors += [f"{name}: give a value" for name, text in options.items() if text == ""]
     told = _told(settings, sources, readings)
-    is_fed = settings.producer_mode == _HTTP  # by whoever sends: batches are as large as what is sent
+    is_fed = settings.producer_mode in _DOORS  # by whoever sends: batches are as large as what is sent
     if settings.stream_max_length and told.batch_size > settings.stream_max_length and not is_fed:
         errors.append(
             f"BATCH_SIZE={told.batch_size}: more than STREAM_MAX_LENGTH={settings.stream_max_length}, "
             "so a batch would never fit; lower it, or raise that"
         )
-    if settings.producer_mode == _HTTP and readings:
-        errors.append("--from, and PRODUCER_MODE=http (--http): it is one or the other")
+    if is_fed and readings:
+        mode = settings.producer_mode
+        errors.append(f"--from, and PRODUCER_MODE={mode} (--{mode}): it is one or the other")
     if errors:
         raise SettingsInvalid(errors)
     return told
@@ -111,7 +116,7 @@ def _told(settings: ProducerSettings, sources: Sources, readings: Sequence[Readi
         most = settings.stream_max_length or _FILE_BATCH
         batch, pause = min(_FILE_BATCH, most), 0.0
     # And who takes what is sent has no end.
-    if (readings or settings.producer_mode == _HTTP) and not sources.find("PRODUCER_RUN_DURATION"):
+    if (readings or settings.producer_mode in _DOORS) and not sources.find("PRODUCER_RUN_DURATION"):
         duration = 0.0
     return Told(settings, readings, batch, pause, duration)
 
@@ -119,14 +124,17 @@ def _told(settings: ProducerSettings, sources: Sources, readings: Sequence[Readi
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m services.producer",
-        description="Publish generated telemetry, the events of a file, or what is sent by HTTP. Every "
-        "setting is also an environment variable.",
+        description="Publish generated telemetry, the events of a file, or what is sent by HTTP or MQTT. "
+        "Every setting is also an environment variable.",
         allow_abbrev=False,
     )
     for option, (name, meaning) in _SETTINGS.items():
         parser.add_argument(option, metavar="N", help=f"{meaning} ({name})")
     parser.add_argument(
         "--http", action="store_true", help="take what is sent to HTTP_HOST, HTTP_PORT (PRODUCER_MODE=http)"
+    )
+    parser.add_argument(
+        "--mqtt", action="store_true", help="take what comes to MQTT_TOPICS at MQTT_URL (PRODUCER_MODE=mqtt)"
     )
     parser.add_argument(
         "--from",

@@ -195,8 +195,9 @@ class ProducerSettings(Settings):
     )
     producer_mode: str = setting(
         "generate",
-        "Where a producer has its events from: it makes them up, or takes what is sent to it by HTTP",
-        choices=("generate", "http"),
+        "Where a producer has its events from: it makes them up, takes what is sent to it by HTTP, or "
+        "subscribes to them at an MQTT broker",
+        choices=("generate", "http", "mqtt"),
     )
     http_host: str = setting(
         "127.0.0.1",
@@ -248,6 +249,49 @@ class ProducerSettings(Settings):
         10.0,
         "How long a request waits until its events are in the stream, in seconds; then its answer is 503",
         least=0.1,
+    )
+    mqtt_url: str = setting(
+        "mqtt://localhost:1883",
+        "The MQTT broker: mqtt://host:port, or mqtts://host:port for TLS. User and password are in files of "
+        "their own",
+    )
+    mqtt_topics: str = setting(
+        "",
+        "Topics whose messages are taken, separated by commas. {zone}, {device} and {kpi} are levels that "
+        "say so, + and # are MQTT's: plant/{zone}/{device}/{kpi}",
+    )
+    mqtt_share: str = setting(
+        "",
+        "Group of a shared subscription, so that each message goes to one of several producers; empty: none",
+    )
+    mqtt_client_id: str = setting(
+        "",
+        "Name of the session at the broker; no two producers may share one, and it has to be the same after "
+        "a restart. Empty: telemetry- and the host's name",
+    )
+    mqtt_username_file: str = setting("", "File that holds the user's name at the broker")
+    mqtt_password_file: str = setting(
+        "", "File that holds the password there; read again at each connection, so it can be rotated"
+    )
+    mqtt_ca_file: str = setting("", "Certificate authority for mqtts://; empty: the system's")
+    mqtt_cert_file: str = setting(
+        "", "Certificate of ours, where the broker asks for one; read again at each connection"
+    )
+    mqtt_key_file: str = setting("", "Its private key; empty: it is in the same file")
+    mqtt_mapping_file: str = setting(
+        "", "Mapping of the JSON in messages; empty: it has our names (docs/your-data.md)"
+    )
+    mqtt_version: str = setting("5", "Version of the protocol that the broker speaks", choices=("5", "3.1.1"))
+    mqtt_max_in_flight: int = setting(
+        1000,
+        "Messages that the broker may send before the first of them is acknowledged",
+        least=1,
+        most=65_535,
+    )
+    mqtt_end_session: bool = setting(
+        False,
+        "When it is asked to stop: take what the broker still has for this session, and end the session. For "
+        "a producer that won't come back. false: the broker keeps messages until it does",
     )
     linger_ms: float = setting(
         5.0, "How long events that were sent wait for others to share a batch, in milliseconds", least=0,

@@ -19,7 +19,9 @@ from typing import Final
 
 import pytest
 from acceptance.door import post
+from acceptance.mqtt import TOPICS, Gateway
 from acceptance.rig import PATIENCE_S, QUICK, ROOT, Process
+from mosquitto import Mosquitto, is_here
 from observability import Observability
 from postgres import PostgresServers, required
 from prometheus import RULES, running
@@ -75,6 +77,9 @@ class Seen:
         self._running = prometheus
         self._processes: list[Process] = []
         self._sender = Sender(0)
+        self._gateway: Gateway | None = None
+        self.broker = Mosquitto(folder / "mosquitto") if is_here() else None
+        """None: there is no Mosquitto on this machine."""
 
     def start(self, observability: Observability) -> None:
         """Start a producer of much that is invalid, and two consumers; all is traced."""
@@ -110,6 +115,16 @@ class Seen:
             }  # fmt: skip
             self.run("on-postgres", "-m", "services.consumer", **{**common, **own})
         eventually(self.has_rows, PATIENCE_S, "the first rows")
+        if self.broker is not None:
+            self.broker.start()
+            ports["mqtt"] = free_port()
+            self._running.scrape("mqtt", ports["mqtt"], pod="mqtt")
+            own = {
+                "MQTT_URL": self.broker.url, "MQTT_TOPICS": TOPICS, "MQTT_CLIENT_ID": "dashboards",
+                "PRODUCER_METRICS_PORT": str(ports["mqtt"]),
+            }  # fmt: skip
+            self.run("mqtt", "-m", "services.producer", "--mqtt", **{**common, **own})
+            self._gateway = Gateway(self.broker, "gateway", pause_s=0.05)
         # What has risen before the first scrape has no rate.
         eventually(lambda: self.scraped() == len(ports), PATIENCE_S, "each process is scraped")
         self.common = common
@@ -167,8 +182,12 @@ class Seen:
 
     def close(self) -> None:
         self._sender.close()
+        if self._gateway is not None:
+            self._gateway.close()
         for process in self._processes:
             process.kill()
+        if self.broker is not None:
+            self.broker.stop()
         for process in self._processes:
             process.assert_log()
 
@@ -211,7 +230,9 @@ def _postgres_url(servers: PostgresServers) -> str | None:
 
 
 def _is_asked(seen: Seen, target: Target) -> bool:
-    """Tell whether a query can have an answer: what is PostgreSQL's is said where there is one."""
+    """Tell whether a query can have an answer: what is PostgreSQL's is said where there is one, and so on."""
+    if "telemetry_mqtt_" in target.expression and seen.broker is None:
+        return False
     return seen.postgres_url is not None or not target.panel["description"].startswith("PostgreSQL:")
 
 

@@ -129,7 +129,8 @@ def test_every_setting_of_a_service_is_reachable(service: str) -> None:
     assert found.keys() >= set(beside)
 
 
-BY_EXTRA_ENV: Final = {"BROKER_URL", "REDIS_URL", "REDIS_PASSWORD", "METRICS_HOST"}
+OF_MQTT: Final = {variable(one) for one in declared(ProducerSettings) if one.name.startswith("mqtt_")}
+BY_EXTRA_ENV: Final = {"BROKER_URL", "REDIS_URL", "REDIS_PASSWORD", "METRICS_HOST", *OF_MQTT}
 """What has no value of its own: host and passwords are set apart, and probes come from outside."""
 
 OF_THE_IMAGE: Final = {"DATA_DIR"}

@@ -86,6 +86,43 @@ CATALOGUE: Final = (
         "A request could not be answered, for a mistake of ours; its client was told to send it again",
     ),
     Message(
+        "mqtt_connected",
+        "INFO",
+        "producer",
+        ("broker", "client_id", "session"),
+        "It is connected to the MQTT broker, and subscribed. `session`: known, or new, and then the broker "
+        "has kept nothing for it from before",
+    ),
+    Message(
+        "mqtt_unavailable",
+        "ERROR",
+        "producer",
+        ("broker", "error"),
+        "The MQTT broker can't be reached, or the connection has ended; it is tried again",
+    ),
+    Message(
+        "mqtt_refused",
+        "ERROR",
+        "producer",
+        ("broker", "error"),
+        "The MQTT broker lets it not in, or grants no subscription; it is tried again",
+    ),
+    Message(
+        "mqtt_session_kept",
+        "WARNING",
+        "producer",
+        ("hint",),
+        "MQTT_END_SESSION: the session could not be emptied before the end, so the broker still has it",
+    ),
+    Message(
+        "message_failed",
+        "ERROR",
+        "producer",
+        ("topic", "error", "exc_info"),
+        "A message could not be read, for a mistake of ours; it is published as it came, and becomes a dead "
+        "letter",
+    ),
+    Message(
         "stream_full",
         "WARNING",
         "producer",

@@ -162,6 +162,20 @@ _HTTP_FIELDS: Final = (
     "token",
 )
 
+_MQTT_REASONS: Final = (
+    "device_id",
+    "zone",
+    "ts",
+    "kpi",
+    "value",
+    "attributes",
+    "event_id",
+    "form",
+    "topic",
+    "size",
+    "failed",
+)
+
 CATALOGUE: Final = (
     Metric(
         "telemetry_producer_events_total",
@@ -224,6 +238,57 @@ CATALOGUE: Final = (
         "gauge",
         "producer",
         "Connections of clients that are open",
+    ),
+    Metric(
+        "telemetry_mqtt_received_messages_total",
+        "counter",
+        "producer",
+        "Messages received from the MQTT broker. redelivered: it says that it has sent them before",
+        (Label("delivery", ("new", "redelivered")),),
+    ),
+    Metric(
+        "telemetry_mqtt_settled_messages_total",
+        "counter",
+        "producer",
+        "Messages by what became of them. events: in the stream; dead: in the stream as they came, to become "
+        "dead letters; partly: both; without_reading: they say themselves that there is none; retained: old "
+        "ones that came with a subscription, passed over; repeated: redelivered while the first was in hand",
+        (Label("outcome", ("events", "dead", "partly", "without_reading", "retained", "repeated")),),
+    ),
+    Metric(
+        "telemetry_mqtt_refused_messages_total",
+        "counter",
+        "producer",
+        "Messages of which something made no event, by the first field at fault; form: it could not be read "
+        "as an event; topic: of no template; size: too large to be read; failed: for a mistake of ours",
+        (Label("reason", _MQTT_REASONS),),
+    ),
+    Metric(
+        "telemetry_mqtt_publish_duration_seconds",
+        "histogram",
+        "producer",
+        "From a message's arrival until its events were in the stream",
+    ),
+    Metric(
+        "telemetry_mqtt_in_flight_messages",
+        "gauge",
+        "producer",
+        "Messages that were received, and that are not in the stream yet",
+    ),
+    Metric(
+        "telemetry_mqtt_connected",
+        "gauge",
+        "producer",
+        "1 while it is connected to the MQTT broker and subscribed, else 0",
+        is_late=True,
+    ),
+    Metric(
+        "telemetry_mqtt_broker_dropped_messages",
+        "gauge",
+        "producer",
+        "Messages that the broker says it has dropped since its start, of all its clients "
+        "($SYS/broker/publish/messages/dropped, which Mosquitto has)",
+        is_late=True,
     ),
     Metric(
         "telemetry_consumer_received_events_total",

@@ -36,6 +36,9 @@ STATES = {
     "telemetry_build_info",
     "telemetry_group_consumers",
     "telemetry_http_connections",
+    "telemetry_mqtt_connected",
+    "telemetry_mqtt_in_flight_messages",
+    "telemetry_mqtt_broker_dropped_messages",
 }
 
 every_metric = pytest.mark.parametrize("metric", CATALOGUE, ids=lambda one: one.name)
