@@ -13,6 +13,8 @@ import yaml
 from images.engine import REDIS, ROOT, Image, audited, docker, why_not
 from servers import eventually
 
+from services.runtime.settings import ProducerSettings, Sources, load
+
 Compose = Callable[..., str]
 
 
@@ -48,10 +50,25 @@ def test_three_consumers_are_healthy_and_miss_nothing(compose: Compose) -> None:
 FILE: Final = ROOT / "docker-compose.yml"
 
 
+def test_what_takes_events_is_asked_for_and_open_to_this_machine_alone() -> None:
+    """By its profile; it says where it listens as its own code reads it."""
+    services = yaml.safe_load(FILE.read_text())["services"]
+    assert [name for name, one in services.items() if "profiles" in one] == ["http"]
+    door = services["http"]
+    assert door["profiles"] == ["http"]
+    environment = {**door["environment"], "REDIS_PASSWORD_FILE": ""}
+    settings = load(ProducerSettings, Sources({}, environment, {}))
+    assert (settings.producer_mode, settings.anonymous) == ("http", True)
+    (port,) = door["ports"]
+    assert port == f"127.0.0.1:${{HTTP_PORT:-{settings.http_port}}}:{settings.http_port}"
+    longest = settings.http_read_timeout_s + settings.http_wait_s
+    assert int(door["stop_grace_period"].removesuffix("s")) > longest + 1
+
+
 def test_every_service_of_the_file_has_the_server_s_password() -> None:
     """From the volume where the server has put it, which they can't change."""
     file = yaml.safe_load(FILE.read_text())
-    for name in ("producer", "consumer"):
+    for name in ("producer", "http", "consumer"):
         service = file["services"][name]
         assert service["environment"]["REDIS_PASSWORD_FILE"].startswith("/password/")
         assert "password:/password:ro" in service["volumes"]
