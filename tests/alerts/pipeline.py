@@ -34,6 +34,8 @@ class Pipeline:
     def __init__(self, release: str, folder: Path, consumers: int = 1) -> None:
         self.release = release
         self.producer_port = quiet_port()
+        self.http_port = quiet_port()
+        """Where the producer takes events, in mode http."""
         self.consumer_ports = [quiet_port() for _ in range(consumers)]
         self.consumers: list[Process] = []
         self.producer: Process | None = None
@@ -60,6 +62,7 @@ class Pipeline:
         self.consumers = [self._consumer(number) for number in range(len(self.consumer_ports))]
         own = {
             "PRODUCER_METRICS_PORT": str(self.producer_port),
+            "HTTP_PORT": str(self.http_port),
             "RATE": str(rate),
             "BATCH_SIZE": str(max(1, rate // 5)),
             "PRODUCER_RUN_DURATION": "0",

@@ -5,6 +5,7 @@ which a minute is a second. Beside them runs a healthy pipeline, which has to st
 """
 
 import contextlib
+import json
 import re
 import signal
 import threading
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 import pytest
 import yaml
+from acceptance.door import event, post
 from acceptance.publisher import KEYS
 from alerts.pipeline import Pipeline
 from observability import find_program, needed
@@ -239,6 +241,24 @@ def disk_fills(pipeline: Pipeline) -> Steps:
     yield {"TelemetryDiskAlmostFull"}
 
 
+def bad_senders(pipeline: Pipeline) -> Steps:
+    """Send, by three devices: of each eight requests one is good, and waits for others for long."""
+    address = f"http://127.0.0.1:{pipeline.http_port}/v1/events"
+
+    def send(ending: threading.Event) -> None:
+        number = 0
+        while not ending.wait(0.1):
+            number += 1
+            kpi = "unheard-of" if number % 8 else "temperature"
+            with contextlib.suppress(OSError):
+                post(address, json.dumps({**event(number), "kpi": kpi, "ts": time.time()}).encode())
+
+    for _ in range(3):
+        pipeline.meanwhile(send)
+    pipeline.stores()
+    yield {"TelemetryRequestsRefused", "TelemetryRequestsSlow"}
+
+
 _WAITING: Final = {"TelemetryConsumersStalled", "TelemetryBacklogNotDraining", "TelemetryOldestPendingTooOld"}
 """What follows wherever consumers do not get on."""
 _LATE: Final = {"TelemetryLatencyBudgetBurningFast", "TelemetryLatencyBudgetBurningSlow"}
@@ -294,6 +314,7 @@ TROUBLES: Final = {
         also=_WAITING,
         environment={"SQLITE_BUSY_TIMEOUT_MS": "10000", "CLAIM_IDLE_MS": "60000", "BATCH_SIZE": "2000"},
     ),
+    "bad-senders": Trouble(bad_senders, environment={"PRODUCER_MODE": "http", "LINGER_MS": "2000"}),
     # Dead letters are on that disk, too.
     "disk-fills": Trouble(
         disk_fills, also=_WAITING | {"TelemetrySinkDown", "TelemetryDeadLetterWriteFailing"}, disk_mb=64
@@ -373,8 +394,9 @@ def _start_pipelines(live: Live, folder: Path, stack: contextlib.ExitStack) -> d
                 continue
         pipeline.start(trouble.rate, **trouble.environment)
         made[name] = pipeline
-    for pipeline in made.values():
-        pipeline.stores()
+    for name, pipeline in made.items():
+        if "PRODUCER_MODE" not in TROUBLES[name].environment:  # nobody sends to it yet
+            pipeline.stores()
     return made
 
 
