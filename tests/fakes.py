@@ -1,5 +1,6 @@
 """In-memory doors and time: they keep their promises, record what they did, and fail when told to."""
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from services.contract.consuming.damage import Damages
 from services.contract.consuming.doors import Dead, DeadLetters, Entry, Sink, Source, Written
 from services.contract.consuming.large import cut, size_of
 from services.contract.consuming.letter import DeadLetter, Purged, dead_letter, parse_letter
+from services.contract.consuming.packed_letters import single_letters
 from services.contract.errors import DeadLettersUnavailable, RowsRefused, SinkUnavailable, SourceUnavailable
 from services.contract.event import DEFAULT_ENTRY_BYTES, Event
 from services.runtime.clock import Clock
@@ -77,7 +79,7 @@ class FakeSource:
         self, stream: FakeStream, batch_size: int = 10, max_entry_bytes: int = DEFAULT_ENTRY_BYTES
     ) -> None:
         self.stream = stream
-        self.batch_size = batch_size
+        self.batch_size = self.most = batch_size
         self.max_entry_bytes = max_entry_bytes
         self.aside: list[bytes] = []
         """Entries that are kept aside, as they were too large."""
@@ -95,7 +97,7 @@ class FakeSource:
             if recovered := self._own_pending():
                 return recovered
             self._recovering = False
-        fresh = self.stream.entries[self.stream.given : self.stream.given + self.batch_size]
+        fresh = self.stream.entries[self.stream.given : self.stream.given + self.most]
         self.stream.given += len(fresh)
         self.stream.pending |= {entry_id: 1 for entry_id, _ in fresh}
         if not fresh:
@@ -111,6 +113,9 @@ class FakeSource:
         self.aside += [entry.entry_id for entry in entries if entry.is_cut]
         self._settle()
 
+    def limit(self, most: int) -> None:
+        self.most = min(most, self.batch_size)
+
     def still_working(self) -> None:
         """As with Redis: nobody takes what we work on, but for what is claimed."""
 
@@ -125,7 +130,7 @@ class FakeSource:
         if not waiting:
             return []
         # As RedisSource does: what was delivered twice is given alone.
-        trusted = [one for one in waiting[: self.batch_size] if self.stream.pending[one] < 2]
+        trusted = [one for one in waiting[: self.most] if self.stream.pending[one] < 2]
         page = trusted if trusted[:1] == waiting[:1] else waiting[:1]
         contents = dict(self.stream.entries)
         large = [one for one in page if size_of(contents[one]) > self.max_entry_bytes]
@@ -264,6 +269,9 @@ class FakeDeadLetters:
     def read(self) -> Iterator[DeadLetter]:
         return map(parse_letter, self.lines)
 
+    def events_of(self, entry_id: str) -> set[str]:
+        return {one.entry_id for one in self.read() if one.entry_id.startswith(f"{entry_id}/")}
+
     def replayed(self) -> dict[str, float]:
         return self._replayed
 
@@ -277,7 +285,7 @@ class FakeDeadLetters:
         gone = [letter for letter in self.read() if letter.entry_id in entry_ids]
         self._purged |= {
             one.entry_id: Purged(one.entry_id, one.text("event_id"), one.content if one.is_conflict else None)
-            for one in gone
+            for one in itertools.chain.from_iterable(map(single_letters, gone))
         }
         self.lines = [line for line in self.lines if parse_letter(line).entry_id not in entry_ids]
         return len(gone)

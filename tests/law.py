@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hypothesis import strategies as st
 from samples import event_fields
 
+from services.contract.codec import REQUIRED
 from services.contract.event import Event
 from services.runtime.telemetry.metrics import Metrics
 
@@ -16,6 +17,8 @@ GUILTY = {
     "value_negative": event_fields(1, value="-1"),
     "event_id_invalid": event_fields(1, event_id="1"),
     "attributes_invalid": event_fields(1, attributes="[]"),
+    "pack_truncated": [b"events", b"2", b"lines", b"x\n"],
+    "pack_invalid": [b"events", b"x", b"lines", b"x\n"],
     "entry_too_large": [*event_fields(1), b"blob", b"\n" * MAX_ENTRY_BYTES],
 }
 LARGE_BYTES = sum(map(len, GUILTY["entry_too_large"]))
@@ -53,6 +56,40 @@ def publish(
             if contents.setdefault(number, changes) != changes:
                 reasons[entry_id] = "conflict"
     return reasons
+
+
+def pack(
+    write: Callable[[list[bytes]], bytes], entries: Sequence[tuple[bytes, list[bytes]]], sizes: Sequence[int]
+) -> dict[bytes, bytes]:
+    """Publish entries, those together that a packed entry can have. Gives the id of each by its former one.
+
+    `sizes`: how many go together at most, in turn; 1 is an entry of one event.
+    """
+    turns = itertools.cycle(sizes or [1])
+    ids: dict[bytes, bytes] = {}
+    left = list(entries)
+    while left:
+        size = next(turns)
+        together = list(itertools.takewhile(lambda one: _values(one[1]), left[:size])) if size > 1 else []
+        if together:
+            lines = b"".join(b"\t".join(_values(fields)) + b"\n" for _, fields in together)
+            trace = together[0][1][2 * len(_values(together[0][1])) :]
+            entry_id = write([b"events", b"%d" % len(together), b"lines", lines, *trace])
+            ids |= {old: b"%s/%d" % (entry_id, number) for number, (old, _) in enumerate(together, start=1)}
+        else:
+            together = left[:1]
+            ids[left[0][0]] = write(left[0][1])
+        del left[: len(together)]
+    return ids
+
+
+def _values(fields: Sequence[bytes]) -> list[bytes]:
+    """Give the values of an event as a line has them; empty for one that has no line."""
+    names, values = fields[::2], fields[1::2]
+    own = [name for name in names if not name.startswith(b"trace")]
+    known = list(REQUIRED[: len(own)])
+    spoilt = any(set(b"\t\n") & set(value) for value in values)
+    return [] if own != known or names[: len(own)] != known or spoilt else list(values[: len(own)])
 
 
 def figures(metrics: Metrics) -> tuple[float, float, float]:

@@ -390,6 +390,9 @@ class PartitionedSource:
             found = self.member.poll(1)
             assert found == [], "a paused partition gave a record, which nobody would see"
 
+    def limit(self, most: int) -> None:
+        """Hear nothing: a client fetches by bytes."""
+
     def expect_large(self) -> None:
         """Nothing to do: the client holds no more than it was told to."""
 

@@ -83,7 +83,7 @@ class Records:
 
 
 class Waiting(NamedTuple):
-    """An entry that our group has yet to acknowledge."""
+    """An event that our group has yet to acknowledge with its entry."""
 
     entry_id: str
     event_id: str | None

@@ -20,7 +20,7 @@ The consumer is the real one: only its doors are dressed, so production code hol
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from services.consumer import __main__ as consumer
@@ -98,6 +98,9 @@ class DyingSource:
     def still_working(self) -> None:
         self._inner.still_working()
 
+    def limit(self, most: int) -> None:
+        self._inner.limit(most)
+
     def expect_large(self) -> None:
         self._inner.expect_large()
 
@@ -169,6 +172,9 @@ class DyingDeadLetters:
 
     def read(self) -> Iterator[object]:
         return self._inner.read()
+
+    def events_of(self, entry_id: str) -> Collection[str]:
+        return self._inner.events_of(entry_id)
 
     def close(self) -> None:
         self._inner.close()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from postgres import KINDS as POSTGRES_KINDS
 from postgres import PostgresServers, database, with_tables
-from samples import dead, entry, event_fields, flat, raw_fields
+from samples import dead, entry, event_fields, flat, id_of, raw_fields
 from servers import KINDS, Servers, shared_server
 
 from services.brokers.redis.consuming.dead_letters import DeadLetterStream
@@ -35,6 +35,7 @@ class Box(Protocol):
 
     def put(self, dead: Sequence[Dead]) -> None: ...
     def read(self) -> Iterator[DeadLetter]: ...
+    def events_of(self, entry_id: str) -> Collection[str]: ...
     def replayed(self) -> dict[str, float]: ...
     def purged(self) -> Iterator[Purged]: ...
     def mark_replayed(self, replayed: Sequence[tuple[str, str]]) -> None: ...
@@ -248,6 +249,27 @@ def test_letters_under_the_former_name_are_read_in_order_and_purged(servers: Ser
         assert box.purge(names[:2]) == 2
         assert [letter.entry_id for letter in box.read()] == names[2:]
         assert {note.entry_id for note in box.purged()} == {"9-9", *names[:2]}
+
+
+def test_the_events_of_an_entry_that_have_a_letter_are_named(box: Box) -> None:
+    """Those of this entry, whatever else there is: letters of it as a whole, and of its neighbours."""
+    names = (b"1-1/2", b"1-1/13", b"1-1", b"1-11/2", b"11-1/2", b"1-2/1")
+    box.put([dead(1)._replace(entry=entry(1)._replace(entry_id=name)) for name in names])
+    assert sorted(box.events_of("1-1")) == ["1-1/13", "1-1/2"]
+    assert list(box.events_of("1-3")) == []
+
+
+def test_the_note_of_an_entry_of_many_events_names_each_of_them(box: Box) -> None:
+    """Purged as one letter, as it was written: the audit finds every event, but for one that is cut off."""
+    lines = b"".join(b"\t".join(event_fields(number)[1::2]) + b"\n" for number in (1, 2))
+    name = entry(1).entry_id.decode()
+    box.put([dead(1, [b"events", b"3", b"lines", lines + id_of(3).encode()[:20]]), dead(4)])
+    assert box.purge([name]) == 1
+    assert {(one.entry_id, one.event_id) for one in box.purged()} == {
+        (f"{name}/1", id_of(1)),
+        (f"{name}/2", id_of(2)),
+    }
+    assert [letter.text("event_id") for letter in box.read()] == [id_of(4)]
 
 
 def test_the_note_of_a_conflict_names_its_content(box: Box) -> None:

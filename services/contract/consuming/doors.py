@@ -1,17 +1,21 @@
 """An entry on its way through the consumer, and the protocols of the three doors."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from services.contract.event import Event, Fields, Rejection
 
+SUSPECT_DELIVERIES: Final = 2
+"""Delivered this often without being settled: tried alone from now on, since its consumers may die of it."""
+
 
 class Entry(NamedTuple):
-    """One delivery of one stream entry."""
+    """One delivery of one stream entry, or of one event of an entry of many."""
 
     entry_id: bytes
     """`MILLISECONDS-REST`: when the broker took it (Unix time, by its clock; 0 where it does not say), and
-    what makes it unique in this pipeline: a sequence number, or a partition and its offset."""
+    what makes it unique in this pipeline: a sequence number, or a partition and its offset. Of one event of
+    many `/` and the number of its line follow (services/contract/codec.py)."""
     fields: list[bytes]
     """Names and values in turn, as received."""
     deliveries: int = 1
@@ -81,6 +85,13 @@ class Source(Protocol):
         """
         ...
 
+    def limit(self, most: int) -> None:
+        """Hear that entries have many events: give at most so many of them at a read from now on.
+
+        Never more than a batch, whatever is said. What was asked for before may still come.
+        """
+        ...
+
     def still_working(self) -> None:
         """Hear that entries in hand take longer, every few seconds while a write waits or a clock is wrong.
 
@@ -126,6 +137,13 @@ class DeadLetters(Protocol):
 
     def read(self) -> "Iterator[object]":
         """Give what was kept, the oldest first."""
+        ...
+
+    def events_of(self, entry_id: str) -> Collection[str]:
+        """Name those events of an entry of many that have a letter, as `ENTRY/LINE`.
+
+        Raises DeadLettersUnavailable.
+        """
         ...
 
     def close(self) -> None:

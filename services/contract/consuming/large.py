@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
 
-from services.contract.codec import RawFields
+from services.contract.codec import LINES, RawFields, is_packed
 from services.contract.consuming.doors import Dead, Entry
 from services.contract.event import LEAST_ENTRY_BYTES, Rejection
 
@@ -33,6 +33,16 @@ def size_of(fields: RawFields) -> int:
 def weight_of(entries: Iterable[Entry]) -> int:
     """Tell what entries cost in memory, in bytes."""
     return sum(size_of(entry.fields) + _FIELD_WEIGHT * len(entry.fields) for entry in entries)
+
+
+def burden_of(fields: RawFields) -> int:
+    """Tell the size of an entry, or 0 for one of many events of which none is larger than a valid one."""
+    size = size_of(fields)
+    if is_packed(fields) and size <= LEAST_ENTRY_BYTES * fields[fields[::2].index(LINES) * 2 + 1].count(
+        b"\n"
+    ):
+        return 0
+    return size
 
 
 def is_heavy(sizes: Iterable[int]) -> bool:

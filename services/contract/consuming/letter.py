@@ -36,7 +36,8 @@ class DeadLetter:
     """One dead letter, as it is kept."""
 
     entry_id: str
-    """Its key: the id of the stream entry. An entry delivered again may leave a second letter."""
+    """Its key: the id of the stream entry; of one event of many, `ENTRY/LINE`. An entry delivered again may
+    leave a second letter."""
     event: dict[str, Json] | list[tuple[Json, Json]]
     error: str
     failed_at: float
@@ -118,7 +119,7 @@ def dead_letter(dead: Dead, failed_at: float, consumer: str, batch: TraceContext
     context = context_of(entry.fields) or batch
     return DeadLetter(
         entry_id=entry.entry_id.decode(),
-        event=_event(entry.fields),
+        event=event_of(entry.fields),
         error=rejection.error,
         failed_at=failed_at,
         stage=rejection.stage,
@@ -248,7 +249,7 @@ def letter_lines(
         yield portion
 
 
-def _event(received: Sequence[bytes]) -> dict[str, Json] | list[tuple[Json, Json]]:
+def event_of(received: Sequence[bytes]) -> dict[str, Json] | list[tuple[Json, Json]]:
     """Write names and values: as an object where that loses none of them, else as pairs."""
     names, values = received[::2], map(_json, received[1::2])
     if _is_plain(names):

@@ -4,6 +4,7 @@ Letters and entries are not events: an event that was published twice leaves two
 delivered twice as well, and a letter that was replayed with success is of an event that is stored.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -12,6 +13,7 @@ from uuid import UUID
 
 from services.brokers.operating.side import OperatorSide
 from services.contract.consuming.letter import DeadLetter
+from services.contract.consuming.packed_letters import single_letters
 from services.contract.consuming.proofs import Folded, ProvenRun
 from services.contract.operating import RunRecord
 from services.ops.audit.ledger import is_numbered, readable_id
@@ -33,7 +35,7 @@ def count_dead(letters: Iterable[DeadLetter], missing_of: Callable[[Sequence[str
     named: set[str] = set()
     unnamed: set[str] = set()
     conflicts: set[tuple[str, str]] = set()
-    for letter in letters:
+    for letter in itertools.chain.from_iterable(map(single_letters, letters)):
         event_id = readable_id(letter.text("event_id"))
         if event_id is None:
             unnamed.add(letter.entry_id)

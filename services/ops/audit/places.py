@@ -1,5 +1,6 @@
 """Where events are met while the audit reads: in the stream, among the letters and the notes of purges."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -7,6 +8,7 @@ from typing import Protocol
 from services.brokers.operating.side import OperatorSide
 from services.contract.consuming.damage import Damages
 from services.contract.consuming.letter import DeadLetter, Purged
+from services.contract.consuming.packed_letters import single_letters
 from services.contract.consuming.proofs import Accepted, Proven, ProvenRun
 from services.contract.ids import numbered, time_of
 from services.contract.operating import RunRecord
@@ -99,7 +101,7 @@ class Places:
 
     def read_letters(self, letters: Letters) -> None:
         """Note every dead letter, and every one that was purged."""
-        for letter in letters.read():
+        for letter in itertools.chain.from_iterable(map(single_letters, letters.read())):
             event_id = letter.text("event_id")
             # A conflict's letter is of a second content under an id: it doesn't stand for the first, the row.
             if letter.is_conflict and (found := readable_id(event_id)):

@@ -13,7 +13,7 @@ from services.ops.dlq.letters import told
 from services.ops.failures import CommandFailed
 from services.ops.output.output import confirmed
 
-_ENTRY_ID: Final = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
+_ENTRY_ID: Final = re.compile(r"\d{1,20}-\d{1,20}(?:/\d{1,5})?", re.ASCII)
 
 
 def one_of(names: Sequence[str], what: str, given: Sequence[str]) -> None:
@@ -26,10 +26,13 @@ def one_of(names: Sequence[str], what: str, given: Sequence[str]) -> None:
 
 
 def entry_id_of(given: str) -> str:
-    """Give the id of a stream entry. Raises typer.BadParameter for what can't be one."""
+    """Give the id of an entry, or of an event in it. Raises typer.BadParameter for what can't be one."""
     text = given.strip()
     if not _ENTRY_ID.fullmatch(text):
-        raise typer.BadParameter(f"{given!r} is no entry id; one looks like 1700000000000-0")
+        raise typer.BadParameter(
+            f"{given!r} is no entry id; one looks like 1700000000000-0, or 1700000000000-0/17 for the "
+            "17th event of an entry"
+        )
     return text
 
 

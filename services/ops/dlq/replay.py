@@ -8,14 +8,15 @@ note about it is harmless: the letters of that chunk are published again.
 import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from services.consumer.steps import through
 from services.consumer.validate import form, hold
-from services.contract.codec import OPTIONAL, REQUIRED, decode
+from services.contract.codec import OPTIONAL, REQUIRED, decode, unpack
 from services.contract.consuming.large import size_of
 from services.contract.consuming.letter import DeadLetter
+from services.contract.consuming.packed_letters import single_letters
 from services.contract.event import DEFAULT_ENTRY_BYTES, Event, Rejection
 from services.contract.kpis import Kpis
 from services.contract.operating import LetterStore
@@ -71,6 +72,15 @@ class Replayable:
     """What the rules say against it as it would be published; it would come back as a letter."""
     refusal: str = ""
     """Why there is no way to publish it; empty where there is one."""
+    of: str = ""
+    """The entry of the letter that it is one event of; empty where it is the whole letter."""
+    is_last: bool = True
+    """Whether nothing more of the letter follows."""
+
+    @property
+    def kept_as(self) -> str:
+        """Name the letter as it is kept."""
+        return self.of or self.letter.entry_id
 
     def record(self) -> dict[str, Any]:
         """Give what a person wants to know before it is published."""
@@ -100,6 +110,33 @@ class Report:
     """Why letters can't be published at all, by entry id."""
     objections: Counter[str] = field(default_factory=Counter)
     """Of the published: those that still break a rule, by reason."""
+
+
+def prepare_all(
+    one: Letter,
+    mending: Mending,
+    kpis: Kpis,
+    latest_ts: float,
+    max_entry_bytes: int = DEFAULT_ENTRY_BYTES,
+    steps: Sequence[Step] = (),
+) -> list[Replayable]:
+    """Work out what would be published for a letter: of one of an entry of many events, each of them.
+
+    All else is as for `prepare`.
+    """
+    rules = (mending, kpis, latest_ts, max_entry_bytes, steps)
+    singles = single_letters(one.letter)
+    if singles == [one.letter] or one.letter.truncated:
+        return [prepare(one, *rules)]
+    whole = unpack(one.letter.fields)
+    why = f"not all of it is there: {whole.error}" if isinstance(whole, Rejection) else ""
+    if "event_id" in mending.values:
+        why = f"it has {len(singles)} events, and one event_id is for one of them"
+    if why:
+        return [replace(prepare(one, *rules), refusal=why)]
+    ready = [prepare(one._replace(letter=single), *rules) for single in singles]
+    entry_id = one.letter.entry_id
+    return [replace(each, of=entry_id, is_last=each is ready[-1]) for each in ready]
 
 
 def prepare(
@@ -162,17 +199,24 @@ def replay(
     meant = select(letters, LetterFilter(entries=chosen))
     settings = server.settings
     rules = (settings.kpis, latest_ts, settings.max_entry_bytes, steps)
-    ready = (prepare(one, mending, *rules) for one in meant)
+    ready = (each for one in meant for each in prepare_all(one, mending, *rules))
+    left_out: set[str] = set()
     for chunk in _chunks(ready):
         report.refused |= {one.letter.entry_id: one.refusal for one in chunk if one.refusal}
         able = [one for one in chunk if not one.refusal]
         good = [one for one in able if one.event_id is not None]
-        report.skipped += [one.letter.entry_id for one in able if one.event_id is None]
+        skipped = [one for one in able if one.event_id is None]
+        report.skipped += [one.letter.entry_id for one in skipped]
+        left_out |= {one.kept_as for one in skipped}
         report.objections.update(one.objection.reason for one in good if one.objection)
         with traces.batch([one.letter for one in good]) as traceparent:
             published = server.side.publish([_entry(one, traceparent) for one in good])
         letters.mark_replayed(
-            [(one.letter.entry_id, entry_id) for one, entry_id in zip(good, published, strict=True)]
+            [
+                (one.kept_as, entry_id)
+                for one, entry_id in zip(good, published, strict=True)
+                if one.is_last and one.kept_as not in left_out
+            ]
         )
         report.published += len(published)
     return report

@@ -18,7 +18,7 @@ from services.ops.dlq.options import (
     ask,
     one_of,
 )
-from services.ops.dlq.replay import FIELDS, Mending, Report, prepare, replay
+from services.ops.dlq.replay import FIELDS, Mending, Report, prepare_all, replay
 from services.ops.dlq.replay_traces import open_traces
 from services.ops.failures import CommandFailed
 from services.ops.output.output import answer, remark, show_records
@@ -108,7 +108,7 @@ def replay_command(
         if dry_run:
             found = select(store, LetterFilter(entries=chosen)) if chosen else ()
             rules = (settings.kpis, latest_ts, settings.max_entry_bytes, steps)
-            ready = (prepare(one, mending, *rules).record() for one in found)
+            ready = (each.record() for one in found for each in prepare_all(one, mending, *rules))
             show_records(ready, _COLUMNS, as_json=as_json)
         if not chosen:
             remark("no dead letter to replay")

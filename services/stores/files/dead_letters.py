@@ -23,6 +23,7 @@ from typing import Any, Final
 from services.contract.consuming.damage import Damages, why
 from services.contract.consuming.doors import Dead
 from services.contract.consuming.letter import DeadLetter, Purged, letter_line, parse_letter
+from services.contract.consuming.packed_letters import single_letters
 from services.contract.errors import DeadLettersUnavailable
 from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.runtime.own_files import open_own
@@ -80,6 +81,20 @@ class DeadLetterFile:
         """Give what was kept, the oldest first. Raises OSError for what is no ordinary file."""
         return (letter for _, letter in self.lines())
 
+    def events_of(self, entry_id: str) -> set[str]:
+        """Name those events of an entry of many that have a letter, as `ENTRY/LINE`.
+
+        Raises DeadLettersUnavailable.
+        """
+        begin = _BEGINNING + f"{entry_id}/".encode()  # no other line is worth being read as JSON
+        try:
+            lines = (line for line in self._lines_of(self._path) if line.data.startswith(begin))
+            return {letter.entry_id for line in lines if (letter := self._letter_or_none(line))}
+        except OSError as error:
+            raise DeadLettersUnavailable(
+                f"{self._path}: {error.strerror or error}", kind_of(error)
+            ) from error
+
     def lines(self) -> Iterator[tuple[str, DeadLetter]]:
         """Give each letter as it is written, without what ends its line, and read; as `read` does."""
         torn: dict[str, str] = {}
@@ -132,11 +147,12 @@ class DeadLetterFile:
                 letter = self._letter_or_none(line)
                 if letter is not None and letter.entry_id in entry_ids:
                     gone.append(line.span)
-                    notes[letter.entry_id] = json.dumps(
-                        {"entry_id": letter.entry_id, "event_id": letter.text("event_id"),
-                         "reason": letter.reason, "purged_at": now,
-                         **({"content": letter.content} if letter.is_conflict else {})}
-                    )  # fmt: skip
+                    for one in single_letters(letter):
+                        notes[one.entry_id] = json.dumps(
+                            {"entry_id": one.entry_id, "event_id": one.text("event_id"),
+                             "reason": one.reason, "purged_at": now,
+                             **({"content": one.content} if one.is_conflict else {})}
+                        )  # fmt: skip
             if gone:
                 # The note comes first: whatever happens in between, the audit can tell a letter that
                 # was purged from one that is missing.

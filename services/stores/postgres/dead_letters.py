@@ -20,6 +20,7 @@ import psycopg
 from services.contract.consuming.damage import Damages, why
 from services.contract.consuming.doors import Dead
 from services.contract.consuming.letter import DeadLetter, Purged, letter_lines, parse_letter
+from services.contract.consuming.packed_letters import single_letters
 from services.contract.errors import DeadLettersUnavailable, PipelineError
 from services.runtime.telemetry.spans import current
 from services.stores.postgres import arrays
@@ -101,6 +102,19 @@ class PostgresDeadLetters:
             if letter is not None:
                 yield kept.line, letter
 
+    def events_of(self, entry_id: str) -> set[str]:
+        """Name those events of an entry of many that have a letter, as `ENTRY/LINE`.
+
+        Raises DeadLettersUnavailable.
+        """
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT entry_id FROM telemetry.dead_letters "
+                "WHERE (pipeline, stream) = (%s, %s) AND starts_with(entry_id, %s)",
+                (*self._names, f"{entry_id}/"),
+            )
+            return {name for (name,) in rows}
+
     def replayed(self) -> dict[str, float]:
         """Tell when each replayed letter was replayed (Unix seconds), by entry id."""
         with self._reading() as connection:
@@ -144,8 +158,9 @@ class PostgresDeadLetters:
         for kept in self._kept(entry_ids):
             letter = self._parsed(kept)
             if letter is not None:
-                content = letter.content if letter.is_conflict else None
-                notes[kept.entry_id] = (storable(letter.text("event_id")), letter.reason, content)
+                for one in single_letters(letter):
+                    content = one.content if one.is_conflict else None
+                    notes[one.entry_id] = (storable(one.text("event_id")), one.reason, content)
                 positions.append(kept.position)
         if not positions:
             return 0

@@ -205,6 +205,53 @@ def test_purged_letters_are_gone_and_noted(pipeline: Pipeline) -> None:
     assert [(note.entry_id, note.event_id) for note in pipeline.letters.purged()] == [(entry_id, id_of(1))]
 
 
+def packed(*lines: bytes, events: int = 0) -> list[bytes]:
+    """Write an entry of many events."""
+    return [b"events", b"%d" % (events or len(lines)), b"lines", b"".join(line + b"\n" for line in lines)]
+
+
+def line(number: int, **changes: str | bytes) -> bytes:
+    """Write an event as a line."""
+    return b"\t".join(event_fields(number, **changes)[1::2])
+
+
+def test_every_event_of_an_entry_of_many_is_replayed(pipeline: Pipeline) -> None:
+    """From a consumer that knew no such entry and wrote one letter of it: each is stored, it is marked."""
+    entry_id = pipeline.publish(packed(line(1), line(2, value="-1"), line(3)))
+    pipeline.consume()
+    (letter,) = pipeline.letters.read()
+    assert (letter.entry_id, letter.reason) == (entry_id, "missing_field")
+    told = json_lines(pipeline.replay("--dry-run", "--json"))
+    assert [(one["entry_id"], one["event_id"], one["outcome"][:9]) for one in told] == [
+        (f"{entry_id}/1", id_of(1), "published"),
+        (f"{entry_id}/2", id_of(2), "comes back"[:9]),
+        (f"{entry_id}/3", id_of(3), "published"),
+    ]
+    assert pipeline.replay("--yes").stdout == "replayed 3\n"
+    pipeline.consume()
+    assert [event_id for event_id, _ in pipeline.rows()] == [id_of(1), id_of(3)]
+    assert list(pipeline.letters.replayed()) == [entry_id]
+
+
+def test_an_entry_of_many_that_is_not_whole_is_not_replayed(pipeline: Pipeline) -> None:
+    """Nor is one id given to all of its events. With one left out, for want of an id, it stays unmarked."""
+    cut = pipeline.publish(packed(line(1), events=2))
+    pipeline.consume()
+    result = pipeline.replay("--yes")
+    assert result.exit_code == 1
+    assert f"refused {cut}: not all of it is there: 1 whole lines of 2" in result.stderr
+    whole = pipeline.publish(packed(line(2), line(3, event_id="")))
+    pipeline.consume()
+    result = pipeline.replay("--entry", whole, "--set", f"event_id={id_of(9)}", "--yes")
+    assert f"refused {whole}: it has 2 events, and one event_id is for one of them" in result.stderr
+    result = pipeline.replay("--entry", whole, "--yes")
+    assert result.exit_code == 1
+    assert f"{whole}/2" in result.stderr
+    assert pipeline.letters.replayed() == {}
+    pipeline.consume()
+    assert [event_id for event_id, _ in pipeline.rows()] == [id_of(2)]
+
+
 def test_an_interruption_repeats_no_more_than_a_chunk(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ from services.brokers.redis.server.entry_ids import id_parts
 from services.contract.consuming.damage import Damages, why
 from services.contract.consuming.doors import Dead
 from services.contract.consuming.letter import PORTION_CHARS, DeadLetter, Purged, letter_lines, parse_letter
+from services.contract.consuming.packed_letters import single_letters
 from services.contract.errors import DeadLettersUnavailable
 from services.runtime.telemetry.spans import current
 
@@ -73,6 +74,20 @@ class DeadLetterStream:
         for one in self._letters():
             yield one.letter
 
+    def events_of(self, entry_id: str) -> set[str]:
+        """Name those events of an entry of many that have a letter, as `ENTRY/LINE`.
+
+        Raises DeadLettersUnavailable.
+        """
+        try:
+            return {
+                one.letter.entry_id
+                for one in self._letters()
+                if one.letter.entry_id.startswith(f"{entry_id}/")
+            }
+        except redis.RedisError as error:
+            raise DeadLettersUnavailable(f"{self._stream}: {describe(error)}", error_kind(error)) from error
+
     def replayed(self) -> dict[str, float]:
         """Tell when each replayed letter was replayed (Unix seconds), by entry id."""
         found = {}
@@ -109,7 +124,8 @@ class DeadLetterStream:
         gone = 0
         for one in self._letters():
             if one.letter.entry_id in entry_ids:
-                pipeline.hset(f"{self._stream}:purged", one.letter.entry_id, _note(one.letter))
+                for single in single_letters(one.letter):
+                    pipeline.hset(f"{self._stream}:purged", single.entry_id, _note(single))
                 if one.stream == self._stream:
                     pipeline.xdel(one.stream, one.key)
                 else:

@@ -1,5 +1,6 @@
 """What waits in the stream: entry by entry, for the audit, or how many, for whoever waits as well."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
@@ -9,18 +10,19 @@ from services.brokers.redis.consuming.backlog import read_backlog
 from services.brokers.redis.consuming.entries import about, after, pages
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.entry_ids import id_parts
+from services.contract.consuming.packed_letters import whole_lines
 from services.contract.operating import Waiting
 
 _PAGE: Final = 2000
 
 
 def read_waiting(client: redis.Redis, keys: StreamKeys) -> Iterator[Waiting]:
-    """Give each entry that our group has yet to acknowledge. Raises redis.RedisError."""
+    """Give each event of an entry that our group has yet to acknowledge. Raises redis.RedisError."""
     backlog = read_backlog(client, keys)
     if backlog is None:
         # No group: whatever is in the stream was delivered to nobody.
         for entry_id, fields in _entries(client, keys.stream, "-"):
-            yield Waiting(entry_id, _event_id(fields), is_delivered=False)
+            yield from _events(entry_id, fields, is_delivered=False)
         return
     delivered = id_parts(backlog.last_delivered_id)
     pending = _pending_ids(client, keys)
@@ -38,9 +40,9 @@ def read_waiting(client: redis.Redis, keys: StreamKeys) -> Iterator[Waiting]:
             next_pending = next(pending, None)
         # What was delivered since the backlog was read is pending by now, and was undelivered then.
         if here > delivered:
-            yield Waiting(entry_id, _event_id(fields), is_delivered=False)
+            yield from _events(entry_id, fields, is_delivered=False)
         elif is_pending:
-            yield Waiting(entry_id, _event_id(fields), is_delivered=True)
+            yield from _events(entry_id, fields, is_delivered=True)
     if next_pending is not None:
         unseen += [next_pending, *pending]
     for entry_id in _still_pending(client, keys, unseen):
@@ -86,6 +88,15 @@ def _pending_ids(client: redis.Redis, keys: StreamKeys) -> Iterator[str]:
         start = after(page[-1]["message_id"]) if page else None
 
 
-def _event_id(fields: Mapping[bytes, bytes]) -> str | None:
-    raw = fields.get(b"event_id")
+def _events(entry_id: str, fields: Mapping[bytes, bytes], *, is_delivered: bool) -> Iterator[Waiting]:
+    """Give the events of an entry: of many, each of those whose line has an end."""
+    packed = None if b"lines" not in fields else whole_lines([*itertools.chain.from_iterable(fields.items())])
+    if packed is None:
+        yield Waiting(entry_id, _text(fields.get(b"event_id")), is_delivered)
+        return
+    for number, event in enumerate(packed.events(), start=1):
+        yield Waiting(f"{entry_id}/{number}", _text(event[1]), is_delivered)
+
+
+def _text(raw: bytes | None) -> str | None:
     return None if raw is None else raw.decode(errors="replace")

@@ -14,9 +14,17 @@ from services.consumer.breaker import Breaker
 from services.consumer.persist import Persist
 from services.consumer.recognise import recognise
 from services.contract.consuming.doors import Dead, Entry
-from services.contract.consuming.large import UNKNOWN_BYTES, beginning, cut, is_heavy, limit_size, size_of
+from services.contract.consuming.large import (
+    UNKNOWN_BYTES,
+    beginning,
+    burden_of,
+    cut,
+    is_heavy,
+    limit_size,
+    size_of,
+)
 from services.contract.consuming.letter import dead_letter, letter_line, parse_letter
-from services.contract.event import DEFAULT_ENTRY_BYTES, Rejection
+from services.contract.event import DEFAULT_ENTRY_BYTES, LEAST_ENTRY_BYTES, Rejection
 from services.contract.trace_context import TraceContext
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics
@@ -133,3 +141,16 @@ def test_a_line_is_the_letter(fields: list[bytes], full_size: int) -> None:
     assert parse_letter(letter_line(dead, NOW, "consumer-1", batch)) == letter
     assert parse_letter(letter.to_json()) == letter
     assert letter.fields == fields
+
+
+def test_an_entry_of_many_ordinary_events_is_no_burden() -> None:
+    """However large it is. One with an event that is larger than a valid one counts with all of its bytes."""
+    line = b"\t".join(event_fields(1)[1::2]) + b"\n"
+    ordinary = [b"events", b"9000", b"lines", line * 9000]
+    assert size_of(ordinary) > 500_000
+    assert burden_of(ordinary) == 0
+    heavy = [b"events", b"2", b"lines", line + b"x" * 2 * LEAST_ENTRY_BYTES + b"\n"]
+    assert burden_of(heavy) == size_of(heavy)
+    endless = [b"events", b"2", b"lines", b"x" * 5000]
+    for other in (event_fields(1), endless):
+        assert burden_of(other) == size_of(other)

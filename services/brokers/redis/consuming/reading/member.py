@@ -8,14 +8,14 @@ from services.brokers.redis.keys import StreamKeys
 from services.runtime.telemetry.metrics import Metrics
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Member:
     """One consumer of the group."""
 
     keys: StreamKeys
     name: str
     batch_size: int
-    """Entries that are read at once, at most."""
+    """Entries that are read at once, at most: fewer, where each of them has many events."""
     monotonic: Callable[[], float]
     metrics: Metrics
     logger: logging.Logger

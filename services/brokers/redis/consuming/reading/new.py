@@ -13,7 +13,7 @@ from services.brokers.redis.consuming.reading.lines import Line
 from services.brokers.redis.consuming.reading.member import Member
 from services.brokers.redis.consuming.reading.sizes import ScriptsNotAllowed, Sizes
 from services.contract.consuming.doors import Entry
-from services.contract.consuming.large import BATCH_WEIGHT, is_heavy, size_of
+from services.contract.consuming.large import BATCH_WEIGHT, burden_of, is_heavy
 
 _POLL_S: Final = 0.05
 """How long nothing is asked, where new entries are looked at and there are none: a script can't wait."""
@@ -34,6 +34,8 @@ class NewEntries:
         self._is_first = True
         self.is_asked = False
         """Whether the answer to a read is under way."""
+        self.count = member.batch_size
+        """How many the last read has asked for."""
 
     def read(self) -> list[Entry]:
         """Give new entries, at most a batch; empty when none came in the waiting time."""
@@ -48,9 +50,10 @@ class NewEntries:
     def ask(self, *block: Any) -> None:
         """Ask for the next batch; it is received later. `block`: how long the server waits for one."""
         member, keys = self._member, self._member.keys
+        self.count = member.batch_size
         self._line.send(
             "XREADGROUP", "GROUP", keys.group, member.name,
-            "COUNT", member.batch_size, *block, "STREAMS", keys.stream, ">",
+            "COUNT", self.count, *block, "STREAMS", keys.stream, ">",
         )  # fmt: skip
         self.is_asked = True
 
@@ -68,12 +71,13 @@ class NewEntries:
     def _take(self) -> list[Entry] | None:
         """Give new entries that were looked at before they were sent. None: read them as they are."""
         is_first, self._is_first = self._is_first, False
+        self.count = self._member.batch_size
         try:
-            entries, is_heavy_next = self._sizes.take(self._member.batch_size, self._caution.most_weight)
+            entries, is_heavy_next = self._sizes.take(self.count, self._caution.most_weight)
         except ScriptsNotAllowed:
             self._caution.end()
             return None
-        if is_heavy_next or is_heavy(map(size_of, (entry.fields for entry in entries))):
+        if is_heavy_next or is_heavy(map(burden_of, (entry.fields for entry in entries))):
             self._caution.expect_large()
         elif is_first and not entries:
             return None

@@ -15,11 +15,9 @@ from services.brokers.redis.consuming.reading.caution import Caution
 from services.brokers.redis.consuming.reading.lines import Commands
 from services.brokers.redis.consuming.reading.member import Member
 from services.brokers.redis.consuming.reading.sizes import Look, ScriptsNotAllowed, Sizes
-from services.contract.consuming.doors import Entry
+from services.contract.consuming.doors import SUSPECT_DELIVERIES, Entry
 from services.contract.consuming.large import BATCH_WEIGHT, UNKNOWN_BYTES, cut, is_heavy, weight_of
 
-_SUSPECT_DELIVERIES: Final = 2
-"""Delivered this often without being settled: read one by one from now on."""
 _LAST_DELIVERIES: Final = 3
 """Beyond MAX_DELIVERIES: so often its dead letter was tried with all of its content, and then no more."""
 _SUSPECT_BYTES: Final = 1 << 16
@@ -44,9 +42,9 @@ class PendingEntries:
         max_entry_bytes: int,
         max_deliveries: int,
     ) -> None:
+        self._member = member
         self._keys = member.keys
         self._name = member.name
-        self._batch_size = member.batch_size
         self._commands = commands
         self._acknowledgements = acknowledgements
         self._sizes = sizes
@@ -63,7 +61,7 @@ class PendingEntries:
     def read(self) -> list[Entry]:
         """Give our own pending entries, the oldest first, with their deliveries; empty: there are none."""
         while pending := self._commands.ask(
-            "XPENDING", self._keys.stream, self._keys.group, "-", "+", self._batch_size, self._name
+            "XPENDING", self._keys.stream, self._keys.group, "-", "+", self._member.batch_size, self._name
         ):
             # Where all of a page were trimmed, the next one may hold what is there.
             if entries := self._again({entry_id: int(count) + 1 for entry_id, _, _, count in pending}):
@@ -98,7 +96,7 @@ class PendingEntries:
             self._caution.expect_large()
         if is_beyond_us:
             return [Entry(first, self._sizes.beginning(first), deliveries[first], look.size)]
-        most = self._batch_size if is_light else self._count
+        most = self._member.batch_size if is_light else self._count
         return self._read_first(self._safe_together(there[:most], deliveries), deliveries)
 
     def _again_unseen(self, deliveries: Mapping[bytes, int]) -> list[Entry]:
@@ -127,7 +125,7 @@ class PendingEntries:
         weight = 0
         for count, (entry_id, look) in enumerate(waiting):
             weight += look.weight
-            is_suspect = deliveries[entry_id] > _SUSPECT_DELIVERIES
+            is_suspect = deliveries[entry_id] > SUSPECT_DELIVERIES
             is_too_much = look.size > self._max_entry_bytes or weight > self._caution.most_weight
             if count and (is_suspect or is_too_much):
                 return waiting[:count]
@@ -145,7 +143,7 @@ class PendingEntries:
             "COUNT", len(first), "STREAMS", self._keys.stream, "0",
         )  # fmt: skip
         self._reading = ()
-        self._count = min(2 * self._count, self._batch_size)
+        self._count = min(2 * self._count, self._member.batch_size)
         entries = reply[0][1]
         self._acknowledgements.end_lost([entry_id for entry_id, fields in entries if not fields])
         return [

@@ -67,7 +67,7 @@ class RedisSource:
         self._batch_size = batch_size
         self._monotonic = monotonic
         self._explain = explain
-        member = Member(keys, name, batch_size, monotonic, metrics, logger)
+        self._member = member = Member(keys, name, batch_size, monotonic, metrics, logger)
         for_new = Line(client.connection_pool, monotonic, self._recover)
         for_commands = Line(client.connection_pool, monotonic, self._recover)
         self._commands = Commands(for_commands)
@@ -126,6 +126,10 @@ class RedisSource:
         except redis.RedisError as error:
             raise self._failed(error) from error
 
+    def limit(self, most: int) -> None:
+        """Hear that entries have many events: read at most so many at once. Claims, too, are of as many."""
+        self._member.batch_size = min(most, self._batch_size)
+
     def still_working(self) -> None:
         """Hear that entries in hand take longer. Redis asks nobody: others claim after CLAIM_IDLE_MS."""
 
@@ -166,7 +170,7 @@ class RedisSource:
     def _ask_ahead(self, entries: Sequence[Entry]) -> None:
         """Ask for the next batch where there is one, unless something else has its turn."""
         now = self._monotonic()
-        if len(entries) == self._batch_size and self._caution.until <= now < min(
+        if len(entries) == self._new.count and self._caution.until <= now < min(
             self._claims.due_at, self._namesakes.due_at
         ):
             self._new.ask()
