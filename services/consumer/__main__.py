@@ -7,7 +7,7 @@ import functools
 import gc
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from typing import Final, TypeVar
 
@@ -17,6 +17,8 @@ from services.brokers.tools import Tools
 from services.consumer.auditing import Auditor
 from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
+from services.consumer.packed.suspects import find_settled
+from services.consumer.packed.unpacking import UnpackingSource
 from services.consumer.persist import Persist
 from services.consumer.steps import StepsInvalid, load_steps
 from services.consumer.telemetry.report import Reporter
@@ -102,6 +104,7 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
             logs.tell_rest()
             logger.info("consumer_finished", extra={"consumer": settings.name, "stored": 0, "dead": 0})
             return 0
+        doors = unpacking(settings, doors, store, logger)
         source, sink, dead_letters = doors
         for door in (source, dead_letters, sink):
             stack.enter_context(closing(door))
@@ -179,6 +182,25 @@ def make_doors(
     at_broker = settings.letters_in == "stream"
     dead_letters = side.dead_letters() if at_broker else open_dead_letters(settings, store, clock)
     return side.source(), sink, dead_letters
+
+
+def unpacking(settings: ConsumerSettings, doors: Doors, store: Store, logger: logging.Logger) -> Doors:
+    """Have entries of many events taken apart at the first door."""
+    source, sink, dead_letters = doors
+
+    def missing_of(ids: Sequence[str]) -> list[str]:
+        with closing(store.open_rows()) as rows:
+            return rows.missing_of(ids)
+
+    apart = UnpackingSource(
+        source,
+        functools.partial(find_settled, missing_of, dead_letters),
+        logger,
+        batch_size=settings.batch_size,
+        max_entry_bytes=settings.max_entry_bytes,
+        max_deliveries=settings.max_deliveries,
+    )
+    return apart, sink, dead_letters
 
 
 def make_worker(

@@ -52,7 +52,8 @@ class Worker:
         """Work until asked to stop; then settle what was asked for ahead."""
         while not self.clock.is_stopping():
             self.turn()
-        self._turn(self.source.drain, asks=False)
+        while self._turn(self.source.drain, asks=False):
+            pass
 
     def turn(self) -> None:
         """Read once, and see what there is to its outcome."""
@@ -65,10 +66,11 @@ class Worker:
             self._has_begun = True
         return self.source.read()
 
-    def _turn(self, read: Callable[[], Sequence[Entry]], *, asks: bool = True) -> None:
+    def _turn(self, read: Callable[[], Sequence[Entry]], *, asks: bool = True) -> bool:
         """Read once and see the entries to their outcome; decide what an error means.
 
-        `asks`: whether nothing is an answer of the broker, too.
+        `asks`: whether nothing is an answer of the broker, too. Tells whether there were any, and all went
+        well.
         """
         try:
             entries = read()
@@ -78,12 +80,14 @@ class Worker:
                 with self.traces.batch(entries):
                     self._settle(entries)
             self.upkeep.run_due()
+            return bool(entries)
         except BrokerUnavailable as error:
             self._wait_for_broker(error)
         except BreakerOpen as error:
             self._stand_still(error)
         except Stopping:
             self.logger.warning("stopped_while_waiting", extra={"hint": "what was read stays pending"})
+        return False
 
     def _settle(self, entries: Sequence[Entry]) -> None:
         started = self.clock.monotonic()

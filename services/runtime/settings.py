@@ -303,7 +303,7 @@ class ProducerSettings(Settings):
 class ConsumerSettings(Settings):
     """What a consumer is told."""
 
-    batch_size: int = setting(10, "Most entries read, stored and acknowledged together", least=1, most=4000)
+    batch_size: int = setting(10, "Most events read, stored and acknowledged together", least=1, most=4000)
     sleep_interval: float = setting(
         0.5, "How long a read waits for entries, in seconds; no pause between full batches", least=0.001
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import redis
+from law import pack
 from samples import flat
 
 from services.brokers.redis.keys import StreamKeys
@@ -34,9 +35,10 @@ _SPOILT: Final[list[tuple[str, str | bytes, str]]] = [
 
 @dataclass(frozen=True)
 class Published:
-    """One entry as it was published."""
+    """One event as it was published."""
 
     entry_id: str
+    """Of one event of many, `ENTRY/LINE`."""
     fields: list[bytes]
     event_id: str | None
     """None: it has none that can be read."""
@@ -44,6 +46,11 @@ class Published:
     """The row it must become; None: it must become a dead letter."""
     reason: str | None = None
     """The reason of that letter."""
+
+    @property
+    def stream_id(self) -> str:
+        """The entry as the stream has it."""
+        return self.entry_id.partition("/")[0]
 
 
 @dataclass
@@ -132,31 +139,41 @@ class Publisher:
         self._add(list(fields), None, reason=reason)
         return self
 
-    def send(self, patience_s: float = 30.0) -> list[Published]:
-        """Publish what was made, and keep at it while the server is away."""
+    def send(self, patience_s: float = 30.0, packs: Sequence[int] = ()) -> list[Published]:
+        """Publish what was made, and keep at it while the server is away.
+
+        `packs`: how many events go together in an entry, in turn, where a line can have them.
+        """
         now_ms = int(time.time() * 1000)
-        batch = [replace(one, entry_id=f"{now_ms}-{next(_NUMBERS)}") for one in self._made]
+        entries: list[tuple[bytes, list[bytes]]] = []
+
+        def add(fields: list[bytes]) -> bytes:
+            entries.append((f"{now_ms}-{next(_NUMBERS)}".encode(), fields))
+            return entries[-1][0]
+
+        ids = pack(add, [(b"%d" % number, one.fields) for number, one in enumerate(self._made)], packs)
+        batch = [replace(one, entry_id=ids[b"%d" % number].decode()) for number, one in enumerate(self._made)]
         self._made = []
         deadline = time.monotonic() + patience_s
-        while not self._try(batch):
+        while not self._try(batch, entries):
             assert time.monotonic() < deadline, "the server took no events"
         self.entries += batch
         return batch
 
-    def _try(self, batch: Sequence[Published]) -> bool:
+    def _try(self, batch: Sequence[Published], entries: Sequence[tuple[bytes, list[bytes]]]) -> bool:
         try:
             # The answer to an earlier try may have been lost, and not the try.
             done = self.client.hget(KEYS.run(self.run), "sent")
             if int(done or 0) < len(self.entries) + len(batch):
-                self._publish(batch)
+                self._publish(batch, entries)
         except redis.RedisError:
             return False
         return True
 
-    def _publish(self, batch: Sequence[Published]) -> None:
+    def _publish(self, batch: Sequence[Published], entries: Sequence[tuple[bytes, list[bytes]]]) -> None:
         pipeline: Any = self.client.pipeline(transaction=True)
-        for one in batch:
-            pipeline.execute_command("XADD", KEYS.stream, one.entry_id, *one.fields)
+        for entry_id, fields in entries:
+            pipeline.execute_command("XADD", KEYS.stream, entry_id, *fields)
         record = {
             "last": self.last,
             "published": self.last,

@@ -291,7 +291,7 @@ class Rig:
 
     def is_drained(self) -> bool:
         """Tell whether everything published was delivered and acknowledged."""
-        newest = max((id_parts(one.entry_id) for one in self.published), default=(0, 0))
+        newest = max((id_parts(one.stream_id) for one in self.published), default=(0, 0))
         return self.last_delivered() >= newest and not self.pending()
 
     def drain(self, *processes: Process, timeout_s: float = PATIENCE_S) -> None:
@@ -327,7 +327,7 @@ class Rig:
         settled = [
             one
             for one in self.published
-            if id_parts(one.entry_id) <= delivered and one.entry_id not in pending
+            if id_parts(one.stream_id) <= delivered and one.stream_id not in pending
         ]
         assert self._unsettled(settled) == []
 

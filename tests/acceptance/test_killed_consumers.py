@@ -39,9 +39,12 @@ def test_a_consumer_killed_at_any_point_is_finished_by_its_successor(rig: Rig, p
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_consumer_killed_at_any_point_is_taken_over_by_another(rig: Rig, point: str) -> None:
-    """A consumer of another name claims what the dead one had in hand, once that has lain idle."""
-    rig.publisher(seed=2).mix(200).send()
-    _die_at(rig, point, 3)
+    """A consumer of another name claims what the dead one had in hand, once that has lain idle.
+
+    Entries of one event and of many: of those that it had in hand, some events are settled, and some are not.
+    """
+    rig.publisher(seed=2).mix(200).send(packs=[1, 7, 1, 12])
+    _die_at(rig, point, 2 if point == "after_read" else 3)  # one read is of several batches
     other = rig.consumer("consumer-2")
     rig.drain(other)
     other.stop()

@@ -89,6 +89,22 @@ def test_two_poisonous_entries_in_one_batch_spare_the_others(rig: Rig) -> None:
     assert len(rig.letters()) == 2
 
 
+@pytest.mark.parametrize("point", ["event_validated", "event_written"])
+def test_two_poisonous_events_in_one_entry_spare_the_others(rig: Rig, point: str) -> None:
+    """Of an entry of many those alone are given up, each by its line; the next entry has no part in it."""
+    entries = rig.publisher().valid(45).invalid(2).valid(3).send(packs=[30, 20])
+    poison = [entries[number] for number in (12, 25)]
+    names = ",".join(str(one.event_id) for one in poison)
+    # The first as ever; the other one as soon as it is met again.
+    assert _supervise(rig, point, names, "consumer-1", "consumer-2") == MAX_DELIVERIES + 1
+    rig.assert_complete(dead=[str(one.event_id) for one in poison])
+    for one, line in zip(poison, (13, 26), strict=True):
+        assert one.entry_id.endswith(f"/{line}")
+        (letter,) = rig.letters()[one.entry_id]
+        assert (letter.reason, letter.fields) == ("deliveries_exhausted", one.fields)
+    assert len(rig.letters()) == 4
+
+
 def test_poison_is_given_up_also_when_each_successor_has_another_name(rig: Rig) -> None:
     """The deliveries are counted on across consumers: each claims what the dead one before it had."""
     entries = rig.publisher().valid(40).send()

@@ -28,7 +28,7 @@ from typing import Final, get_args
 from bench.plan import in_turn
 from services.brokers.choice import consumer_side
 from services.brokers.tools import Tools
-from services.consumer.__main__ import make_doors, make_traces, make_worker
+from services.consumer.__main__ import make_doors, make_traces, make_worker, unpacking
 from services.consumer.batch import Outcome, Rules
 from services.consumer.stages import Stage
 from services.consumer.telemetry.times import Times
@@ -161,7 +161,8 @@ def _worker(shared: _Shared, name: str, metrics: Metrics, logger: logging.Logger
     settings, clock = _own(shared.settings, name), shared.clock
     side = consumer_side(settings, Tools(clock, metrics, logger))
     sink = SQLiteSink(settings.database, settings.sqlite_busy_timeout_ms, clock.now)
-    doors = make_doors(settings, store_of(settings), sink, side, clock)
+    store = store_of(settings)
+    doors = unpacking(settings, make_doors(settings, store, sink, side, clock), store, logger)
     for door in doors:
         shared.stack.enter_context(closing(door))
     health = Health(settings.liveness_timeout_s, clock.monotonic)

@@ -2,18 +2,21 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, Protocol
 
 import pytest
 from fakes import FakeSource, FakeStream
+from law import pack
 from partitioned import FakeTopic, PartitionedSource
 from samples import event_fields, flat
 from servers import KINDS, Server, Servers, shared_server
 
 from services.brokers.redis.consuming.reading.source import RedisSource
 from services.brokers.redis.keys import StreamKeys
+from services.consumer.packed.suspects import Settled
+from services.consumer.packed.unpacking import UnpackingSource
 from services.contract.consuming.doors import Entry, Source
 from services.contract.consuming.large import beginning
 from services.contract.errors import SourceUnavailable
@@ -168,6 +171,17 @@ def settle(source: Source, on_batch: Callable[[list[Entry]], object] = lambda _:
     return settled
 
 
+def unpacking(source: Source) -> Source:
+    """Take entries of many events apart. None of them is delivered so often that it is suspected."""
+
+    def untold(_entry_id: bytes, _events: Sequence[Entry]) -> Settled:
+        raise AssertionError
+
+    return UnpackingSource(
+        source, untold, logging.getLogger("test"), batch_size=10, max_entry_bytes=1 << 20, max_deliveries=5
+    )
+
+
 def ack_and_read(source: Source, entries: list[Entry]) -> None:
     """Acknowledge, and read: a failure shows at the one or at the other."""
     source.ack(entries)
@@ -270,6 +284,39 @@ def test_a_full_batch_does_not_hide_the_next(rig: Rig) -> None:
         assert seen == ids[: len(seen)]
         assert rig.pending() == set(seen if rig.knows_entries else ids)
         assert source.drain() == []
+
+
+def test_the_events_of_entries_of_many_come_in_batches_and_are_settled_with_their_entry(rig: Rig) -> None:
+    """Beside entries of one event; stopped in the middle of an entry, all of it comes again, and no other."""
+    numbers = range(1, 38)
+    flat_ones = [(b"%d" % number, event_fields(number)) for number in numbers]
+    names = pack(rig.publish, flat_ones, [1, 7, 12, 1])
+    with closing(unpacking(rig.open(batch_size=10))) as source:
+        first = source.read()
+        assert [event.entry_id for event in first] == list(names.values())[:10]
+        source.ack(first)
+        source.drain()
+    sizes: list[int] = []
+    with closing(unpacking(rig.open(batch_size=10))) as source:
+        again = settle(source, lambda page: sizes.append(len(page)))
+    assert max(sizes) == 10
+    assert [event.entry_id for event in again] == list(names.values())[8:]
+    assert [event.fields for event in again] == [event_fields(number) for number in numbers][8:]
+    assert rig.pending() == set()
+
+
+def test_as_many_entries_are_read_as_have_a_batch_of_events(entrywise: Rig) -> None:
+    """What one consumer holds back, no other can work on."""
+    numbers = [(b"%d" % number, event_fields(number)) for number in range(1, 401)]
+    pack(entrywise.publish, numbers, [10])
+    with closing(unpacking(entrywise.open(batch_size=10))) as source:
+        source.ack(source.read())
+        while len(entrywise.pending()) > 1:
+            page = source.read()
+            assert page, "a batch of entries is read at once, though each has ten events"
+            source.ack(page)
+        assert len(settle(source)) > 100
+    assert entrywise.pending() == set()
 
 
 def test_entries_that_were_read_and_left_come_again_after_a_failure(rig: Rig) -> None:

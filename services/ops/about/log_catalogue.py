@@ -302,6 +302,22 @@ CATALOGUE: Final = (
         "says whether the server keeps all of it aside",
     ),
     Message(
+        "entry_tried_by_event",
+        "WARNING",
+        "consumer",
+        ("entry_id", "events", "deliveries"),
+        "An entry of many events was delivered again and again and never settled: each event is stored by "
+        "itself now, to find the one that ends its consumers",
+    ),
+    Message(
+        "suspect_not_found",
+        "ERROR",
+        "consumer",
+        ("entry_id", "error"),
+        "Which events of such an entry are settled can't be read. They are tried once more; when that "
+        "fails three times, the entry becomes one dead letter with all of them",
+    ),
+    Message(
         "entries_claimed",
         "INFO",
         "consumer",

@@ -440,14 +440,14 @@ CATALOGUE: Final = (
         "telemetry_ack_events_total",
         "counter",
         "consumer",
-        "Acknowledgements by result: acked, or already_acked (by another consumer)",
+        "Entries by result: acked, or already_acked (by another consumer). One of many events is one",
         (Label("result", ("acked", "already_acked")),),
     ),
     Metric(
         "telemetry_claimed_events_total",
         "counter",
         "consumer",
-        "Entries taken over from idle consumers",
+        "Entries taken over from idle consumers. One of many events is one",
     ),
     Metric(
         "telemetry_lost_entries_total",

@@ -23,6 +23,7 @@ from law import (
     figures,
     is_poison,
     outages,
+    pack,
     publish,
 )
 from opentelemetry.sdk.resources import Resource
@@ -32,11 +33,14 @@ from servers import eventually
 
 from services.consumer.batch import Outcome, Rules, decode, run_batch
 from services.consumer.breaker import Breaker
+from services.consumer.packed.suspects import find_settled
+from services.consumer.packed.unpacking import UnpackingSource
 from services.consumer.persist import Persist
 from services.consumer.telemetry.report import Reporter
 from services.consumer.telemetry.times import Times
 from services.consumer.telemetry.traces import NO_TRACES, BatchTraces, Traces
 from services.consumer.worker import Worker
+from services.contract.codec import Packed, unpack
 from services.contract.consuming.doors import Dead, Decoded, Entry
 from services.contract.errors import BreakerOpen, SourceUnavailable
 from services.contract.event import Event, Rejection
@@ -59,6 +63,8 @@ class Plan:
     dead_letters_fail: list[bool]
     source_failures: list[list[str]]
     stops: list[int]
+    packs: Sequence[int] = ()
+    """How many events go together in an entry, in turn."""
 
 
 plans = st.builds(
@@ -76,6 +82,7 @@ plans = st.builds(
     dead_letters_fail=st.lists(st.booleans(), max_size=4),
     source_failures=st.lists(st.lists(st.sampled_from(["read", "ack", "settle"]), max_size=3), max_size=4),
     stops=st.lists(st.integers(1, 6), max_size=3),
+    packs=st.lists(st.sampled_from([1, 1, 2, 5, 30]), max_size=4),
 )
 
 
@@ -88,8 +95,10 @@ class World:
         self.plan = plan
         self.spans = spans
         self.ratio = ratio
-        self.stream = FakeStream()
-        self.guilty = publish(self.stream.publish, plan.entries, traces)
+        self.stream, alone = FakeStream(), FakeStream()
+        guilty = publish(alone.publish, plan.entries, traces)
+        names = pack(self.stream.publish, alone.entries, plan.packs)
+        self.guilty = {names[entry_id]: reason for entry_id, reason in guilty.items()}
         self.sink = FakeSink()
         self.sink.refuses = is_poison
         self.sink.outages = list(plan.outages)
@@ -103,21 +112,32 @@ class World:
         self.check_metrics()  # in the middle of a batch
         buried = {letter.entry_id.encode() for letter in self.dead_letters.read()}
         for entry in entries:
-            fields = dict(zip(entry.fields[::2], entry.fields[1::2], strict=True))
-            row = self.sink.rows.get(fields[b"event_id"].decode())
-            is_stored = row is not None and repr(row.value).encode() == fields.get(b"value")
-            assert is_stored or entry.entry_id in buried, (
-                f"{entry.entry_id!r} is acknowledged and not durable"
-            )
+            packed = unpack(entry.fields)
+            events = {entry.entry_id: entry.fields}
+            if isinstance(packed, Packed):
+                events = {b"%s/%d" % (entry.entry_id, n): one for n, one in enumerate(packed.events(), 1)}
+            for name, event in events.items():
+                fields = dict(zip(event[::2], event[1::2], strict=True))
+                row = self.sink.rows.get(fields.get(b"event_id", b"").decode())
+                is_stored = row is not None and repr(row.value).encode() == fields.get(b"value")
+                assert is_stored or name in buried, f"{name!r} is acknowledged and not durable"
 
     def consume(self, failures: list[str], stop_after: int | None = None, breaker: float = 0.0) -> FakeClock:
         """Run one consumer until it is stopped, or has nothing more to read."""
         clock = FakeClock(stop_after=stop_after)
         health = Health(60.0, clock.monotonic)
-        source = FakeSource(self.stream, self.plan.batch_size, MAX_ENTRY_BYTES)
-        source.failures = list(failures)
-        source.on_ack = self.check_durable
-        source.on_empty = clock.stop
+        inner = FakeSource(self.stream, self.plan.batch_size, MAX_ENTRY_BYTES)
+        inner.failures = list(failures)
+        inner.on_ack = self.check_durable
+        inner.on_empty = clock.stop
+        source = UnpackingSource(
+            inner,
+            functools.partial(find_settled, self.missing_of, self.dead_letters),
+            LOGGER,
+            batch_size=self.plan.batch_size,
+            max_entry_bytes=MAX_ENTRY_BYTES,
+            max_deliveries=1000,
+        )
         traces: Traces = (
             NO_TRACES
             if self.spans is None
@@ -135,7 +155,7 @@ class World:
         )
 
         def remember(entries: Sequence[Entry]) -> Outcome:
-            assert self.in_flight() == len(entries)
+            assert self.in_flight() == len(entries) <= self.plan.batch_size
             self.check_metrics()
             outcome = settle(entries)
             assert len(outcome.received) == len(entries)
@@ -157,6 +177,10 @@ class World:
         ).run()
         return clock
 
+    def missing_of(self, ids: Sequence[str]) -> list[str]:
+        """Name those of these events that are not stored."""
+        return [one for one in ids if one not in self.sink.rows]
+
     def settled(self, outcome: str) -> float:
         """Read how many entries the metrics say had this outcome."""
         return self.metrics.value("telemetry_consumer_settled_events_total", {"outcome": outcome})
@@ -177,6 +201,8 @@ class World:
 @given(plans)
 @example(Plan([("event", 1)], 1, [True] * 4, [], [], []))
 @example(Plan([("attributed", 1), ("event", 1)], 3, [], [], [], []))
+@example(Plan([("event", one) for one in range(1, 9)], 3, [], [], [["ack"]], [], [5, 1]))
+@example(Plan([("event", 1), ("value_negative", 1), ("other", 1)], 2, [], [True], [["settle"]], [1], [3]))
 @example(Plan([("event", 1), ("other", 1), (POISON, 1)], 3, [], [True], [["ack", "settle"]], [1]))
 def test_the_law_holds_whatever_fails(plan: Plan) -> None:
     """Whatever fails at whichever step, in the end all is stored or dead-lettered, once, with its reason."""
@@ -208,7 +234,7 @@ def test_the_law_holds_whatever_fails(plan: Plan) -> None:
     innocent = {number for kind, number in plan.entries if kind in {"event", *CONTENTS}}
     assert set(world.sink.rows) == {id_of(number) for number in innocent}
     assert len(world.sink.inserts) == len(set(world.sink.inserts))
-    assert len(world.stream.acked) == len(set(world.stream.acked)) == len(plan.entries)
+    assert len(world.stream.acked) == len(set(world.stream.acked)) == len(world.stream.entries)
 
 
 TRACES = [
@@ -257,7 +283,7 @@ def test_tracing_never_changes_an_outcome(plan: Plan, traces: list[list[bytes]],
 @given(plans)
 def test_stored_and_duplicate_tell_the_truth_where_nothing_fails(plan: Plan) -> None:
     """Without failures the metrics count each row and each letter exactly once."""
-    world = World(Plan(plan.entries, plan.batch_size, [], [], [], []))
+    world = World(Plan(plan.entries, plan.batch_size, [], [], [], [], plan.packs))
     world.consume([])
     assert world.settled("stored") == len(world.sink.rows)
     assert world.settled("dead") == len(world.dead_letters.lines)

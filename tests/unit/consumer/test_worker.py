@@ -119,13 +119,13 @@ def test_a_store_that_is_not_to_be_begun_in_ends_the_loop() -> None:
 
 
 def test_what_was_asked_for_ahead_is_settled_at_the_end() -> None:
-    """Asked to stop, it reads no more, and gives the rest of what is on its way to the batch."""
+    """Asked to stop, it reads no more, and gives the rest of what is on its way to the batch, all of it."""
     desk = Desk(count=3)
     desk.clock.stop()
-    ahead: list[list[Entry]] = [[entry(7)]]
+    ahead: list[list[Entry]] = [[], [entry(8)], [entry(7)]]
     vars(desk.source)["drain"] = ahead.pop
     desk.worker.run()
-    assert desk.batches == [1]
+    assert desk.batches == [1, 1]
     assert desk.stream.given == 0
 
 
