@@ -25,6 +25,7 @@ _MAX_MS: Final = (1 << 48) - 1
 
 CANONICAL: Final = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
+_MOST_LOW: Final = (1 << 62) - 1
 _SHORT: Final = 40
 """Characters of a number that is worth remembering."""
 _NUMBERS: Final = frozenset({"ts", "value"})
@@ -72,18 +73,19 @@ def derived_id(ts: str, content: Mapping[str, str]) -> str:
     A UUIDv8: 48 bits of milliseconds of its time `ts` (Unix seconds, decimal text), then 74 bits of a hash
     over `content`, names and texts. Numbers count by their value: 21.5 is 21.50. Times before 1970 are 1970.
     """
-    parts: list[bytes] = []
-    for name in sorted(content):
-        text = content[name]
-        if name in _NUMBERS:
-            text = _by_value_again(text) if len(text) <= _SHORT else _by_value(text)
-        data = text.encode("utf-8", "surrogatepass")
-        parts += _named(name), b"%d:" % len(data), data
-    bits = int.from_bytes(hashlib.blake2b(b"".join(parts), digest_size=ID_BYTES).digest()) >> 54
-    moment = _milliseconds(ts)
-    number = (moment << 80) | (8 << 76) | (bits >> 62 << 64) | (2 << 62) | (bits & (1 << 62) - 1)
-    found = f"{number:032x}"
-    return f"{found[:8]}-{found[8:12]}-{found[12:16]}-{found[16:20]}-{found[20:]}"
+    texts = {
+        name: _as_hashed(content[name]) if name in _NUMBERS else content[name] for name in sorted(content)
+    }
+    # Each part behind its length in bytes; where all is ASCII, one text is made bytes faster than ten.
+    joined = "".join([f"{_HEADS.get(name) or _head(name)}{len(text)}:{text}" for name, text in texts.items()])
+    if joined.isascii():
+        data = joined.encode()
+    else:
+        parts = [part.encode("utf-8", "surrogatepass") for pair in texts.items() for part in pair]
+        data = b"".join([b"%d:%s" % (len(part), part) for part in parts])
+    bits = int.from_bytes(hashlib.blake2b(data, digest_size=ID_BYTES).digest()[:10]) >> 6
+    low = bits & _MOST_LOW | 1 << 63
+    return f"{_moment(ts)}-8{bits >> 62:03x}-{low >> 48:04x}-{low & _MAX_MS:012x}"
 
 
 def _by_value(text: str) -> str:
@@ -94,21 +96,25 @@ def _by_value(text: str) -> str:
         return text
 
 
-@functools.lru_cache(4096)
-def _by_value_again(text: str) -> str:
-    """Remember what was written: readings have few values, and a batch has few times."""
-    return _by_value(text)
+_again = functools.lru_cache(4096)(_by_value)
+"""Readings have few values, and a batch has few times."""
+
+
+def _as_hashed(text: str) -> str:
+    return _again(text) if len(text) <= _SHORT else _by_value(text)
+
+
+def _head(name: str) -> str:
+    return f"{len(name)}:{name}"
+
+
+_HEADS: Final = {name: _head(name) for name in ("device_id", "zone", "ts", "kpi", "value", "attributes")}
 
 
 @functools.lru_cache(64)
-def _named(name: str) -> bytes:
-    data = name.encode("utf-8", "surrogatepass")
-    return b"%d:%s" % (len(data), data)
-
-
-@functools.lru_cache(64)
-def _milliseconds(ts: str) -> int:
-    return min(max(0, int(Decimal(ts) * 1000)), _MAX_MS)
+def _moment(ts: str) -> str:
+    time = f"{min(max(0, int(Decimal(ts) * 1000)), _MAX_MS):012x}"
+    return f"{time[:8]}-{time[8:]}"
 
 
 def numbered(text: str) -> Numbered | None:

@@ -370,7 +370,7 @@ def _whole(picked: Picked, rules: Rules) -> Picked | Problem:
         if found.own_id is not None:
             return found
         content = dict(zip(FIELD_NAMES[1:], found.values, strict=True))
-        if "attributes" in found.trace[::2]:
+        if found.trace and "attributes" in found.trace[::2]:
             content["attributes"] = dict(zip(found.trace[::2], found.trace[1::2], strict=True))["attributes"]
         return Picked(found.values, derived_id(ts, content), found.trace, found.is_plain)
     if found.own_id is not None:
