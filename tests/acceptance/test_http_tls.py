@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from acceptance.door import Client, Door, check_clients, confirm_more, event
+from acceptance.memory import peak_bytes
 from acceptance.rig import PATIENCE_S, Rig
 from certificates import Authority, Signed
 from servers import eventually
@@ -116,6 +117,13 @@ def test_clients_show_certificates_where_an_authority_is_named(rig: Rig, authori
         sent = ["--json", json.dumps(event(number)), f"{door.address}/v1/events"]
         done = subprocess.run([*curl, *own, version, *sent], capture_output=True, check=True)
         assert done.stdout == b'{"published": 1}\n'
+    before = peak_bytes(door.process.pid)
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            held = http.client.HTTPSConnection("127.0.0.1", door.port, context=context, timeout=PATIENCE_S)
+            stack.callback(held.close)
+            held.connect()
+        assert not before or peak_bytes(door.process.pid) - before < 16 << 20, "each has a large buffer"
     plain = [*curl, f"http://127.0.0.1:{door.port}/ping"]
     assert subprocess.run(plain, capture_output=True, check=False).returncode != 0, "it speaks TLS alone"
     assert rig.client.xlen("telemetry_stream") == 3

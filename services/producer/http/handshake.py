@@ -7,14 +7,22 @@ the crowd from its first moment, and has the time of a head.
 import asyncio
 import logging
 import ssl
+from asyncio import sslproto
 from collections.abc import Callable
 from typing import Any, Final
 
 from services.producer.http.certificates import Certificates
 from services.producer.http.crowd import Crowd
 
+_BUFFER: Final = 32_768
+"""Bytes that each connection has for what comes in; asyncio's own 256 KiB are 256 MB for a thousand."""
 _CLOSE_S: Final = 2.0
 """How long the other side may take to say goodbye."""
+
+
+def make_small() -> None:
+    """Let each connection of this process that speaks TLS have a small buffer."""
+    sslproto.SSLProtocol.max_size = _BUFFER
 
 
 class Handshake(asyncio.Protocol):

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.producer.http.certificates import Certificates
 from services.producer.http.crowd import Crowd
-from services.producer.http.handshake import Handshake
+from services.producer.http.handshake import Handshake, make_small
 from services.runtime.telemetry.metrics import Metrics
 
 _LONGEST_HEAD: Final = 16_384
@@ -200,6 +200,7 @@ class Serving:
                 "is_over": self._is_over,
                 "logger": logger,
             }
+            make_small()
             protocol = type("Handshake", (Handshake,), about)
         self._certificates = certificates
         self._listening = listening
