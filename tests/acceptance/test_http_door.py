@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -149,6 +150,40 @@ def test_the_official_client_of_influxdb_writes_to_it(rig: Rig, tmp_path: Path) 
         assert raised.value.status == 401
     settled(rig)
     assert numbers(rig, "d") == [1, 2, 3, *range(10, 510)]
+
+
+JS_CLIENT = """
+import { createRequire } from "node:module"
+const { InfluxDB, Point } = createRequire(process.argv[2] + "/")("@influxdata/influxdb-client")
+const [url, token] = process.argv.slice(3)
+const options = { maxRetries: 0, gzipThreshold: 1 }
+const write = new InfluxDB({ url, token }).getWriteApi("plant", "any", "s", options)
+for (let n = 0; n < 100; n++) {
+  const point = new Point("weather").tag("device", "js").floatField("temperature", 20)
+  write.writePoint(point.timestamp(1710000000 + n))
+}
+await write.close()
+"""
+
+
+def test_the_official_client_of_influxdb_for_javascript_writes_to_it(rig: Rig, tmp_path: Path) -> None:
+    """Packed, and again: nothing is there twice. It hears of a token that nobody has."""
+    place = ""
+    if which("npm"):
+        command = ["npm", "root", "-g"]
+        place = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    if not (Path(place) / "@influxdata" / "influxdb-client").is_dir():
+        pytest.skip("no JavaScript client here: npm install -g @influxdata/influxdb-client")
+    script, tokens = tmp_path / "send.mjs", tmp_path / "tokens.toml"
+    script.write_text(JS_CLIENT, encoding="utf-8")
+    tokens.write_text(f'[gateway]\ntoken = "{TOKEN}"\n', encoding="utf-8")
+    door = Door(rig, HTTP_TOKENS_FILE=str(tokens))
+    rig.consumer()
+    for token, code in ((TOKEN, 0), (TOKEN, 0), ("another-token-of-nobody", 1)):
+        done = subprocess.run(["node", script, place, door.address, token], capture_output=True, check=False)
+        assert done.returncode == code, done.stderr
+    settled(rig)
+    assert numbers(rig, "js") == list(range(100))
 
 
 def test_version_one_of_influxdbs_interface(rig: Rig, tmp_path: Path) -> None:
