@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from acceptance.mqtt import TOPICS, Gateway, MqttDoor, has_session
+from acceptance.mqtt import Gateway, MqttDoor, has_session
 from acceptance.pages import blocks_of, run_blocks
 from acceptance.rig import PATIENCE_S, Rig
 from certificates import Authority
@@ -166,7 +166,7 @@ def test_killed_under_load_it_loses_and_doubles_nothing(rig: Rig, broker: Mosqui
     door = MqttDoor(rig, broker)
     rig.consumer(BATCH_SIZE="200")
     gateways = [Gateway(broker, f"gateway-{number}") for number in range(2)]
-    for _ in range(3):
+    for _ in range(2):
         for one in gateways:
             one.confirm_more()
         door.process.kill()
@@ -279,21 +279,20 @@ def test_user_password_and_certificate(rig: Rig, brokers: Callable[..., Mosquitt
     stranger.process.says("mqtt_unavailable")
 
 
-@pytest.mark.parametrize(
-    ("settings", "error"),
-    [
-        ({"MQTT_TOPICS": ""}, "MQTT_TOPICS: say which topics"),
-        ({"MQTT_TOPICS": "a/#/b"}, "# can only be the last level"),
-        ({"MQTT_URL": "mqtt://user:secret-word@host"}, "MQTT_USERNAME_FILE"),
-        ({"MQTT_URL": "mqtts://localhost", "MQTT_CA_FILE": "none.pem"}, "MQTT_CA_FILE: No such file"),
-        ({"MQTT_MAPPING_FILE": "none.toml"}, "MQTT_MAPPING_FILE"),
-    ],
-)
-def test_what_it_cannot_use_is_told_at_the_start(rig: Rig, settings: dict[str, str], error: str) -> None:
-    """With exit code 2, and what to change."""
-    environment = {"MQTT_TOPICS": TOPICS, "PRODUCER_METRICS_PORT": "0", **settings}
+def test_what_it_cannot_use_is_told_at_the_start(rig: Rig) -> None:
+    """With exit code 2, and what to change: all of it at once, and no secret."""
+    environment = {
+        "MQTT_TOPICS": "a/#/b", "MQTT_URL": "mqtt://user:secret-word@host", "MQTT_MAPPING_FILE": "none.toml",
+        "MQTT_SHARE": "a/b", "PRODUCER_METRICS_PORT": "0",
+    }  # fmt: skip
     process = rig.start("door", [*rig.python, "-m", "services.producer", "--mqtt"], environment)
     assert process.wait() == 2
-    (line,) = process.lines("settings_unusable")
-    assert error in line["error"]
+    told = "".join(line["error"] for line in process.lines("settings_unusable"))
+    for one in (
+        "# can only be the last level",
+        "MQTT_USERNAME_FILE",
+        "none.toml: no such file",
+        "MQTT_SHARE",
+    ):
+        assert one in told
     assert "secret-word" not in process.text
