@@ -8,7 +8,7 @@ from bench.bench import Bench
 from bench.figure import Figure
 from bench.plan import BenchFailed
 from bench.postgres import auditing as postgres_auditing
-from bench.postgres import consumer, copying, store
+from bench.postgres import consumer, copying, dropping, store
 from bench.postgres import growth as postgres_growth
 
 _ALONE: Final[Mapping[str, Callable[[Bench], list[Figure]]]] = {
@@ -24,6 +24,7 @@ _ALONE: Final[Mapping[str, Callable[[Bench], list[Figure]]]] = {
     "postgres-growth": postgres_growth.watch_growth,
     "postgres-audit": postgres_auditing.compare,
     "copy": copying.compare,
+    "retention": dropping.compare,
     "http": door.compare,
 }
 

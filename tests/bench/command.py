@@ -61,7 +61,9 @@ def bench_command(
     earlier = record.read(page.with_suffix(".json")) if page is not None and only and not smoke else []
     _require(chosen, picture=page is not None)
     program = choose_server(server)
-    postgres = version(is_needed=any(one == "copy" or one.startswith("postgres") for one in chosen))
+    postgres = version(
+        is_needed=any(one in {"copy", "retention"} or one.startswith("postgres") for one in chosen)
+    )
     plan = smoke_plan() if smoke else full_plan(events, rounds, long_rows)
     described = machine()
     with (

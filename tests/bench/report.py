@@ -60,8 +60,10 @@ own work for it included; it depends little on what else the machine does.
   server: what one does is done in the consumer there.
 - **postgres-growth**: as growth, with all rows in the partition of one day.
 - **postgres-audit**: as audit, with the rows in partitions by day, vacuumed.
-- **copy**: `telemetry copy` from SQLite to PostgreSQL and back, each into an empty store, until it has
-  compared all of it; against what the sink of the store that is written to takes of the same events.
+- **copy**: `telemetry copy` from SQLite to PostgreSQL and back, each into an empty store, with all of it
+  compared there; against what the sink of the store that is written to takes of the same events.
+- **retention**: the rows of one day, all of them proven, are dropped by an audit in a process of its own (in
+  SQLite by small deletes, in PostgreSQL as a partition) while a sink writes a batch of 1000 every 20 ms.
 """
 
 

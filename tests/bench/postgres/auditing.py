@@ -26,10 +26,10 @@ _FILL: Final = (
 def compare(bench: Bench) -> list[Figure]:
     """Audit so many new events in a small table and in a large one, each in a database of its own."""
     with serving() as postgres:
-        return auditing.compare_at(bench, lambda folder: _in(postgres, folder), "postgres-audit")
+        return auditing.compare_at(bench, lambda folder: in_postgres(postgres, folder), "postgres-audit")
 
 
-def _in(postgres: Postgres, folder: Path) -> auditing.Place:
+def in_postgres(postgres: Postgres, folder: Path) -> auditing.Place:
     """Make an empty database; dead letters are in it, too."""
     folder.mkdir()
     url = postgres.new_database()
