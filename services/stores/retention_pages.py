@@ -150,7 +150,9 @@ class PagedRetention(ABC):
             )
         if not found:
             return 0
-        piece = Piece(whole.text + " AND event_id <= ?", (*whole.values, found[-1][0]), day)
+        # One bound behind them and no second one: SQLite may take the farther one, and read the whole day.
+        text = f"FROM {table} WHERE event_id >= ? AND event_id <= ? AND {self._in.timed}"
+        piece = Piece(text, (id_from(day * DAY_MS), found[-1][0]), day)
         rows = self._drop(piece, again)
         return rows if len(found) < self.rows_a_step else self.rows_a_step
 

@@ -1,0 +1,56 @@
+"""A step of retention in a file reads its own rows, and not the whole day."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from samples import row
+
+from services.contract.consuming.proofs import Scope
+from services.contract.consuming.retention import DAY_MS, Again
+from services.contract.ids import event_id, run_name, time_of
+from services.stores.retention import Piece
+from services.stores.sqlite.retention import SQLiteRetention
+from services.stores.sqlite.sink import SQLiteSink
+
+ROWS = 2000
+
+
+def instructions(path: Path, piece: Piece) -> tuple[int, int]:
+    """Count the rows of a piece, and what SQLite takes for it."""
+    spent = 0
+
+    def spend() -> int:
+        nonlocal spent
+        spent += 1
+        return 0
+
+    with closing(sqlite3.connect(path)) as connection:
+        connection.set_progress_handler(spend, 1)
+        ((rows,),) = connection.execute(f"SELECT count(*) {piece.text}", piece.values)
+    return rows, spent
+
+
+def test_a_step_reads_its_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read whole each time, a day of a million rows would be read a thousand times."""
+    path = tmp_path / "telemetry.db"
+    first_ms = 20_000 * DAY_MS
+    made = [row(event_id=event_id(run_name(1), one, first_ms + one)) for one in range(1, ROWS + 1)]
+    with closing(SQLiteSink(path, 1000, lambda: 1.0)) as sink:
+        sink.write(made)
+    retention = SQLiteRetention(path, 1000, Scope("telemetry", "s", "g"))
+    retention.rows_a_step = 100
+    pieces: list[Piece] = []
+
+    def note(_retention: SQLiteRetention, piece: Piece, _again: Again) -> int:
+        pieces.append(piece)
+        return 0
+
+    monkeypatch.setattr(SQLiteRetention, "_drop", note)
+    day = time_of(made[0].event_id) // DAY_MS
+    retention._step("telemetry_events", day, set)
+    rows, spent = instructions(path, pieces[0])
+    whole, spent_on_all = instructions(path, retention._day_of("telemetry_events", day))
+    assert (rows, whole) == (100, ROWS)
+    assert spent * 5 < spent_on_all
