@@ -47,8 +47,18 @@ def _notes(chart: Path, values: dict[str, Any]) -> str:
         SETS["http"],
         SETS["http-ingress"],
         _ANYBODY,
+        SETS["mqtt"],
     ],
-    ids=["defaults", "replay", "external Redis", "nothing kept", "http", "http-ingress", "http-anybody"],
+    ids=[
+        "defaults",
+        "replay",
+        "external Redis",
+        "nothing kept",
+        "http",
+        "http-ingress",
+        "http-anybody",
+        "mqtt",
+    ],
 )
 def test_no_line_is_wider_than_a_terminal(chart: Path, values: dict[str, Any]) -> None:
     """Of a release that is called as in the README."""

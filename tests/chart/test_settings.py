@@ -51,8 +51,8 @@ def _values_of(service: str, values: Values) -> dict[str, Any]:
     """Give the values under `settings` that concern a service, by variable."""
     whole = merged(DEFAULTS, values)
     found = {**whole["settings"], **whole[service]["settings"]}
-    if service == "producer" and whole["producer"]["mode"] == "http":
-        found |= whole["producer"]["http"]["settings"]
+    if service == "producer" and (mode := whole["producer"]["mode"]) in {"http", "mqtt"}:
+        found |= whole["producer"][mode]["settings"]
     return {_variable(key): value for key, value in found.items()}
 
 
@@ -120,7 +120,7 @@ def test_every_setting_of_a_service_is_reachable(service: str) -> None:
     reached = set(_values_of(service, {}))
     everything = merged(SETS["kpis"], SETS["external-redis-tls"], SETS["postgres-tls"])
     anybody = {"producer": {"mode": "http", "http": {"anonymous": True}}}
-    for mode in ({}, SETS["http-ingress"], anybody):
+    for mode in ({}, SETS["http-ingress"], anybody, SETS["mqtt"]):
         reached |= render(merged(everything, mode)).environment(service).keys()
     beside = sorted({variable(one) for one in declared(CLASSES[service])} - reached - OF_THE_IMAGE)
     assert set(beside) <= BY_EXTRA_ENV
@@ -129,8 +129,7 @@ def test_every_setting_of_a_service_is_reachable(service: str) -> None:
     assert found.keys() >= set(beside)
 
 
-OF_MQTT: Final = {variable(one) for one in declared(ProducerSettings) if one.name.startswith("mqtt_")}
-BY_EXTRA_ENV: Final = {"BROKER_URL", "REDIS_URL", "REDIS_PASSWORD", "METRICS_HOST", *OF_MQTT}
+BY_EXTRA_ENV: Final = {"BROKER_URL", "REDIS_URL", "REDIS_PASSWORD", "METRICS_HOST"}
 """What has no value of its own: host and passwords are set apart, and probes come from outside."""
 
 OF_THE_IMAGE: Final = {"DATA_DIR"}

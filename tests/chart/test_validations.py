@@ -137,6 +137,27 @@ REFUSED: Final[dict[str, tuple[Values, tuple[str, ...]]]] = {
         {"producer": {"extraEnv": [{"name": "PRODUCER_MODE", "value": "http"}]}},
         ("producer.extraEnv", "PRODUCER_MODE"),
     ),
+    "MQTT without a broker": (nested("producer.mode", "mqtt"), ("producer.mqtt.url",)),
+    "MQTT without topics": (
+        {"producer": {"mode": "mqtt", "mqtt": {"url": "mqtt://broker"}}},
+        ("producer.mqtt.topics", "{zone}"),
+    ),
+    "an authority of a broker without TLS": (
+        merged(SETS["mqtt"], nested("producer.mqtt.url", "mqtt://broker")),
+        ("producer.mqtt.caSecret", "producer.mqtt.url"),
+    ),
+    "two mappings of messages": (
+        merged(SETS["mqtt"], nested("producer.mqtt.mappingConfigMap", "mappings")),
+        ("producer.mqtt", "mapping", "mappingConfigMap"),
+    ),
+    "several producers that each take all": (
+        merged(SETS["mqtt"], nested("producer.mqtt.shared", False)),
+        ("producer.mqtt.shared", "producer.replicas"),
+    ),
+    "a session that ends with its only producer": (
+        merged(SETS["mqtt"], nested("producer.replicas", 1)),
+        ("producer.mqtt.settings.mqttEndSession", "producer.replicas"),
+    ),
     "three pods on a volume for one": (
         {"consumer": {"replicas": 3, "persistence": {"accessMode": "ReadWriteOncePod"}}},
         ("consumer.persistence.accessMode", "ReadWriteOncePod"),

@@ -39,8 +39,10 @@ def _shared(name: str) -> Any:
 
 def _settings(service: str) -> Any:
     part = SCHEMA["properties"][service]["properties"]
-    more = part["http"]["properties"]["settings"]["properties"] if service == "producer" else {}
-    return {**part["settings"]["properties"], **more}
+    found = dict(part["settings"]["properties"])
+    for mode in ("http", "mqtt") if service == "producer" else ():
+        found |= part[mode]["properties"]["settings"]["properties"]
+    return found
 
 
 def test_the_default_values_are_accepted() -> None:
@@ -149,7 +151,9 @@ REFUSED: Final = {
         "ReadWriteMany",
         "'ReadWriteOnce', 'ReadWriteOncePod'",
     ),
-    "a mode that is none": ("producer.mode", "generator", "'generate', 'replay', 'http'"),
+    "a mode that is none": ("producer.mode", "generator", "'generate', 'replay', 'http', 'mqtt'"),
+    "a broker with its password": ("producer.mqtt.url", "mqtt://me:secret@broker", "/producer/mqtt/url"),
+    "two topics as one": ("producer.mqtt.topics", ["a/{device},b/{device}"], "/producer/mqtt/topics/0"),
     "tokens as a map": ("producer.http.tokens", {"gateway-1": "secret"}, "/producer/http/tokens"),
     "an ingress of a URL": ("producer.http.ingress.host", "https://example.com", "/http/ingress/host"),
     "a load balancer for one address": (

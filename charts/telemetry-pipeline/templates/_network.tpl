@@ -4,7 +4,7 @@
 {{- $url.host | regexFind ":[0-9]+$" | trimPrefix ":" | default (eq $url.scheme "https" | ternary "443" "80") -}}
 {{- end -}}
 
-{{/* What a service needs of the network: Redis, the database and the collector out, and in the metrics, and the events where they are sent to `eventsPort`. A dict of `root`, `component`, and where there are any `port`, `eventsPort` and `annotations`. A copy needs no Redis. */}}
+{{/* What a service needs of the network: Redis, the database and the collector out, and in the metrics, and the events where they are sent to `eventsPort`, or are had from a broker at `mqttPort`. A dict of `root`, `component`, and where there are any `port`, `eventsPort`, `mqttPort` and `annotations`. A copy needs no Redis. */}}
 {{- define "telemetry.networkPolicy" -}}
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -49,6 +49,13 @@ spec:
     {{- if and (include "telemetry.database" .root | fromJson).used (ne .component "producer") }}
     - ports: [{port: {{ .root.Values.database.port }}, protocol: TCP}]
       {{- with .root.Values.networkPolicy.databaseTo }}
+      to:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    {{- end }}
+    {{- if .mqttPort }}
+    - ports: [{port: {{ .mqttPort }}, protocol: TCP}]
+      {{- with .root.Values.networkPolicy.mqttTo }}
       to:
         {{- toYaml . | nindent 8 }}
       {{- end }}

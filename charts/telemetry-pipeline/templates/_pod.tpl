@@ -51,9 +51,9 @@ THRESHOLD_{{ $kpi | upper }}: {{ include "telemetry.text" $threshold | quote }}
 {{- end }}
 {{- end }}
 {{- $settings := merge (dict) .values.settings .root.Values.settings }}
-{{- if and (eq .component "producer") (eq .values.mode "http") }}
-{{- include "telemetry.httpSettings" .root }}
-{{- $settings = merge (dict) .values.http.settings $settings }}
+{{- if and (eq .component "producer") (has .values.mode (list "http" "mqtt")) }}
+{{- include "telemetry.sentSettings" .root }}
+{{- $settings = merge (dict) (get .values .values.mode).settings $settings }}
 {{- end }}
 {{- /* The pace of the generator is none for a file: without these, it is read as fast as it goes. */}}
 {{- if and (eq .component "producer") (eq .values.mode "replay") }}
@@ -95,6 +95,10 @@ THRESHOLD_{{ $kpi | upper }}: {{ include "telemetry.text" $threshold | quote }}
   valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: OTEL_EXPORTER_OTLP_HEADERS}}
 {{- end }}
 {{- end }}
+{{- end }}
+{{- if and (eq .component "producer") (eq .values.mode "mqtt") }}
+- name: MQTT_CLIENT_ID
+  value: $(POD_NAMESPACE).$(POD_NAME)
 {{- end }}
 {{- if eq .component "consumer" }}
 - name: CONSUMER_NAME

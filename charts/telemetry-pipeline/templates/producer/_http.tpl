@@ -5,10 +5,7 @@
 {{ include "telemetry.fullname" . }}-http
 {{- end -}}
 
-{{/*
-The files that it reads, each of a Secret or a ConfigMap: `setting` that names the file, `volume`, `mount`, `source` and `items`. As
-JSON, below `files`.
-*/}}
+{{/* The files that it reads, as telemetry.sentFiles gives them. */}}
 {{- define "telemetry.httpFiles" -}}
 {{- $http := .Values.producer.http -}}
 {{- $name := include "telemetry.httpName" . -}}
@@ -39,41 +36,14 @@ JSON, below `files`.
 {{- dict "files" $files | toJson -}}
 {{- end -}}
 
-{{/* The settings that the chart sets itself. */}}
-{{- define "telemetry.httpSettings" }}
-PRODUCER_MODE: http
-{{- if .Values.producer.http.anonymous }}
-ANONYMOUS: "true"
-{{- end }}
-{{- range (include "telemetry.httpFiles" . | fromJson).files }}
-{{- $folder := .volume }}
-{{- range $setting, $file := .settings }}
-{{ $setting }}: /etc/telemetry/{{ $folder }}/{{ $file }}
-{{- end }}
-{{- end }}
-{{- end -}}
-
-{{/* The volumes and mounts of these files, as JSON. A changed token or certificate is read again; a changed mapping is another pod. */}}
-{{- define "telemetry.httpVolumes" -}}
-{{- $volumes := list -}}
-{{- $mounts := list -}}
-{{- range (include "telemetry.httpFiles" . | fromJson).files -}}
-{{- $items := list -}}
-{{- range $key, $path := .items -}}
-{{- $items = append $items (dict "key" $key "path" $path) -}}
-{{- end -}}
-{{- if .secret -}}
-{{- $volumes = append $volumes (dict "name" .volume "secret" (dict "secretName" .secret "defaultMode" 0440 "items" $items)) -}}
-{{- else -}}
-{{- $volumes = append $volumes (dict "name" .volume "configMap" (dict "name" .configMap "items" $items)) -}}
-{{- end -}}
-{{- $mounts = append $mounts (dict "name" .volume "mountPath" (printf "/etc/telemetry/%s" .volume) "readOnly" true) -}}
-{{- end -}}
-{{- dict "volumes" $volumes "mounts" $mounts | toJson -}}
-{{- end -}}
-
 {{/* The longest time of a request, in seconds: until it is read, and until it is in the stream. */}}
 {{- define "telemetry.longestRequestS" -}}
 {{- $settings := .Values.producer.http.settings -}}
 {{- addf ($settings.httpReadTimeoutS | float64) ($settings.httpWaitS | float64) -}}
+{{- end -}}
+
+{{- define "telemetry.httpSettings" }}
+{{- if .Values.producer.http.anonymous }}
+ANONYMOUS: "true"
+{{- end }}
 {{- end -}}
