@@ -198,6 +198,13 @@ def test_a_stream_that_is_away_or_full_takes_nothing_from_the_broker(rig: Rig, b
     assert door.figure("in_flight_messages") <= 20
     rig.server.start()
     check_gateways(rig, gateway)
+    leaving = MqttDoor(rig, broker, "leaving", MQTT_END_SESSION="true")
+    rig.server.kill()
+    broker.publish(TOPIC, "1")
+    leaving.process.is_unready("redis")
+    leaving.stop()
+    assert leaving.process.lines("mqtt_session_kept"), "it could not take what the broker has for it"
+    assert has_session(broker, "leaving")
 
 
 def test_a_broker_that_is_killed_is_connected_to_again(rig: Rig, broker: Mosquitto) -> None:
