@@ -1,6 +1,7 @@
 """What anybody with a password may write into Redis ends no command, costs no memory, and is named."""
 
 import json
+import os
 import resource
 import socketserver
 import subprocess
@@ -246,6 +247,35 @@ def test_what_is_no_redis_is_told_in_one_line(command: tuple[str, ...], reply: b
     assert isinstance(result.exception, SystemExit), result.exception
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert f"127.0.0.1:{port}" in result.stderr
+
+
+@pytest.mark.parametrize("reply", [b":1\r\n", b"$-1\r\n", b"*0\r\n"], ids=["number", "nothing", "empty"])
+def test_what_is_no_redis_is_told_by_both_services(reply: bytes, tmp_path: Path) -> None:
+    """The producer ends with 1; the consumer waits for a server, unready, as for one that is away."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _answering(reply)) as stranger:
+        stranger.daemon_threads = True
+        threading.Thread(target=stranger.serve_forever, daemon=True).start()
+        environment = {
+            **os.environ,
+            "REDIS_HOST": "127.0.0.1",
+            "REDIS_PORT": str(stranger.server_address[1]),
+            "DATA_DIR": str(tmp_path / "data"),
+            "PRODUCER_METRICS_PORT": "0",
+            "CONSUMER_METRICS_PORT": "0",
+            "CONSUMER_RUN_DURATION": "2",
+        }
+        said, codes = {}, {}
+        for service in ("producer", "consumer"):
+            done = subprocess.run(
+                [sys.executable, "-m", f"services.{service}"],
+                env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+            )  # fmt: skip
+            said[service], codes[service] = done.stdout + done.stderr, done.returncode
+        stranger.shutdown()
+    assert codes == {"producer": 1, "consumer": 0}, said
+    for text in said.values():
+        assert "answers as no Redis server does" in text
+        assert "Traceback" not in text
 
 
 def _answering(reply: bytes) -> type[socketserver.BaseRequestHandler]:

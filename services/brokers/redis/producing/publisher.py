@@ -21,6 +21,7 @@ import redis
 from services.brokers.producing.patience import Backoff, Patience
 from services.brokers.redis.keys import StreamKeys, chunk_key
 from services.brokers.redis.producing.runs import write_run
+from services.brokers.redis.server.answers import malformed
 from services.brokers.redis.server.connection import describe
 from services.brokers.redis.server.groups import read_groups, slowest
 from services.brokers.redis.server.scripts import Script, read_script
@@ -216,7 +217,11 @@ class RedisPublisher:
         ]  # fmt: skip
 
     def _send(self, head: _Arguments, tail: _Arguments) -> _Answer:
-        return _Answer(*_SCRIPT.run(self._client, self._key_names, *head, *tail))
+        answer = _SCRIPT.run(self._client, self._key_names, *head, *tail)
+        try:
+            return _Answer(*answer)
+        except TypeError as error:
+            raise malformed(error) from error
 
     def _wait_for_room(self, send: Callable[[], _Answer]) -> _Answer:
         """Send a batch until it is no more refused for want of room. Logged at both ends.

@@ -31,6 +31,7 @@ import redis
 
 from services.brokers.producing.patience import Patience
 from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.server.answers import malformed
 from services.brokers.redis.server.scripts import read_script
 from services.contract.ids import ID_BYTES, draw_name
 from services.contract.producing.outgoing import Position
@@ -79,7 +80,14 @@ def write_run(
         offset, line = (0, 0) if position is None else (position.offset, position.line)
         record |= {"offset": offset, "line": line, "done": 0, "fingerprint": run.fingerprint}
     arguments = [run.name, *(part for pair in record.items() for part in pair)]
-    return bool(patience.ask(lambda: cast("Any", client.eval(_OPEN, len(names), *names, *arguments))))
+
+    def write() -> bool:
+        answer = cast("Any", client).eval(_OPEN, len(names), *names, *arguments)
+        if answer not in (0, 1):
+            raise malformed(answer)
+        return bool(answer)
+
+    return patience.ask(write)
 
 
 def take_over(

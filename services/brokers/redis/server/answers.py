@@ -32,5 +32,15 @@ def is_elsewhere(error: BaseException) -> bool:
     return isinstance(error, redis.ResponseError) and code_of(error) in _ELSEWHERE
 
 
+_LONGEST_WHY: Final = 100
+MALFORMED: Final = (TypeError, ValueError, LookupError, AttributeError)
+"""What comes of an answer that has another shape than any of Redis."""
+
+
+def malformed(why: object) -> redis.InvalidResponse:
+    """Say that what answers is no Redis server, whatever it is. `why`: the answer, or what came of it."""
+    return redis.InvalidResponse(f"what is there answers as no Redis server does ({str(why)[:_LONGEST_WHY]})")
+
+
 class SentinelAnswers(redis.ResponseError):
     """What answers is a Redis Sentinel; the message names the masters that it watches."""

@@ -33,6 +33,7 @@ from services.brokers.redis.consuming.reading.new import NewEntries
 from services.brokers.redis.consuming.reading.pending import PendingEntries
 from services.brokers.redis.consuming.reading.sizes import Sizes
 from services.brokers.redis.keys import StreamKeys
+from services.brokers.redis.server.answers import MALFORMED, malformed
 from services.brokers.redis.server.connection import error_kind
 from services.contract.consuming.doors import Entry
 from services.contract.errors import SourceUnavailable
@@ -105,6 +106,8 @@ class RedisSource:
             return self._read()
         except redis.RedisError as error:
             raise self._failed(error) from error
+        except MALFORMED as error:
+            raise self._failed(malformed(error)) from error
 
     def drain(self) -> list[Entry]:
         """Give entries that were asked for ahead and have not been given yet. Raises SourceUnavailable."""
@@ -113,6 +116,8 @@ class RedisSource:
             return self._new.receive() if self._new.is_asked else []
         except redis.RedisError as error:
             raise self._failed(error) from error
+        except MALFORMED as error:
+            raise self._failed(malformed(error)) from error
 
     def ack(self, entries: Sequence[Entry]) -> None:
         """Acknowledge entries whose outcome is durable. The server's answer is read later.
@@ -125,6 +130,8 @@ class RedisSource:
             self._acknowledgements.put(entries)
         except redis.RedisError as error:
             raise self._failed(error) from error
+        except MALFORMED as error:
+            raise self._failed(malformed(error)) from error
 
     def limit(self, most: int) -> None:
         """Hear that entries have many events: read at most so many at once. Claims, too, are of as many."""
