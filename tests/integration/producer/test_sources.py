@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from servers import LocalServer, eventually, free_port, kept_waiting_s
 
+from services.producer.files.ending import NOT_ALL, STOPPED
+
 Start = Callable[..., LocalServer]
 
 ROOT = Path(__file__).parents[3]
@@ -55,7 +57,7 @@ def producing(
 
 
 def _stops(process: subprocess.Popen[bytes], log: Path, port: int, code: int = 0) -> None:
-    """See that it is alive, and ends when it is told to; `code` 3: of a file that has more."""
+    """See that it is alive, and ends when it is told to, with this exit code."""
     eventually(lambda: b"health_serving" in log.read_bytes() or process.poll() is not None, 30, "its start")
     time.sleep(0.3)  # so that it is in the middle of it
     assert process.poll() is None, log.read_text(encoding="utf-8")
@@ -124,7 +126,8 @@ def test_sigterm_ends_a_producer_whatever_it_reads(
 ) -> None:
     """A line without an end, a named pipe that nobody writes to, devices, quotes that are never closed."""
     with producing(own_server(), tmp_path, "--from", *make(tmp_path)) as (process, log, port):
-        _stops(process, log, port, 3 if make in {_endless, _open_quotes, _bomb, _long_json, _noise} else 0)
+        refused = NOT_ALL if make in {_open_quotes, _bomb, _noise} else 0
+        _stops(process, log, port, STOPPED if make in {_endless, _long_json} else refused)
 
 
 @pytest.mark.parametrize("is_named", [True, False], ids=["named", "standard input"])
