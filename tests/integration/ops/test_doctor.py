@@ -27,7 +27,8 @@ def _at(server: Server) -> dict[str, str]:
 def test_where_nothing_was_ever_run_all_is_well_and_stays_as_it_is() -> None:
     """No server is started, and no file made."""
     found = _found(0)
-    assert {one["state"] for one in found.values()} == {"ok"}
+    assert {one["state"] for one in found.values() if one["check"] != "disk"} == {"ok"}
+    assert found["disk"]["state"] in {"ok", "mind"}  # of the machine that the tests run on
     assert "`telemetry run` starts its own" in found["broker"]["found"]
     assert list(Path.cwd().iterdir()) == []
 
@@ -39,8 +40,9 @@ def test_a_pipeline_that_runs_is_well(server: Server) -> None:
         client.execute_command("XADD", "telemetry_stream", "*", "a", "b")
     found = _found(0, **_at(server))
     assert {name for name, one in found.items() if one["state"] == "ok"} >= {
-        "settings", "versions", "broker", "clock", "store", "rights", "disk",
+        "settings", "versions", "broker", "clock", "store", "rights",
     }  # fmt: skip
+    assert "disk" in found
     assert found["store"]["found"].endswith("with events")
     assert str(server.port) in found["broker"]["found"]
 
