@@ -19,7 +19,7 @@ from services.stores.sqlite.sink import SQLiteSink
 
 PAGE = (ROOT / "docs" / "your-data.md").read_text(encoding="utf-8")
 BY_REDIS_CLI, BY_SQLITE, BY_PSQL = blocks_of("your-data.md")
-(BY_PYTHON,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+BY_PYTHON, MANY_BY_PYTHON = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 COLUMNS = re.findall(r"^\| `(\w+)` \| `(\w+)` \| `([\w ]+)` \|", PAGE, re.MULTILINE)
 
 
@@ -53,6 +53,24 @@ def test_what_another_program_publishes_is_stored_and_found_by_sql(rig: Rig) -> 
     assert done.returncode == 0, done.stderr
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second.ts))
     assert done.stdout.splitlines() == [f'"{moment}",boiler-4,58.0']
+
+
+def test_many_events_in_one_entry_are_stored(rig: Rig) -> None:
+    """By Python, with the client that the page has made before."""
+    events = """
+events = [event | {"event_id": str(uuid.uuid4()), "device_id": f"oven-{number}"} for number in range(3)]
+"""
+    program = BY_PYTHON + events + MANY_BY_PYTHON
+    (rig.folder / "publish.py").write_text(program, encoding="utf-8")
+    rig.consumer()
+    address = f"redis://{rig.server.host}:{rig.server.port}"
+    done = run_blocks(rig, [f"{sys.executable} publish.py"], BROKER_URL=address)
+    assert done.returncode == 0, done.stderr
+    rig.wait_for_rows(4)
+    devices = sorted(one.device_id for one in rig.stored().values())
+    assert devices == ["boiler-3", "oven-0", "oven-1", "oven-2"]
+    assert rig.letters() == {}
+    assert rig.client.xlen("telemetry_stream") == 2
 
 
 def test_rows_in_postgresql_are_found_by_sql(rig: Rig, postgres_url: str) -> None:
