@@ -314,7 +314,12 @@ TROUBLES: Final = {
         also=_WAITING,
         environment={"SQLITE_BUSY_TIMEOUT_MS": "10000", "CLAIM_IDLE_MS": "60000", "BATCH_SIZE": "2000"},
     ),
-    "bad-senders": Trouble(bad_senders, environment={"PRODUCER_MODE": "http", "LINGER_MS": "2000"}),
+    # Nobody sends anything until all pipelines run.
+    "bad-senders": Trouble(
+        bad_senders,
+        also={"TelemetryNothingPublished"},
+        environment={"PRODUCER_MODE": "http", "LINGER_MS": "2000"},
+    ),
     # Dead letters are on that disk, too.
     "disk-fills": Trouble(
         disk_fills, also=_WAITING | {"TelemetrySinkDown", "TelemetryDeadLetterWriteFailing"}, disk_mb=64
