@@ -8,6 +8,8 @@ from e2e.cluster import PATIENCE_S, CommandFailed, Namespace, has_api, kubectl, 
 from e2e.release import QUICK, Release, merged
 from runbooks import shell_commands
 
+pytestmark = pytest.mark.whole_cluster
+
 # Midnight of a new year: in a test it runs when it is told to.
 _NEVER: Final = {"audit": {"enabled": True, "schedule": "0 0 1 1 *"}}
 _EVERY_MINUTE: Final = {"audit": {"enabled": True, "schedule": "* * * * *"}}
@@ -20,8 +22,6 @@ print(urllib.request.urlopen("http://127.0.0.1:8000/metrics", timeout=5).read().
 """
 _DELETE: Final = """
 import sqlite3, time
-
-pytestmark = pytest.mark.whole_cluster
 connection = sqlite3.connect("/data/telemetry.db", timeout=30, isolation_level=None)
 # Stored from now on, so no audit has proven it; and 50 behind it, so that who publishes it twice has done so.
 (seen,) = connection.execute("SELECT max(event_id) FROM telemetry_events").fetchone()
