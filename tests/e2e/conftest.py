@@ -10,12 +10,10 @@ TELEMETRY_E2E_HEAL           command that ends it
 TELEMETRY_E2E_POLICIES=1     the cluster has to enforce NetworkPolicies; otherwise it is found out
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import NoReturn, Protocol
 
 import pytest
@@ -58,7 +56,7 @@ def _absent(message: str) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def cluster() -> Iterator[None]:
     """Ask for the cluster, and bring the images there."""
     wanted = ("TELEMETRY_E2E", "TELEMETRY_TESTS_REQUIRE_CLUSTER")
     if not any(os.environ.get(name) == "1" for name in wanted):
@@ -72,21 +70,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         kubectl("version")
     except CommandFailed as failed:
         _absent(f"the cluster of KUBECONFIG does not answer: {failed}")
-    _load_once(tmp_path_factory.getbasetemp())
+    run_given("TELEMETRY_E2E_LOAD", *our_images(), "redis:8.2", VALKEY)
     yield
     for one in CLOSED:
         kubectl("wait", "--for=delete", f"namespace/{one.name}", f"--timeout={PATIENCE_S:g}s")
-
-
-def _load_once(folder: Path) -> None:
-    """Bring the images to the nodes; where several processes share these tests, the first of them does it."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    with (folder / "images").open("a") as done:
-        fcntl.flock(done, fcntl.LOCK_EX)
-        if not os.fstat(done.fileno()).st_size:
-            run_given("TELEMETRY_E2E_LOAD", *our_images(), "redis:8.2", VALKEY)
-            done.write("done")
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,6 @@ from e2e.cluster import PATIENCE_S, CommandFailed, Namespace, has_api, kubectl, 
 from e2e.release import QUICK, Release, merged
 from runbooks import shell_commands
 
-pytestmark = pytest.mark.whole_cluster
-
 # Midnight of a new year: in a test it runs when it is told to.
 _NEVER: Final = {"audit": {"enabled": True, "schedule": "0 0 1 1 *"}}
 _EVERY_MINUTE: Final = {"audit": {"enabled": True, "schedule": "* * * * *"}}

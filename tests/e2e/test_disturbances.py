@@ -6,8 +6,6 @@ import pytest
 from e2e.cluster import PATIENCE_S, CommandFailed, Namespace, kubectl, nodes, on_node, until
 from e2e.release import QUICK, Pod, Release, merged
 
-pytestmark = pytest.mark.whole_cluster
-
 # Page after page of a file in memory: it counts for the container, and for no process of it. So where
 # the limit is hit, the kernel ends the largest process, which is the consumer itself: process 1.
 _FILL_MEMORY = """

@@ -6,8 +6,6 @@ import pytest
 from e2e.cluster import PATIENCE_S, Namespace, holds, nodes, on_node, run_given, until
 from e2e.release import QUICK, Release, merged
 
-pytestmark = pytest.mark.whole_cluster
-
 _LIVENESS_TIMEOUT_S = 15
 _CUT_OFF_S = 60
 

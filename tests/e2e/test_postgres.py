@@ -24,8 +24,6 @@ from e2e.external import certificate_for, secret
 from e2e.postgres import CA_SECRET, HOST, POD, SECRET, deploy, longest_pause_s, query
 from e2e.release import QUICK, Pod, Release, Values, merged
 
-pytestmark = pytest.mark.whole_cluster
-
 _KEDA: Final = "keda.sh/v1alpha1"
 _DATABASE: Final[Values] = {"database": {"existingSecret": SECRET, "caSecret": CA_SECRET}}
 _NEWER: Final = (
