@@ -101,7 +101,7 @@ class Pipeline:
         process = self.rig.start(
             f"telemetry-{command[0]}", [sys.executable, "-m", "services.ops", *command], {}
         )
-        return process.wait(), process.text
+        return process.wait(_START_S), process.text
 
     def connect(self) -> sqlite3.Connection:
         """Open the database, as a person with a shell would."""
