@@ -293,3 +293,15 @@ SETS: Final[dict[str, Manifest]] = {"default": {}} | {
     name_of(file): read_values(file) for file in [*FEATURES, *EXAMPLES]
 }
 """Every set of values that is in the repository, by name."""
+
+
+def source_of(rendered: Rendered, path: str) -> tuple[str, str, str]:
+    """Give the kind, the name and the key that a file of the producer comes from."""
+    pod = rendered.pod("producer")
+    folder, _, name = path.rpartition("/")
+    (mount,) = (one for one in pod.main["volumeMounts"] if one["mountPath"] == folder)
+    assert mount["readOnly"] is True
+    (volume,) = (one for one in pod.spec["volumes"] if one["name"] == mount["name"])
+    kind = "secret" if "secret" in volume else "configMap"
+    (key,) = (item["key"] for item in volume[kind]["items"] if item["path"] == name)
+    return kind, volume[kind].get("secretName") or volume[kind]["name"], key

@@ -4,7 +4,7 @@ import base64
 from typing import Any, Final
 
 import pytest
-from chart.rendering import SETS, Rendered, Values, annotations_of, merged, nested, refusal, render
+from chart.rendering import SETS, Rendered, Values, annotations_of, merged, nested, refusal, render, source_of
 
 from services.producer.http.tokens import parse_tokens
 from services.producer.mapping.keys import build
@@ -18,23 +18,11 @@ ANYBODY: Final[Values] = {"producer": {"mode": "http", "http": {"anonymous": Tru
 MODES: Final = {"tokens": PLAIN, "outside": OUTSIDE, "anybody": ANYBODY}
 
 
-def _source(rendered: Rendered, path: str) -> tuple[str, str, str]:
-    """Give the kind, the name and the key that a file of the producer comes from."""
-    pod = rendered.pod("producer")
-    folder, _, name = path.rpartition("/")
-    (mount,) = (one for one in pod.main["volumeMounts"] if one["mountPath"] == folder)
-    assert mount["readOnly"] is True
-    (volume,) = (one for one in pod.spec["volumes"] if one["name"] == mount["name"])
-    kind = "secret" if "secret" in volume else "configMap"
-    (key,) = (item["key"] for item in volume[kind]["items"] if item["path"] == name)
-    return kind, volume[kind].get("secretName") or volume[kind]["name"], key
-
-
 def _files(rendered: Rendered) -> dict[str, tuple[str, str, str]]:
     """Give where each file comes from that a setting of the door names."""
     found = rendered.environment("producer")
     named = {name: path for name, path in found.items() if name.startswith(("HTTP_", "INFLUX_"))}
-    return {name: _source(rendered, path) for name, path in named.items() if name.endswith("_FILE")}
+    return {name: source_of(rendered, path) for name, path in named.items() if name.endswith("_FILE")}
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 import pytest
-from chart.rendering import SETS, Rendered, Values, merged, nested, render
+from chart.rendering import SETS, Rendered, Values, merged, nested, render, source_of
 
 from services.producer.mapping.keys import build
 from services.producer.mapping.mapping_file import read_mapping
@@ -16,22 +16,10 @@ ALONE: Final[Values] = {
 }
 
 
-def _source(rendered: Rendered, path: str) -> tuple[str, str, str]:
-    """Give the kind, the name and the key that a file of the producer comes from."""
-    pod = rendered.pod("producer")
-    folder, _, name = path.rpartition("/")
-    (mount,) = (one for one in pod.main["volumeMounts"] if one["mountPath"] == folder)
-    assert mount["readOnly"] is True
-    (volume,) = (one for one in pod.spec["volumes"] if one["name"] == mount["name"])
-    kind = "secret" if "secret" in volume else "configMap"
-    (key,) = (item["key"] for item in volume[kind]["items"] if item["path"] == name)
-    return kind, volume[kind].get("secretName") or volume[kind]["name"], key
-
-
 def _files(rendered: Rendered) -> dict[str, tuple[str, str, str]]:
     found = rendered.environment("producer")
     return {
-        name: _source(rendered, path)
+        name: source_of(rendered, path)
         for name, path in found.items()
         if name.startswith("MQTT_") and name.endswith("_FILE")
     }
