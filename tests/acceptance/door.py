@@ -176,7 +176,7 @@ def settled(rig: Rig) -> Audit:
 
 
 def numbers(rig: Rig, device: str) -> list[int]:
-    """Give the numbers of a client's events that are stored, in order."""
+    """Give the numbers of a sender's events that are stored, in order."""
     return sorted(int(row.ts) - 1_710_000_000 for row in rig.stored().values() if row.device_id == device)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from acceptance.door import numbers, settled
 from acceptance.mqtt import Gateway, MqttDoor, has_session
 from acceptance.pages import blocks_of, run_blocks
 from acceptance.rig import PATIENCE_S, Rig
@@ -18,8 +19,6 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from servers import eventually
-
-from services.ops.audit.result import Audit
 
 TOPIC = "plant/hall/oven-1/temperature"
 
@@ -44,25 +43,6 @@ def brokers(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
 def broker(brokers: Callable[..., Mosquitto]) -> Mosquitto:
     """Give a broker that lets anybody in."""
     return brokers()
-
-
-def settled(rig: Rig) -> Audit:
-    """Wait until nothing waits any more, and see that nothing is missing."""
-
-    def is_settled() -> bool:
-        total = rig.audit().total
-        return not (total.pending or total.undelivered)
-
-    eventually(is_settled, PATIENCE_S, "all is settled")
-    result = rig.audit()
-    assert result.total.missing == 0, result
-    assert result.total.published == result.total.stored + result.total.dead, result
-    return result
-
-
-def numbers(rig: Rig, device: str) -> list[int]:
-    """Give the numbers of a gateway's readings that are stored, in order."""
-    return sorted(int(row.ts) - 1_710_000_000 for row in rig.stored().values() if row.device_id == device)
 
 
 def check_gateways(rig: Rig, *gateways: Gateway) -> None:
