@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from acceptance.door import numbers, settled
 from acceptance.mqtt import Gateway, MqttDoor, has_session
 from acceptance.pages import blocks_of, run_blocks
-from acceptance.rig import PATIENCE_S, Rig
+from acceptance.rig import PATIENCE_S, ROOT, Rig
 from certificates import Authority
 from mosquitto import Mosquitto, needs_mosquitto, tls_options
 from paho.mqtt.client import Client
@@ -120,6 +121,38 @@ def test_the_commands_of_the_page_run_as_they_stand(rig: Rig, broker: Mosquitto)
         ("oven-3", "hall", 21.5)
     ]
     assert "missing=0" in (rig.folder / "run.log").read_text(encoding="utf-8")
+
+
+def test_the_broker_and_the_producer_of_docker_compose_fit_each_other(
+    rig: Rig, brokers: Callable[..., Mosquitto]
+) -> None:
+    """By the broker's configuration and the producer's settings as they stand there, but for places."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    script = services["mosquitto"]["command"][2]
+    lines = script.partition("<<CONFIG\n")[2].partition("CONFIG\n")[0].splitlines()
+    here = (
+        "listener 1883",
+        "allow_anonymous true",
+        "persistence true",
+        "persistence_location /mosquitto/data/",
+    )
+    assert set(here) <= set(lines)
+    broker = brokers(*(line for line in lines if line not in here))
+    settings = services["mqtt"]["environment"]
+    assert (settings["PRODUCER_MODE"], settings["MQTT_URL"]) == ("mqtt", "mqtt://mosquitto:1883")
+    own = {name: value for name, value in settings.items() if name in {"MQTT_TOPICS", "MQTT_CLIENT_ID"}}
+    door = MqttDoor(rig, broker, **own)
+    rig.consumer()
+    door.stop()
+    broker.publish(TOPIC, "21.5")
+    broker.stop()  # it keeps what it has acknowledged
+    broker.start()
+    door.start()
+    rig.wait_for_rows(1)
+    assert [(row.device_id, row.zone, row.value) for row in rig.stored().values()] == [
+        ("oven-1", "hall", 21.5)
+    ]
+    eventually(lambda: door.figure("broker_waiting_messages") == 0, PATIENCE_S, "nothing waits any more")
 
 
 def test_the_context_of_a_message_goes_into_its_events(rig: Rig, broker: Mosquitto) -> None:

@@ -19,6 +19,7 @@ from servers import eventually
 ROOT: Final = Path(__file__).parents[2]
 BASE: Final = "python:3.13-slim"
 REDIS: Final = "redis:8.2"
+MOSQUITTO: Final = "eclipse-mosquitto:2"
 SERVICES: Final = ("producer", "consumer")
 
 BUILD_TIMEOUT_S: Final = 600.0

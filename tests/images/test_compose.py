@@ -10,8 +10,8 @@ from typing import Final
 
 import pytest
 import yaml
-from images.engine import REDIS, ROOT, Image, audited, docker, why_not
-from servers import eventually
+from images.engine import MOSQUITTO, REDIS, ROOT, Image, audited, docker, why_not
+from servers import eventually, free_port
 
 from services.runtime.settings import ProducerSettings, Sources, load
 
@@ -25,9 +25,10 @@ def compose(images: dict[str, Image]) -> Iterator[Compose]:
         pytest.skip(f"no `docker compose` here, so docker-compose.yml is not run: {why[:200]}")
     project = f"telemetry-test-{uuid.uuid4().hex[:8]}"
     tag = images["consumer"].tag.rpartition(":")[2]
-    run = partial(docker, "compose", "--project-name", project, environment={"IMAGE_TAG": tag}, timeout_s=300)
+    own = {"IMAGE_TAG": tag, "MQTT_PORT": str(free_port())}
+    run = partial(docker, "compose", "--project-name", project, environment=own, timeout_s=300)
     yield run
-    run("down", "--volumes", "--timeout", "20")
+    run("--profile", "mqtt", "down", "--volumes", "--timeout", "20")
 
 
 def test_three_consumers_are_healthy_and_miss_nothing(compose: Compose) -> None:
@@ -53,7 +54,9 @@ FILE: Final = ROOT / "docker-compose.yml"
 def test_what_takes_events_is_asked_for_and_open_to_this_machine_alone() -> None:
     """By its profile; it says where it listens as its own code reads it."""
     services = yaml.safe_load(FILE.read_text())["services"]
-    assert [name for name, one in services.items() if "profiles" in one] == ["http"]
+    asked_for = {name: one["profiles"] for name, one in services.items() if "profiles" in one}
+    assert asked_for == {"http": ["http"], "mosquitto": ["mqtt"], "mqtt": ["mqtt"]}
+    assert all(port.startswith("127.0.0.1:") for one in services.values() for port in one.get("ports", ()))
     door = services["http"]
     assert door["profiles"] == ["http"]
     environment = {**door["environment"], "REDIS_PASSWORD_FILE": ""}
@@ -65,10 +68,31 @@ def test_what_takes_events_is_asked_for_and_open_to_this_machine_alone() -> None
     assert int(door["stop_grace_period"].removesuffix("s")) > longest + 1
 
 
+def test_a_broker_and_a_producer_come_up_by_their_profile(compose: Compose) -> None:
+    """And what is published at the broker is stored, though the producer was away when it came."""
+    if why := why_not("image", "inspect", MOSQUITTO):
+        pytest.skip(f"no image {MOSQUITTO} here, so the profile mqtt is not run: {why[:200]}")
+    services = ("redis", "consumer", "mosquitto", "mqtt")
+    compose("--profile", "mqtt", "up", "--detach", "--no-build", "--wait", *services)
+    topic = ("-q", "1", "-t", "plant/hall/oven-1/temperature")
+    publish = ("--profile", "mqtt", "exec", "--no-TTY", "mosquitto", "mosquitto_pub", *topic)
+
+    def stored() -> int:
+        return len(compose("exec", "--no-TTY", "consumer", "telemetry", "events", "--json").splitlines())
+
+    compose(*publish, "-m", "21.5")
+    eventually(lambda: stored() == 1, 60, "it is stored")
+    compose("--profile", "mqtt", "stop", "mqtt")
+    compose(*publish, "-m", "22.5")
+    compose("--profile", "mqtt", "restart", "mosquitto")
+    compose("--profile", "mqtt", "up", "--detach", "--no-build", "--wait", *services)
+    eventually(lambda: stored() == 2, 60, "what came meanwhile is stored, too")
+
+
 def test_every_service_of_the_file_has_the_server_s_password() -> None:
     """From the volume where the server has put it, which they can't change."""
     file = yaml.safe_load(FILE.read_text())
-    for name in ("producer", "http", "consumer"):
+    for name in ("producer", "http", "mqtt", "consumer"):
         service = file["services"][name]
         assert service["environment"]["REDIS_PASSWORD_FILE"].startswith("/password/")
         assert "password:/password:ro" in service["volumes"]
