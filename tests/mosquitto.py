@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -78,6 +79,15 @@ class Mosquitto:
             ["mosquitto_pub", *where, *(["-s"] if data else ["-n"]), *more],
             input=data, check=True, timeout=60,
         )  # fmt: skip
+
+    def publish_lines(self, topic: str, lines: Iterable[str], timeout_s: float) -> None:
+        """Publish each line as a message by itself, all by one connection, with their acknowledgements.
+
+        Raises subprocess.SubprocessError where that fails, or is not done in time.
+        """
+        where = ["-h", self.host, "-p", str(self.port), "-q", "1", "-t", topic, "-l"]
+        data = "".join(f"{line}\n" for line in lines).encode()
+        subprocess.run(["mosquitto_pub", *where], input=data, check=True, timeout=timeout_s)
 
     def _listens(self) -> bool:
         assert self._process is not None

@@ -12,7 +12,7 @@ import yaml
 
 _RULES: Final = Path("charts/telemetry-pipeline/files/rules/alerts.yaml")
 
-_CAUSES: Final = "RedisDown|SinkDown|ConsumersAbsent|BreakerOpen|DeadLetterWriteFailing"
+_CAUSES: Final = "RedisDown|SinkDown|ConsumersAbsent|BreakerOpen|DeadLetterWriteFailing|MqttDisconnected"
 _CONSEQUENCES: Final = (
     "ConsumersStalled|BacklogNotDraining|OldestPendingTooOld|ProducersBlocked|NothingPublished"
 )

@@ -115,6 +115,13 @@ _MQTT = Row(
         *quantiles("telemetry_mqtt_publish_duration_seconds_bucket{group}"),
     ),
     lines(
+        "Lag of messages",
+        "From a message's own time until it came, of messages that say one: what devices and the broker have kept it for. "
+        "A clock that is wrong shows here, too.",
+        "s",
+        *quantiles("telemetry_mqtt_lag_seconds_bucket{group}"),
+    ),
+    lines(
         "Messages in flight",
         "Received, and not in the stream yet, by pod. It stays at MQTT_MAX_IN_FLIGHT while the stream is full or away.",
         "short",
@@ -126,6 +133,13 @@ _MQTT = Row(
         "short",
         Query("min by (pod) (telemetry_mqtt_connected{group})", "{{pod}}"),
         links=PROBLEMS,
+    ),
+    lines(
+        "Waiting at the MQTT broker",
+        "Messages that the broker says it holds, of all its clients; retained ones are not counted. Only brokers with "
+        "Mosquitto's $SYS topics say so.",
+        "short",
+        Query("max(telemetry_mqtt_broker_waiting_messages{group})", "waiting"),
     ),
     lines(
         "Dropped by the MQTT broker",

@@ -12,6 +12,7 @@ from typing import Final
 from acceptance.disks import small_disk
 from acceptance.publisher import KEYS
 from acceptance.rig import Process, Rig
+from mosquitto import Mosquitto
 from servers import LocalServer, eventually, local_binary, quiet_port
 
 LOOK_S: Final = 0.25
@@ -39,6 +40,8 @@ class Pipeline:
         self.consumer_ports = [quiet_port() for _ in range(consumers)]
         self.consumers: list[Process] = []
         self.producer: Process | None = None
+        self.broker: Mosquitto | None = None
+        """Where the producer subscribes, in mode mqtt."""
         self._ending = threading.Event()
         self._stack = contextlib.ExitStack()
         folder.mkdir(parents=True)
@@ -74,6 +77,16 @@ class Pipeline:
         disk = self._stack.enter_context(small_disk(self.rig.folder / "disk", megabytes))
         self.rig.use_data(disk / "data")
         return disk
+
+    def use_broker(self, *options: str) -> None:
+        """Have the producer take what comes by an MQTT broker of its own."""
+        self.broker = Mosquitto(self.rig.folder / "mosquitto", *options)
+        self._stack.callback(self.broker.stop, signal.SIGKILL)
+        self.broker.start()
+        self.rig.environment |= {
+            "PRODUCER_MODE": "mqtt", "MQTT_URL": self.broker.url, "MQTT_CLIENT_ID": self.release,
+            "MQTT_TOPICS": "plant/{zone}/{device}/{kpi}",
+        }  # fmt: skip
 
     def stores(self) -> None:
         """Wait until something is stored."""

@@ -35,7 +35,9 @@ _FOR_EVER_S: Final = 0xFFFF_FFFF
 """How long a broker keeps a session, in MQTT 5."""
 _NO_RETAINED: Final = SubscribeOptions.RETAIN_DO_NOT_SEND
 _DROPPED: Final = "$SYS/broker/publish/messages/dropped"
-"""Where Mosquitto says how many messages it has dropped."""
+_STORED: Final = "$SYS/broker/store/messages/count"
+_RETAINED: Final = "$SYS/broker/retained messages/count"
+"""Where Mosquitto says what it has dropped, and what it holds."""
 
 
 class Listener(Protocol):
@@ -115,6 +117,8 @@ class Connection:
         self._asked = 0
         self._ask_again_at = 0.0
         self._unanswered: set[int] = set()
+        self._said: dict[str, int] = {}
+        """What the broker says of itself, by topic."""
         self.is_open = False
         """Whether the broker has taken us in, and nothing is wrong with the connection since."""
         self._client = self._new_client()
@@ -207,7 +211,7 @@ class Connection:
             for one in self._filters
         ]
         self._asked = self._client.subscribe(filters)[1] or 0
-        self._client.subscribe(_DROPPED, 0)
+        self._client.subscribe([(topic, 0) for topic in (_DROPPED, _STORED, _RETAINED)])
 
     # Called by paho, in its thread.
 
@@ -276,12 +280,21 @@ class Connection:
         self._unanswered.discard(number)
 
     def _on_message(self, _: Client, __: Any, message: MQTTMessage) -> None:
-        if message.qos == 0 and message.topic == _DROPPED:
+        if message.qos == 0 and message.topic in {_DROPPED, _STORED, _RETAINED}:
             text = message.payload[:20].decode(errors="replace").strip()
             if text.isascii() and text.isdigit():
-                self._metrics.set("telemetry_mqtt_broker_dropped_messages", int(text))
+                self._broker_said(message.topic, int(text))
             return
         self._listener.came(message)
+
+    def _broker_said(self, topic: str, figure: int) -> None:
+        if topic == _DROPPED:
+            self._metrics.set("telemetry_mqtt_broker_dropped_messages", figure)
+            return
+        self._said[topic] = figure
+        if len(self._said) == 2:
+            waiting = self._said[_STORED] - self._said[_RETAINED]  # said one after the other
+            self._metrics.set("telemetry_mqtt_broker_waiting_messages", max(0, waiting))
 
     def _refused(self, error: str) -> None:
         self._logger.error("mqtt_refused", extra=self._fail(error))

@@ -180,6 +180,8 @@ class Door:
         readings = self._readings(arrived)
         if readings.reason:
             self._metrics.count("telemetry_mqtt_refused_messages_total", reason=readings.reason)
+        if readings.lag_s is not None:
+            self._metrics.observe("telemetry_mqtt_lag_seconds", readings.lag_s)
         settle = functools.partial(self._settle, one, readings.result, started)
         if not readings.events:
             settle("taken")

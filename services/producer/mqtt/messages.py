@@ -46,6 +46,8 @@ class Readings:
     result: Result
     reason: str = ""
     """The field at fault, where something made no event."""
+    lag_s: float | None = None
+    """How long before its arrival its newest event was; None where no event says a time."""
 
 
 class MessageMaker:
@@ -67,12 +69,13 @@ class MessageMaker:
                 f"more than {self._rules.most_events:,} events in one message; send them in parts",
                 "size",
             )
+        lag_s = _lag_s(made, message.at)
         with_context = traced(message.traceparent, message.tracestate)
         events: list[Picked | AsItCame] = [with_context(_at(one, message.at)) for _, one in made.events]
         if not made.refused_fields:
-            return Readings(events, "events" if events else "without_reading")
+            return Readings(events, "events" if events else "without_reading", lag_s=lag_s)
         letter = self.refused(message, _told(made), made.refused_fields[0] or "form")
-        return Readings([*events, *letter.events], "partly", letter.reason) if events else letter
+        return Readings([*events, *letter.events], "partly", letter.reason, lag_s) if events else letter
 
     def refused(self, message: Arrived, problem: str, reason: str) -> Readings:
         """Give a message as it came, for a dead letter that says what is wrong."""
@@ -100,6 +103,11 @@ class MessageMaker:
             except UnicodeDecodeError as error:
                 raise Problem(f"not UTF-8: {error.reason} at byte {error.start + 1}") from None
         raise Problem("no template of MQTT_TOPICS is like its topic", "", "topic")
+
+
+def _lag_s(made: Made, at: float) -> float | None:
+    times = [float(one.values[2]) for _, one in made.events if one.values[2] != ARRIVAL]
+    return max(0.0, at - max(times)) if times else None
 
 
 def _at(picked: Picked, at: float) -> Picked:

@@ -270,6 +270,14 @@ CATALOGUE: Final = (
         "From a message's arrival until its events were in the stream",
     ),
     Metric(
+        "telemetry_mqtt_lag_seconds",
+        "histogram",
+        "producer",
+        "From a message's own time, that of its newest event, until its arrival; of messages that say a "
+        "time. It holds what a device and the broker have kept it for, and how far a device's clock is off",
+        buckets=_WAITS,
+    ),
+    Metric(
         "telemetry_mqtt_in_flight_messages",
         "gauge",
         "producer",
@@ -288,6 +296,15 @@ CATALOGUE: Final = (
         "producer",
         "Messages that the broker says it has dropped since its start, of all its clients "
         "($SYS/broker/publish/messages/dropped, which Mosquitto has)",
+        is_late=True,
+    ),
+    Metric(
+        "telemetry_mqtt_broker_waiting_messages",
+        "gauge",
+        "producer",
+        "Messages that the broker says it holds until its clients have them, of all its clients: those that "
+        "it stores, without the retained ones ($SYS/broker/store/messages/count and retained "
+        "messages/count, which Mosquitto has)",
         is_late=True,
     ),
     Metric(

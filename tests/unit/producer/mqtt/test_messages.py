@@ -68,6 +68,16 @@ def test_a_reading_with_a_time_has_an_id_of_its_content() -> None:
     assert events(one)[0].own_id == events(other)[0].own_id is not None
 
 
+def test_how_late_a_message_is_is_that_of_its_newest_event_with_a_time() -> None:
+    """One without a time says nothing of it, and one of a clock that is ahead is not late."""
+    late = [{"value": 1, "ts": AT - 90}, {"value": 2, "ts": AT - 30}, {"value": 3}]
+    assert made(late).lag_s == 30
+    assert made([*late, {"value": "cold"}]).lag_s == 30
+    assert made({"value": 1, "ts": AT + 60}).lag_s == 0
+    for payload in (b"21.5", b"null", b"cold"):
+        assert made(payload).lag_s is None
+
+
 def test_the_topic_goes_before_the_payload() -> None:
     """Who may write to one topic is not to forge another's readings."""
     forged = {"device_id": "other", "zone": "z", "kpi": "humidity", "value": 1}
