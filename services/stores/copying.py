@@ -82,6 +82,8 @@ PROVEN: Final = (
             "expired_ids": "whole",
             "accepted": "whole",
             "folded_at": "number",
+            "hidden": "whole",
+            "hidden_ids": "whole",
         },
         keys=4,
     ),
@@ -280,6 +282,11 @@ def microseconds(unix_s: float) -> int:
     """Give a time as stores compare it."""
     # First as decimal digits: a product of what earlier versions stored may lie half-way between two.
     return round(round(unix_s, 6) * 1_000_000)
+
+
+def before(kind: Kind | str) -> str:
+    """Write what a column has that the tables of an earlier version lack: a count is 0."""
+    return "0" if kind == "whole" else "NULL"
 
 
 def digest(line: str) -> bytes:

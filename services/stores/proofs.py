@@ -25,6 +25,8 @@ _SCOPE: Final = "(pipeline, stream, consumer_group) = (?, ?, ?)"
 _RUN_COLUMNS: Final = tuple(one.name for one in fields(ProvenRun))
 _DROPPED: Final = frozenset({"expired", "expired_last", "expired_ids"})
 """Columns that retention alone writes."""
+NEWEST: Final = ("hidden", "hidden_ids")
+"""Columns of `proven_runs` that the newest schema has added."""
 ALL_CHUNKS: Final = 1 << 62
 _NAMES_A_STATEMENT: Final = 500
 _ROWS_A_STATEMENT: Final = 1000
@@ -38,9 +40,11 @@ def scope_of(settings: ConsumerSettings) -> Scope:
 class ProofTables:
     """The proofs of one scope, in whatever transaction `ask` works in."""
 
-    def __init__(self, ask: Ask, scope: Scope) -> None:
+    def __init__(self, ask: Ask, scope: Scope, lacking: Collection[str] = ()) -> None:
+        """`lacking`: columns of NEWEST that the tables don't have; such tables can only be read."""
         self._ask = ask
         self._scope = tuple(scope)
+        self._lacking = lacking
 
     def read(self, names: Iterable[str], *, folded_too: bool) -> Proven:
         """Read all that an audit needs."""
@@ -176,8 +180,9 @@ class ProofTables:
         )
 
     def _runs(self, condition: str, values: Sequence[Any]) -> dict[str, ProvenRun]:
+        columns = ", ".join(f"0 AS {name}" if name in self._lacking else name for name in _RUN_COLUMNS)
         rows = self._ask(
-            f"SELECT {', '.join(_RUN_COLUMNS)} FROM {{t}}proven_runs WHERE {_SCOPE} {condition}",  # noqa: S608
+            f"SELECT {columns} FROM {{t}}proven_runs WHERE {_SCOPE} {condition}",  # noqa: S608
             (*self._scope, *values),
         )
         return {row[0]: ProvenRun(*row) for row in rows}

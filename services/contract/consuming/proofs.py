@@ -50,6 +50,10 @@ class ProvenRun:
     """Of the proven events, how many are accepted losses."""
     folded_at: float | None = None
     """Unix seconds: since when it is ended, and all of it is proven; None while it goes on."""
+    hidden: int = 0
+    """Of the proven numbers, how many had no row when retention dropped the others; with accepted ones."""
+    hidden_ids: int = 0
+    """Of the proven events with other ids, how many are gone, and nobody knows which; with accepted ones."""
 
     @property
     def events(self) -> int:

@@ -44,6 +44,12 @@ class Followed:
     waits_from: int | None = None
     """The earliest time in the id of an event of it that waits, Unix milliseconds; None: none waits."""
 
+    def hidden(self) -> tuple[int, int]:
+        """Tell how many proven numbers, and how many other proven events, are missing and can't be named."""
+        numbers = sum(one.hidden for one in self.accepted)
+        ids = sum(one.proven_ids for one in self.accepted)
+        return max(0, self.base.hidden - numbers), max(0, self.base.hidden_ids - ids)
+
     def closed(self, last: int) -> bool:
         """Tell whether a person has closed that its record says so little; -1: that it is gone."""
         return any(one.last is not None and one.last <= last for one in self.accepted)

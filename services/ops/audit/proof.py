@@ -248,6 +248,7 @@ def _settle(run: Followed, latest: RunRecord, show: int, result: Audit, *, full:
         one.tally.add(STORED, base.events - len(absent) - base.expired - base.expired_ids - base.accepted)
         one.tally.add(ACCEPTED, base.accepted)
         one.tally.add_expired(base.expired + base.expired_ids)
+        _miss_hidden(run, one)
     for event_id, place in absent:
         if not full or _is_foreign(event_id, base.run):
             one.tally.add(place)
@@ -260,6 +261,17 @@ def _settle(run: Followed, latest: RunRecord, show: int, result: Audit, *, full:
     one.told_last = -1 if run.record.is_gone else last
     one.understated = _understated(run, latest, one)
     return one
+
+
+def _miss_hidden(run: Followed, one: RunAudit) -> None:
+    """Miss what an audit of everything has missed, and nobody can name, until it is accepted."""
+    numbers, ids = run.hidden()
+    if numbers:
+        one.tally.add(STORED, -numbers)
+        one.miss_hidden(numbers, run.base.expired_last)
+    if ids:
+        one.tally.add(STORED, -ids)
+        one.miss_unnamed(ids, are_proven=True)
 
 
 def _count_proven_ids(

@@ -66,6 +66,8 @@ def prove_run(
         base.expired_ids,
         accepted,
         folded_at,
+        one.lost.hidden + sum(loss.hidden for loss in run.accepted),
+        one.lost.proven_ids + sum(loss.proven_ids for loss in run.accepted),
     )
     if changed != base:
         proof.runs.append(changed)
@@ -82,7 +84,9 @@ def _hold(result: Audit, one: RunAudit, found: Found, from_ms: int) -> None:
     `from_ms`: what is not proven has ids from this time on.
     """
     proof = result.proof
-    if one.tally.missing:
+    if one.lost.hidden or one.lost.proven_ids:  # of any day
+        proof.missing_from = 0
+    elif one.tally.missing:
         proof.missing_from = from_ms if proof.missing_from is None else min(from_ms, proof.missing_from)
     if found.stored_from is not None:
         proof.others_from = min(proof.others_from, found.stored_from)

@@ -12,6 +12,7 @@ from services.ops.audit.ledger import MISSING, PLACES, PURGED
 RARE: Final = ("expired", "accepted")
 """What is told in the last line where there is any."""
 _MOST_PIECES: Final = 20
+_DROPPED: Final = "retention has dropped the others, so nobody can tell which"
 
 
 @dataclass(slots=True)
@@ -108,6 +109,15 @@ class RunAudit:
             self.lost.hidden += hidden
             self.missing.append(_among(hidden, among))
 
+    def miss_hidden(self, number: int, upto: int) -> None:
+        """Count numbers up to one that are missing among those of which retention has dropped rows."""
+        self.tally.add(MISSING, number)
+        self.lost.hidden += number
+        self.missing.append(
+            f"{number:,} of the events with the numbers up to {upto:,}: {_DROPPED} "
+            "(--full says which numbers they are among)"
+        )
+
     def miss_id(self, event_id: str, show: int) -> None:
         """Note that an event with an id of its own is missing."""
         self.lost.ids.append(event_id)
@@ -140,7 +150,7 @@ def _among(hidden: int, pieces: Sequence[tuple[int, int]]) -> str:
     what = f"{hidden:,} of the {events:,} events with the numbers {', '.join(few)}{more}"
     if hidden == events:
         return f"{what}: proven before, and retention has dropped none of them"
-    return f"{what}: retention has dropped the others, so nobody can tell which"
+    return f"{what}: {_DROPPED}"
 
 
 @dataclass(slots=True)

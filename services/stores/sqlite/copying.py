@@ -24,6 +24,7 @@ from services.stores.copying import (
     Proven,
     Row,
     Table,
+    before,
     in_order,
     microseconds,
 )
@@ -211,7 +212,7 @@ def open_to_write(path: Path, sink: SQLiteSink) -> SQLiteCopied:
 
 def _read_as(name: str, kind: str, there: Sequence[str]) -> str:
     if name not in there:
-        return f"NULL AS {name}"
+        return f"{before(kind)} AS {name}"
     if kind != "time":
         return name
     # As `microseconds`. To round by digits costs more than all else of a row, and only times of earlier

@@ -7,13 +7,13 @@ transaction, in our turn among the replicas; who may not write there leaves none
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from services.contract.consuming.proofs import Accepted, Proof, Proven, Scope
 from services.contract.errors import PipelineError, SinkAbsent, SinkUnavailable, SinkUnusable
-from services.stores.proofs import ALL_CHUNKS, Ask, ProofTables
+from services.stores.proofs import ALL_CHUNKS, NEWEST, Ask, ProofTables
 from services.stores.sqlite.database import connect
 from services.stores.sqlite.errors import of_a_write
 from services.stores.sqlite.files import turn_in
@@ -33,8 +33,9 @@ class SQLiteProofs:
         """Give what is known; nothing where there is no database, or one of before."""
         with contextlib.suppress(SinkAbsent), SQLiteRows(self._path) as rows:
             if rows.has_proofs:
+                lacking = () if rows.has_newest_proofs else NEWEST
                 with rows.moment() as ask:
-                    return self._tables(ask).read(names, folded_too=folded_too)
+                    return self._tables(ask, lacking).read(names, folded_too=folded_too)
         return Proven()
 
     def generation(self) -> tuple[int, int]:
@@ -69,8 +70,8 @@ class SQLiteProofs:
     def close(self) -> None:
         """Nothing is kept open."""
 
-    def _tables(self, ask: Ask) -> ProofTables:
-        return ProofTables(lambda text, values: ask(text.replace("{t}", ""), values), self._scope)
+    def _tables(self, ask: Ask, lacking: Collection[str] = ()) -> ProofTables:
+        return ProofTables(lambda text, values: ask(text.replace("{t}", ""), values), self._scope, lacking)
 
 
 @contextlib.contextmanager
@@ -88,7 +89,7 @@ def writing(path: Path, busy_timeout_ms: int) -> Iterator[Ask]:
             closing(connect(path, patience_ms)) as connection,
         ):
             connection.execute("BEGIN IMMEDIATE")
-            if not has_column(connection, "retention_holds", "generation"):
+            if not has_column(connection, "proven_runs", NEWEST[0]):
                 raise SinkUnavailable(
                     f"{path} is of an earlier version: a consumer of this one brings it up to date",
                     "older_schema",

@@ -25,6 +25,7 @@ from urllib.parse import quote
 from services.contract.attributes import attributes_of
 from services.contract.errors import PipelineError, SinkAbsent, SinkUnavailable, SinkUnusable
 from services.contract.ids import id_from
+from services.stores.proofs import NEWEST
 from services.stores.rows import (
     EVERY_ROW,
     Grouping,
@@ -92,6 +93,12 @@ class SQLiteRows(Rows):
         """Tell whether it has the tables of what audits have proven: a consumer of before makes none."""
         with self._errors():
             return has_column(self._connection, "proofs", "generation")
+
+    @property
+    def has_newest_proofs(self) -> bool:
+        """Tell whether these tables have all of their columns."""
+        with self._errors():
+            return has_column(self._connection, "proven_runs", NEWEST[0])
 
     @contextmanager
     def moment(self) -> Iterator[Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]]:

@@ -127,3 +127,10 @@ CREATE TABLE retention_holds (
     auditing_at    REAL    NOT NULL DEFAULT 0,  -- when a consumer last began to audit it, Unix seconds
     PRIMARY KEY (pipeline, stream, consumer_group)
 ) STRICT, WITHOUT ROWID;
+
+-- migration 5: losses that can't be named
+
+-- What is gone behind a proof, and nobody can tell which: retention has dropped the others, or they have ids that their run
+-- did not number. `telemetry audit --full` finds how many; with those that are accepted.
+ALTER TABLE proven_runs ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;      -- of the proven numbers
+ALTER TABLE proven_runs ADD COLUMN hidden_ids INTEGER NOT NULL DEFAULT 0;  -- of the proven events with other ids

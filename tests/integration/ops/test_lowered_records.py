@@ -16,6 +16,7 @@ from telemetry_cli import store, telemetry
 from services.brokers.redis.keys import StreamKeys
 from services.contract.consuming.proofs import Scope
 from services.runtime.settings import ConsumerSettings
+from services.stores.proofs import NEWEST
 from services.stores.sqlite.proofs import SQLiteProofs
 from services.stores.sqlite.schema import migrate
 
@@ -151,6 +152,7 @@ def test_each_number_of_a_record_is_compared(
 
 def test_a_record_that_is_gone_says_less_too(server: Server, client: redis.Redis) -> None:
     """Until a person has closed it: what was met of the run stays, and accuses nobody any more."""
+    assert client.exists(KEYS.runs)
     assert audit(server)[0] == 0
     lose(client)
     client.srem(KEYS.runs, RUN)
@@ -177,6 +179,18 @@ def test_a_database_of_before_is_read_and_left_as_it_is(server: Server, client: 
     (note,) = found["notes"]
     assert "what is proven is not kept" in note
     assert "a consumer of this one brings it up to date" in note
+
+
+def test_proofs_of_before_are_read_and_left_as_they_are(server: Server, client: redis.Redis) -> None:
+    """Of the version before, which had not all of the columns."""
+    assert client.exists(KEYS.runs)
+    assert audit(server)[0] == 0
+    with closing(sqlite3.connect(DATABASE, isolation_level=None)) as connection:
+        for name in NEWEST:
+            connection.execute(f"ALTER TABLE proven_runs DROP COLUMN {name}")
+    code, found, _ = audit(server)
+    assert (code, found["published"], found["missing"]) == (0, EVENTS + 2, 0)
+    assert "a consumer of this one brings it up to date" in found["notes"][0]
 
 
 def test_the_answer_in_words_names_the_run(server: Server, client: redis.Redis) -> None:

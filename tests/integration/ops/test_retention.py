@@ -1,6 +1,7 @@
 """Days are dropped behind an audit: nothing that is not proven, and each event is counted as before."""
 
 import datetime as dt
+import functools
 import logging
 import os
 import random
@@ -10,12 +11,12 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any, Final
 
 import pytest
 from fakes import FakeClock
-from integration.ops.test_proofs import KEYS, Made, World, delete_row, numbers_of, server, settings
+from integration.ops.test_proofs import KEYS, Killed, Made, World, delete_row, numbers_of, server, settings
 from integration.producer.parts import Lines
 from postgres import database as postgres_database
 from postgres import rows_of
@@ -33,6 +34,7 @@ from services.ops.audit.result import Tally
 from services.ops.audit.retaining import PublishedAgain, Retained, retain
 from services.ops.failures import CommandFailed
 from services.runtime.settings import ConsumerSettings
+from services.stores import proofs
 from services.stores.choice import store_of
 from services.stores.postgres.partitions import days, make_day
 from services.stores.retention import RetentionTables
@@ -40,6 +42,7 @@ from services.stores.retention_pages import PagedRetention
 
 __all__ = ["server", "settings"]
 DAY: Final = 86_400.0
+DROPPED: Final = "retention has dropped the others, so nobody can tell which"
 
 
 @pytest.fixture
@@ -176,29 +179,141 @@ def test_a_loss_behind_the_proof_holds_up_from_then_on(world: World) -> None:
     [
         (
             "numbered",
-            "1 of the 5 events with the numbers 1 to 5: retention has dropped the others, so nobody can tell",
+            f"1 of the 5 events with the numbers 1 to 5: {DROPPED}",
         ),
         ("foreign", "1 events whose ids nobody knows any more"),
     ],
 )
 def test_a_loss_among_what_is_dropped_is_named_and_closed(world: World, kind: str, named: str) -> None:
     """A row was deleted by hand behind its proof, and the rows of its day have gone since."""
+    made = hide(world, kind)
+    name = made.run
+    with pytest.raises(CommandFailed, match="is closed with --full --accept"):
+        accept_loss(world.settings, name, "deleted by hand", now=world.clock.now)
+    (run,) = world.audit(full=True).runs
+    assert run.missing == [named]
+    close(world, made, kind, full=True)
+
+
+@pytest.mark.parametrize("kind", ["numbered", "foreign"])
+def test_a_loss_among_what_is_dropped_holds_up_until_it_is_accepted(world: World, kind: str) -> None:
+    """Each audit names it once an audit of everything has found it, and no day goes, whatever came since."""
+    made = hide(world, kind)
+    world.audit(full=True)
+    for _ in range(2):
+        world.later(3 * DAY)
+        done = drop(world)
+        assert "missing" in done.waits
+        assert done.rows == 0
+        (run,) = world.both().runs
+        assert run.missing
+    (run,) = world.audit().runs
+    assert run.missing == [
+        f"1 of the events with the numbers up to 5: {DROPPED} (--full says which numbers they are among)"
+        if kind == "numbered"
+        else "1 events whose ids nobody knows any more"
+    ]
+    close(world, made, kind, full=False)
+
+
+@pytest.mark.parametrize("kind", ["numbered", "foreign"])
+def test_a_loss_that_comes_back_holds_nothing_up(world: World, kind: str) -> None:
+    """Its row was restored from a backup: the next audit of everything finds it."""
+    made = hide(world, kind)
+    world.audit(full=True)
+    world.sink.write([row(event_id=made.event_id, device_id="d", zone="z")])
+    made.place = "stored"
+    world.audit(full=True)
+    world.later(2 * 3600)
+    world.both()
+    assert drop(world).rows == 1
+    world.both()
+
+
+@pytest.mark.parametrize("is_accepted", [False, True])
+def test_the_version_before_writes_its_proofs_beside_a_hidden_loss(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_accepted: bool
+) -> None:
+    """It knows nothing of the columns, and keeps them; what it has accepted is accepted."""
+    made = hide(world, "numbered")
+    world.audit(full=True)
+    world.later(DAY / 2)
+    world.store(*world.publish(world.benches[0], "numbered"))
+    with monkeypatch.context() as before:
+        columns = [name for name in proofs._RUN_COLUMNS if name not in proofs.NEWEST]
+        before.setattr(proofs, "_RUN_COLUMNS", tuple(columns))
+        before.setattr(proofs, "astuple", lambda one: astuple(one)[: len(columns)])
+        if is_accepted:
+            accept_loss(world.settings, made.run, "by the version before", now=world.clock.now, full=True)
+            made.place = "accepted"
+        else:
+            assert prove(world.settings, now=world.clock.now).is_kept
+        world.store(*world.publish(world.producer(), "numbered"))
+        assert prove(world.settings, now=world.clock.now).is_kept
+    world.both()
+    world.later(3 * DAY)
+    assert bool(drop(world).waits) != is_accepted
+
+
+@pytest.mark.parametrize("step", ["write", "accept"])
+@pytest.mark.parametrize("is_before", [True, False], ids=["before", "behind"])
+def test_a_hidden_loss_is_found_and_closed_whole_or_not_at_all(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str, is_before: bool
+) -> None:
+    """The process ends between the statements that write it, or behind them: the next one does all of it."""
+    made = hide(world, "numbered")
+    if step == "accept":
+        world.audit(full=True)
+    original: Any = getattr(proofs.ProofTables, step)
+
+    def end(self: Any, *arguments: Any) -> Any:
+        if is_before:
+            monkeypatch.setattr(self, "_ask", ends_at_last(self._ask))
+        original(self, *arguments)
+        raise Killed
+
+    audit: Any = functools.partial(prove, world.settings, full=True, now=world.clock.now)
+    accept: Any = functools.partial(accept_loss, world.settings, made.run, "by hand", now=world.clock.now)
+    with monkeypatch.context() as patch:
+        patch.setattr(proofs.ProofTables, step, end)
+        with pytest.raises(Killed):
+            (audit if step == "write" else accept)()
+    assert prove(world.settings, now=world.clock.now).total.missing == (step == "accept")
+    world.audit(full=True)
+    close(world, made, "numbered", full=False)
+
+
+def ends_at_last(ask: Any) -> Any:
+    """Ask, and end the process at the statement that writes a run."""
+
+    def dressed(text: str, values: Any) -> Any:
+        if "proven_runs" in text and not text.startswith("SELECT"):
+            raise Killed
+        return ask(text, values)
+
+    return dressed
+
+
+def hide(world: World, kind: str) -> Made:
+    """Delete a row behind its proof, and have retention drop the rest of its day; gives its event."""
     bench = world.producer()
     made = world.publish(bench, *[kind] * 5)
     world.store(*made)
     world.later(2 * 3600)
     world.audit()
     delete_row(world, made[2])
-    made[2].place = "missing"
     world.later(3 * DAY)
     world.store(*world.publish(bench, *[kind] * 2))
+    # Nobody knows of it so far: it counts as stored.
     assert drop(world).rows == 4
-    (run,) = world.audit(full=True).runs
-    assert [one[: len(named)] for one in run.missing] == [named]
-    with pytest.raises(CommandFailed, match="is closed with --full --accept"):
-        accept_loss(world.settings, bench.run.name, "deleted by hand", now=world.clock.now)
-    accept_loss(world.settings, bench.run.name, "deleted by hand", now=world.clock.now, full=True)
-    made[2].place = "accepted"
+    made[2].place = "missing"
+    return made[2]
+
+
+def close(world: World, made: Made, kind: str, *, full: bool) -> None:
+    """Accept a hidden loss, and see that days go again."""
+    accept_loss(world.settings, made.run, "deleted by hand", now=world.clock.now, full=full)
+    made.place = "accepted"
     world.both()
     (loss,) = world.known().accepted
     assert (loss.events, loss.hidden, loss.proven_ids) == (1, kind == "numbered", kind == "foreign")

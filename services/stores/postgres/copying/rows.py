@@ -24,6 +24,7 @@ from services.stores.copying import (
     Proven,
     Row,
     Table,
+    before,
     in_order,
 )
 from services.stores.postgres import arrays
@@ -281,7 +282,7 @@ def _is_believed(event_id: str) -> bool:
 
 def _read_as(name: str, kind: str, there: Sequence[str]) -> str:
     if name not in there:
-        return f"NULL AS {name}"
+        return f"{before(kind)} AS {name}"
     if kind == "time":
         return f"{_us(name)}::bigint"
     return f"{name}::text" if kind in {"id", "json"} else name

@@ -14,7 +14,7 @@ from services.contract.consuming.proofs import Accepted, Proof, Proven, Scope
 from services.contract.errors import PipelineError, SinkUnavailable
 from services.stores.postgres.connection import Database
 from services.stores.postgres.errors import ours
-from services.stores.proofs import ALL_CHUNKS, Ask, ProofTables
+from services.stores.proofs import ALL_CHUNKS, NEWEST, Ask, ProofTables
 
 _READS: Final = "REPEATABLE READ, READ ONLY"
 _WRITES: Final = "READ COMMITTED"
@@ -32,7 +32,8 @@ class PostgresProofs:
         with transaction(self._database, _READS) as ask:
             if not _are_there(ask):
                 return Proven()
-            return ProofTables(ask, self._scope).read(names, folded_too=folded_too)
+            lacking = () if _are_newest(ask) else NEWEST
+            return ProofTables(ask, self._scope, lacking).read(names, folded_too=folded_too)
 
     def generation(self) -> tuple[int, int]:
         """Tell how many proofs were written, and how many steps of retention were taken."""
@@ -50,7 +51,7 @@ class PostgresProofs:
         """Write a proof durably, and say why it was not."""
         try:
             with transaction(self._database) as ask:
-                if not _are_there(ask, "retention_holds"):
+                if not _are_newest(ask):
                     return "there are no tables for it yet: a consumer of this version makes them"
                 is_written = ProofTables(ask, self._scope).write(proof, generation)
         except PipelineError as error:
@@ -102,5 +103,14 @@ def _rows(cursor: psycopg.Cursor[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return cursor.fetchall() if cursor.description is not None else []
 
 
-def _are_there(ask: Ask, table: str = "proofs") -> bool:
-    return bool(ask("SELECT to_regclass(?) IS NOT NULL", (f"telemetry.{table}",))[0][0])
+def _are_there(ask: Ask) -> bool:
+    return bool(ask("SELECT to_regclass('telemetry.proofs') IS NOT NULL", ())[0][0])
+
+
+def _are_newest(ask: Ask) -> bool:
+    found = ask(
+        "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('telemetry.proven_runs') "
+        "AND attname = ? AND NOT attisdropped)",
+        (NEWEST[0],),
+    )
+    return bool(found[0][0])
