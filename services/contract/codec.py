@@ -78,28 +78,37 @@ def encode_lines(lines: Sequence[str], trace: Sequence[str] = ()) -> list[str]:
 class Packed(NamedTuple):
     """A packed entry taken apart."""
 
-    lines: list[bytes]
-    """Without their ends."""
+    text: bytes
+    """Its lines, each with its end."""
+    number: int
+    """How many they are."""
     trace: list[bytes]
     """Names and values of the context that they share, in turn."""
 
-    def events(self) -> Iterator[list[bytes]]:
-        """Give each event as the names and values of an entry of its own, in turn.
+    @property
+    def lines(self) -> list[bytes]:
+        """Give the lines without their ends."""
+        return self.text[:-1].split(b"\n")
 
-        A line with fewer values lacks the last names; of one with more, all that is over is `more`.
-        """
-        trace = self.trace
-        for line in self.lines:
-            values = line.split(b"\t", len(REQUIRED))
-            if len(values) == len(REQUIRED):
-                event_id, device_id, zone, ts, kpi, value = values
-                yield [
-                    b"event_id", event_id, b"device_id", device_id, b"zone", zone,
-                    b"ts", ts, b"kpi", kpi, b"value", value, *trace,
-                ]  # fmt: skip
-            else:
-                pairs = zip((*REQUIRED, b"more"), values, strict=False)
-                yield [*(part for pair in pairs for part in pair), *trace]
+    def events(self) -> Iterator[list[bytes]]:
+        """Give each event as the names and values of an entry of its own, in turn."""
+        return (fields_of(line, self.trace) for line in self.lines)
+
+
+def fields_of(line: bytes, trace: Sequence[bytes]) -> list[bytes]:
+    """Give the event of a line as the names and values of an entry of its own, in turn.
+
+    A line with fewer values lacks the last names; of one with more, all that is over is `more`.
+    """
+    values = line.split(b"\t", len(REQUIRED))
+    if len(values) == len(REQUIRED):
+        event_id, device_id, zone, ts, kpi, value = values
+        return [
+            b"event_id", event_id, b"device_id", device_id, b"zone", zone,
+            b"ts", ts, b"kpi", kpi, b"value", value, *trace,
+        ]  # fmt: skip
+    pairs = zip((*REQUIRED, b"more"), values, strict=False)
+    return [*(part for pair in pairs for part in pair), *trace]
 
 
 def is_packed(raw: RawFields) -> bool:
@@ -130,9 +139,7 @@ def unpack(raw: RawFields) -> Packed | Rejection:
         return Rejection("decode", "pack_truncated", f"{lines} whole lines of {events}: the rest is missing")
     if not text.endswith(b"\n"):
         return Rejection("decode", "pack_invalid", f"something follows the last of {events} lines")
-    return Packed(
-        text[:-1].split(b"\n"), [part for name in _TRACE if name in fields for part in (name, fields[name])]
-    )
+    return Packed(text, events, [part for name in _TRACE if name in fields for part in (name, fields[name])])
 
 
 def decode(raw: RawFields) -> Fields | Rejection:

@@ -19,9 +19,9 @@ def whole_lines(fields: RawFields) -> Packed | None:
     if not is_packed(fields):
         return None
     found = dict(zip(fields[::2], fields[1::2], strict=False))
-    *lines, _ = found[LINES].split(b"\n")
+    text, end, _ = found[LINES].rpartition(b"\n")
     trace = [part for name in _TRACE if name in found for part in (name, found[name])]
-    return Packed(lines, trace) if lines else None
+    return Packed(text + end, found[LINES].count(end), trace) if end else None
 
 
 def single_letters(letter: DeadLetter) -> list[DeadLetter]:
