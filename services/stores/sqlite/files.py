@@ -21,7 +21,9 @@ from services.contract.errors import SinkUnavailable
 
 _Inode = tuple[int, int]
 _ABSENT: Final = (0, 0)
-_POLL_S: Final = 0.001
+_FIRST_POLL_S: Final = 0.0001
+_LAST_POLL_S: Final = 0.001
+"""Between two tries to get a turn, which takes some milliseconds: at first, and after long waiting."""
 NOTE: Final = "telemetry.turn"
 """Name of the file in the folder that says who has the turn, or had it last. Nothing relies on it."""
 _NOTE_BYTES: Final = 2048
@@ -226,7 +228,7 @@ def _lock(descriptor: int, folder: Path, timeout_ms: int, wait: Wait) -> int:
             if waited_ms >= timeout_ms or not wait(waited_ms):
                 why = f"database is locked: another replica writes in {folder}{_holder(descriptor)}"
                 raise SinkUnavailable(why, "SQLITE_BUSY") from None
-            time.sleep(_POLL_S)
+            time.sleep(min(max(_FIRST_POLL_S, waited_ms / 20_000), _LAST_POLL_S))
         except OSError:
             # NFS, for one, has no locks for folders. SQLite's own keep writes apart, and all that is
             # missing is the care for files that are taken away.

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from services.contract.consuming.doors import Written
 from services.contract.errors import RowsRefused, SinkUnavailable, SinkUnusable
@@ -45,6 +45,14 @@ _LOGGER: Final = logging.getLogger(__name__)
 _COLUMNS: Final = Event._fields
 _ATTRIBUTES: Final = slice(len(_COLUMNS), None, len(_COLUMNS))
 """Where attributes are among the values of a statement: the last of each row, behind the time of storing."""
+
+
+class _Statement(NamedTuple):
+    """An INSERT of some rows."""
+
+    sql: str
+    values: list[Any]
+    """The first of them is when they are stored."""
 
 
 class SQLiteSink:
@@ -91,8 +99,9 @@ class SQLiteSink:
 
         Raises SinkUnavailable or RowsRefused; nothing of the call is stored then.
         """
+        statements = _statements(rows)  # before it is our turn: others wait for us meanwhile
         with self.transaction() as connection:
-            inserted = self._insert(connection, rows)
+            inserted = self._insert(connection, statements)
             # Fewer inserted than given: some ids were there before. The same content is a
             # duplicate; another content must not be lost in silence.
             conflicts = [] if inserted == len(rows) else _conflicts(connection, rows)
@@ -131,18 +140,12 @@ class SQLiteSink:
         """Make the open transaction durable."""
         connection.execute("COMMIT")
 
-    def _insert(self, connection: sqlite3.Connection, rows: Sequence[Event]) -> int:
+    def _insert(self, connection: sqlite3.Connection, statements: Sequence[_Statement]) -> int:
         stored_at = self._now()
         inserted = 0
-        for start in range(0, len(rows), _ROWS_A_STATEMENT):
-            chunk = rows[start : start + _ROWS_A_STATEMENT]
-            values = [stored_at, *itertools.chain.from_iterable(chunk)]
-            columns = len(_COLUMNS)
-            # A column of nulls would cost all who have no attributes a tenth of their write.
-            if values[_ATTRIBUTES].count(None) == len(chunk):
-                del values[_ATTRIBUTES]
-                columns -= 1
-            inserted += connection.execute(_insert_statement(len(chunk), columns), values).rowcount
+        for sql, values in statements:
+            values[0] = stored_at
+            inserted += connection.execute(sql, values).rowcount
         return inserted
 
     @contextmanager
@@ -248,6 +251,21 @@ class SQLiteSink:
         is_sound = isinstance(error, sqlite3.IntegrityError) or not isinstance(error, sqlite3.DatabaseError)
         if not self._database.is_replaced() and (connection.in_transaction or not is_sound):
             self._database.close()
+
+
+def _statements(rows: Sequence[Event]) -> list[_Statement]:
+    """Write the statements that insert rows. When they are stored is not known yet."""
+    statements: list[_Statement] = []
+    for start in range(0, len(rows), _ROWS_A_STATEMENT):
+        chunk = rows[start : start + _ROWS_A_STATEMENT]
+        values: list[Any] = [None, *itertools.chain.from_iterable(chunk)]
+        columns = len(_COLUMNS)
+        # A column of nulls would cost all who have no attributes a tenth of their write.
+        if values[_ATTRIBUTES].count(None) == len(chunk):
+            del values[_ATTRIBUTES]
+            columns -= 1
+        statements.append(_Statement(_insert_statement(len(chunk), columns), values))
+    return statements
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from acceptance.disks import small_disk
@@ -26,7 +27,6 @@ from services.consumer.batch import Rules, run_batch
 from services.consumer.breaker import Breaker
 from services.consumer.persist import Persist
 from services.contract.errors import RowsRefused, SinkUnavailable, SinkUnusable, Stopping
-from services.contract.event import Event
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics
 from services.stores.rows import RowFilter
@@ -289,10 +289,10 @@ def test_a_write_that_is_refused_while_the_wal_is_taken_away_leaves_no_transacti
     """What is open could not be saved with one."""
 
     class Unlucky(SQLiteSink):
-        def _insert(self, connection: sqlite3.Connection, rows: Sequence[Event]) -> int:
-            if len(rows) > 1:
+        def _insert(self, connection: sqlite3.Connection, statements: Sequence[Any]) -> int:
+            if None in statements[0].values[1:]:
                 Path(f"{path}-wal").unlink()
-            return super()._insert(connection, rows)
+            return super()._insert(connection, statements)
 
     with closing(Unlucky(path, 50, lambda: 1.0)) as sink:
         sink.write([row(1)])
@@ -436,6 +436,7 @@ def test_rights_that_were_taken_away_are_waited_for(folder_for_all: Path) -> Non
     """A removed database that can't be made anew is no end of the process."""
     code = f"""
 from pathlib import Path
+from typing import Any
 from samples import row
 from services.stores.sqlite.sink import SQLiteSink
 from services.contract.errors import SinkUnavailable
@@ -486,6 +487,7 @@ def test_the_last_to_close_leaves_a_wal_alone_that_is_not_its_own(path: Path, re
     """Another replica has begun it, stored a row there and ended, before this one has noticed anything."""
     code = """
 from pathlib import Path
+from typing import Any
 from samples import row
 from services.stores.sqlite.sink import SQLiteSink
 sink = SQLiteSink(Path(sys.argv[3]), 5000, lambda: 1.0)
@@ -603,6 +605,21 @@ def test_a_folder_that_was_replaced_while_its_turn_was_awaited_is_noticed(
     monkeypatch.setattr("fcntl.flock", replace)
     with pytest.raises(SinkUnavailable, match="removed or replaced meanwhile"), turn_in(path.parent, 50):
         pass
+
+
+def test_rows_are_stored_when_it_is_their_turn(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An audit takes rows stored before it began for its own, however long they have waited."""
+    now = [1.0]
+
+    def wait(_descriptor: int, _operation: int) -> None:
+        now[0] += 5.0
+
+    with closing(SQLiteSink(path, 50, lambda: now[0])) as sink:
+        monkeypatch.setattr("fcntl.flock", wait)
+        began = now[0]
+        sink.write([row(1)])
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT stored_at FROM telemetry_events").fetchall() == [(began + 5.0,)]
 
 
 def test_a_folder_that_cant_be_locked_is_written_all_the_same(
@@ -1069,6 +1086,7 @@ def test_a_folder_without_rights_is_named(folder_for_all: Path) -> None:
     folder_for_all.chmod(0o555)
     code = f"""
 from pathlib import Path
+from typing import Any
 from services.stores.sqlite.sink import SQLiteSink
 from services.contract.errors import SinkUnusable
 {DROP_ROOT}
@@ -1091,6 +1109,7 @@ def test_a_file_that_may_only_be_read_is_named(folder_for_all: Path) -> None:
     folder_for_all.chmod(0o555)
     code = f"""
 from pathlib import Path
+from typing import Any
 from services.stores.sqlite.sink import SQLiteSink
 from services.contract.errors import SinkUnusable
 {DROP_ROOT}
@@ -1108,6 +1127,7 @@ def test_a_full_disk_loses_nothing_and_is_waited_for(path: Path) -> None:
     code = """
 import resource
 from pathlib import Path
+from typing import Any
 from samples import row
 from services.contract.errors import SinkUnavailable
 from services.stores.sqlite.sink import SQLiteSink
