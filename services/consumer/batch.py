@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from services.consumer.breaker import Breaker
 from services.consumer.clocks import check_clock
+from services.consumer.packed.events import delivered_more, together
 from services.consumer.persist import Persist
 from services.consumer.process import process
 from services.consumer.recognise import recognise
@@ -19,7 +20,7 @@ from services.consumer.stages import NOBODY, Stages
 from services.consumer.steps import take_steps
 from services.consumer.validate import read_form, validate
 from services.contract.codec import decode as decode_fields
-from services.contract.consuming.doors import Dead, Decoded, Entry, Source, Valid
+from services.contract.consuming.doors import Dead, Decoded, Entry, Rows, Source, Valid
 from services.contract.consuming.large import is_heavy, limit_size, size_of
 from services.contract.event import DEFAULT_ENTRY_BYTES, Event, Rejection
 from services.contract.kpis import Kpis
@@ -87,7 +88,7 @@ def run_batch(
     if rules.steps:
         # Before the rules: a step may convert a unit, rename a KPI, mend a time.
         formed, rejected = take_steps(_in_order(fresh, ordinary, formed), rules.steps)
-        ordinary = []
+        ordinary = Rows((), ())
         stages.done("steps")
     checked, invalid = validate(formed, rules.kpis, latest_ts)
     if malformed or invalid:
@@ -102,7 +103,7 @@ def run_batch(
     dead = [*exhausted, *refused, *stored.dead]
     persist.bury(dead)
     stages.done("dead-letter")
-    source.ack([*stored.entries, *(one.entry for one in dead)])
+    source.ack(together(stored.entries, [one.entry for one in dead]))
     stages.done("ack")
     return Outcome(entries, _stored_rows(rows, stored.dead), stored.inserted, dead)
 
@@ -112,9 +113,9 @@ def limit_deliveries(entries: Sequence[Entry], max_deliveries: int) -> tuple[Seq
 
     Of what is too large the size says more; it is not worked on either.
     """
-    exhausted = [entry for entry in entries if entry.deliveries > max_deliveries and not entry.is_cut]
-    if not exhausted:
+    if not delivered_more(entries, max_deliveries):
         return entries, []
+    exhausted = [entry for entry in entries if entry.deliveries > max_deliveries and not entry.is_cut]
     fresh = [entry for entry in entries if entry.deliveries <= max_deliveries or entry.is_cut]
     return fresh, [_exhausted(entry, max_deliveries) for entry in exhausted]
 
@@ -132,17 +133,17 @@ def decode(entries: Sequence[Entry]) -> tuple[list[Decoded], list[Dead]]:
     return decoded, dead
 
 
-def _in_order(entries: Sequence[Entry], some: list[Valid], others: list[Valid]) -> list[Valid]:
+def _in_order(entries: Sequence[Entry], some: Rows, others: Sequence[Valid]) -> Rows:
     """Put events in the order of their entries: of two that conflict the one that came first is stored."""
     if not (some and others):
-        return some or others
+        return some or Rows.of(others)
     positions = {entry.entry_id: position for position, entry in enumerate(entries)}
-    return sorted([*some, *others], key=lambda pair: positions[pair[0].entry_id])
+    return Rows.of(sorted([*some, *others], key=lambda pair: positions[pair[0].entry_id]))
 
 
-def _stored_rows(rows: Sequence[tuple[Entry, Event]], refused: Sequence[Dead]) -> list[Event]:
+def _stored_rows(rows: Rows, refused: Sequence[Dead]) -> Sequence[Event]:
     if not refused:
-        return [row for _, row in rows]
+        return rows.events
     gone = {one.entry.entry_id for one in refused}
     return [row for entry, row in rows if entry.entry_id not in gone]
 

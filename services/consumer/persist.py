@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from services.consumer.stages import NOBODY, Stages
-from services.contract.consuming.doors import Dead, DeadLetters, Entry, Processed, Sink
+from services.contract.consuming.doors import Dead, DeadLetters, Entry, Processed, Rows, Sink
 from services.contract.errors import DeadLettersUnavailable, RowsRefused, SinkUnavailable, Stopping
 from services.contract.event import Reason, Rejection
 from services.runtime.clock import Clock
@@ -30,7 +30,7 @@ _LONGEST_PAUSE_S: Final = 5.0
 class Stored(NamedTuple):
     """What became of the rows of a batch."""
 
-    entries: list[Entry]
+    entries: Sequence[Entry]
     """Those whose row is durable, duplicates included."""
     inserted: int
     dead: list[Dead]
@@ -56,6 +56,7 @@ class Persist:
         """Store rows, and name those that can't be. Raises Stopping; nothing is certain then."""
         if not rows:
             return Stored([], 0, [])
+        rows = Rows.of(rows)
         while True:
             try:
                 return self._store_with_retries(rows)
@@ -78,7 +79,7 @@ class Persist:
                 break
         self.health.clear("dead_letters")
 
-    def _store_with_retries(self, rows: Sequence[Processed]) -> Stored:
+    def _store_with_retries(self, rows: Rows) -> Stored:
         attempt = 0
         while True:
             attempt += 1
@@ -98,22 +99,22 @@ class Persist:
                 # Once more, now that it answers: the outage may have ended just before the probe.
                 return self._try_part(rows, attempt + 1, "retries_exhausted")
 
-    def _store_or_split(self, rows: Sequence[Processed], attempt: int) -> Stored:
+    def _store_or_split(self, rows: Rows, attempt: int) -> Stored:
         try:
             return self._write(rows)
         except RowsRefused as error:
             self._count(error)
             return self._split(rows, attempt, "refused_by_sink", str(error))
 
-    def _split(self, rows: Sequence[Processed], attempts: int, reason: Reason, why: str) -> Stored:
+    def _split(self, rows: Rows, attempts: int, reason: Reason, why: str) -> Stored:
         """Write the halves apart; a row that stands alone is the guilty one."""
         if len(rows) == 1:
             return Stored([], 0, [Dead(rows[0][0], Rejection("sink", reason, why), attempts)])
         middle = len(rows) // 2
         left, right = (self._try_part(half, attempts, reason) for half in (rows[:middle], rows[middle:]))
-        return Stored(left.entries + right.entries, left.inserted + right.inserted, left.dead + right.dead)
+        return Stored([*left.entries, *right.entries], left.inserted + right.inserted, left.dead + right.dead)
 
-    def _try_part(self, rows: Sequence[Processed], attempts: int, reason: Reason) -> Stored:
+    def _try_part(self, rows: Rows, attempts: int, reason: Reason) -> Stored:
         self._tell_alive()  # one of many writes, and each may take as long as it takes to fail
         try:
             return self._write(rows)
@@ -125,14 +126,14 @@ class Persist:
             self.sink.probe()
             return self._split(rows, attempts, reason, str(error))
 
-    def _write(self, rows: Sequence[Processed]) -> Stored:
+    def _write(self, rows: Rows) -> Stored:
         started = self.clock.monotonic()
-        written = self.sink.write([row for _, row in rows])
+        written = self.sink.write(rows.events)
         self.metrics.observe("telemetry_sink_commit_duration_seconds", self.clock.monotonic() - started)
         self.metrics.set("telemetry_sink_up", 1)
         self.health.clear("sink")
         if not written.conflicts:
-            return Stored([entry for entry, _ in rows], written.inserted, [])
+            return Stored(rows.entries, written.inserted, [])
         guilty = frozenset(written.conflicts)
         return Stored(
             [entry for position, (entry, _) in enumerate(rows) if position not in guilty],

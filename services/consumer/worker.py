@@ -13,6 +13,7 @@ from typing import Final
 
 from services.brokers.consuming.side import Upkeep
 from services.consumer.batch import Outcome
+from services.consumer.packed.events import delivered_more
 from services.consumer.telemetry.report import Reporter
 from services.consumer.telemetry.traces import NO_TRACES, Traces
 from services.contract.consuming.doors import Entry, Source
@@ -91,7 +92,7 @@ class Worker:
 
     def _settle(self, entries: Sequence[Entry]) -> None:
         started = self.clock.monotonic()
-        again = sum(1 for entry in entries if entry.deliveries > 1)
+        again = delivered_more(entries, 1)
         self.reporter.received(len(entries) - again, again)
         outcome: Outcome | None = None
         try:

@@ -63,7 +63,7 @@ def ids(entries: Sequence[Entry]) -> list[bytes]:
     return [entry.entry_id for entry in entries]
 
 
-def settle(source: Source) -> Iterator[list[Entry]]:
+def settle(source: Source) -> Iterator[Sequence[Entry]]:
     """Read and acknowledge until nothing comes; give each batch before it is acknowledged."""
     while page := source.read():
         yield page

@@ -161,7 +161,7 @@ def take(source: Source, reads: int = 20) -> list[Entry]:
     return taken
 
 
-def settle(source: Source, on_batch: Callable[[list[Entry]], object] = lambda _: None) -> list[Entry]:
+def settle(source: Source, on_batch: Callable[[Sequence[Entry]], object] = lambda _: None) -> list[Entry]:
     """Read and acknowledge until nothing comes."""
     settled: list[Entry] = []
     while page := source.read():
@@ -182,7 +182,7 @@ def unpacking(source: Source) -> Source:
     )
 
 
-def ack_and_read(source: Source, entries: list[Entry]) -> None:
+def ack_and_read(source: Source, entries: Sequence[Entry]) -> None:
     """Acknowledge, and read: a failure shows at the one or at the other."""
     source.ack(entries)
     source.read()

@@ -4,8 +4,9 @@
     1700000000000-0/1     an event of it, by its line: judged, stored and dead-lettered as any entry is
 
 So what comes behind knows events alone, and BATCH_SIZE bounds those that are stored together: what is left
-of an entry waits here. An entry of one event passes as it is, and so does a packed one that is to be refused
-whole: it is too large, or can't be taken apart.
+of an entry waits here. They are given as lines (events.py), and made entries only for who looks at them. An
+entry of one event passes as it is, and so does a packed one that is to be refused whole: it is too large, or
+can't be taken apart.
 
 An entry that was delivered twice and never settled may have killed its consumers. It is given event by event
 then: each is stored by itself, so the first one that is neither stored nor dead-lettered is the one that they
@@ -15,10 +16,10 @@ before; if another one of them is deadly too, its turn comes at the next deliver
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Final
 
+from services.consumer.packed.events import Events, Lines, Pack
 from services.consumer.packed.suspects import CannotTell, Settled
 from services.contract.codec import MARK, REQUIRED, Packed, is_packed, unpack
 from services.contract.consuming.doors import SUSPECT_DELIVERIES, Entry, Source
@@ -28,14 +29,6 @@ _FLAT_PARTS: Final = 2 * len(REQUIRED)
 _FIELDS: Final = attrgetter("fields")
 _LOOKS: Final = 3
 """So many deliveries more are tried where nobody can say which of the events are settled."""
-
-
-class _Open(NamedTuple):
-    """An entry that is not settled yet."""
-
-    entry: Entry
-    left: set[bytes]
-    """Its events that are neither stored nor dead-lettered."""
 
 
 class UnpackingSource:
@@ -64,32 +57,38 @@ class UnpackingSource:
         self._max_deliveries = max_deliveries
         # Before an event is given up, it was tried alone.
         self._last_delivery = max(2, max_deliveries)
-        self._waiting: Iterator[list[Entry]] = iter(())
-        self._open: dict[bytes, _Open] = {}
+        self._waiting: Iterator[Sequence[Entry]] = iter(())
+        self._open: dict[bytes, Pack] = {}
+        """Entries that are not settled yet, by their ids."""
 
-    def read(self) -> list[Entry]:
+    def read(self) -> Sequence[Entry]:
         """Give the next events, at most a batch. Raises SourceUnavailable."""
         return next(self._waiting, None) or self._given(self._source.read)
 
-    def drain(self) -> list[Entry]:
+    def drain(self) -> Sequence[Entry]:
         """Give events that were asked for ahead and have not been given yet. Raises SourceUnavailable."""
         return next(self._waiting, None) or self._given(self._source.drain)
 
     def ack(self, entries: Sequence[Entry]) -> None:
         """Acknowledge each entry whose last event is settled now. Raises SourceUnavailable."""
-        if not self._open:
+        if not (self._open or isinstance(entries, Events)):
             self._source.ack(entries)
             return
         whole: list[Entry] = []
-        for event in entries:
-            entry_id, mark, _ = event.entry_id.partition(MARK)
-            if not mark:
-                whole.append(event)
-            elif (one := self._open.get(entry_id)) is not None:
-                one.left.discard(event.entry_id)
-                if not one.left:
+        for part in entries.parts if isinstance(entries, Events) else entries:
+            if isinstance(part, Lines):
+                entry_id, bits = part.pack.entry.entry_id, part.bits
+            else:
+                entry_id, mark, line = part.entry_id.partition(MARK)
+                if not mark:
+                    whole.append(part)
+                    continue
+                bits = 1 << int(line) - 1
+            if (pack := self._open.get(entry_id)) is not None:
+                pack.left &= ~bits
+                if not pack.left:
                     del self._open[entry_id]
-                    whole.append(one.entry)
+                    whole.append(pack.entry)
         if whole:
             self._source.ack(whole)
 
@@ -109,7 +108,7 @@ class UnpackingSource:
         """Let go of the connection; entries that are not settled stay pending."""
         self._source.close()
 
-    def _given(self, read: Callable[[], list[Entry]]) -> list[Entry]:
+    def _given(self, read: Callable[[], Sequence[Entry]]) -> Sequence[Entry]:
         """Read entries, where none waits here any more, and give the first of their events."""
         # Whatever is open still was given up by its batch. It is pending, and comes again.
         self._open.clear()
@@ -120,7 +119,7 @@ class UnpackingSource:
             self._learn(len(entries), len(entries))
             return entries
         taken_apart = [(entry, self._unpack(entry)) for entry in entries]
-        self._learn(len(entries), sum(1 if one is None else len(one.lines) for _, one in taken_apart))
+        self._learn(len(entries), sum(1 if one is None else one.number for _, one in taken_apart))
         self._waiting = self._batches(taken_apart)
         return next(self._waiting)
 
@@ -140,43 +139,38 @@ class UnpackingSource:
             self._limit = most
             self._source.limit(most)
 
-    def _batches(self, taken_apart: Iterable[tuple[Entry, Packed | None]]) -> Iterator[list[Entry]]:
-        batch: list[Entry] = []
+    def _batches(self, taken_apart: Iterable[tuple[Entry, Packed | None]]) -> Iterator[Sequence[Entry]]:
+        parts: list[Lines | Entry] = []
+        room = self._batch_size
         for entry, packed in taken_apart:
-            if packed is None:
-                batch.append(entry)
-            elif entry.deliveries > min(SUSPECT_DELIVERIES, self._last_delivery - 1):
-                if batch:
-                    yield batch
-                    batch = []
+            if packed is not None and entry.deliveries > min(SUSPECT_DELIVERIES, self._last_delivery - 1):
+                if parts:
+                    yield Events(parts)
+                    parts, room = [], self._batch_size
                 yield from self._one_by_one(entry, packed)
-            else:
-                events = iter(self._events(entry, packed, entry.deliveries))
-                while some := list(islice(events, self._batch_size - len(batch))):
-                    batch += some
-                    if len(batch) == self._batch_size:
-                        yield batch
-                        batch = []
-            if len(batch) == self._batch_size:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+                continue
+            pack = None if packed is None else self._begin(entry, packed, entry.deliveries)
+            first, end = 0, 1 if packed is None else packed.number
+            while first < end:
+                number = min(room, end - first)
+                parts.append(entry if pack is None else Lines(pack, first, number))
+                first, room = first + number, room - number
+                if not room:
+                    yield Events(parts)
+                    parts, room = [], self._batch_size
+        if parts:
+            yield Events(parts)
 
-    def _events(self, entry: Entry, packed: Packed, deliveries: int) -> list[Entry]:
-        """Give the events of an entry, all of which are to be settled before it is."""
-        name = entry.entry_id + MARK
-        events = [
-            Entry(b"%s%d" % (name, number), fields, deliveries)
-            for number, fields in enumerate(packed.events(), start=1)
-        ]
-        self._open[entry.entry_id] = _Open(entry, {event.entry_id for event in events})
-        return events
+    def _begin(self, entry: Entry, packed: Packed, deliveries: int) -> Pack:
+        """Begin with the events of an entry, all of which are to be settled before it is."""
+        self._open[entry.entry_id] = pack = Pack(entry, packed, deliveries)
+        return pack
 
     def _one_by_one(self, entry: Entry, packed: Packed) -> Iterator[list[Entry]]:
         """Give the events of an entry, each alone: a consumer may have died of one of them."""
         # As often as an event may be delivered and be tried once more, and no more often.
-        events = self._events(entry, packed, min(entry.deliveries, self._max_deliveries))
+        pack = self._begin(entry, packed, min(entry.deliveries, self._max_deliveries))
+        events = [pack.event(place) for place in range(packed.number)]
         self._logger.warning(
             "entry_tried_by_event",
             extra={
@@ -201,8 +195,10 @@ class UnpackingSource:
                     yield [self._given_up(entry)]
                     return
                 # Those that have a letter need no other: the entry is settled without them.
-                self._open[entry.entry_id].left.difference_update(settled.buried)
                 done = {settled.suspect.entry_id, *settled.buried}
+                for place, event in enumerate(events):
+                    if event.entry_id in settled.buried:
+                        pack.left &= ~(1 << place)
                 events = [event for event in events if event.entry_id not in done]
                 yield [settled.suspect._replace(deliveries=entry.deliveries)]
         for event in events:

@@ -1,7 +1,7 @@
 """An entry on its way through the consumer, and the protocols of the three doors."""
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, Self, overload
 
 from services.contract.event import Event, Fields, Rejection
 
@@ -51,6 +51,41 @@ Valid = tuple[Entry, Event]
 Processed = tuple[Entry, Event]
 
 
+class Rows(Sequence[tuple[Entry, Event]]):
+    """Events with their entries, side by side: a pair of them is made only for who looks at it."""
+
+    __slots__ = ("entries", "events")
+
+    def __init__(self, entries: Sequence[Entry], events: Sequence[Event]) -> None:
+        self.entries = entries
+        self.events = events
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[Entry, Event]]) -> Self:
+        """Give pairs as two lists."""
+        if isinstance(pairs, cls):
+            return pairs
+        return cls([entry for entry, _ in pairs], [event for _, event in pairs])
+
+    def __len__(self) -> int:
+        """Tell how many they are."""
+        return len(self.events)
+
+    def __iter__(self) -> Iterator[tuple[Entry, Event]]:
+        """Give them pair by pair."""
+        return zip(self.entries, self.events, strict=True)
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[Entry, Event]: ...
+    @overload
+    def __getitem__(self, place: slice) -> Self: ...
+    def __getitem__(self, place: int | slice) -> tuple[Entry, Event] | Self:
+        """Give one of them, or some."""
+        if isinstance(place, slice):
+            return type(self)(self.entries[place], self.events[place])
+        return self.entries[place], self.events[place]
+
+
 class Written(NamedTuple):
     """What a sink did with the rows of one write."""
 
@@ -62,7 +97,7 @@ class Written(NamedTuple):
 class Source(Protocol):
     """Where entries come from."""
 
-    def read(self) -> list[Entry]:
+    def read(self) -> Sequence[Entry]:
         """Give the next entries, at most a batch; empty when none came in the waiting time.
 
         What was left pending by an earlier failure, or by a consumer that died, comes before what
@@ -70,7 +105,7 @@ class Source(Protocol):
         """
         ...
 
-    def drain(self) -> list[Entry]:
+    def drain(self) -> Sequence[Entry]:
         """Give entries that were asked for ahead and have not been given yet; asks for no others."""
         ...
 

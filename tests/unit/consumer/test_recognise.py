@@ -1,12 +1,15 @@
 """The short cut for ordinary entries makes the same events as the careful way."""
 
+from collections.abc import Sequence
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 from samples import COLD, NOW, entry, event_fields, id_of, raw_fields
 
+from services.consumer.packed.events import Events, Lines, Pack
 from services.consumer.recognise import recognise
 from services.consumer.validate import check, form
-from services.contract.codec import decode
+from services.contract.codec import Packed, decode
 from services.contract.consuming.doors import Entry
 from services.contract.event import Event, Fields
 from services.contract.kpis import Kpis
@@ -101,7 +104,48 @@ def test_what_is_recognised_is_what_the_rules_say(entries: list[list[bytes]]) ->
         hold_together(given_entries, kpis)
 
 
-def hold_together(given_entries: list[Entry], kpis: Kpis | None) -> None:
+lines = st.one_of(
+    nearly_ordinary().map(lambda fields: b"\t".join(fields[1::2])),
+    st.binary(max_size=80),
+    st.integers(1, 5).map(lambda number: b"\t".join(event_fields(number)[1::2])),
+)
+
+
+LINE = b"\t".join(event_fields(1)[1::2]) + b"\n"
+
+
+@st.composite
+def packs(draw: st.DrawFn) -> tuple[bytes, list[bytes], slice, list[list[bytes]]]:
+    """Draw lines of a packed entry and their context, which of them are given, and an entry behind them."""
+    some = draw(st.lists(lines.map(lambda line: line.replace(b"\n", b"")), min_size=1, max_size=8))
+    first = draw(st.integers(0, len(some) - 1))
+    given_ = slice(first, first + draw(st.integers(1, len(some) - first)))
+    trace = draw(st.sampled_from(traces[:4]))
+    behind = draw(st.lists(nearly_ordinary() | raw_fields, max_size=1))
+    return b"".join(line + b"\n" for line in some), trace, given_, behind
+
+
+@given(st.lists(packs(), min_size=1, max_size=4))
+@example([(LINE, traces[3], slice(0, 1), [])])
+@example([(LINE * 2, [], slice(0, 1), [event_fields(1, zone="a\nb")]), (LINE, [], slice(0, 1), [])])
+@example([(b"\n" + LINE, traces[1], slice(0, 2), [event_fields(1), event_fields(2) + traces[1]])])
+def test_of_packed_entries_too(
+    drawn: list[tuple[bytes, list[bytes], slice, list[list[bytes]]]],
+) -> None:
+    """Line by line, and of the entries of one event between them."""
+    parts: list[Lines | Entry] = []
+    for number, (text, trace, some, behind) in enumerate(drawn):
+        packed = Packed(text, text.count(b"\n"), trace)
+        fields = [b"events", b"%d" % packed.number, b"lines", text, *trace]
+        parts.append(
+            Lines(Pack(Entry(b"17-%d" % number, fields), packed, 1), some.start, some.stop - some.start)
+        )
+        parts += [Entry(b"18-%d" % (10 * number + place), one) for place, one in enumerate(behind)]
+    for kpis in (COLD, None):
+        hold_together(Events(parts), kpis)
+
+
+def hold_together(given_entries: Sequence[Entry], kpis: Kpis | None) -> None:
     """See that the short cut makes nothing else of entries than the careful way."""
     valid, odd, is_untraced = recognise(given_entries, kpis, NOW)
     assert not (is_untraced and any(b"traceparent" in one.fields[::2] for one in given_entries))
@@ -109,22 +153,38 @@ def hold_together(given_entries: list[Entry], kpis: Kpis | None) -> None:
         assert event == carefully(one.fields, kpis)
     recognised = {one.entry_id for one, _ in valid}
     assert [one for one, _ in valid] == [one for one in given_entries if one.entry_id in recognised]
-    assert odd == [one for one in given_entries if one.entry_id not in recognised]
+    assert list(odd) == [one for one in given_entries if one.entry_id not in recognised]
 
 
 def test_ordinary_entries_are_recognised() -> None:
     """What our producer writes takes the short cut."""
     valid, odd, is_untraced = recognise([entry(number) for number in range(1, 200)], COLD, NOW)
-    assert (len(valid), odd, is_untraced) == (199, [], True)
-    assert recognise([], COLD, NOW) == ([], [], True)
+    assert (len(valid), len(odd), is_untraced) == (199, 0, True)
+    nothing = recognise([], COLD, NOW)
+    assert (len(nothing.valid), len(nothing.odd), nothing.is_untraced) == (0, 0, True)
 
 
 def test_entries_with_a_trace_context_are_recognised_among_those_without() -> None:
     """What a tracing producer writes takes the short cut too, with a state and without."""
     entries = [entry(number, event_fields(number) + traces[number % 3]) for number in range(1, 200)]
     valid, odd, is_untraced = recognise(entries, COLD, NOW)
-    assert (len(valid), odd, is_untraced) == (199, [], False)
+    assert (len(valid), len(odd), is_untraced) == (199, 0, False)
     assert {event for _, event in valid} == {carefully(one.fields) for one in entries}
+
+
+def test_ordinary_lines_of_packed_entries_are_recognised() -> None:
+    """A whole entry and a part of one, with an entry of one event between them; the odd one alone is left."""
+    texts = [b"".join(b"\t".join(event_fields(one)[1::2]) + b"\n" for one in range(1, 101)) for _ in range(2)]
+    whole, cut = (
+        Pack(Entry(b"17-%d" % number, [b"events", b"100", b"lines", text]), Packed(text, 100, []), 1)
+        for number, text in enumerate(texts)
+    )
+    events = Events([Lines(whole, 0, 100), entry(3), Lines(cut, 40, 20)])
+    valid, odd, is_untraced = recognise(events, COLD, NOW)
+    assert (len(valid), len(odd), is_untraced) == (121, 0, True)
+    late = entry(4, event_fields(4, ts=str(NOW + 1)))
+    valid, odd, _ = recognise(Events([Lines(whole, 0, 100), late]), COLD, NOW)
+    assert (len(valid), list(odd)) == (100, [late])
 
 
 def test_a_frost_is_recognised() -> None:
@@ -143,7 +203,7 @@ def test_where_there_are_steps_the_form_alone_is_recognised() -> None:
         event_fields(3),
     ]
     valid, odd, _ = recognise([entry(number, one) for number, one in enumerate(strange)], None, NOW)
-    assert ([one for _, one in valid], odd) == ([carefully(one, None) for one in strange], [])
+    assert ([one for _, one in valid], len(odd)) == ([carefully(one, None) for one in strange], 0)
 
 
 def test_an_event_of_the_future_is_left_to_the_careful_way() -> None:

@@ -126,7 +126,7 @@ def test_line_feeds_cost_no_memory() -> None:
     recognised = recognise(entries, KPIS, NOW)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert (recognised.valid, recognised.odd) == ([], entries)
+    assert (len(recognised.valid), recognised.odd) == (0, entries)
     assert peak < 8 * MEGABYTE
 
 
