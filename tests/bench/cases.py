@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from bench import auditing, door, files, growth, latency, memory, observing, publishing, throughput
+from bench import auditing, door, files, growth, latency, memory, observing, packed, publishing, throughput
 from bench.bench import Bench
 from bench.figure import Figure
 from bench.plan import BenchFailed
@@ -12,6 +12,7 @@ from bench.postgres import consumer, copying, dropping, store
 from bench.postgres import growth as postgres_growth
 
 _ALONE: Final[Mapping[str, Callable[[Bench], list[Figure]]]] = {
+    "packed": packed.compare,
     "producer": publishing.compare,
     "files": files.compare_files,
     "latency": latency.watch_latency,

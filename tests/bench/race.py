@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.plan import BATCH_SIZE, BenchFailed
@@ -11,8 +11,18 @@ from bench.postgres.server import Postgres
 from bench.processes import python, running
 from bench.processor import spent_s
 from bench.server import Server, free_port
-from bench.stream import Progress, make_group, open_group, wait_for_consumers, watch
+from bench.stream import (
+    EVENTS_PER_ENTRY,
+    KEYS,
+    PACKED,
+    Progress,
+    make_group,
+    open_group,
+    wait_for_consumers,
+    watch,
+)
 from bench.table import count_rows
+from services.brokers.redis.keys import StreamKeys
 
 DATABASE = "telemetry.db"
 
@@ -40,6 +50,9 @@ class Contestant:
     command: Callable[[Server, Place], Sequence[str]]
     environment: Callable[[Server, Place], dict[str, str]] = lambda _server, _place: {}
     replicas: int = 1
+    keys: StreamKeys = KEYS
+    """The stream that it consumes."""
+    events_per_entry: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,8 @@ class Raced:
     """Microseconds of processor time an event, of the contestant's processes."""
     database_us: float = 0.0
     """And of all processes of PostgreSQL's server, where there is one."""
+    server_us: float = 0.0
+    """And of the broker's server."""
 
 
 def consumer_environment(server: Server, folder: Path) -> dict[str, str]:
@@ -70,6 +85,12 @@ def consumer_environment(server: Server, folder: Path) -> dict[str, str]:
 
 
 FLOOR = Contestant("floor", lambda server, place: python("bench.floor", server.url, place.database))
+PACKED_LOOP = Contestant(
+    "plain loop, packed",
+    lambda server, place: python("bench.floor", server.url, place.database, "packed"),
+    keys=PACKED,
+    events_per_entry=EVENTS_PER_ENTRY,
+)
 
 
 def faststream(way: str) -> Contestant:
@@ -89,6 +110,22 @@ def ours(replicas: int = 1) -> Contestant:
         return consumer_environment(server, place.folder) | ({"DATABASE_URL": place.url} if place.url else {})
 
     return Contestant(name, lambda *_: python("services.consumer"), environment, replicas)
+
+
+def ours_packed(replicas: int = 1) -> Contestant:
+    """Our consumer again, over packed entries."""
+    flat = ours(replicas)
+
+    def environment(server: Server, place: Place) -> dict[str, str]:
+        return flat.environment(server, place) | {"STREAM_NAME": PACKED.stream}
+
+    return replace(
+        flat,
+        name=f"{flat.name}, packed",
+        environment=environment,
+        keys=PACKED,
+        events_per_entry=EVENTS_PER_ENTRY,
+    )
 
 
 def race(
@@ -113,7 +150,7 @@ def race(
         log = folder / "log.jsonl"
         client = server.client()
         stack.callback(client.close)
-        make_group(client)
+        make_group(client, contestant.keys)
         processes = [
             stack.enter_context(
                 running(contestant.command(server, place), log, contestant.environment(server, place))
@@ -127,13 +164,14 @@ def race(
                     tail = log.read_text(errors="replace")[-2000:]
                     raise BenchFailed(f"{contestant.name} ended with {process.returncode}:\n{tail}")
 
-        wait_for_consumers(client, contestant.replicas, check)
+        wait_for_consumers(client, contestant.replicas, check, contestant.keys)
         pids = [process.pid for process in processes]
         database_s = 0.0 if postgres is None else postgres.spent_s()
-        client_s = spent_s(pids)
-        open_group(client)
-        seconds = watch(client, events, check, lambda progress: look(progress, pids))
-        client_s = spent_s(pids) - client_s
+        client_s, server_s = spent_s(pids), spent_s([server.pid])
+        open_group(client, contestant.keys)
+        entries = -(-events // contestant.events_per_entry)
+        seconds = watch(client, entries, check, lambda progress: look(progress, pids), contestant.keys)
+        client_s, server_s = spent_s(pids) - client_s, spent_s([server.pid]) - server_s
         if postgres is None:
             stored = count_rows(folder / DATABASE)
         else:
@@ -141,4 +179,6 @@ def race(
             stored = postgres.count_rows(place.url)
         if stored != events:
             raise BenchFailed(f"{contestant.name} settled {events} events and has {stored} rows")
-    return Raced(events / seconds, client_s * 1e6 / events, database_s * 1e6 / events)
+    return Raced(
+        events / seconds, client_s * 1e6 / events, database_s * 1e6 / events, server_s * 1e6 / events
+    )

@@ -22,6 +22,10 @@ while slows both sides; the table has the median of the rounds and their extreme
   out. How each is configured: `tests/bench/faststream_peer.py`.
 - **ours**: `python -m services.consumer` as it runs in production, with validation, metrics and logs.
 - **replicas**: two and four of them on one database file.
+- **packed**: the same events, a hundred in each entry: our consumer, one and two of them on one database
+  file, and a plain loop that splits lines; against the floor and FastStream over entries of one event. All
+  store batches of {BATCH_SIZE} events. Processor time is what the kernel counts for the consumer, and for the
+  server while it serves it.
 - **producer**: our publisher against a plain redis-py pipeline, {BATCH_SIZE} events a round trip.
 - **latency**: the real producer and the real consumer; from the making of an event's id (rounded down to
   the millisecond) until the commit of its row returned.

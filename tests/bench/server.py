@@ -23,6 +23,7 @@ class Server:
     """A running server."""
 
     port: int
+    pid: int
     version: str
     """Its product and version, such as `Valkey 9.1.0`."""
 
@@ -68,7 +69,7 @@ def serving(program: Path, folder: Path) -> Iterator[Server]:
     log = folder / "server.log"
     with running(command, log) as process:
         client = redis.Redis(host="127.0.0.1", port=port)
-        yield Server(port, _wait_until_up(client, process, log))
+        yield Server(port, process.pid, _wait_until_up(client, process, log))
 
 
 def free_port() -> int:

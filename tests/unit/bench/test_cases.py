@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from bench import growth, memory, observing, throughput
+from bench import growth, memory, observing, packed, throughput
 from bench.cases import NAMES, choose
 from bench.events import generate
 from bench.machine import file_system_of, processor_of
@@ -218,6 +218,20 @@ def test_the_consumer_is_held_against_itself_on_sqlite() -> None:
     assert alone.sample.median == pytest.approx(0.75)
     assert alone.verdict == "met"
     assert figures["PostgreSQL / SQLite, with the database's server"].sample.median == pytest.approx(1.25)
+
+
+def test_packed_entries_are_held_against_every_loop() -> None:
+    """By speed within each round, and by the processor time of an event."""
+    raced = {one: [Raced(100.0, 9.0, server_us=2.0)] * 2 for one in packed.CONTESTANTS}
+    raced[packed.ONE] = [Raced(310.0, 2.5, server_us=0.1), Raced(290.0, 2.7, server_us=0.2)]
+    raced[packed.TWO] = [Raced(496.0, 2.5, server_us=0.1), Raced(435.0, 2.7, server_us=0.2)]
+    figures = {one.what: one for one in packed.figures(raced)}
+    assert figures["ours, packed / floor"].sample.values == pytest.approx((3.1, 2.9))
+    assert figures["ours, packed / floor"].verdict == "met"
+    assert figures["ours x2, packed / ours, packed"].sample.values == pytest.approx((1.6, 1.5))
+    assert figures["ours, packed / faststream, documented"].verdict == "not met"
+    assert figures["processor time, the consumer's"].sample.values == (2.5, 2.7)
+    assert figures["processor time, the server's for it"].verdict == "met"
 
 
 def test_the_times_of_a_process_are_read_whatever_its_name_is() -> None:

@@ -1,0 +1,60 @@
+"""Case `packed`: entries of a hundred events each, against loops over entries of one and of a hundred."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from bench.bench import Bench
+from bench.events import generate
+from bench.figure import Figure, at_least, at_most
+from bench.plan import in_turn
+from bench.race import FLOOR, PACKED_LOOP, Contestant, Raced, faststream, ours_packed, race
+from bench.sample import Sample
+from bench.stream import preload, preload_packed
+
+ONE: Final = ours_packed()
+TWO: Final = ours_packed(replicas=2)
+FASTSTREAM: Final = faststream("documented")
+CONTESTANTS: Final = (FLOOR, PACKED_LOOP, FASTSTREAM, ONE, TWO)
+
+
+def compare(bench: Bench) -> list[Figure]:
+    """Let each settle the same events, round by round."""
+    events = bench.plan.events
+    bench.say(f"packed: preload {events:,} events, and again by the hundred")
+    preload(bench.server, generate(events))
+    preload_packed(bench.server, generate(events))
+    raced: dict[Contestant, list[Raced]] = {one: [] for one in CONTESTANTS}
+    for number in range(bench.plan.rounds):
+        for one in in_turn(CONTESTANTS, number):
+            result = race(one, bench.server, events)
+            raced[one].append(result)
+            bench.say(
+                f"round {number + 1}/{bench.plan.rounds}  {one.name:<24}{result.rate:>10,.0f} events/s"
+                f"{result.client_us:>8.2f} + {result.server_us:.2f} µs an event"
+            )
+    with bench.server.client() as client:
+        client.flushall()  # the cases behind this one have the memory for themselves
+    return figures(raced)
+
+
+def figures(raced: Mapping[Contestant, Sequence[Raced]]) -> list[Figure]:
+    """Make the figures: speeds, ratios, and what an event takes of the processor."""
+
+    def ratio(one: Contestant, other: Contestant, bound: float) -> Figure:
+        return Figure(
+            "packed", f"{one.name} / {other.name}", "x", rates[one].over(rates[other]), at_least(bound)
+        )
+
+    rates = {one: Sample(tuple(result.rate for result in results)) for one, results in raced.items()}
+    server = {one: Sample(tuple(result.server_us for result in results)) for one, results in raced.items()}
+    client = Sample(tuple(result.client_us for result in raced[ONE]))
+    return [
+        *(Figure("packed", one.name, "events/s", rate) for one, rate in rates.items()),
+        ratio(ONE, FLOOR, 3.0),
+        ratio(ONE, PACKED_LOOP, 1.3),
+        ratio(ONE, FASTSTREAM, 5.0),
+        ratio(TWO, ONE, 1.5),
+        Figure("packed", "processor time, the consumer's", "µs", client, at_most(3.0)),
+        Figure("packed", "processor time, the server's for it", "µs", server[ONE], at_most(0.5)),
+        Figure("packed", "processor time, the server's for the floor", "µs", server[FLOOR]),
+    ]
