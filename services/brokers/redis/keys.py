@@ -11,6 +11,8 @@
     {telemetry_stream}:folded         hash    of each run that is ended and proven: its last number
     {telemetry_stream}:replay:SOURCE  string  the run that replays this file, for `--resume`
     {telemetry_stream}:large          stream  what was too large to be read, in pieces; bounded, the oldest go
+    {telemetry_stream}:events         stream  how many events so many entries have, while some have many
+    {telemetry_stream}:forms          hash    which forms of an entry each consumer says that it reads
     {telemetry_stream}:limit          string  STREAM_MAX_LENGTH of the producer that started last; 0: none
     {telemetry_stream}:observer       string  which replica observes the group; expires
     {telemetry_stream}:trimmed        string  how many entries our own scripts have removed from the stream
@@ -91,8 +93,18 @@ class StreamKeys:
 
     @property
     def limit(self) -> str:
-        """Where producers say at how many entries they stop."""
+        """Where producers say at how many events they stop."""
         return f"{self.prefix}:limit"
+
+    @property
+    def events(self) -> str:
+        """Where producers count the events of entries, while some have many."""
+        return f"{self.prefix}:events"
+
+    @property
+    def forms(self) -> str:
+        """Where consumers say which forms of an entry they read."""
+        return f"{self.prefix}:forms"
 
     @property
     def observer(self) -> str:

@@ -14,6 +14,7 @@ What this room sees to:
   sizes.py). Once such entries were met, new ones are looked at too for a while (caution.py).
 - While a batch is worked on, the next one is asked for (new.py), and the last one's acknowledgement is
   confirmed (acknowledgements.py): on two connections (lines.py).
+- Before anything is read, we say which forms of an entry we read (forms.py): producers write no other.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ import redis
 from services.brokers.redis.consuming.reading.acknowledgements import Acknowledgements
 from services.brokers.redis.consuming.reading.caution import Caution
 from services.brokers.redis.consuming.reading.claims import Claims
+from services.brokers.redis.consuming.reading.forms import Forms
 from services.brokers.redis.consuming.reading.group import Group
 from services.brokers.redis.consuming.reading.lines import Commands, Line
 from services.brokers.redis.consuming.reading.member import Member
@@ -75,6 +77,7 @@ class RedisSource:
         self._caution = Caution(monotonic)
         sizes = Sizes(self._commands.ask, keys, name, max_entry_bytes)
         self._group = Group(member, self._commands)
+        self._forms = Forms(member, self._commands)
         self._acknowledgements = Acknowledgements(member, self._commands, sizes, self._caution)
         self._new = NewEntries(member, for_new, sizes, self._caution, block_ms=block_ms)
         self._pending = PendingEntries(
@@ -152,11 +155,14 @@ class RedisSource:
         with contextlib.suppress(redis.RedisError):  # unconfirmed: it comes again, and is a duplicate
             self._acknowledgements.settle()
             self._group.leave()
+            self._forms.end()
         self._hang_up()
         self._client.close()
 
     def _read(self) -> list[Entry]:
         self._acknowledgements.settle()
+        if self._monotonic() >= self._forms.due_at:
+            self._forms.announce()
         if self._new.is_asked and (entries := self._new.receive()):
             self._ask_ahead(entries)
             return entries
@@ -191,6 +197,7 @@ class RedisSource:
         self._pending.begin_again(was_closed=isinstance(error, redis.ConnectionError))
         self._claims.begin_again()
         self._group.is_known = False
+        self._forms.begin_again()
         self._hang_up()
         self._recover()
         return SourceUnavailable(self._explain(error), error_kind(error))
