@@ -101,7 +101,7 @@ class Loop:
 
     def _tell(self, sent: Sent) -> None:
         if sent.dropped:
-            self.logger.warning("oldest_dropped", extra={"entries": sent.dropped})
+            self.logger.warning("oldest_dropped", extra={"events": sent.dropped})
         if (held_back := self._summary.held_back()) is not None:
             self.logger.info(
                 "published",

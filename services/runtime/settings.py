@@ -179,11 +179,21 @@ class ProducerSettings(Settings):
     invalid_ratio: float = setting(0.0, "Share of events made invalid, 0 to 1", least=0, most=1)
     duplicate_ratio: float = setting(0.0, "Share of events published twice, 0 to 1", least=0, most=1)
     seed: str = setting("", "Seed for a repeatable run; empty: another run each time")
+    events_per_entry: int = setting(
+        1,
+        "Events that share an entry of the stream, at most; 100 takes most of the work from the server. Only "
+        "events of one batch do, and only once each consumer reads such entries; then the producer begins by "
+        "itself (docs/your-data.md)",
+        least=1,
+        most=1000,
+    )
     stream_max_length: int = setting(
-        1_000_000, "Entries at which publishing stops until consumers catch up; 0: no limit", least=0
+        1_000_000,
+        "Events in the stream at which publishing stops until consumers catch up; 0: no limit",
+        least=0,
     )
     stream_full: str = setting(
-        "block", "What a producer does then: wait, or drop the oldest entries and count them",
+        "block", "What a producer does then: wait, or drop the oldest entries and count their events",
         choices=("block", "drop_oldest"),
     )  # fmt: skip
     metrics_port: int = setting(

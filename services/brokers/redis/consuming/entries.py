@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import redis
 
+from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.connection import lacks_command, lacks_right
 from services.brokers.redis.server.scripts import Script, read_script
 
@@ -20,6 +21,7 @@ _PAGE_BYTES: Final = 1 << 20
 """A page of more is followed by a smaller one."""
 _ABOUT: Final = Script(read_script("consuming/about.lua"))
 _COUNT: Final = Script(read_script("consuming/count.lua"))
+_LENGTH: Final = Script(read_script("server/length.lua"))
 
 Entry = tuple[bytes, Mapping[bytes, bytes]]
 
@@ -30,6 +32,15 @@ class Counted(NamedTuple):
     number: int
     first: str | None = None
     last: str | None = None
+
+
+class Events(NamedTuple):
+    """Events of the entries of a stream."""
+
+    there: int
+    """Of those that are there."""
+    more: int
+    """How many more events than entries were ever added, as far as producers of ours did."""
 
 
 def about(client: redis.Redis, stream: str) -> dict[str, Any]:
@@ -66,6 +77,19 @@ def count(client: redis.Redis, stream: str, start: str, most: int) -> Counted:
         first = first or ids[0].decode()
         at = after(last)
     return Counted(number, first, last)
+
+
+def count_events(client: redis.Redis, keys: StreamKeys) -> Events | None:
+    """Count the events of a stream: too many rather than too few (server/events.lua).
+
+    None where this user, or the server, lets nobody count. Raises redis.RedisError.
+    """
+    try:
+        return Events(*_LENGTH.run(client, [keys.stream, keys.events]))
+    except redis.ResponseError as error:
+        if not _is_of_scripts(error):
+            raise
+        return None
 
 
 def pages(client: redis.Redis, stream: str, start: str, most: int = _MOST) -> Iterator[list[Entry]]:

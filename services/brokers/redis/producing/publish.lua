@@ -2,9 +2,11 @@
 -- Publish one batch and the record of it, in one step.
 --
 -- KEYS  1 the stream   2 the run's hash   3 the set of runs   4 the chunk of its foreign ids that these go to
---       5 (with drop_oldest) how many entries we have removed so far, if somebody counts them
+--       5 the ledger of events   6 which forms of an entry consumers read
+--       7 (with drop_oldest) how many entries we have removed so far, if somebody counts them
+--       The stream itself in place of 5 and 6: this user has no right to them.
 -- ARGV  1 the run          2 its writer        3 the number of this batch, from 1
---       4 entries at which the stream is full; 0: never        5 `block` or `drop_oldest`
+--       4 events at which the stream is full; 0: never        5 `block` or `drop_oldest`
 --       6 a letter for each event: n numbered by the run, d a duplicate, f with a foreign id, u with no
 --         readable id
 --       7 the run's last sequence number with this batch
@@ -15,8 +17,10 @@
 --       14 on, in pieces, each opened by a number n:
 --          n = 0: a text with ordinary events follows, six lines each: values in the contract's order
 --          n > 0: one event of another form follows, n names and values in turn
--- answer  {what happened, entries dropped that somebody still needed, batches of the run, its last number,
---          events of the batch that are there where it was cut, why it was cut}
+--          n < 0: a text with -n ordinary events follows, a line each, for one entry
+-- answer  {what happened, events dropped that somebody still needed, batches of the run, its last number,
+--          events of the batch that are there where it was cut, why it was cut,
+--          who can't read entries of many events, so that each has one: `GROUP/CONSUMER`; empty: nobody}
 --       applied, or already (the answer to it was lost); full: nothing is written;
 --       cut: the server took the first events of it and no more, and the record is of those;
 --       exhausted: so near the last possible id that not all of it can follow; nothing is written;
@@ -30,6 +34,25 @@ local call = redis.call
 local stream, run = KEYS[1], KEYS[2]
 
 -- include: server/acknowledged.lua
+-- include: server/events.lua
+-- include: server/forms.lua
+-- include: producing/readers.lua
+
+-- Remove entries from the beginning until so many events are gone; gives how many, and of how many entries.
+local function drop_oldest(wanted)
+  local gone, entries = 0, 0
+  repeat
+    local some = 0
+    for _, entry in ipairs(call('XRANGE', stream, '-', '+', 'COUNT', math.min(wanted - gone, 64))) do
+      if gone >= wanted then break end
+      some = some + 1
+      gone = gone + events_of(entry[2])
+    end
+    if some > 0 then call('XTRIM', stream, 'MAXLEN', '=', call('XLEN', stream) - some) end
+    entries = entries + some
+  until gone >= wanted or some == 0
+  return gone, entries
+end
 
 local counted = {'batches', 'last', 'part', 'published', 'duplicates', 'unnumbered'}
 local found = call('HMGET', run, 'writer', unpack(counted))
@@ -53,10 +76,11 @@ if batches < number - 1 then return {'behind', 0, batches, last} end
 local most, kinds = tonumber(ARGV[4]), ARGV[6]
 local events = #kinds
 local dropped = 0
-local length = call('XLEN', stream)
+local ledger, forms = KEYS[5] ~= stream and KEYS[5], KEYS[6] ~= stream and KEYS[6]
+local there, last_counted, counted_from = count_events(call('XLEN', stream), ledger)
 call('SCARD', KEYS[3])
 call('STRLEN', KEYS[4])
-local is_full = most > 0 and events > 0 and length + events > most
+local is_full = most > 0 and events > 0 and there + events > most
 if is_full and ARGV[5] == 'block' then return {'full', 0, batches, last} end
 
 -- A right that is missing shows before the first write, too: behind it the batch would be there by half.
@@ -86,42 +110,89 @@ end
 if is_full then
   -- Before the trim, too: who may not count goes on without.
   local may = redis.acl_check_cmd
-  local counts = may('EXISTS', KEYS[5]) and may('INCRBY', KEYS[5], 1) and call('EXISTS', KEYS[5]) == 1
-  if counts then call('INCRBY', KEYS[5], 0) end -- what is no number shows here
+  local counts = may('EXISTS', KEYS[7]) and may('INCRBY', KEYS[7], 1) and call('EXISTS', KEYS[7]) == 1
+  if counts then call('INCRBY', KEYS[7], 0) end -- what is no number shows here
   local removed = trim_acknowledged(stream)
-  if call('XLEN', stream) + events > most then
+  there, last_counted, counted_from = count_events(call('XLEN', stream), ledger)
+  if there + events > most and not last_counted then
     dropped = call('XTRIM', stream, 'MAXLEN', '=', most - events)
     removed = removed + dropped
+  elseif there + events > most then
+    local entries
+    dropped, entries = drop_oldest(there + events - most)
+    removed = removed + entries
   end
-  if counts then call('INCRBY', KEYS[5], removed) end
+  if counts then call('INCRBY', KEYS[7], removed) end
 end
 
 call('SADD', KEYS[3], ARGV[1])
 local argv, at, size, try, type = ARGV, 14, #ARGV, redis.pcall, type
 local trace = argv[13] ~= '' and {'traceparent', argv[13]} or {}
-local six_lines = string.rep('([^\n]*)\n', 6)
-local written, fault = 0, nil
+local six_lines, six_columns = string.rep('([^\n]*)\n', 6), string.rep('([^\n\t]*)\t', 5) .. '([^\n\t]*)\n'
+local written, entries, fault = 0, 0, nil
+local is_packed, reads_flat = false, nil
+local function note(entry, number)
+  if type(entry) == 'table' then
+    fault = entry
+  else
+    written, entries = written + number, entries + 1
+  end
+end
+local function add_each(text, form)
+  -- One text for all of them: cutting it here is cheaper than thousands of arguments on the way.
+  local added = 0
+  for id, device, zone, ts, kpi, value in string.gmatch(text, form) do
+    local entry = try('XADD', stream, '*', 'event_id', id, 'device_id', device, 'zone', zone,
+      'ts', ts, 'kpi', kpi, 'value', value, unpack(trace))
+    if type(entry) == 'table' then
+      fault = entry
+      break
+    end
+    added = added + 1
+  end
+  written, entries = written + added, entries + added
+end
 while at <= size and not fault do
   local n = tonumber(argv[at])
+  if n < 0 and not is_packed and not reads_flat then
+    -- In this same step: who begins to read later finds what is there, and who reads now is known.
+    reads_flat = forms and who_reads_flat(stream, forms) or nil
+    if not forms then reads_flat = 'NOPERM' end
+    is_packed = not reads_flat
+  end
   if n == 0 then
-    -- One text for all of them: cutting it here is cheaper than thousands of arguments on the way.
-    for id, device, zone, ts, kpi, value in string.gmatch(argv[at + 1], six_lines) do
-      local entry = try('XADD', stream, '*', 'event_id', id, 'device_id', device, 'zone', zone,
-        'ts', ts, 'kpi', kpi, 'value', value, unpack(trace))
-      if type(entry) == 'table' then
-        fault = entry
-        break
-      end
-      written = written + 1
-    end
+    add_each(argv[at + 1], six_lines)
+    at = at + 2
+  elseif n > 0 then
+    note(try('XADD', stream, '*', unpack(argv, at + 1, at + n)), 1)
+    at = at + 1 + n
+  elseif is_packed then
+    note(try('XADD', stream, '*', 'events', -n, 'lines', argv[at + 1], unpack(trace)), -n)
     at = at + 2
   else
-    local entry = try('XADD', stream, '*', unpack(argv, at + 1, at + n))
-    if type(entry) == 'table' then fault = entry else written = written + 1 end
-    at = at + 1 + n
+    add_each(argv[at + 1], six_columns)
+    at = at + 2
   end
 end
 if fault and written == 0 then return fault end
+
+-- The ledger begins with the first entry of many events, and ends when those that are there have one each.
+local counts_events = ledger and (last_counted or written > entries)
+if counts_events then
+  local keep, how = 'MAXLEN', 1
+  if not last_counted then
+    local former = last_line(ledger) or {entries = 0, events = 0}
+    last_counted = {entries = former.entries + 1, events = former.events + 1}
+    try('XADD', ledger, keep, '=', how, string.format('%d-0', last_counted.entries), 'events', last_counted.events)
+    counted_from = last_counted
+  end
+  local had = last_counted.events - counted_from.events - (last_counted.entries - counted_from.entries)
+  if had > 0 or written > entries then
+    keep, how = 'MINID', string.format('%d-0', counted_from.entries)
+  end
+  try('XADD', ledger, keep, '=', how, string.format('%d-0', last_counted.entries + entries),
+    'events', last_counted.events + written)
+end
 
 -- The record is of what is there, which is all of the batch where nothing went wrong.
 local function count(kind, from, to)
@@ -141,6 +212,6 @@ if foreign > 0 then
   call('HSET', run, 'foreign', tonumber(string.sub(argv[9], 1, 16)) + foreign,
     'chunk', string.match(KEYS[4], '%d+$'))
 end
-if fault then return {'cut', dropped, number, last, written, fault.err} end
+if fault then return {'cut', dropped, number, last, written, fault.err, ''} end
 if argv[10] ~= '' then call('HSET', run, 'offset', argv[10], 'line', argv[11], 'done', argv[12]) end
-return {'applied', dropped, number, last}
+return {'applied', dropped, number, last, 0, '', reads_flat or ''}

@@ -3,23 +3,25 @@
     {stream}            stream  the events; authoritative for what is published
     {stream}:run:RUN    hash    how many batches and events of this run; authoritative for the audit
     {stream}:limit      string  STREAM_MAX_LENGTH, for whoever watches how full the stream is
+    {stream}:events     stream  how many events the entries have, while some have many (server/events.lua)
+    {stream}:forms      hash    which forms of an entry consumers read; they write it (server/forms.lua)
 
 One script a batch, numbered, so an answer that was lost costs nothing: the batch is sent again and
 the script says that it is there. The six field names of an ordinary event stand in the script; only
-the values travel, all in one text, which is cut apart there.
+the values travel, all in one text, which is cut apart there. Where each consumer reads entries of many
+events, and EVENTS_PER_ENTRY asks for them, the text goes into the stream as it is.
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import chain, groupby
-from operator import attrgetter
 from typing import Any, Final, Literal, NamedTuple
 
 import redis
 
 from services.brokers.producing.patience import Backoff, Patience
 from services.brokers.redis.keys import StreamKeys, chunk_key
+from services.brokers.redis.producing.packing import Arguments, Packing, pieces
 from services.brokers.redis.producing.runs import write_run
 from services.brokers.redis.server.answers import malformed
 from services.brokers.redis.server.connection import describe
@@ -39,11 +41,8 @@ CHUNK_IDS: Final = 16_384
 """Ids in one chunk, and those of a batch at most: what an audit has proven is deleted by chunks."""
 _FULL_TOLD_S: Final = 10.0
 """How often who holds the stream is looked for, where each batch is refused at once."""
-
-_is_plain = attrgetter("is_plain")
-_fields = attrgetter("fields")
-
-_Arguments = list[str | bytes | int]
+_FLAT_TOLD_S: Final = 60.0
+"""How often it is told at most for whose sake entries have one event each."""
 
 
 class _Answer(NamedTuple):
@@ -55,6 +54,7 @@ class _Answer(NamedTuple):
     last: int
     written: int = 0
     why: bytes = b""
+    reads_flat: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Limits:
     """When the stream is full, and what happens then."""
 
     max_length: int = 0
-    """Entries; 0: no limit."""
+    """Events; 0: no limit."""
     when_full: Literal["block", "drop_oldest"] = "block"
 
 
@@ -70,16 +70,27 @@ class RedisPublisher:
     """Writes one run."""
 
     def __init__(
-        self, client: redis.Redis, keys: StreamKeys, run: Run, patience: Patience, limits: Limits
+        self,
+        client: redis.Redis,
+        keys: StreamKeys,
+        run: Run,
+        patience: Patience,
+        limits: Limits,
+        packing: Packing = Packing(),  # noqa: B008 - it can't be changed
     ) -> None:
         self._client = client
         self._keys = keys
         self._patience = patience
         self._limits = limits
+        self._packing = packing
+        self._waits_for: bytes | None = None
+        """Who keeps entries at one event each; None: not known yet, empty: nobody does."""
+        self._may_count = True
         self._tools = patience.tools
         self._log = patience.tools.logger
         self._metrics = patience.tools.metrics
         self._full_told = Limited(_FULL_TOLD_S, patience.tools.clock.monotonic)
+        self._flat_told = Limited(_FLAT_TOLD_S, patience.tools.clock.monotonic)
         self.use(run)
 
     def use(self, run: Run) -> None:
@@ -93,7 +104,9 @@ class RedisPublisher:
         """How far a file is published, as far as this process knows."""
         keys = self._keys
         self._tell_limit()
-        self._key_names = [keys.stream, keys.run(run.name), keys.runs, self._chunk_name()]
+        # Whoever has given us no right to these two has set up our rights for an earlier version.
+        shared = [keys.events, keys.forms] if self._may_count else [keys.stream] * 2
+        self._key_names = [keys.stream, keys.run(run.name), keys.runs, self._chunk_name(), *shared]
         if self._limits.when_full == "drop_oldest":
             self._key_names.append(keys.trimmed)
 
@@ -143,7 +156,7 @@ class RedisPublisher:
         last = max(last, self._last)
         started = self._tools.clock.monotonic()
         with self._tools.traces.batch(batch.events, self.run.name) as traceparent:
-            tail = [traceparent, *_pack_events(batch.events, traceparent)]
+            tail = [traceparent, *pieces(batch.events, self._packing, traceparent)]
             dropped = self._apply(batch, tail, last, kinds, waits=waits)
             trace = current()
         if dropped is None:
@@ -162,11 +175,12 @@ class RedisPublisher:
         self._count(sent)
         return sent
 
-    def _apply(self, batch: Batch, tail: _Arguments, last: int, kinds: str, *, waits: bool) -> int | None:
-        """Send a batch until it is applied; gives how many entries were dropped for it.
+    def _apply(self, batch: Batch, tail: Arguments, last: int, kinds: str, *, waits: bool) -> int | None:
+        """Send a batch until it is applied; gives how many events were dropped for it.
 
         None: the stream is full, and nobody `waits`.
         """
+        has_many = any(isinstance(piece, int) and piece < 0 for piece in tail)
 
         def send() -> _Answer:
             return self._send(self._head(batch, last, kinds), tail)
@@ -180,6 +194,8 @@ class RedisPublisher:
                     return None
                 answer = self._wait_for_room(send)
             if answer.what in {b"applied", b"already"}:
+                if has_many and answer.what == b"applied":
+                    self._tell_form(answer.reads_flat)
                 return answer.dropped
             if answer.what == b"gone":
                 self._reopen()
@@ -204,7 +220,7 @@ class RedisPublisher:
                     f"confirmed {self._batches} batches, the server {answer.batches}"
                 )
 
-    def _head(self, batch: Batch, last: int, kinds: str) -> _Arguments:
+    def _head(self, batch: Batch, last: int, kinds: str) -> Arguments:
         foreign = b""
         if "f" in kinds:
             of_each = zip(batch.events, kinds, strict=True)
@@ -216,8 +232,15 @@ class RedisPublisher:
             kinds, last, f"{self._tools.clock.now():.3f}", foreign, *_pack_position(batch.position),
         ]  # fmt: skip
 
-    def _send(self, head: _Arguments, tail: _Arguments) -> _Answer:
-        answer = _SCRIPT.run(self._client, self._key_names, *head, *tail)
+    def _send(self, head: Arguments, tail: Arguments) -> _Answer:
+        try:
+            answer = _SCRIPT.run(self._client, self._key_names, *head, *tail)
+        except redis.exceptions.NoPermissionError:
+            if not self._may_count:
+                raise
+            without = [*self._key_names[:4], *[self._keys.stream] * 2, *self._key_names[6:]]
+            answer = _SCRIPT.run(self._client, without, *head, *tail)
+            self._key_names, self._may_count = without, False
         try:
             return _Answer(*answer)
         except TypeError as error:
@@ -252,6 +275,29 @@ class RedisPublisher:
     def _say_full(self) -> None:
         told = {"stream": self._keys.stream, "stream_max_length": self._limits.max_length}
         self._log.warning("stream_full", extra=told | self._patience.ask(self._who_holds))
+
+    def _tell_form(self, reads_flat: bytes) -> None:
+        """Say, when it changes, whether entries have many events, and for whose sake they have one."""
+        if reads_flat == self._waits_for or (reads_flat and self._flat_told.held_back() is None):
+            return
+        self._waits_for = reads_flat
+        told = {"stream": self._keys.stream, "events_per_entry": self._packing.events}
+        if not reads_flat:
+            self._log.info("entries_packed", extra=told)
+            return
+        group, _, consumer = reads_flat.decode(errors="backslashreplace").partition("/")
+        if reads_flat.startswith(b"NOPERM"):
+            hint = "this user may not ask which consumers read them: docs/redis-users.md has its rights"
+        elif not group:
+            hint = "no group reads this stream yet: each consumer says what it reads when it starts"
+        else:
+            hint = (
+                "it has not said that it reads entries of many events: it is of an earlier version, or no "
+                "program of ours; once it has left, or not read for an hour, they are written "
+                "(docs/your-data.md)"
+            )
+        waits = {"group": group, "consumer": consumer} if group and not group.startswith("NOPERM") else {}
+        self._log.warning("entries_not_packed", extra={**told, **waits, "hint": hint})
 
     def _who_holds(self) -> dict[str, Any]:
         """Tell which group keeps the stream from being trimmed, and what to do. Raises redis.RedisError."""
@@ -341,25 +387,6 @@ def _kind_of(event: Outgoing) -> str:
 def _sent(kinds: str, dropped: int, trace: TraceContext | None = None) -> Sent:
     duplicates = kinds.count("d")
     return Sent(len(kinds) - duplicates, duplicates, dropped, trace)
-
-
-def _pack_events(events: Sequence[Outgoing], traceparent: str = "") -> _Arguments:
-    """Write events as the script reads them: pieces of ordinary ones, and each odd one alone.
-
-    `traceparent` is for the odd ones that have none of their own; the script gives it to the others.
-    """
-    packed: _Arguments = []
-    for is_plain, piece in groupby(events, key=_is_plain):
-        if is_plain:
-            lines = "\n".join(chain.from_iterable(map(_fields, piece)))
-            packed += (0, f"{lines}\n")
-        else:
-            for event in piece:
-                fields = event.fields
-                if traceparent and "traceparent" not in fields[::2]:
-                    fields = [*fields, "traceparent", traceparent]
-                packed += (len(fields), *fields)
-    return packed
 
 
 def _pack_position(position: Position | None) -> tuple[str | int, int, int]:

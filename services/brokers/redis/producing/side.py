@@ -10,6 +10,7 @@ import redis
 from services.brokers.producing.patience import Patience
 from services.brokers.producing.side import ProducerTools
 from services.brokers.redis.keys import StreamKeys, keys_of
+from services.brokers.redis.producing.packing import Packing
 from services.brokers.redis.producing.publisher import Limits, RedisPublisher
 from services.brokers.redis.producing.runs import open_run, take_over
 from services.brokers.redis.server.attention import Attention
@@ -33,6 +34,7 @@ def side_of(settings: ProducerSettings, tools: ProducerTools, client: redis.Redi
         keys_of(settings),
         Patience(tools, redis.RedisError, functools.partial(judge, settings=settings)),
         Limits(settings.stream_max_length, when_full),
+        Packing(settings.events_per_entry, settings.max_entry_bytes),
     )
 
 
@@ -44,6 +46,7 @@ class RedisProducerSide:
     keys: StreamKeys
     patience: Patience
     limits: Limits
+    packing: Packing
 
     def open_run(
         self,
@@ -61,7 +64,7 @@ class RedisProducerSide:
 
     def publisher(self, run: Run) -> RedisPublisher:
         """Give what publishes a run."""
-        return RedisPublisher(self.client, self.keys, run, self.patience, self.limits)
+        return RedisPublisher(self.client, self.keys, run, self.patience, self.limits, self.packing)
 
     def close(self) -> None:
         """Let go of the connection."""

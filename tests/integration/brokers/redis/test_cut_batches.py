@@ -9,7 +9,7 @@ import redis
 from guarded import Guarded, kind_of
 from hypothesis import given
 from hypothesis import strategies as st
-from integration.producer.parts import KEYS, Bench, entries, sequences
+from integration.producer.parts import KEYS, Bench, announce, entries, read_as, sequences
 from servers import KINDS, Absent, Server, Servers, do_without, shared_server
 
 from services.brokers.redis.keys import chunk_key
@@ -91,6 +91,29 @@ def test_the_record_is_of_what_the_server_took(
     assert bench.metrics.value("telemetry_producer_events_total", {"outcome": "published"}) == 2 + room
     audit = guarded.telemetry("operator", "audit")
     told = f"published={2 + room} stored=0 dead=0 conflicts=0 pending=0 undelivered={2 + room} missing=0"
+    assert (audit.returncode, audit.stdout.splitlines()[-1]) == (0, f"audit: {told}"), audit.stderr
+
+
+@pytest.mark.parametrize("room", [0, 1, 3])
+def test_a_cut_falls_between_entries_of_many(guarded: Guarded, admin: redis.Redis, room: int) -> None:
+    """Three events share an entry: what is there of the batch are whole ones, and the record is of those."""
+    announce(admin)
+    read_as(admin)
+    with closing(guarded.client("producer")) as client:
+        bench = Bench(client, events_per_entry=3)
+        bench.publisher.publish(bench.batch(2))
+        leave_room(admin, room)
+        with pytest.raises(BrokerRefuses, match="TelemetryStreamIdAhead"):
+            bench.publisher.publish(bench.batch(12))
+        assert sequences(admin, bench.run.name) == list(range(1, 3 + 3 * room))
+        assert record(admin, bench.run.name) == {
+            "batches": 2 if room else 1, "last": 2 + 3 * room, "part": 3 * room,
+            "published": 2 + 3 * room, "duplicates": 0, "unnumbered": 0,
+        }  # fmt: skip
+    audit = guarded.telemetry("operator", "audit")
+    told = (
+        f"published={2 + 3 * room} stored=0 dead=0 conflicts=0 pending=0 undelivered={2 + 3 * room} missing=0"
+    )
     assert (audit.returncode, audit.stdout.splitlines()[-1]) == (0, f"audit: {told}"), audit.stderr
 
 
