@@ -16,10 +16,10 @@ _NOW = Row(
     ),
     figure(
         "Full",
-        "Length against STREAM_MAX_LENGTH, at which producers wait.",
+        "Events in the stream against STREAM_MAX_LENGTH, at which producers wait.",
         "percentunit",
         Query(
-            "max(telemetry_stream_length_entries{group}) / max(telemetry_stream_length_limit_entries{group})"
+            "max(telemetry_stream_length_events{group}) / max(telemetry_stream_length_limit_events{group})"
         ),
         steps=[(0.7, "yellow"), (0.9, "red")],
         no_value="no limit",
@@ -68,10 +68,11 @@ _ROOM = Row(
     "Room",
     lines(
         "Length against its limit",
-        "Entries in the stream. At the limit producers wait, or drop the oldest.",
+        "Events in the stream, and the entries that they are in. At the limit of events producers wait, or drop the oldest.",
         "short",
-        Query("max(telemetry_stream_length_entries{group})", "length"),
-        Query("max(telemetry_stream_length_limit_entries{group})", "limit"),
+        Query("max(telemetry_stream_length_events{group})", "events"),
+        Query("max(telemetry_stream_length_entries{group})", "entries"),
+        Query("max(telemetry_stream_length_limit_events{group})", "limit"),
         dashed="limit",
     ),
     lines(

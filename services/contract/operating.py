@@ -117,8 +117,13 @@ class StreamState:
     """The stream as it is now."""
 
     length: int
+    """Entries, acknowledged ones that are not trimmed yet included."""
+    events: int | None
+    """Of all these: never too few, at times a batch too many; None where nobody counts."""
     added: int | None
     """Entries that it has ever had; None where the server does not count them."""
+    added_events: int | None
+    """Their events, as far as producers of ours have put many into one; None where nobody counts."""
     last_generated_id: str
     """Of the newest entry."""
     id_ahead_s: float

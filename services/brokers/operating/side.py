@@ -69,8 +69,8 @@ class OperatorSide(Protocol):
         """Give each entry that our group has yet to acknowledge."""
         ...
 
-    def entries_added(self) -> int | None:
-        """Tell how many entries the stream has ever had; None where nobody counts."""
+    def events_added(self) -> int | None:
+        """Tell how many events the stream has ever had; None where nobody counts."""
         ...
 
     def records(self) -> Records:

@@ -93,7 +93,7 @@ def audit(
     began = now()
     # What is proven first, then the records: what is published after this moment is not asked for.
     known = proofs.read(folded_too=full)
-    added = broker.entries_added()
+    added = broker.events_added()
     records = broker.records()
     ended = _ended(broker, known, records, proofs)
     names = {one.run for one in records.runs} | ended.keys()
@@ -528,14 +528,14 @@ def _judge(result: Audit, records: Records, damages: Damages) -> None:
 
 
 def _tell_unknown(result: Audit, records: Records, added: int | None) -> None:
-    """Where a record is doubted, say of how many entries no record tells."""
+    """Where a record is doubted, say of how many events no record tells."""
     if added is None or not result.tampered_or_lost:
         return
     names = ("published", "duplicates", "unnumbered")
     told = sum(one.foreign + sum(one.number(name) for name in names) for one in records.runs)
     if (untold := added - told) > 0:
         result.notes.append(
-            f"{untold:,} of the {added:,} entries that the stream has had are in no run's record: those of "
+            f"{untold:,} of the {added:,} events that the stream has had are in no run's record: those of "
             "doubted runs, replayed letters, and producers without a record. Which of them were events that "
             "are lost can't be known"
         )

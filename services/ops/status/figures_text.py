@@ -40,8 +40,8 @@ def figures_part(found: Record, ours: Record | None, consumers: int = 1) -> Fact
     if ours is not None:
         told = "the server's" if ours["lag_known"] else "counted"
         unread, pending = (show_span(ours[f"oldest_{name}_age_s"]) for name in ("unread", "pending"))
-        facts.append(("unread", f"{ours['lag']:,} ({told}), the oldest {unread}"))
-        facts.append(("pending", f"{ours['pending']:,}, the oldest {pending}"))
+        facts.append(("unread", f"{ours['lag']:,} entries ({told}), the oldest {unread}"))
+        facts.append(("pending", f"{ours['pending']:,} entries, the oldest {pending}"))
     silent = [one["name"] for one in found["processes"] if not one["answers"]]
     if silent:
         facts.append(("no answer", ", ".join(silent)))

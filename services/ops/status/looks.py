@@ -78,10 +78,10 @@ class Looks:
 
 
 def _added(document: Record) -> int | None:
-    """Tell how many entries the stream has ever had: 0 without a stream, None where it is not known."""
+    """Tell how many events the stream has ever had: 0 without a stream, None where it is not known."""
     if not document["server"].get("name"):
         return None
-    added: int | None = 0 if document["stream"] is None else document["stream"]["added"]
+    added: int | None = 0 if document["stream"] is None else document["stream"]["added_events"]
     return added
 
 

@@ -82,7 +82,7 @@ def status_parts(document: Record) -> list[Part]:
     if "name" not in server:  # nothing is known of what is in it
         return [_main_figures(document), Facts("Pipeline", facts), letters]
     stream = document["stream"]
-    length = "no stream yet" if stream is None else f"{stream['length']:,} entries"
+    length = "no stream yet" if stream is None else _told_length(stream)
     facts.insert(1, ("stream", f"{document['stream_name']}: {length}"))
     if document["runs"]:
         facts.insert(2, ("published", f"{document['published']:,} events"))
@@ -91,11 +91,17 @@ def status_parts(document: Record) -> list[Part]:
     return [
         _main_figures(document),
         Facts("Pipeline", facts),
-        Table("Groups", _GROUPS, document["groups"], "none yet; a consumer makes its group"),
-        Table("Consumers", _CONSUMERS, document["consumers"]),
+        Table("Groups, in entries", _GROUPS, document["groups"], "none yet; a consumer makes its group"),
+        Table("Consumers, in entries", _CONSUMERS, document["consumers"]),
         letters,
         _runs_part(document["runs"]),
     ]
+
+
+def _told_length(stream: Record) -> str:
+    """Say how long the stream is: in entries, and in events where some entries have many."""
+    entries, events = stream["length"], stream["events"]
+    return f"{entries:,} entries" + ("" if events in {None, entries} else f" of {events:,} events")
 
 
 def _told_ahead(stream: Record) -> str:

@@ -520,12 +520,21 @@ CATALOGUE: Final = (
         "telemetry_stream_length_entries",
         "gauge",
         "consumer",
-        "Entries in the stream",
+        "Entries in the stream; of many events, each once",
         scope="group",
         is_asked=True,
     ),
     Metric(
-        "telemetry_stream_length_limit_entries",
+        "telemetry_stream_length_events",
+        "gauge",
+        "consumer",
+        "Events in the stream, which STREAM_MAX_LENGTH limits: never too few, and at times a batch too many; "
+        "entries where nobody may count",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
+        "telemetry_stream_length_limit_events",
         "gauge",
         "consumer",
         "STREAM_MAX_LENGTH; absent where there is no limit",

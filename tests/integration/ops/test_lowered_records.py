@@ -126,7 +126,7 @@ def test_of_what_nobody_has_met_it_says_that_nothing_can_be_known(
     assert (code, found["missing"], found["tampered_or_lost"]) == (1, 0, [RUN])
     assert "it says 10 batches, and no event" in said
     (note,) = found["notes"]
-    assert note.startswith(f"{EVENTS + 3:,} of the {EVENTS + 3:,} entries that the stream has had")
+    assert note.startswith(f"{EVENTS + 3:,} of the {EVENTS + 3:,} events that the stream has had")
     assert "can't be known" in note
 
 

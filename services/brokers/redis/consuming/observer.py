@@ -22,7 +22,7 @@ import redis
 
 from services.brokers.consuming.foreign import number_of, whole_of
 from services.brokers.redis.consuming.backlog import Backlog, read_backlog
-from services.brokers.redis.consuming.entries import after, count
+from services.brokers.redis.consuming.entries import after, count, count_events
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.connection import describe, lacks_command, lacks_right
 from services.brokers.redis.server.entry_ids import age_s, ahead_s
@@ -144,6 +144,7 @@ class Observer:
         if backlog is None:  # no stream or no group: there is nothing to tell
             return {}
         now = self._clock.now()
+        events = count_events(self._client, self._keys)
         removed = backlog.removed_by_others
         if removed is not None and removed < 0:  # of a stream that is gone: the next trim counts anew
             self._client.set(self._keys.trimmed, 0, px=1)
@@ -155,6 +156,7 @@ class Observer:
         }
         return {
             "telemetry_stream_length_entries": backlog.length,
+            "telemetry_stream_length_events": backlog.length if events is None else events.there,
             "telemetry_stream_id_ahead_seconds": ahead_s(backlog.last_generated_id, now),
             "telemetry_stream_trimmed_unread": backlog.is_trimmed_unread,
             "telemetry_group_lag_entries": backlog.lag,
@@ -181,7 +183,7 @@ class Observer:
 
     def _of_the_limit(self) -> Figures:
         limit = whole_of(cast("bytes | None", self._client.get(self._keys.limit)), _MOST_ENTRIES)
-        return {"telemetry_stream_length_limit_entries": limit} if limit else {}
+        return {"telemetry_stream_length_limit_events": limit} if limit else {}
 
     def _of_the_audit(self) -> Figures:
         found = cast("Mapping[bytes, bytes]", self._client.hgetall(self._keys.audit))

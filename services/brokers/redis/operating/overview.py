@@ -8,7 +8,7 @@ import redis
 
 from services.brokers.consuming.foreign import name_of
 from services.brokers.redis.consuming.backlog import Backlog, read_backlog
-from services.brokers.redis.consuming.entries import about, after, count
+from services.brokers.redis.consuming.entries import about, after, count, count_events
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.connection import lacks_command, lacks_right
 from services.brokers.redis.server.entry_ids import age_s, ahead_s
@@ -59,7 +59,15 @@ def look_at_stream(client: redis.Redis, keys: StreamKeys, now: float) -> Overvie
         )
     known = about(client, keys.stream)
     newest = known["last-generated-id"].decode()
-    stream = StreamState(int(known["length"]), known.get("entries-added"), newest, ahead_s(newest, now))
+    events, added = count_events(client, keys), known.get("entries-added")
+    stream = StreamState(
+        int(known["length"]),
+        None if events is None else events.there,
+        added,
+        None if events is None or added is None else added + events.more,
+        newest,
+        ahead_s(newest, now),
+    )
     return Overview(stream, groups, consumers)
 
 

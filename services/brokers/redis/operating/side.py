@@ -18,7 +18,7 @@ from services.brokers.redis.operating.large import parts_of, read_pieces
 from services.brokers.redis.operating.letters import ExplainedLetters
 from services.brokers.redis.operating.overview import about_server, look_at_stream
 from services.brokers.redis.operating.records import read_chunks, read_foreign_ids, read_records
-from services.brokers.redis.operating.waiting import entries_added, read_waiting
+from services.brokers.redis.operating.waiting import events_added, read_waiting
 from services.brokers.redis.server.connection import address, connect, greet
 from services.contract.operating import (
     About,
@@ -106,10 +106,10 @@ class RedisOperatorSide:
         """Give each entry that our group has yet to acknowledge."""
         return each_explained(self.settings, read_waiting(self.client, self.keys))
 
-    def entries_added(self) -> int | None:
-        """Tell how many entries the stream has ever had; None where nobody counts."""
+    def events_added(self) -> int | None:
+        """Tell how many events the stream has ever had; None where nobody counts."""
         with self._explained():
-            return entries_added(self.client, self.keys.stream)
+            return events_added(self.client, self.keys)
 
     def records(self) -> Records:
         """Read the records of all runs."""

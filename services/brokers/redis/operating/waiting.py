@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 import redis
 
 from services.brokers.redis.consuming.backlog import read_backlog
-from services.brokers.redis.consuming.entries import about, after, pages
+from services.brokers.redis.consuming.entries import about, after, count_events, pages
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.entry_ids import id_parts
 from services.contract.consuming.packed_letters import whole_lines
@@ -49,15 +49,18 @@ def read_waiting(client: redis.Redis, keys: StreamKeys) -> Iterator[Waiting]:
         yield Waiting(entry_id, None, is_delivered=True, has_content=False)
 
 
-def entries_added(client: redis.Redis, stream: str) -> int | None:
-    """Ask how many entries the stream has ever had; None where nobody counts. Raises redis.RedisError."""
+def events_added(client: redis.Redis, keys: StreamKeys) -> int | None:
+    """Ask how many events the stream has ever had; None where nobody counts. Raises redis.RedisError.
+
+    An entry that others than our producers have added counts as one event, however many it has.
+    """
     try:
-        added = about(client, stream).get("entries-added")
+        added, events = about(client, keys.stream).get("entries-added"), count_events(client, keys)
     except redis.ResponseError as error:
         if "no such key" in str(error):
             return None
         raise
-    return None if added is None else int(added)
+    return None if added is None or events is None else int(added) + events.more
 
 
 def _still_pending(client: redis.Redis, keys: StreamKeys, entry_ids: list[str]) -> Iterator[str]:

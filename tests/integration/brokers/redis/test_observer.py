@@ -20,6 +20,7 @@ LEASE_S = 0.4
 PATIENCE_S = 10.0
 OF_THE_GROUP = {
     "telemetry_stream_length_entries",
+    "telemetry_stream_length_events",
     "telemetry_stream_added_entries_total",
     "telemetry_stream_trimmed_unread",
     "telemetry_stream_id_ahead_seconds",
@@ -123,11 +124,12 @@ def test_the_figures_are_those_of_the_group(server: Server) -> None:
         figures = replica.observer.figures()
         memory: Any = client.info("memory")
     assert set(figures) == {
-        "telemetry_group_observer", "telemetry_stream_length_limit_entries", *OF_THE_GROUP, *OF_THE_SERVER,
+        "telemetry_group_observer", "telemetry_stream_length_limit_events", *OF_THE_GROUP, *OF_THE_SERVER,
     }  # fmt: skip
     wanted = {
         "telemetry_stream_length_entries": 15,
-        "telemetry_stream_length_limit_entries": 1000,
+        "telemetry_stream_length_events": 15,
+        "telemetry_stream_length_limit_events": 1000,
         "telemetry_stream_added_entries_total": 15,
         "telemetry_stream_trimmed_unread": 0,
         "telemetry_stream_id_ahead_seconds": 0,
@@ -224,7 +226,7 @@ def test_records_of_the_wrong_type_cost_their_own_figures_alone(server: Server) 
         client.delete(KEYS.limit, KEYS.audit)
         client.set(KEYS.limit, 10)
         assert replica.observes()
-        assert replica.observer.figures()["telemetry_stream_length_limit_entries"] == 10
+        assert replica.observer.figures()["telemetry_stream_length_limit_events"] == 10
     replica.observer.close()
 
 
@@ -237,7 +239,7 @@ def test_numbers_that_are_none_are_left_out(server: Server, value: str) -> None:
         client.hset(KEYS.audit, mapping={"missing": value, "published": 10, "ended_at": value})
         assert replica.observes()
         figures = replica.observer.figures()
-    assert "telemetry_stream_length_limit_entries" not in figures
+    assert "telemetry_stream_length_limit_events" not in figures
     assert [name for name in figures if "audit" in name] == ["telemetry_audit_published_events"]
     replica.observer.close()
 

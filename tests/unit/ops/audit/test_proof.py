@@ -130,7 +130,7 @@ class World:
     def ended_number(self) -> int:
         return 0
 
-    def entries_added(self) -> int | None:
+    def events_added(self) -> int | None:
         return None
 
     # The sink
