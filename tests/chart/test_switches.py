@@ -236,6 +236,11 @@ def test_keda_scales_on_what_waits_and_on_what_is_pending() -> None:
     assert {one["type"] for one in spec["triggers"]} == {"redis-streams"}
     assert (lag["lagCount"], "pendingEntriesCount" in lag) == ("1000", False)
     assert (pending["pendingEntriesCount"], "lagCount" in pending) == ("2000", False)
+    packed = render({**SETS["keda"], "producer": {"settings": {"eventsPerEntry": 100}}}).one("ScaledObject")[
+        "spec"
+    ]
+    lag_packed, pending_packed = (one["metadata"] for one in packed["triggers"])
+    assert (lag_packed["lagCount"], pending_packed["pendingEntriesCount"]) == ("10", "20")
     for one in (lag, pending):
         assert (one["stream"], one["consumerGroup"]) == ("telemetry_stream", "telemetry_consumers")
         assert all(isinstance(text, str) for text in one.values())
