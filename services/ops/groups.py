@@ -131,6 +131,6 @@ def _ask(one: Group) -> None:
     name = printable(one.name)
     question = f"Remove the group {name}? It has {_held(one)}, which it would then never read"
     if not sys.stdin.isatty():
-        raise CommandFailed(f"{question}. Nobody can answer here: add --yes", exit_code=2)
+        raise CommandFailed(f"{question}. There is no terminal to ask on: add --yes", exit_code=2)
     if not confirmed(question):
         raise CommandFailed("nothing was done")

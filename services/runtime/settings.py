@@ -171,7 +171,7 @@ class ProducerSettings(Settings):
     sleep_interval: float = setting(1.0, "Pause between batches, in seconds", least=0)
     producer_run_duration: float = setting(30.0, "How long to publish, in seconds; 0: for ever", least=0)
     rate: float = setting(
-        0.0, "Events a second; it stands for SLEEP_INTERVAL. 0: as BATCH_SIZE and SLEEP_INTERVAL say",
+        0.0, "Events a second; it replaces SLEEP_INTERVAL. 0: as BATCH_SIZE and SLEEP_INTERVAL say",
         env="RATE", least=0,
     )  # fmt: skip
     device_count: int = setting(20, "Devices that are simulated", least=1, most=1_000_000)

@@ -148,7 +148,7 @@ def markdown() -> str:
 def env_example() -> str:
     """Write `.env.example`: every setting with its meaning, all of them commented out."""
     lines = [
-        "# Copy this file to .env, and take the # from what you change. An environment variable of the",
+        "# Copy this file to .env, and remove the # before what you change. An environment variable of the",
         "# same name replaces it. `telemetry settings` shows what came from where.",
         "#",
         "# NAME=value, one a line. A # at the beginning, or behind a blank, begins a comment. Put a value",

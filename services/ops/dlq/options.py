@@ -110,7 +110,7 @@ def ask(what: str, counts: Mapping[str, int], warning: str = "") -> None:
     """
     question = f"{what} {counted(counts)}{warning}?"
     if not sys.stdin.isatty():
-        raise CommandFailed(f"{question} Nobody can answer here: add --yes", exit_code=2)
+        raise CommandFailed(f"{question} There is no terminal to ask on: add --yes", exit_code=2)
     if not confirmed(question):
         raise CommandFailed("nothing was done")
 

@@ -561,8 +561,8 @@ CATALOGUE: Final = (
         "telemetry_stream_trimmed_unread",
         "gauge",
         "consumer",
-        "1 while entries are gone that the group had not read; what was trimmed and passed over between two "
-        "looks, the audit tells",
+        "1 while entries are gone that the group had not read. What was trimmed between two looks is named "
+        "by the audit",
         scope="group",
         is_asked=True,
     ),
