@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from acceptance.rig import ROOT, Rig
 def blocks_of(page: str) -> list[str]:
     """Give the commands of a page in docs."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    return re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    found = re.findall(r"^( *)```sh\n(.*?)^\1```$", text, re.DOTALL | re.MULTILINE)
+    return [textwrap.dedent(block) for _, block in found]
 
 
 def run_blocks(rig: Rig, blocks: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:

@@ -20,7 +20,11 @@ from services.stores.sqlite.sink import SQLiteSink
 PAGE = (ROOT / "docs" / "your-data.md").read_text(encoding="utf-8")
 BY_REDIS_CLI, BY_SQLITE, BY_PSQL = blocks_of("your-data.md")
 BY_PYTHON, MANY_BY_PYTHON = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-COLUMNS = re.findall(r"^\| `(\w+)` \| `(\w+)` \| `([\w ]+)` \|", PAGE, re.MULTILINE)
+COLUMNS = re.findall(
+    r"^\| `(\w+)` \| `(\w+)` \| `([\w ]+)` \|",
+    (ROOT / "docs" / "tables.md").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
 
 
 def need(program: str) -> None:

@@ -1,0 +1,141 @@
+"""Pages that lead from nothing to there: all of their commands are run, in one shell and in their order.
+
+They are docs/tutorial and docs/how-to.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from acceptance.pages import blocks_of, run_blocks
+from acceptance.rig import ROOT, Rig
+from acceptance.test_run import Laptop
+
+_PIP: Final = f"""#!{sys.executable}
+# pip install --target FOLDER SOURCE, for a package of pure Python and an environment without pip
+import os, sys, tempfile, zipfile
+from setuptools import build_meta
+install, option, target, source = sys.argv[1:]
+assert (install, option) == ("install", "--target")
+target = os.path.abspath(target)
+os.chdir(source)
+with tempfile.TemporaryDirectory() as built:
+    wheel = build_meta.build_wheel(built)
+    zipfile.ZipFile(os.path.join(built, wheel)).extractall(target)
+"""
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Iterator[Laptop]:
+    """Give a folder that is like a clone of the repository, with an environment that is made already."""
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    for name in ("Makefile", "examples", "pyproject.toml", "requirements", "services", ".venv"):
+        (folder / name).symlink_to(ROOT / name)
+    (tmp_path / "bin").mkdir()
+    pip = tmp_path / "bin" / "pip"
+    pip.write_text(_PIP, encoding="utf-8")
+    pip.chmod(0o755)
+    one = Laptop(folder)
+    yield one
+    one.close()
+
+
+def typed(clone: Laptop, page: str) -> str:
+    """Type all commands of a page; each has to end well. Gives what they say."""
+    found = blocks_of(page)
+    assert found
+    kept = {name: os.environ[name] for name in ("LANG", "COVERAGE_PROCESS_START") if name in os.environ}
+    done = subprocess.run(
+        ["bash", "-c", "set -euo pipefail\n" + "\n".join(found)],
+        cwd=clone.folder,
+        env={
+            **kept,
+            "HOME": str(clone.folder.parent),
+            "PATH": f"{clone.folder.parent}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "DATA_DIR": str(
+                clone.data
+            ),  # as it is without it, and named, so that what is left running is found
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
+def readings(clone: Laptop) -> set[tuple[str, str, float]]:
+    """Give what is stored, without ids and times."""
+    return {(row.device_id, row.kpi, row.value) for row in clone.rows()}
+
+
+def test_the_first_pipeline(clone: Laptop) -> None:
+    """A consumer is killed in it, and nothing is missing."""
+    said = typed(clone, "tutorial/first-pipeline.md")
+    assert said.count("missing=0") == 2
+    assert "humidity" in said
+    logs = [log.read_text(encoding="utf-8") for log in (clone.data / "logs").glob("consumer*.jsonl")]
+    assert sum(log.count('"consumer_started"') for log in logs) > len(logs), (
+        "a consumer was killed, and came again"
+    )
+
+
+def test_own_data(clone: Laptop) -> None:
+    """The reading that was wrong is stored in the end."""
+    said = typed(clone, "tutorial/own-data.md")
+    first, *_, last = [line for line in said.splitlines() if line.startswith("audit: ")]
+    assert "stored=10 dead=1 " in first
+    assert "dead=0 " in last
+    assert "missing=0" in last
+    assert ("shed-2", "temperature", 15.3) in readings(clone)
+    assert ("shed-1", "humidity", 70.5) in readings(clone)
+
+
+def test_own_step(clone: Laptop) -> None:
+    """Tried, installed, and run by a consumer."""
+    said = typed(clone, "tutorial/own-step.md")
+    assert "value 14.5 -> 12.0" in said
+    assert readings(clone) == {("shed-1", "temperature", 12.0), ("shed-2", "temperature", 15.1)}
+    assert "shed-9 is broken" in said
+    assert "stored=2 dead=1 " in said
+
+
+def test_an_event_that_went_wrong(clone: Laptop) -> None:
+    """Found, mended, stored; and its letter is removed."""
+    said = typed(clone, "how-to/poison-event.md")
+    assert readings(clone) == {("cellar-1", "humidity", 44.0), ("cellar-1", "humidity", 45.0)}
+    assert "purged 1" in said
+    assert (clone.data / "dlq.jsonl").read_text(encoding="utf-8") == ""
+
+
+def test_a_wrong_deploy(clone: Laptop) -> None:
+    """What wrong rules have refused is stored by the right ones."""
+    said = typed(clone, "how-to/wrong-deploy.md")
+    first, *_, last = [line for line in said.splitlines() if line.startswith("audit: ")]
+    assert "stored=1 dead=2 " in first
+    assert "stored=3 dead=0 " in last
+    assert {value for _, _, value in readings(clone)} == {61.5, 58.0, 44.0}
+
+
+def test_scaling(clone: Laptop) -> None:
+    """Several consumers, and larger batches."""
+    said = typed(clone, "how-to/scaling.md")
+    assert "of a producer and 3 consumer(s)" in said
+    assert "missing=0" in said
+
+
+def test_an_upgrade(rig: Rig) -> None:
+    """Before and after it: all is well with a pipeline that runs."""
+    rig.consumer()
+    rig.publisher(seed=1).mix(50).send()
+    done = run_blocks(rig, blocks_of("how-to/upgrade.md"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("missing=0") == 2
