@@ -10,7 +10,7 @@ STORM_S ?= 60
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help run observe test coverage storm check format lint types bench bench-smoke lock docs images cluster load deploy logs undeploy \
+.PHONY: help run observe test coverage storm check format lint types bench bench-smoke lock docs recording images cluster load deploy logs undeploy \
 	dev chart-docs rendered dashboards pictures clean
 
 help: ## Print this help
@@ -76,6 +76,9 @@ docs: $(VENV)/ready ## Write what is made from the code: settings, metrics, log 
 	@$(BIN)/python -m services.ops messages --into docs/logs.md
 	@$(BIN)/python -m charts.alerts > docs/alerts.md
 	@$(BIN)/python -m charts.users
+
+recording: $(VENV)/ready ## Record a run in a terminal as docs/recording.svg
+	@$(BIN)/python -m website.recording $(ARGS)
 
 # No index address and no machine's path gets into a lock: it installs from wherever pip is set up to.
 COMPILE = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
