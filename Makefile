@@ -10,7 +10,7 @@ STORM_S ?= 60
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help run observe test coverage storm check format lint types bench bench-smoke lock docs recording images cluster load deploy logs undeploy \
+.PHONY: help run observe test coverage storm check format lint types bench bench-smoke lock docs site recording images cluster load deploy logs undeploy \
 	dev chart-docs rendered dashboards pictures clean
 
 help: ## Print this help
@@ -76,6 +76,10 @@ docs: $(VENV)/ready ## Write what is made from the code: settings, metrics, log 
 	@$(BIN)/python -m services.ops messages --into docs/logs.md
 	@$(BIN)/python -m charts.alerts > docs/alerts.md
 	@$(BIN)/python -m charts.users
+
+site: $(VENV)/ready ## Make the site of the docs in build/site; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --config-file website/mkdocs.yml $(ARGS)
+	@echo 'made; to read it: python3 -m http.server --bind 127.0.0.1 --directory build/site'
 
 recording: $(VENV)/ready ## Record a run in a terminal as docs/recording.svg
 	@$(BIN)/python -m website.recording $(ARGS)
