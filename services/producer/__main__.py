@@ -128,16 +128,23 @@ def _read(parts: Parts) -> int:
 
 def _take_in(parts: Parts, mode: str) -> int:
     # Only now: its libraries are a large part of a start, and need not be there for all else.
+    from services.producer.take import Build, take_in  # noqa: PLC0415
+
+    build: Build
     try:
         if mode == "http":
-            from services.producer.http.take import take_in  # noqa: PLC0415
+            from services.producer.http.door import Door as HttpDoor  # noqa: PLC0415
+
+            build = HttpDoor
         else:
-            from services.producer.mqtt.take import take_in  # noqa: PLC0415
+            from services.producer.mqtt.door import Door as MqttDoor  # noqa: PLC0415
+
+            build = MqttDoor
     except ModuleNotFoundError as error:
         raise SettingsInvalid(
             [f"PRODUCER_MODE={mode} needs the package {error.name}: pip install 'telemetry-pipeline[{mode}]'"]
         ) from None
-    return take_in(parts)
+    return take_in(parts, mode, build)
 
 
 def _generate(parts: Parts) -> int:

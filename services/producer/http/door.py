@@ -30,6 +30,9 @@ class Door:
     Raises SettingsInvalid with every error.
     """
 
+    waits = False
+    """For room in a full stream: they are told, and may come again."""
+
     def __init__(
         self,
         settings: ProducerSettings,
@@ -38,6 +41,7 @@ class Door:
         metrics: Metrics,
         logger: logging.Logger,
     ) -> None:
+        self._is_stopped = False
         errors: list[str] = []
         tokens = _tokens(settings, clock, logger, errors)
         certificates = _certificates(settings, logger, errors)
@@ -95,8 +99,14 @@ class Door:
         """Let them in."""
         self._serving.start()
 
+    def turn(self) -> None:
+        """Look after the server. Raises RuntimeError where it has failed."""
+        if not (self._is_stopped or self._serving.is_open):
+            raise RuntimeError("the server has ended by itself")
+
     def stop(self) -> None:
         """Take no more requests. Those that have begun are still answered, so the desk needs its loop."""
+        self._is_stopped = True
         self._serving.stop()
 
     @property

@@ -40,6 +40,9 @@ class Door:
     more is read, so that the broker keeps it. Raises SettingsInvalid with every error.
     """
 
+    waits = True
+    """For room in a full stream, and for the server: the broker keeps the rest meanwhile."""
+
     def __init__(
         self,
         settings: ProducerSettings,
@@ -88,9 +91,11 @@ class Door:
         self._received_when_asked = -1
         self._open_until = 0.0
         self._is_drained = False
+        self._was_opened = False
 
     def open(self) -> None:
         """Begin to take messages."""
+        self._was_opened = True
         self._connection.start()
 
     def turn(self) -> None:
@@ -135,6 +140,8 @@ class Door:
             self._is_closed = True
             self._changed.notify_all()
         self.desk.close()
+        if not self._was_opened:
+            return
         if self._ends_session and not self._is_drained:
             hint = "the broker may have messages for it: start it again with the same MQTT_CLIENT_ID"
             self._logger.warning("mqtt_session_kept", extra={"hint": hint})
