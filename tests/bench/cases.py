@@ -3,7 +3,19 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from bench import auditing, door, files, growth, latency, memory, observing, packed, publishing, throughput
+from bench import (
+    auditing,
+    door,
+    files,
+    growth,
+    latency,
+    memory,
+    observing,
+    packed,
+    publishing,
+    subscriber,
+    throughput,
+)
 from bench.bench import Bench
 from bench.figure import Figure
 from bench.plan import BenchFailed
@@ -27,6 +39,7 @@ _ALONE: Final[Mapping[str, Callable[[Bench], list[Figure]]]] = {
     "copy": copying.compare,
     "retention": dropping.compare,
     "http": door.compare,
+    "mqtt": subscriber.compare,
 }
 
 NAMES: Final = (*throughput.CONTESTANTS, *_ALONE)

@@ -19,6 +19,7 @@ import typer
 
 from bench import cases, record
 from bench.bench import Bench
+from bench.broker import find_mosquitto
 from bench.machine import machine, versions
 from bench.picture import draw
 from bench.plan import BenchFailed, full_plan, smoke_plan
@@ -98,12 +99,18 @@ def _require(chosen: Collection[str], *, picture: bool) -> None:
     needed = [
         ("faststream", not peers.isdisjoint(chosen)),
         ("fastapi", "http" in chosen),
+        ("paho", "mqtt" in chosen),
         ("matplotlib", picture),
     ]
     missing = [name for name, is_needed in needed if is_needed and find_spec(name) is None]
     if missing:
         raise BenchFailed(
             f"make bench needs {' and '.join(missing)}: pip install 'telemetry-pipeline[bench]'",
+            exit_code=2,
+        )
+    if "mqtt" in chosen and find_mosquitto() is None:
+        raise BenchFailed(
+            "make bench needs a Mosquitto for the case mqtt: apt-get install mosquitto; --only names others",
             exit_code=2,
         )
 

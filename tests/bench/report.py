@@ -48,6 +48,10 @@ while slows both sides; the table has the median of the rounds and their extreme
   keeps the record of its run; the peer checks types and draws an id. Then line protocol by the thousand.
   *request to row* is from the making of a request of 10 events to the commit of its rows, and its ratio to
   what the case latency measures, in the same run.
+- **mqtt**: the door for MQTT and a plain loop of paho with an XADD before each acknowledgement
+  (`tests/bench/mqtt_peer.py`) take the same messages of one event, QoS 1, which a real Mosquitto has kept for
+  them. Both keep the promise that what is acknowledged is in the stream. *message to row* is from the making
+  of a message to the commit of its row.
 
 On PostgreSQL it is a server of our own on the loopback, with `synchronous_commit=on` and the tables of
 [postgres.md](postgres.md), a partition a day. Processor time is what the kernel counts for a process, its
