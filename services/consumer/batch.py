@@ -20,7 +20,7 @@ from services.consumer.stages import NOBODY, Stages
 from services.consumer.steps import take_steps
 from services.consumer.validate import read_form, validate
 from services.contract.codec import decode as decode_fields
-from services.contract.consuming.doors import Dead, Decoded, Entry, Rows, Source, Valid
+from services.contract.consuming.doors import Dead, Decoded, Entry, Rows, Source, Valid, check_form
 from services.contract.consuming.large import is_heavy, limit_size, size_of
 from services.contract.event import DEFAULT_ENTRY_BYTES, Event, Rejection
 from services.contract.kpis import Kpis
@@ -75,9 +75,14 @@ def run_batch(
     """
     fresh, exhausted = limit_deliveries(entries, rules.max_deliveries)
     latest_ts = now() + rules.max_future_s
-    ordinary, odd, is_untraced = recognise(fresh, None if rules.steps else rules.kpis, latest_ts)
+    try:
+        ordinary, odd, is_untraced = recognise(fresh, None if rules.steps else rules.kpis, latest_ts)
+    except TypeError:
+        check_form(fresh)
+        raise
     if is_untraced and not exhausted:
         stages.untraced()
+    check_form(one for one in (*odd, *(dead.entry for dead in exhausted)) if not one.is_cut)
     odd, large = limit_size(odd, rules.max_entry_bytes)
     if large or is_heavy(size_of(entry.fields) for entry in odd):
         source.expect_large()

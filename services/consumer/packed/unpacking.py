@@ -22,7 +22,7 @@ from typing import Final
 from services.consumer.packed.events import Events, Lines, Pack
 from services.consumer.packed.suspects import CannotTell, Settled
 from services.contract.codec import MARK, REQUIRED, Packed, is_packed, unpack
-from services.contract.consuming.doors import SUSPECT_DELIVERIES, Entry, Source
+from services.contract.consuming.doors import SUSPECT_DELIVERIES, Entry, Source, check_form
 from services.contract.consuming.large import size_of
 
 _FLAT_PARTS: Final = 2 * len(REQUIRED)
@@ -113,6 +113,14 @@ class UnpackingSource:
         # Whatever is open still was given up by its batch. It is pending, and comes again.
         self._open.clear()
         entries = read()
+        try:
+            return self._apart(entries)
+        except (TypeError, AttributeError):
+            check_form(entries)
+            raise
+
+    def _apart(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Take entries of many events apart, and give the first events."""
         # No entry of many events has as many fields as one of one event: their number is all that is looked
         # at where there are none, and not once for each in Python.
         if not entries or min(map(len, map(_FIELDS, entries))) >= _FLAT_PARTS:

@@ -1,8 +1,10 @@
 """An entry on its way through the consumer, and the protocols of the three doors."""
 
-from collections.abc import Collection, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol, Self, overload
 
+from services.contract.errors import SourceUnavailable
 from services.contract.event import Event, Fields, Rejection
 
 SUSPECT_DELIVERIES: Final = 2
@@ -35,6 +37,28 @@ class Entry(NamedTuple):
     def is_cut(self) -> bool:
         """Tell whether `fields` are the beginning alone."""
         return self.full_size != 0
+
+
+_ENTRY_ID: Final = re.compile(rb"[0-9]+-[!-~]+")
+_SHOWN: Final = 60
+
+
+def check_form(entries: Iterable[Entry]) -> None:
+    """See that a broker can have given these: an id, and names with their values, all of them bytes.
+
+    Raises SourceUnavailable where one is none: whatever answers there is no broker, or something between
+    changes what it says. For entries that are looked at with care, since each of their fields is.
+    """
+    for entry_id, fields, *_ in entries:
+        if not (
+            isinstance(entry_id, bytes)
+            and _ENTRY_ID.fullmatch(entry_id)
+            and isinstance(fields, list)
+            and len(fields) % 2 == 0
+            and all(isinstance(part, bytes) for part in fields)
+        ):
+            shown = f"{entry_id!r}: {fields!r}"[:_SHOWN]
+            raise SourceUnavailable(f"what is there gives entries as no broker does ({shown})")
 
 
 class Dead(NamedTuple):
