@@ -20,7 +20,14 @@ class StoredRow(NamedTuple):
     """By name; empty where the event has none."""
 
 
-Grouping = Literal["zone", "device", "hour", "day"]
+class ByAttribute(NamedTuple):
+    """Counting by what an attribute of this name says."""
+
+    name: str
+
+
+GroupName = Literal["zone", "device", "hour", "day"]
+Grouping = GroupName | ByAttribute
 """What a summary counts by, beside the KPI. Hours and days are those of the event times, in UTC."""
 
 
@@ -29,7 +36,8 @@ class SummaryRow(NamedTuple):
 
     kpi: str
     group: str | int
-    """A zone, a device, or when an hour or a day begins, in Unix seconds."""
+    """A zone, a device, an attribute's text (empty where an event has none), or when an hour or a day begins,
+    in Unix seconds."""
     events: int
     degraded: int
     value_min: float

@@ -18,7 +18,7 @@ from services.contract.errors import SinkAbsent
 from services.stores.postgres import rows as postgres_rows
 from services.stores.postgres.rows import PostgresRows
 from services.stores.postgres.sink import PostgresSink
-from services.stores.rows import Grouping, RowFilter, Rows, StoredRow, SummaryRow
+from services.stores.rows import ByAttribute, Grouping, RowFilter, Rows, StoredRow, SummaryRow
 from services.stores.sqlite import rows as sqlite_rows
 from services.stores.sqlite.rows import SQLiteRows
 from services.stores.sqlite.sink import SQLiteSink
@@ -217,6 +217,26 @@ def test_a_summary_counts_by_device_or_time_too(rows: Rows, by: Grouping, groups
     assert {one.group for one in counted} == set(groups)
     assert [(one.kpi, one.group) for one in counted] == sorted((one.kpi, one.group) for one in counted)
     assert sum(one.events for one in counted) == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("firmware", {"": 7, "1.2": 1, "1.3": 1}),
+        ("a'b\"c.$", {"": 8, "☃ \\ %s": 1}),
+        ("no such", {"": 9}),
+    ],
+)
+def test_a_summary_counts_by_what_an_attribute_says(rows: Rows, name: str, groups: dict[str, int]) -> None:
+    """An event without it counts for the empty text; other conditions hold beside it."""
+    counted = list(rows.summary(by=ByAttribute(name)))
+    found: dict[str | int, int] = {}
+    for one in counted:
+        found[one.group] = found.get(one.group, 0) + one.events
+    assert found == groups
+    assert [(one.kpi, one.group) for one in counted] == sorted((one.kpi, one.group) for one in counted)
+    asked = RowFilter(attributes={"firmware": "1.2"}, since=0)
+    assert [one.events for one in rows.summary(asked, by=ByAttribute("status"))] == [1]
 
 
 def test_rows_from_an_id_on_are_found(rows: Rows) -> None:

@@ -16,6 +16,7 @@ from services.ops.data.filters import (
     Zone,
     opened_rows,
     read_filter,
+    read_attribute_name,
     unit_of,
     why_none,
 )
@@ -33,7 +34,7 @@ from services.ops.output.parts import Column, Table, number
 from services.ops.output.progress import ProgressLine
 from services.ops.output.times import Since, Until, show_time
 from services.runtime.settings import ConsumerSettings, load, read_sources
-from services.stores.rows import Grouping, RowFilter, Rows, SummaryRow
+from services.stores.rows import ByAttribute, Grouping, GroupName, RowFilter, Rows, SummaryRow
 
 
 def _value(value: float | None) -> str:
@@ -128,7 +129,9 @@ def _follow(rows: Rows, asked: RowFilter, limit: int, kpis: Kpis, *, as_json: bo
 
 
 def summary_command(
-    by: Annotated[str, typer.Option(metavar="GROUP", help="zone, device, hour or day (UTC).")] = "zone",
+    by: Annotated[
+        str, typer.Option(metavar="GROUP", help="zone, device, hour or day (UTC), or attribute:NAME.")
+    ] = "zone",
     device: Device = None,
     kpi: KpiName = None,
     zone: Zone = None,
@@ -163,11 +166,21 @@ def summary_command(
 
 
 def _grouping(given: str) -> Grouping:
-    for one in get_args(Grouping):
+    kind, separator, name = given.partition(":")
+    if separator and kind == "attribute":
+        return ByAttribute(read_attribute_name(name))
+    for one in get_args(GroupName):
         if given == one:
             found: Grouping = one
             return found
-    raise typer.BadParameter(f"{given!r} is none of {', '.join(get_args(Grouping))}", param_hint="--by")
+    raise typer.BadParameter(
+        f"{given!r} is none of {', '.join(get_args(GroupName))}, attribute:NAME", param_hint="--by"
+    )
+
+
+def _named(group: Grouping) -> str:
+    """Name what is counted by, as a heading and in JSON."""
+    return "attribute" if isinstance(group, ByAttribute) else group
 
 
 def summarize(counted: Iterable[SummaryRow], kpis: Kpis, group: Grouping = "zone") -> dict[str, Any]:
@@ -186,7 +199,7 @@ def _of_kpi(name: str, rows: Sequence[SummaryRow], kpis: Kpis, group: Grouping) 
         "kpi": name,
         "unit": unit_of(kpis, name),
         **_figures(rows),
-        f"{group}s": [{group: _shown(row.group), **_figures([row])} for row in rows],
+        f"{_named(group)}s": [{_named(group): _shown(row.group), **_figures([row])} for row in rows],
     }
 
 
@@ -213,9 +226,13 @@ def _summary_parts(document: Mapping[str, Any], group: Grouping, empty: str) -> 
     total = {"kpi": "all", "unit": None, "min": None, "mean": None, "max": None} | {
         name: document[name] for name in ("events", "healthy", "degraded")
     }
-    parts = [{"kpi": one["kpi"], **part} for one in document["kpis"] for part in one[f"{group}s"]]
+    named = _named(group)
+    parts = [{"kpi": one["kpi"], **part} for one in document["kpis"] for part in one[f"{named}s"]]
+    heading = group.name if isinstance(group, ByAttribute) else ""
     kpis = [*document["kpis"], total] if document["kpis"] else []
     return [
         Table("Events by KPI", _KPI_COLUMNS, kpis, empty),
-        Table(f"Events by {group}", [Column("kpi"), Column(group), *_FIGURES], parts, empty),
+        Table(
+            f"Events by {heading or named}", [Column("kpi"), Column(named, heading), *_FIGURES], parts, empty
+        ),
     ]

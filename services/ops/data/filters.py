@@ -114,6 +114,15 @@ def _attributes(given: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
+def read_attribute_name(given: str) -> str:
+    """Read the name of an attribute to count by. Raises typer.BadParameter for what none can be called."""
+    try:
+        write_attributes({given: ""})
+    except AttributesInvalid as error:
+        raise typer.BadParameter(f"{error}; write attribute:NAME", param_hint="--by") from None
+    return given
+
+
 def _label(given: str | None, option: str) -> str | None:
     """Refuse a name that no stored event can have."""
     if given is not None and not is_label(given):

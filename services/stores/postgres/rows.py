@@ -24,6 +24,7 @@ from services.stores.postgres.partitions import FIRST, LAST, READERS_LOCK, days,
 from services.stores.postgres.schema import check_version, no_tables, version_of
 from services.stores.rows import (
     EVERY_ROW,
+    ByAttribute,
     Grouping,
     Progress,
     RowFilter,
@@ -166,17 +167,18 @@ class PostgresRows(Rows):
     ) -> Iterator[SummaryRow]:
         """Count rows by KPI and group, in their order: a day after the other."""
         condition, values = _where(asked)
+        group, named = _group(by)
         found: dict[tuple[str, str | int], SummaryRow] = {}
         ranges = self._ranges()
         for number, (first, beyond) in enumerate(ranges):
             progress(number, len(ranges))
             within = f"{condition} AND" if condition else "WHERE"
             rows = self._ask(
-                f"SELECT kpi, {_GROUPS[by]}, count(*), count(*) FILTER (WHERE is_degraded), "  # noqa: S608 - no data
+                f"SELECT kpi, {group}, count(*), count(*) FILTER (WHERE is_degraded), "  # noqa: S608 - no data
                 f"min(value), max(value), sum(value) FROM telemetry.events {within} event_id >= %s "
                 f"AND event_id {_upto(beyond)} %s "
                 "GROUP BY 1, 2",
-                [*values, first, beyond],
+                [*named, *values, first, beyond],
             )
             for row in map(SummaryRow._make, rows):
                 key = (row.kpi, row.group)
@@ -254,3 +256,10 @@ def _together(one: SummaryRow, other: SummaryRow) -> SummaryRow:
         max(one.value_max, other.value_max),
         one.value_total + other.value_total,
     )
+
+
+def _group(by: Grouping) -> tuple[str, list[str]]:
+    """Write what is counted by, and the parameters in it."""
+    if isinstance(by, ByAttribute):
+        return "coalesce(attributes ->> %s, '')", [by.name]
+    return _GROUPS[by], []

@@ -28,6 +28,7 @@ from services.contract.ids import id_from
 from services.stores.proofs import NEWEST
 from services.stores.rows import (
     EVERY_ROW,
+    ByAttribute,
     Grouping,
     Progress,
     RowFilter,
@@ -196,9 +197,10 @@ class SQLiteRows(Rows):
         progress(0, 1)
         with self._errors():
             rows = self._connection.execute(
-                f"SELECT kpi, {_GROUPS[by]} AS part, count(*), sum(is_degraded), min(value), max(value), "  # noqa: S608 - no data in it
+                f"SELECT kpi, {group} AS part, count(*), sum(is_degraded), min(value), max(value), "  # noqa: S608 - no data in it
                 f"total(value) FROM {self._table()} {condition} GROUP BY kpi, part ORDER BY kpi, part",
-                values,
+                [*named, *values],
+        group, named = _group(by)
             )
             yield from map(SummaryRow._make, rows)
         progress(1, 1)
@@ -302,3 +304,10 @@ def _is_writable(path: Path) -> bool:
     by_those = os.access in os.supports_effective_ids
     folder = Path(FileNames.of(path).wal).parent
     return all(os.access(one, os.W_OK, effective_ids=by_those) for one in (path, folder))
+
+
+def _group(by: Grouping) -> tuple[str, list[str]]:
+    """Write what is counted by, and the parameters in it."""
+    if isinstance(by, ByAttribute):
+        return "coalesce((SELECT value FROM json_each(attributes) WHERE key = ?), '')", [by.name]
+    return _GROUPS[by], []

@@ -174,6 +174,19 @@ def test_a_summary_counts_by_what_it_is_asked_for(by: str, groups: list[str]) ->
     assert f"Events by {by}\n" in telemetry("summary", "--by", by).stdout
 
 
+def test_a_summary_counts_by_an_attribute() -> None:
+    """Under its name; an event without it has an empty one. What none can be called is refused."""
+    store([row(1, attributes='{"firmware":"1.2"}'), row(2), row(3, attributes='{"firmware":"1.2"}')])
+    lines = [line.split() for line in telemetry("summary", "--by", "attribute:firmware").stdout.splitlines()]
+    at = lines.index(["Events", "by", "firmware"])
+    assert lines[at + 1][:3] == ["KPI", "FIRMWARE", "EVENTS"]
+    assert ["humidity", "1.2", "2", "2", "0", "42.25", "42.25", "42.25"] in lines[at:]
+    (kpi,) = json.loads(telemetry("summary", "--by", "attribute:firmware", "--json").stdout)["kpis"]
+    assert [(one["attribute"], one["events"]) for one in kpi["attributes"]] == [("", 1), ("1.2", 2)]
+    for wrong in ("attribute:", f"attribute:{'n' * 65}", "attribute"):
+        assert is_refusal(telemetry("summary", "--by", wrong), 2)
+
+
 def test_a_summary_by_something_else_is_refused() -> None:
     """With what there is."""
     result = telemetry("summary", "--by", "week")
