@@ -14,7 +14,7 @@ _RULES: Final = Path("charts/telemetry-pipeline/files/rules/alerts.yaml")
 
 _CAUSES: Final = "RedisDown|SinkDown|ConsumersAbsent|BreakerOpen|DeadLetterWriteFailing|MqttDisconnected"
 _CONSEQUENCES: Final = (
-    "ConsumersStalled|BacklogNotDraining|OldestPendingTooOld|ProducersBlocked|NothingPublished"
+    "ConsumersStalled|BacklogNotDraining|OldestPendingTooOld|ProducersBlocked|NothingPublished|DevicesSilent"
 )
 
 _HEAD: Final = f"""# Alerts

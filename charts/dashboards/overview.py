@@ -116,6 +116,7 @@ _HEALTHY = Row(
         Query("count(telemetry_sink_up{consumers}) or vector(0)"),
         steps=[(1, "green")],
         below="red",
+        width=3,
     ),
     figure(
         "Producers",
@@ -124,6 +125,7 @@ _HEALTHY = Row(
         Query("count(telemetry_producer_last_publish_timestamp_seconds{group}) or vector(0)"),
         steps=[(1, "green")],
         below="yellow",
+        width=3,
     ),
     figure(
         "Redis",
@@ -132,6 +134,7 @@ _HEALTHY = Row(
         Query("min(telemetry_redis_up{group})"),
         texts=_UP_DOWN,
         links=shared.PROBLEMS,
+        width=3,
     ),
     figure(
         "Sink",
@@ -140,6 +143,7 @@ _HEALTHY = Row(
         Query("min(telemetry_sink_up{consumers})"),
         texts=_UP_DOWN,
         links=shared.PROBLEMS,
+        width=3,
     ),
     figure(
         "Breaker",
@@ -149,6 +153,16 @@ _HEALTHY = Row(
         Query("max(telemetry_breaker_open{consumers})"),
         texts={0: ("closed", "green"), 1: ("open", "red")},
         links=links.to_failed_traces(),
+    ),
+    figure(
+        "Silent devices",
+        "Devices that used to send, and of which nothing was stored for SILENT_AFTER_S. `telemetry events --silent` names "
+        "them.",
+        "short",
+        Query("max(telemetry_silent_devices{group})"),
+        steps=[(1, "yellow")],
+        no_value="not counted",
+        links=shared.PROBLEMS,
     ),
 )
 

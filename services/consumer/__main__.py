@@ -22,6 +22,7 @@ from services.consumer.packed.unpacking import UnpackingSource
 from services.consumer.persist import Persist
 from services.consumer.steps import StepsInvalid, load_steps
 from services.consumer.telemetry.report import Reporter
+from services.consumer.telemetry.silence import HeardSink, Silence
 from services.consumer.telemetry.times import Times
 from services.consumer.telemetry.traces import NO_TRACES, BatchTraces, Traces
 from services.consumer.worker import Worker
@@ -36,7 +37,7 @@ from services.runtime.outlet import hold_standard
 from services.runtime.screen import answer, prepare, remark
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, load, read_sources
 from services.runtime.stopping import StopSignals, end_when_asked
-from services.runtime.telemetry.metrics import Metrics
+from services.runtime.telemetry.metrics import Figures, Metrics
 from services.runtime.telemetry.spans import Spans
 from services.stores.blank import refuse_blank
 from services.stores.choice import figures_of, open_dead_letters, store_of
@@ -106,12 +107,23 @@ def main(dress: Callable[[Doors], Doors] = lambda doors: doors) -> int:
             return 0
         doors = unpacking(settings, doors, store, logger)
         source, sink, dead_letters = doors
+        heard = HeardSink(sink, clock.now) if settings.silent_after_s else None
+        if heard is not None:
+            sink = heard
+            doors = source, sink, dead_letters
         for door in (source, dead_letters, sink):
             stack.enter_context(closing(door))
+        observed: Callable[[], Figures] = dict
         if server.is_serving or metric_sender is not None:
             # Only for who can tell: it keeps others from observing.
             observer = stack.enter_context(closing(side.observe()))
             metrics.ask(observer.figures)
+            observed = observer.figures
+        if heard is not None:
+            silence = stack.enter_context(
+                closing(watch_silence(settings, store, heard, observed, clock, logger))
+            )
+            metrics.ask(silence.figures)
         if settings.retain_days and settings.audit_interval_s:
             retention = store.open_retention()
             stack.enter_context(closing(Auditor(retention, settings.audit_interval_s, clock.now, logger)))
@@ -201,6 +213,29 @@ def unpacking(settings: ConsumerSettings, doors: Doors, store: Store, logger: lo
         max_deliveries=settings.max_deliveries,
     )
     return apart, sink, dead_letters
+
+
+def watch_silence(
+    settings: ConsumerSettings,
+    store: Store,
+    heard: HeardSink,
+    observed: Callable[[], Figures],
+    clock: SystemClock,
+    logger: logging.Logger,
+) -> Silence:
+    """Note from now on whom the sink hears, and count who is silent where this replica observes the group."""
+    silence = Silence(
+        heard,
+        store.open_readings(),
+        lambda: bool(observed()),
+        clock.now,
+        clock.monotonic,
+        logger,
+        silent_after_s=settings.silent_after_s,
+        forget_days=settings.silent_forget_days,
+    )
+    silence.start()
+    return silence
 
 
 def make_worker(

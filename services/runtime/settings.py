@@ -357,6 +357,18 @@ class ConsumerSettings(Settings):
         "something else makes them, with `telemetry audit --record --retain`",
         least=0,
     )
+    silent_after_s: float = setting(
+        0.0,
+        "Seconds after which a device that used to send counts as silent; consumers then note each device's "
+        "last reading. 0: nobody counts",
+        least=0,
+    )
+    silent_forget_days: int = setting(
+        30,
+        "Days after which a silent device is forgotten, and counts no more: it was taken away",
+        least=1,
+        most=36_500,
+    )
     max_future_s: float = setting(300.0, "How far an event's time may lie ahead, in seconds", least=0)
     sqlite_busy_timeout_ms: int = setting(
         5000, "How long a write waits for another replica's lock, in milliseconds", least=0
@@ -461,6 +473,12 @@ class ConsumerSettings(Settings):
                 f"from its delivery, behind the one before it ({waits}, MAX_RETRIES, "
                 "RETRY_BACKOFF_S, REDIS_TIMEOUT_S), and a shorter idle time takes entries from consumers "
                 "that still work on them; raise it, or lower those"
+            )
+        if self.silent_after_s > (longest_s := self.silent_forget_days * 86_400):
+            errors.append(
+                f"SILENT_AFTER_S={self.silent_after_s:g}: devices are forgotten after {longest_s} seconds "
+                f"(SILENT_FORGET_DAYS={self.silent_forget_days}), and none would ever count as silent; "
+                "raise that, or lower this"
             )
         return errors
 

@@ -111,6 +111,7 @@ NOT_CARRIED: Final = {
     "schema_migrations": "what was done to the tables of that one store",
     "sink_probe": "by which a consumer asks whether that one store takes writes",
     "upkeep": "when the days of that one store were last looked after",
+    "last_readings": "what follows from rows: consumers there note it with the next reading of each device",
     "retention_holds": "what of that one store may not be dropped yet: the next audit there writes it",
 }
 """The other tables of the stores, and why they stay. Those of dead letters are carried as letters."""

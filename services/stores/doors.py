@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from services.contract.consuming.doors import DeadLetters, Sink
 from services.contract.consuming.letter import DeadLetter
 from services.contract.consuming.proofs import Proofs
+from services.contract.consuming.readings import LastReadings
 from services.contract.consuming.retention import Retention
 from services.contract.operating import LetterStore
 from services.runtime.clock import Clock
@@ -62,6 +63,10 @@ class Store(Protocol):
 
     def open_retention(self) -> Retention:
         """Give what drops old days of our pipeline, and of all others there; nothing is opened yet."""
+        ...
+
+    def open_readings(self) -> LastReadings:
+        """Give the last readings of our pipeline's devices; nothing is opened yet."""
         ...
 
     def open_letters(self, now: Callable[[], float], consumer: str = "") -> Letters:

@@ -90,6 +90,7 @@ class Seen:
             "REDIS_PORT": str(self.server.port),
             "DATA_DIR": str(self.data),
             "TRACE_SAMPLE_RATIO": "1",
+            "SILENT_AFTER_S": "5",
         }
         ports = {name: free_port() for name in ("producer", "door", "consumer-1", "consumer-2")}
         for name, port in ports.items():

@@ -247,7 +247,10 @@ def disk_fills(pipeline: Pipeline) -> Steps:
 
 
 def bad_senders(pipeline: Pipeline) -> Steps:
-    """Send, by three devices: of each eight requests one is good, and waits for others for long."""
+    """Send, by three senders: of each eight requests one is good, and waits for others for long.
+
+    And one device sends once, and never again.
+    """
     address = f"http://127.0.0.1:{pipeline.http_port}/v1/events"
 
     def send(ending: threading.Event) -> None:
@@ -258,10 +261,18 @@ def bad_senders(pipeline: Pipeline) -> Steps:
             with contextlib.suppress(OSError):
                 post(address, json.dumps({**event(number), "kpi": kpi, "ts": time.time()}).encode())
 
+    once = json.dumps({**event(0), "device_id": "oven-9", "ts": time.time()}).encode()
+
+    def is_sent() -> bool:
+        with contextlib.suppress(OSError):
+            return post(address, once).status == 200
+        return False
+
+    pipeline.until(is_sent, "the one reading of a device")
     for _ in range(3):
         pipeline.meanwhile(send)
     pipeline.stores()
-    yield {"TelemetryRequestsRefused", "TelemetryRequestsSlow"}
+    yield {"TelemetryRequestsRefused", "TelemetryRequestsSlow", "TelemetryDevicesSilent"}
 
 
 def broker_trouble(pipeline: Pipeline) -> Steps:
@@ -346,7 +357,7 @@ TROUBLES: Final = {
     "bad-senders": Trouble(
         bad_senders,
         also={"TelemetryNothingPublished"},
-        environment={"PRODUCER_MODE": "http", "LINGER_MS": "2000"},
+        environment={"PRODUCER_MODE": "http", "LINGER_MS": "2000", "SILENT_AFTER_S": "5"},
     ),
     # Dead letters are on that disk, too.
     "disk-fills": Trouble(

@@ -19,7 +19,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
         one = Pipeline("runbooks", tmp_path_factory.mktemp("runbooks") / "pipeline")
     except Absent as why:
         pytest.skip(str(why))
-    one.start(INVALID_RATIO="0.3")
+    one.start(INVALID_RATIO="0.3", SILENT_AFTER_S="60")
     one.until(lambda: one.rig.count() and one.rig.letters(), "rows and dead letters")
     yield one
     one.close()
@@ -42,4 +42,4 @@ def test_a_command_of_a_runbook_works(pipeline: Pipeline, command: list[str]) ->
 
 def test_there_are_such_commands() -> None:
     """The pages are read as they are written."""
-    assert {command[0] for command in COMMANDS} == {"audit", "dlq", "groups", "settings", "status"}
+    assert {command[0] for command in COMMANDS} == {"audit", "dlq", "events", "groups", "settings", "status"}

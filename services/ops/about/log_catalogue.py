@@ -471,6 +471,13 @@ CATALOGUE: Final = (
         "A day is older than RETAIN_DAYS, and may not be dropped yet (docs/retention.md)",
     ),
     Message(
+        "last_readings_not_noted",
+        "WARNING",
+        "consumer",
+        ("error", "devices"),
+        "Who has sent was not noted, or who is silent not counted (SILENT_AFTER_S); it is tried again",
+    ),
+    Message(
         "days_not_made",
         "WARNING",
         "consumer",

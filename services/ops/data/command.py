@@ -1,6 +1,7 @@
 """`telemetry events` and `telemetry summary`: what is stored, without SQL."""
 
 import itertools
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, get_args
 
@@ -15,12 +16,13 @@ from services.ops.data.filters import (
     KpiName,
     Zone,
     opened_rows,
-    read_filter,
     read_attribute_name,
+    read_filter,
     unit_of,
     why_none,
 )
 from services.ops.data.follow import follow
+from services.ops.data.silent import list_silent, refuse_others
 from services.ops.output.output import (
     MOST_SHOWN,
     AsJson,
@@ -87,6 +89,13 @@ def events_command(
         bool,
         typer.Option("--follow", help="The newest last, and then each one that is stored, until Ctrl-C."),
     ] = False,
+    silent: Annotated[
+        bool,
+        typer.Option(
+            "--silent",
+            help="Instead: devices that stopped sending (SILENT_AFTER_S), with their last reading.",
+        ),
+    ] = False,
     as_json: AsJson = False,
     _wide: Wide = False,
 ) -> None:
@@ -97,6 +106,15 @@ def events_command(
     With --follow an event is left out whose id is ten seconds older than the newest one: of a foreign
     producer, or of a reading of long ago.
     """
+    if silent:
+        others = {
+            "--id": event, "--device": device, "--kpi": kpi, "--zone": zone, "--since": since,
+            "--until": until, "--degraded or --healthy": degraded, "--attribute": attribute,
+            "--follow": following,
+        }  # fmt: skip
+        refuse_others(others)
+        list_silent(load(ConsumerSettings, read_sources()), time.time(), limit, as_json=as_json)
+        return
     asked = read_filter(
         event=event,
         device=device,

@@ -744,6 +744,14 @@ CATALOGUE: Final = (
         is_asked=True,
     ),
     Metric(
+        "telemetry_silent_devices",
+        "gauge",
+        "consumer",
+        "Devices that used to send, with nothing stored for SILENT_AFTER_S; absent where that is 0",
+        scope="group",
+        is_asked=True,
+    ),
+    Metric(
         "telemetry_redis_up",
         "gauge",
         "both",

@@ -10,6 +10,7 @@ import psycopg
 
 from services.contract.consuming.doors import Sink
 from services.contract.consuming.proofs import Proofs
+from services.contract.consuming.readings import LastReadings
 from services.contract.consuming.retention import Retention
 from services.runtime.clock import Clock
 from services.runtime.settings import ConsumerSettings, SettingsInvalid
@@ -24,6 +25,7 @@ from services.stores.postgres.errors import ours
 from services.stores.postgres.keeper import Keeper
 from services.stores.postgres.proving.proofs import PostgresProofs
 from services.stores.postgres.proving.retention import PostgresRetention, register
+from services.stores.postgres.readings import PostgresReadings
 from services.stores.postgres.rows import PostgresRows
 from services.stores.postgres.sink import PostgresSink
 from services.stores.proofs import scope_of
@@ -126,6 +128,10 @@ class PostgresStore:
     def open_retention(self) -> Retention:
         """Give what drops old days; nothing is sent yet."""
         return PostgresRetention(self._database, scope_of(self._settings))
+
+    def open_readings(self) -> LastReadings:
+        """Give the last readings of our pipeline's devices; nothing is sent yet."""
+        return PostgresReadings(self._database, scope_of(self._settings))
 
     def open_letters(self, now: Callable[[], float], consumer: str = "") -> Letters:
         """Give the dead letters of our pipeline and stream; nothing is sent yet."""

@@ -101,6 +101,12 @@ class SQLiteRows(Rows):
         with self._errors():
             return has_column(self._connection, "proven_runs", NEWEST[0])
 
+    @property
+    def has_readings(self) -> bool:
+        """Tell whether it has the table of the last readings: a consumer of before makes none."""
+        with self._errors():
+            return has_column(self._connection, "last_readings", "device_id")
+
     @contextmanager
     def moment(self) -> Iterator[Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]]:
         """Ask several things as of one moment, and not for long: the WAL grows meanwhile."""
@@ -194,13 +200,13 @@ class SQLiteRows(Rows):
     ) -> Iterator[SummaryRow]:
         """Count rows by KPI and group, in their order."""
         condition, values = _where(asked)
+        group, named = _group(by)
         progress(0, 1)
         with self._errors():
             rows = self._connection.execute(
                 f"SELECT kpi, {group} AS part, count(*), sum(is_degraded), min(value), max(value), "  # noqa: S608 - no data in it
                 f"total(value) FROM {self._table()} {condition} GROUP BY kpi, part ORDER BY kpi, part",
                 [*named, *values],
-        group, named = _group(by)
             )
             yield from map(SummaryRow._make, rows)
         progress(1, 1)

@@ -134,3 +134,20 @@ CREATE TABLE retention_holds (
 -- did not number. `telemetry audit --full` finds how many; with those that are accepted.
 ALTER TABLE proven_runs ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;      -- of the proven numbers
 ALTER TABLE proven_runs ADD COLUMN hidden_ids INTEGER NOT NULL DEFAULT 0;  -- of the proven events with other ids
+
+-- migration 6: last readings
+
+-- The last reading of each device, noted by consumers where SILENT_AFTER_S asks for it (stores/readings.py). It follows
+-- from the rows, and is authoritative for nothing.
+CREATE TABLE last_readings (
+    pipeline  TEXT NOT NULL,
+    stream    TEXT NOT NULL,
+    device_id TEXT NOT NULL,
+    zone      TEXT NOT NULL,
+    kpi       TEXT NOT NULL,
+    value     REAL NOT NULL,           -- in the KPI's unit
+    ts        REAL NOT NULL,           -- event time, Unix seconds, UTC
+    stored_at REAL NOT NULL,           -- Unix seconds, UTC
+    event_id  TEXT NOT NULL,
+    PRIMARY KEY (pipeline, stream, device_id)
+) STRICT, WITHOUT ROWID;

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.contract.consuming.doors import Sink
 from services.contract.consuming.proofs import Proofs
+from services.contract.consuming.readings import LastReadings
 from services.contract.consuming.retention import Retention
 from services.runtime.clock import Clock
 from services.runtime.settings import ConsumerSettings, SettingsInvalid
@@ -16,6 +17,7 @@ from services.stores.proofs import scope_of
 from services.stores.rows import Rows
 from services.stores.sqlite.copying import SQLiteCopied, open_to_write
 from services.stores.sqlite.proofs import SQLiteProofs
+from services.stores.sqlite.readings import SQLiteReadings
 from services.stores.sqlite.retention import SQLiteRetention, register
 from services.stores.sqlite.rows import SQLiteRows
 from services.stores.sqlite.sink import SQLiteSink
@@ -85,6 +87,11 @@ class SQLiteStore:
         """Give what drops old days; nothing is opened yet."""
         settings = self._settings
         return SQLiteRetention(settings.database, settings.sqlite_busy_timeout_ms, scope_of(settings))
+
+    def open_readings(self) -> LastReadings:
+        """Give the last readings of our pipeline's devices; nothing is opened yet."""
+        settings = self._settings
+        return SQLiteReadings(settings.database, settings.sqlite_busy_timeout_ms, scope_of(settings))
 
     def open_letters(self, now: Callable[[], float], consumer: str = "") -> Letters:
         """Refuse it: dead letters lie in a file of their own. Raises SettingsInvalid."""

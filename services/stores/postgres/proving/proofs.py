@@ -16,7 +16,8 @@ from services.stores.postgres.connection import Database
 from services.stores.postgres.errors import ours
 from services.stores.proofs import ALL_CHUNKS, NEWEST, Ask, ProofTables
 
-_READS: Final = "REPEATABLE READ, READ ONLY"
+READS: Final = "REPEATABLE READ, READ ONLY"
+"""Mode of a transaction that sees one moment."""
 _WRITES: Final = "READ COMMITTED"
 
 
@@ -29,22 +30,22 @@ class PostgresProofs:
 
     def read(self, names: Iterable[str] = (), *, folded_too: bool = False) -> Proven:
         """Give what is known; nothing where there are no tables yet."""
-        with transaction(self._database, _READS) as ask:
-            if not _are_there(ask):
+        with transaction(self._database, READS) as ask:
+            if not are_there(ask):
                 return Proven()
             lacking = () if _are_newest(ask) else NEWEST
             return ProofTables(ask, self._scope, lacking).read(names, folded_too=folded_too)
 
     def generation(self) -> tuple[int, int]:
         """Tell how many proofs were written, and how many steps of retention were taken."""
-        with transaction(self._database, _READS) as ask:
-            return ProofTables(ask, self._scope).generation() if _are_there(ask) else (0, 0)
+        with transaction(self._database, READS) as ask:
+            return ProofTables(ask, self._scope).generation() if are_there(ask) else (0, 0)
 
     def proven_by(self, groups: Sequence[str], run: str) -> tuple[int, bool]:
         """Tell the first chunk that one of these groups still needs, and whether all have folded the run."""
         if not groups:
             return (ALL_CHUNKS, True)
-        with transaction(self._database, _READS) as ask:
+        with transaction(self._database, READS) as ask:
             return ProofTables(ask, self._scope).proven_by(groups, run)
 
     def write(self, proof: Proof, generation: int) -> str:
@@ -103,8 +104,9 @@ def _rows(cursor: psycopg.Cursor[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return cursor.fetchall() if cursor.description is not None else []
 
 
-def _are_there(ask: Ask) -> bool:
-    return bool(ask("SELECT to_regclass('telemetry.proofs') IS NOT NULL", ())[0][0])
+def are_there(ask: Ask, table: str = "proofs") -> bool:
+    """Tell whether there is such a table of ours."""
+    return bool(ask("SELECT to_regclass(?) IS NOT NULL", (f"telemetry.{table}",))[0][0])
 
 
 def _are_newest(ask: Ask) -> bool:
