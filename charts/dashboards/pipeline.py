@@ -1,4 +1,4 @@
-"""Each stage: its traffic, errors, duration and saturation."""
+"""Three questions at the top (does it flow, what takes the time, what goes wrong), and each stage in detail."""
 
 from charts.dashboards import links, shared
 from charts.dashboards.boards import Board, Row
@@ -10,8 +10,14 @@ def _duration(title: str, description: str, histogram: str) -> Panel:
     return lines(title, description, "s", *quantiles(histogram), links=links.to_traces())
 
 
-_PUBLISH = Row(
-    "Publish",
+_STAGES = f"rate(telemetry_consumer_stage_duration_seconds_sum{{consumers}}[{RATE}])"
+_SHARES = (
+    f"sum by (stage) ({_STAGES})"
+    f" / scalar(clamp_min(sum({_STAGES}), scalar(count(telemetry_consumer_in_flight_events{{consumers}}))))"
+)
+
+_FLOW = Row(
+    "Does it flow?",
     lines(
         "Published",
         "Events a second of each outcome. «duplicate» was published twice on purpose, «dropped» is the oldest that a full "
@@ -20,6 +26,112 @@ _PUBLISH = Row(
         Query(f"sum by (outcome) (rate(telemetry_producer_events_total{{group}}[{RATE}]))", "{{outcome}}"),
         links=[*links.to_traces("telemetry-producer"), *links.to_logs()],
     ),
+    lines(
+        "Received",
+        "Entries a second: new ones, and those that were delivered before and are received again.",
+        "eps",
+        Query(
+            f"sum by (source) (rate(telemetry_consumer_received_events_total{{consumers}}[{RATE}]))",
+            "{{source}}",
+        ),
+        stacked=True,
+        links=links.to_traces(),
+    ),
+    lines(
+        "Settled",
+        "Entries a second by outcome. Together they are those received; pending ones are received again.",
+        "eps",
+        Query(
+            f"sum by (outcome) (rate(telemetry_consumer_settled_events_total{{consumers}}[{RATE}]))",
+            "{{outcome}}",
+        ),
+        stacked=True,
+        links=links.to_traces(),
+    ),
+)
+
+_TIME = Row(
+    "What takes the time?",
+    heat(
+        "From publication to commit",
+        "How the batches spread over the time from an entry's publication to its commit, for the oldest entry of each. The "
+        "dots are exemplars, which lead to their traces.",
+        "s",
+        Query(
+            f"sum by (le) (increase(telemetry_consumer_publish_to_commit_seconds_bucket{{consumers}}[{RATE}]))",
+            exemplars=True,
+        ),
+        links=links.to_traces(),
+    ),
+    lines(
+        "Each stage, 99th percentile",
+        "Time of a batch in each stage.",
+        "s",
+        Query(
+            "histogram_quantile(0.99, sum by (le, stage) (rate(telemetry_consumer_stage_duration_seconds_bucket{consumers}"
+            f"[{RATE}])))",
+            "{{stage}}",
+        ),
+        links=links.to_traces(),
+    ),
+    lines(
+        "What the time goes into",
+        "Share of the consumers' time that each stage takes; what is left to 100 % is idle. A batch is counted when it is "
+        "over: one that took longer than the time between two points counts as no more than all of it.",
+        "percentunit",
+        Query(_SHARES, "{{stage}}"),
+        stacked=True,
+        maximum=1,
+    ),
+)
+
+_WRONG = Row(
+    "What goes wrong?",
+    shared.dead_letters(),
+    lines(
+        "Failed writes",
+        "Writes a second that failed: to the sink, by kind of error, and of dead letters. Nothing of them is "
+        "acknowledged.",
+        "cps",
+        Query(
+            f"sum by (error) (rate(telemetry_sink_errors_total{{consumers}}[{RATE}])) > 0", "sink: {{error}}"
+        ),
+        Query(f"sum(rate(telemetry_dlq_write_errors_total{{consumers}}[{RATE}]))", "dead letters"),
+        links=[*links.to_failed_traces(), *PROBLEMS],
+    ),
+    lines(
+        "Retries",
+        "Writes a second that were tried again, by stage.",
+        "cps",
+        Query(f"sum by (stage) (rate(telemetry_retries_total{{consumers}}[{RATE}])) > 0", "{{stage}}"),
+        links=[*links.to_failed_traces(), *PROBLEMS],
+    ),
+    shared.redis_errors(),
+    lines(
+        "Taken over, lost, removed",
+        "Entries taken over from idle consumers, entries whose content was gone from the stream, idle consumers that were "
+        "removed, and consumer groups that had to be made: how many a minute.",
+        "short",
+        Query(f"sum(rate(telemetry_claimed_events_total{{consumers}}[{RATE}])) * 60", "entries taken over"),
+        Query(
+            f"sum(rate(telemetry_lost_entries_total{{consumers}}[{RATE}])) * 60",
+            "entries whose content was gone",
+        ),
+        Query(f"sum(rate(telemetry_consumers_removed_total{{consumers}}[{RATE}])) * 60", "consumers removed"),
+        Query(f"sum(rate(telemetry_group_creations_total{{consumers}}[{RATE}])) * 60", "groups made"),
+        links=PROBLEMS,
+    ),
+    lines(
+        "Clock behind",
+        "How far the clock of a consumer's machine is behind the server's. It consumes nothing until it is right.",
+        "s",
+        Query("max by (pod) (telemetry_clock_behind_seconds{consumers})", "{{pod}}"),
+        links=PROBLEMS,
+    ),
+)
+
+_PUBLISH = Row(
+    "Publishing",
     lines(
         "Time of a round trip",
         "How long the server takes to write a batch and the record of it.",
@@ -43,7 +155,6 @@ _PUBLISH = Row(
         ),
         links=PROBLEMS,
     ),
-    shared.redis_errors(),
 )
 
 _DOOR = Row(
@@ -151,18 +262,7 @@ _MQTT = Row(
 )
 
 _RECEIVE = Row(
-    "Receive",
-    lines(
-        "Received",
-        "Entries a second: new ones, and those that were delivered before and are received again.",
-        "eps",
-        Query(
-            f"sum by (source) (rate(telemetry_consumer_received_events_total{{consumers}}[{RATE}]))",
-            "{{source}}",
-        ),
-        stacked=True,
-        links=links.to_traces(),
-    ),
+    "Receiving",
     lines(
         "Received by each consumer",
         "How the work is shared.",
@@ -194,84 +294,21 @@ _RECEIVE = Row(
         "short",
         Query("max by (pod) (telemetry_consumer_in_flight_events{consumers})", "{{pod}}"),
     ),
-    lines(
-        "Taken over, lost, removed",
-        "Entries taken over from idle consumers, entries whose content was gone from the stream, idle consumers that were "
-        "removed, and consumer groups that had to be made: how many a minute.",
-        "short",
-        Query(f"sum(rate(telemetry_claimed_events_total{{consumers}}[{RATE}])) * 60", "entries taken over"),
-        Query(
-            f"sum(rate(telemetry_lost_entries_total{{consumers}}[{RATE}])) * 60",
-            "entries whose content was gone",
-        ),
-        Query(f"sum(rate(telemetry_consumers_removed_total{{consumers}}[{RATE}])) * 60", "consumers removed"),
-        Query(f"sum(rate(telemetry_group_creations_total{{consumers}}[{RATE}])) * 60", "groups made"),
-        links=PROBLEMS,
-    ),
 )
 
-_TIME = Row(
-    "Time",
-    heat(
-        "From publication to commit",
-        "How the batches spread over the time from an entry's publication to its commit, for the oldest entry of each. The "
-        "dots are exemplars, which lead to their traces.",
-        "s",
-        Query(
-            f"sum by (le) (increase(telemetry_consumer_publish_to_commit_seconds_bucket{{consumers}}[{RATE}]))",
-            exemplars=True,
-        ),
-        links=links.to_traces(),
-    ),
+_STORE = Row(
+    "Storing",
     shared.publish_to_commit("From publication to commit, median and 99th percentile"),
     _duration(
         "A whole batch",
         "From a batch's receipt to its acknowledgement.",
         "telemetry_consumer_batch_duration_seconds_bucket{consumers}",
     ),
-    lines(
-        "Each stage, 99th percentile",
-        "Time of a batch in each stage.",
-        "s",
-        Query(
-            "histogram_quantile(0.99, sum by (le, stage) (rate(telemetry_consumer_stage_duration_seconds_bucket{consumers}"
-            f"[{RATE}])))",
-            "{{stage}}",
-        ),
-        links=links.to_traces(),
-    ),
-    lines(
-        "What the time goes into",
-        "Share of a consumer's time that each stage takes, added over consumers: at 100 % for each consumer there is no "
-        "idle time left.",
-        "percentunit",
-        Query(
-            f"sum by (stage) (rate(telemetry_consumer_stage_duration_seconds_sum{{consumers}}[{RATE}]))",
-            "{{stage}}",
-        ),
-        stacked=True,
-    ),
     _duration(
         "Write to the sink",
         "One transaction, durable.",
         "telemetry_sink_commit_duration_seconds_bucket{consumers}",
     ),
-)
-
-_OUTCOMES = Row(
-    "Outcomes",
-    lines(
-        "Settled",
-        "Entries a second by outcome. Together they are those received; pending ones are received again.",
-        "eps",
-        Query(
-            f"sum by (outcome) (rate(telemetry_consumer_settled_events_total{{consumers}}[{RATE}]))",
-            "{{outcome}}",
-        ),
-        stacked=True,
-        links=links.to_traces(),
-    ),
-    shared.dead_letters(),
     lines(
         "Above their threshold",
         "Events a second that are stored as degraded, by KPI.",
@@ -282,42 +319,17 @@ _OUTCOMES = Row(
         stacked=True,
     ),
     lines(
-        "Clock behind",
-        "How far the clock of a consumer's machine is behind the server's. It consumes nothing until it is right.",
-        "s",
-        Query("max by (pod) (telemetry_clock_behind_seconds{consumers})", "{{pod}}"),
-        links=PROBLEMS,
+        "Acknowledged",
+        "Acknowledgements a second. «already_acked» was acknowledged by another consumer before: it was taken over.",
+        "eps",
+        Query(f"sum by (result) (rate(telemetry_ack_events_total{{consumers}}[{RATE}]))", "{{result}}"),
+        stacked=True,
     ),
     lines(
         "Log lines lost",
         "Lines a second that nobody read, or that the disk had no room for. The work goes on.",
         "cps",
         Query(f"sum by (pod) (rate(telemetry_log_lines_lost_total{{group}}[{RATE}]))", "{{pod}}"),
-    ),
-    lines(
-        "Retries",
-        "Writes a second that were tried again, by stage.",
-        "cps",
-        Query(f"sum by (stage) (rate(telemetry_retries_total{{consumers}}[{RATE}])) > 0", "{{stage}}"),
-        links=[*links.to_failed_traces(), *PROBLEMS],
-    ),
-    lines(
-        "Failed writes",
-        "Writes a second that failed: to the sink, by kind of error, and of dead letters. Nothing of them is "
-        "acknowledged.",
-        "cps",
-        Query(
-            f"sum by (error) (rate(telemetry_sink_errors_total{{consumers}}[{RATE}])) > 0", "sink: {{error}}"
-        ),
-        Query(f"sum(rate(telemetry_dlq_write_errors_total{{consumers}}[{RATE}]))", "dead letters"),
-        links=[*links.to_failed_traces(), *PROBLEMS],
-    ),
-    lines(
-        "Acknowledged",
-        "Acknowledgements a second. «already_acked» was acknowledged by another consumer before: it was taken over.",
-        "eps",
-        Query(f"sum by (result) (rate(telemetry_ack_events_total{{consumers}}[{RATE}]))", "{{result}}"),
-        stacked=True,
     ),
 )
 
@@ -405,6 +417,6 @@ _ROOM = Row(
 PIPELINE = Board(
     "pipeline",
     "Telemetry pipeline / Pipeline",
-    "Each stage: its traffic, errors, duration and saturation.",
-    (_PUBLISH, _DOOR, _MQTT, _RECEIVE, _TIME, _OUTCOMES, _ROOM),
+    "Does it flow, what takes the time, what goes wrong; below, each stage in detail.",
+    (_FLOW, _TIME, _WRONG, _PUBLISH, _DOOR, _MQTT, _RECEIVE, _STORE, _ROOM),
 )

@@ -114,7 +114,11 @@ def producers_blocked() -> Panel:
         "Share of the time that each producer waits because the stream is full (STREAM_MAX_LENGTH). 100 %: nothing is "
         "published.",
         "percentunit",
-        Query(f"sum by (pod) (rate(telemetry_producer_blocked_seconds_total{{group}}[{RATE}]))", "{{pod}}"),
+        Query(
+            # What is waited is counted at the end of a pause, and rates are made longer than their samples.
+            f"clamp_max(sum by (pod) (rate(telemetry_producer_blocked_seconds_total{{group}}[{RATE}])), 1)",
+            "{{pod}}",
+        ),
         maximum=1,
         links=PROBLEMS,
     )
