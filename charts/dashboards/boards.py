@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from grafana_foundation_sdk.builders import dashboard as build
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
 
 from charts.dashboards import links, selectors
 from charts.dashboards.panels import Panel
+
+Variable = Builder[model.VariableModel]
 
 _SCHEMA: Final = 39
 """Of Grafana 11.0; later ones bring it forward themselves."""
@@ -33,6 +36,8 @@ class Board:
     rows: tuple[Row, ...]
     needs_namespace: bool = False
     """For what has other people's series beside ours."""
+    variables: tuple[Variable, ...] = ()
+    """Of a board that asks something else than a Prometheus; it has no others, and no links to traces and logs."""
 
     def json(self) -> str:
         """Write it as Grafana reads it."""
@@ -48,8 +53,8 @@ class Board:
             .time("now-1h", "now")
             .refresh("30s")
             .tooltip(model.DashboardCursorSync.CROSSHAIR)
-            .links([links.dashboards(), *links.to_logs(), *links.to_traces()])
-            .variables([*selectors.variables(needs_namespace=self.needs_namespace)])
+            .links([links.dashboards(), *([] if self.variables else [*links.to_logs(), *links.to_traces()])])
+            .variables([*(self.variables or selectors.variables(needs_namespace=self.needs_namespace))])
         )
         for row in self.rows:
             board.with_row(build.Row(row.title))

@@ -34,11 +34,19 @@ class Query:
     exemplars: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Sql:
+    """One query of a panel that asks PostgreSQL; `is_series`: it gives `time`, `metric` and `value`."""
+
+    text: str
+    is_series: bool = False
+
+
 def lines(
     title: str,
     description: str,
     unit: Unit,
-    *queries: Query,
+    *queries: Query | Sql,
     width: int = 8,
     stacked: bool = False,
     dashed: str = "",
@@ -55,7 +63,7 @@ def lines(
         timeseries.Panel()
         .title(title)
         .description(description)
-        .datasource(selectors.prometheus())
+        .datasource(_source(queries))
         .unit(unit)
         .height(LINES_HEIGHT)
         .span(width)
@@ -105,7 +113,7 @@ def figure(
     title: str,
     description: str,
     unit: Unit,
-    *queries: Query,
+    *queries: Query | Sql,
     steps: Sequence[tuple[float, Colour]] = (),
     below: Colour = "green",
     texts: Mapping[float, tuple[str, Colour]] | None = None,
@@ -127,7 +135,7 @@ def figure(
         stat.Panel()
         .title(title)
         .description(description)
-        .datasource(selectors.prometheus())
+        .datasource(_source(queries))
         .unit(unit)
         .height(height)
         .span(width)
@@ -245,8 +253,63 @@ def heat(
     return panel
 
 
-def _targets(queries: Sequence[Query]) -> list[Builder[Dataquery]]:
-    return [_target(query, chr(ord("A") + index)) for index, query in enumerate(queries)]
+def listing(
+    title: str, description: str, query: Sql, *, units: Mapping[str, Unit], no_value: str, width: int = 24
+) -> table.Panel:
+    """List the rows of a query, under the names of its columns; `units` are those of some columns."""
+    panel = (
+        table.Panel()
+        .title(title)
+        .description(description)
+        .datasource(selectors.postgres())
+        .unit("short")
+        .height(LINES_HEIGHT + FIGURE_HEIGHT)
+        .span(width)
+        .no_value(no_value)
+        .targets(_targets([query]))
+    )
+    for column, unit in units.items():
+        panel.override_by_name(column, [model.DynamicConfigValue("unit", unit)])
+    return panel
+
+
+def _source(queries: Sequence[Query | Sql]) -> model.DataSourceRef:
+    return selectors.postgres() if isinstance(queries[0], Sql) else selectors.prometheus()
+
+
+def _targets(queries: Sequence[Query | Sql]) -> list[Builder[Dataquery]]:
+    letters = [chr(ord("A") + index) for index in range(len(queries))]
+    return [
+        _SqlTarget(query, letter) if isinstance(query, Sql) else _target(query, letter)
+        for query, letter in zip(queries, letters, strict=True)
+    ]
+
+
+class _SqlQuery(Dataquery):
+    """A query as Grafana's PostgreSQL data source reads it; Grafana's own library has none for it."""
+
+    def __init__(self, query: Sql, ref_id: str) -> None:
+        self._query = query
+        self._ref_id = ref_id
+
+    def to_json(self) -> dict[str, object]:
+        """Give what stands in the dashboard."""
+        return {
+            "datasource": selectors.postgres(),
+            "editorMode": "code",
+            "format": "time_series" if self._query.is_series else "table",
+            "rawQuery": True,
+            "rawSql": self._query.text,
+            "refId": self._ref_id,
+        }
+
+
+class _SqlTarget(Builder[Dataquery]):
+    def __init__(self, query: Sql, ref_id: str) -> None:
+        self._built = _SqlQuery(query, ref_id)
+
+    def build(self) -> Dataquery:
+        return self._built
 
 
 def _target(query: Query, ref_id: str) -> prometheus.Dataquery:

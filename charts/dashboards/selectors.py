@@ -14,6 +14,8 @@ from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.models import dashboard as model
 
 DATA_SOURCE: Final = "datasource"
+DATABASE: Final = "database"
+POSTGRES: Final = "grafana-postgresql-datasource"
 SOURCES: Final = {DATA_SOURCE: "prometheus", "jaeger": "jaeger", "tempo": "tempo", "logs": "loki"}
 """Variable of each data source, with the type that Grafana gives it."""
 
@@ -36,6 +38,11 @@ def filled(query: str) -> str:
 def prometheus() -> model.DataSourceRef:
     """Refer to the data source that is chosen above the dashboard."""
     return model.DataSourceRef("prometheus", f"${{{DATA_SOURCE}}}")
+
+
+def postgres() -> model.DataSourceRef:
+    """Refer to the database that is chosen above the dashboard of the data."""
+    return model.DataSourceRef(POSTGRES, f"${{{DATABASE}}}")
 
 
 def variables(*, needs_namespace: bool = False) -> list[build.DatasourceVariable | build.QueryVariable]:

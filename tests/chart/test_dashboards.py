@@ -10,12 +10,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from charts.dashboards.__main__ import BOARDS, FILES
+from charts.dashboards.__main__ import BOARDS, DATA_FILE, FILES
 from charts.dashboards.answers import Target, all_values, read_board, substituted, targets_of
+from charts.dashboards.data import DATA
 from services.runtime.telemetry.catalogue import CATALOGUE
 
 RULES: Final = FILES.parent / "rules"
 NAMES: Final = [board.name for board in BOARDS]
+EVERY: Final = [*NAMES, DATA.name]
 OURS: Final = {one.name: one for one in CATALOGUE}
 FROM_ELSEWHERE: Final = ("kube_", "kubelet_", "container_", "process_")
 EVERYWHERE: Final = {"namespace", "release", "pod", "le", "instance", "job"}
@@ -23,7 +25,7 @@ _SELECTOR: Final = re.compile(r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)\{(?P<matchers
 
 
 def board_of(name: str) -> dict[str, Any]:
-    return read_board(FILES / f"{name}.json")
+    return read_board(DATA_FILE if name == DATA.name else FILES / f"{name}.json")
 
 
 def panels_of(board: dict[str, Any]) -> list[dict[str, Any]]:
@@ -46,26 +48,28 @@ def base(name: str) -> str:
     return name
 
 
-@pytest.mark.parametrize("board", BOARDS, ids=NAMES)
+@pytest.mark.parametrize("board", [*BOARDS, DATA], ids=EVERY)
 def test_a_dashboard_is_what_its_code_makes(board: Any) -> None:
     """Otherwise: make dashboards."""
-    assert (FILES / f"{board.name}.json").read_text(encoding="utf-8") == board.json()
+    file = DATA_FILE if board is DATA else FILES / f"{board.name}.json"
+    assert file.read_text(encoding="utf-8") == board.json()
 
 
 def test_there_is_no_other_dashboard() -> None:
     """A file without code would be nobody's."""
     assert {file.stem for file in FILES.iterdir()} == set(NAMES)
+    assert list(DATA_FILE.parent.iterdir()) == [DATA_FILE]
 
 
 def test_each_has_an_address_that_stays() -> None:
     """Links and bookmarks hold through its UID, and Grafana gives ids itself."""
-    boards = [board_of(name) for name in NAMES]
-    assert [board["uid"] for board in boards] == [f"telemetry-{name}" for name in NAMES]
+    boards = [board_of(name) for name in EVERY]
+    assert [board["uid"] for board in boards] == [f"telemetry-{name}" for name in EVERY]
     assert all("id" not in board for board in boards)
     assert all(board["schemaVersion"] <= 39 for board in boards), "Grafana 11.0 knows no later one"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY)
 def test_each_panel_says_what_it_shows(name: str) -> None:
     """A title of its own, a description and a unit; numbered without a repetition; at least one query."""
     board = board_of(name)
@@ -82,7 +86,7 @@ def test_each_panel_says_what_it_shows(name: str) -> None:
         assert len(set(letters)) == len(letters), panel["title"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY)
 def test_no_panel_lies_on_another(name: str) -> None:
     """Nor outside the 24 columns."""
     taken: dict[tuple[int, int], str] = {}
@@ -109,6 +113,22 @@ def test_data_sources_are_chosen_above_the_dashboard(name: str) -> None:
     for panel in panels_of(board):
         assert panel["datasource"] == wanted
         assert all(target["datasource"] == wanted for target in panel["targets"])
+
+
+def test_the_dashboard_of_the_data_asks_the_database_and_no_metrics() -> None:
+    """Its data source is a variable of another name: links carry the others' values over to it."""
+    board = board_of(DATA.name)
+    choices = {one["name"]: one for one in board["templating"]["list"]}
+    assert list(choices) == ["database", "zone", "device", "kpi", "silent_after"]
+    assert choices["database"]["query"] == "grafana-postgresql-datasource"
+    wanted = {"type": "grafana-postgresql-datasource", "uid": "${database}"}
+    assert all(choices[one]["datasource"] == wanted for one in ("zone", "device", "kpi"))
+    for panel in panels_of(board):
+        assert panel["datasource"] == wanted
+        for target in panel["targets"]:
+            assert target["datasource"] == wanted
+            assert (target["rawQuery"], target["format"] in {"table", "time_series"}) == (True, True)
+    assert [link["type"] for link in board["links"]] == ["dashboards"]
 
 
 @pytest.mark.parametrize("name", NAMES)

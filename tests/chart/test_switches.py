@@ -1,5 +1,6 @@
 """Every switch, on and off: what is made, and what is not."""
 
+import json
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -395,6 +396,26 @@ def test_rules_and_dashboards_come_from_their_files() -> None:
     for one in rendered.of("PrometheusRule"):
         assert labels_of(one)["release"] == "kube-prometheus-stack"
     assert render().of("PrometheusRule") == []
+
+
+def test_the_dashboard_of_the_data_comes_with_its_data_source() -> None:
+    """Beside the others, and as it is in its file but for the data source that is chosen from the start."""
+    values = merged(POSTGRES, nested("dashboards", {"enabled": True, "databaseUid": "plant-db"}))
+    found = {
+        name: text
+        for one in render(values).of("ConfigMap")
+        if "grafana_dashboard" in labels_of(one)
+        for name, text in one["data"].items()
+    }
+    assert set(found) == {"data.json", *(file.name for file in CHART.glob("files/dashboards/*.json"))}
+    board = json.loads(found["data.json"])
+    (database,) = (one for one in board["templating"]["list"] if one["name"] == "database")
+    assert database.pop("current") == {"text": "plant-db", "value": "plant-db"}
+    expected = json.loads((CHART / "files" / "data-dashboards" / "data.json").read_text(encoding="utf-8"))
+    for one in expected["templating"]["list"]:
+        if one["name"] == "database":
+            one.pop("current", None)
+    assert board == expected
 
 
 def test_every_series_has_its_release() -> None:

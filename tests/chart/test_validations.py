@@ -45,6 +45,14 @@ REFUSED: Final[dict[str, tuple[Values, tuple[str, ...]]]] = {
         ),
         ("consumer.extraEnv", "OTEL_EXPORTER_OTLP_ENDPOINT"),
     ),
+    "a dashboard of a database that there is not": (
+        nested("dashboards", {"enabled": True, "databaseUid": "telemetry"}),
+        ("dashboards.databaseUid", "database.host", "database.existingSecret"),
+    ),
+    "a dashboard where none is made": (
+        merged(POSTGRES, nested("dashboards.databaseUid", "telemetry")),
+        ("dashboards.databaseUid", "dashboards.enabled"),
+    ),
     "two monitors": (
         {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
         ("serviceMonitor", "podMonitor"),
