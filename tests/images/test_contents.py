@@ -132,6 +132,7 @@ def test_an_image_says_what_it_is_and_how_it_runs(image: Image) -> None:
     assert labels["version"] == __version__
     assert labels["licenses"] == "MIT"
     assert {"revision", "source"} <= labels.keys()
+    assert labels["base.name"] == BASE
     config = image.config
     assert config["Entrypoint"] == ["/opt/venv/bin/python", "-m", f"services.{image.service}"]
     assert not config["Cmd"]

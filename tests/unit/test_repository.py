@@ -113,6 +113,61 @@ def test_a_tag_is_checked_against_every_place_that_names_the_version(copy: Path)
         (copy / name).write_text(text, encoding="utf-8")
 
 
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a program that answers as `docker` does before it on the PATH; its answers are files here."""
+    program = tmp_path / "bin" / "docker"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\n"
+        f'cd {tmp_path} && echo "$@" >> asked\n'
+        'case "$1 $2 $3" in\n'
+        '"buildx imagetools inspect") cat "$(echo "$4" | tr : -)" ;;\n'
+        '"run --rm "*@sha256:*) echo "Redis server v=$(cat version) sha=00000000:0 malloc=jemalloc" ;;\n'
+        "*) exit 9 ;;\nesac\n",
+        encoding="utf-8",
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    for name, digit in (("python-3.13-slim", "a"), ("redis-8.2", "b")):
+        (tmp_path / name).write_text(f"sha256:{digit * 64}\n", encoding="utf-8")
+    (tmp_path / "version").write_text("8.2.3", encoding="utf-8")
+    return tmp_path
+
+
+def test_a_release_looks_up_the_digests_of_the_images_below_it(registry: Path) -> None:
+    """Of the tags that the repository names; the version of Redis is that of the very image."""
+    done = _run(".ci/release", "bases")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"python:3.13-slim@sha256:{'a' * 64}\nredis:8.2@sha256:{'b' * 64}\n"
+    assert f"run --rm redis:8.2@sha256:{'b' * 64} redis-server" in (registry / "asked").read_text("utf-8")
+    assert f"redis:{_redis_of_compose()}" == "redis:8.2"
+    for service in ("producer", "consumer"):
+        assert "\nARG PYTHON_IMAGE=python:3.13-slim\n" in (ROOT / f"Dockerfile.{service}").read_text("utf-8")
+
+
+def _redis_of_compose() -> str:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    return str(services["redis"]["image"]).removeprefix("redis:")
+
+
+@pytest.mark.parametrize("version", ["8.2.2", "7.4.9", ""])
+def test_a_release_refuses_a_redis_without_its_fixes(registry: Path, version: str) -> None:
+    (registry / "version").write_text(version, encoding="utf-8")
+    done = _run(".ci/release", "bases")
+    assert done.returncode == 1
+    assert "8.2.3 is the oldest" in done.stderr
+    assert "redis" not in done.stdout
+
+
+def test_a_release_refuses_an_image_without_a_digest(registry: Path) -> None:
+    """A registry that answers something else is no reason to take the tag."""
+    (registry / "python-3.13-slim").write_text("<no value>", encoding="utf-8")
+    done = _run(".ci/release", "bases")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "python:3.13-slim has no digest" in done.stderr
+
+
 PAGES = [
     ROOT / line
     for line in _run("git", "ls-files", "-co", "--exclude-standard", "*.md").stdout.split()
