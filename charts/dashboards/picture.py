@@ -1,7 +1,8 @@
 """Pictures of the dashboards from what a Prometheus answers: `make pictures`.
 
 No Grafana takes part. The JSON's own grid, titles, units, thresholds, texts and queries are drawn by matplotlib, so
-that one sees without Grafana whether a panel tells what it should. Colours and fonts are near to Grafana's.
+that one sees without Grafana whether a panel tells what it should. Colours and fonts are near to Grafana's. A
+dashboard of which most panels have no answer is left out: a picture of empty panels shows nothing.
 """
 
 import argparse
@@ -68,8 +69,13 @@ def main() -> int:
     given.output.mkdir(parents=True, exist_ok=True)
     try:
         for file in sorted(FILES.glob("*.json")):
+            board = read_board(file)
+            answers = ask(board, Prometheus(given.prometheus), window)
+            if not has_enough(answers):
+                print(f"{file.stem}: left out, most of its panels have no answer")
+                continue
             picture = given.output / f"{file.stem}.png"
-            save(draw(read_board(file), Prometheus(given.prometheus), window), picture)
+            save(draw(board, answers, Prometheus(given.prometheus), window), picture)
             print(picture)
     except QueryFailed as error:
         print(error, file=sys.stderr)
@@ -84,16 +90,26 @@ def save(figure: Figure, picture: Path) -> None:
     Image.open(drawn).convert("RGB").quantize(200, dither=Image.Dither.NONE).save(picture, optimize=True)
 
 
-def draw(board: Board, prometheus: Prometheus, window: Window) -> Figure:
-    """Draw one dashboard. Raises QueryFailed."""
+def ask(board: Board, prometheus: Prometheus, window: Window) -> Mapping[int, Answers]:
+    """Ask every query of a dashboard; gives the answers by panel. Raises QueryFailed."""
+    answers: dict[int, list[tuple[Target, list[Series]]]] = {}
+    for target in targets_of(board):
+        answers.setdefault(target.panel["id"], []).append((target, prometheus.answer(target, board, window)))
+    return answers
+
+
+def has_enough(answers: Mapping[int, Answers]) -> bool:
+    """Tell whether at least half of the panels have something to show."""
+    return 2 * sum(any(series for _, series in found) for found in answers.values()) >= len(answers)
+
+
+def draw(board: Board, answers: Mapping[int, Answers], prometheus: Prometheus, window: Window) -> Figure:
+    """Draw one dashboard from its answers. Raises QueryFailed."""
     mpl.rcParams.update({"font.size": 8, "font.family": "DejaVu Sans", "text.color": _TEXT})
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
     figure = Figure(figsize=(_WIDTH_IN, (rows + 2) * _ROW_IN), facecolor=_BACKGROUND)
     frame = _Frame(figure, rows + 2)
     figure.text(0.008, 1 - 1.1 / (rows + 2), board["title"], fontsize=13, weight="bold")
-    answers: dict[int, list[tuple[Target, list[Series]]]] = {}
-    for target in targets_of(board):
-        answers.setdefault(target.panel["id"], []).append((target, prometheus.answer(target, board, window)))
     for panel in board["panels"]:
         if panel["type"] == "row":
             frame.heading(panel)
