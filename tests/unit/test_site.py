@@ -67,6 +67,15 @@ def test_what_is_outside_of_the_docs_has_pages(site: Path) -> None:
         assert f'href="{page.stem}.html"' in decisions
 
 
+def test_a_list_is_a_list_there_too(site: Path) -> None:
+    """Hosts of repositories take lists that are indented by three blanks, and the site asks for four."""
+    marked = re.compile(r"<p>(?:(?!</p>).)*\n(?:[-*] |\d+\. |\||```)(?:(?!</p>).)*", re.DOTALL)
+    found = {
+        str(page.relative_to(site)): marked.findall(page.read_text("utf-8")) for page in site.rglob("*.html")
+    }
+    assert {name: texts for name, texts in found.items() if texts} == {}
+
+
 def test_the_search_finds_pages_and_no_code(site: Path) -> None:
     """What a module says is found by the pages that name it."""
     index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
