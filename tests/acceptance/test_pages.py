@@ -31,11 +31,20 @@ with tempfile.TemporaryDirectory() as built:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Iterator[Laptop]:
-    """Give a folder that is like a clone of the repository, with an environment that is made already."""
+    """Give a folder that is like a clone of the repository after a first `make run`."""
     folder = tmp_path / "clone"
     folder.mkdir()
-    for name in ("Makefile", "examples", "pyproject.toml", "requirements", "services", ".venv"):
+    for name in ("Makefile", "examples", "pyproject.toml", "requirements", "services"):
         (folder / name).symlink_to(ROOT / name)
+    # The environment of this test, with stamps by which make installs nothing into it.
+    environment = folder / ".venv"
+    environment.mkdir()
+    stamps = {"ready", "runs"}
+    for path in Path(sys.prefix).iterdir():
+        if path.name not in stamps:
+            (environment / path.name).symlink_to(path)
+    for name in stamps:
+        (environment / name).touch()
     (tmp_path / "bin").mkdir()
     pip = tmp_path / "bin" / "pip"
     pip.write_text(_PIP, encoding="utf-8")
