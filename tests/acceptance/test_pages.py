@@ -91,10 +91,7 @@ def test_the_first_pipeline(clone: Laptop) -> None:
     said = typed(clone, "tutorial/first-pipeline.md")
     assert said.count("missing=0") == 2
     assert "humidity" in said
-    logs = [log.read_text(encoding="utf-8") for log in (clone.data / "logs").glob("consumer*.jsonl")]
-    assert sum(log.count('"consumer_started"') for log in logs) > len(logs), (
-        "a consumer was killed, and came again"
-    )
+    assert "Main figures" in said
 
 
 def test_own_data(clone: Laptop) -> None:
