@@ -304,8 +304,8 @@ class ProducerSettings(Settings):
         "a producer that won't come back. false: the broker keeps messages until it does",
     )
     linger_ms: float = setting(
-        5.0, "How long events that were sent wait for others to share a batch, in milliseconds", least=0,
-        most=10_000,
+        5.0, "How long a few events that were sent wait for others to share a batch, in milliseconds",
+        least=0, most=10_000,
     )  # fmt: skip
 
 

@@ -22,6 +22,9 @@ Outcome = Literal["taken", "full", "away"]
 
 MOST_TOGETHER: Final = 1000
 """Events of a batch; a larger bundle is a batch by itself."""
+_ENOUGH: Final = 100
+"""Events that are worth a step of the server by themselves: they wait for no others. What comes while the
+step is under way shares the next one."""
 _TURN_S: Final = 0.2
 """How long the loop waits for a bundle at most: it is alive, and hears that it is to stop."""
 
@@ -37,7 +40,7 @@ class AsItCame(NamedTuple):
 class Bundle:
     """Events that are published together or not at all."""
 
-    events: Sequence[Picked | AsItCame]
+    events: Sequence[Picked | AsItCame | Outgoing]
     settle: Callable[[Outcome], None]
     """Is called once, by the thread that publishes."""
     is_withdrawn: bool = False
@@ -47,7 +50,7 @@ class Bundle:
 class Desk:
     """Takes bundles from any thread, and is the feed of the loop.
 
-    `linger_s`: how long a bundle waits for others.
+    `linger_s`: how long a few events wait for others.
     """
 
     def __init__(self, linger_s: float, monotonic: Callable[[], float]) -> None:
@@ -73,7 +76,7 @@ class Desk:
                 return False
             self._waiting.append(bundle)
             self._events += len(bundle.events)
-            if len(self._waiting) == 1 or self._events >= MOST_TOGETHER:
+            if len(self._waiting) == 1 or self._events >= _ENOUGH:
                 self._changed.notify()
         return True
 
@@ -95,7 +98,7 @@ class Desk:
             if not self._changed.wait_for(lambda: self._waiting, _TURN_S):
                 return []
             ends = self._monotonic() + self._linger_s
-            while self._events < size and (left := ends - self._monotonic()) > 0:
+            while self._events < min(size, _ENOUGH) and (left := ends - self._monotonic()) > 0:
                 self._changed.wait(left)
             taken: list[Bundle] = []
             events = 0
@@ -171,7 +174,11 @@ class Offering:
         return self._publisher.offer(batch)
 
 
-def _outgoing(picked: Picked | AsItCame, now_ms: int, arrival: str, numbering: Numbering) -> Outgoing:
+def _outgoing(
+    picked: Picked | AsItCame | Outgoing, now_ms: int, arrival: str, numbering: Numbering
+) -> Outgoing:
+    if isinstance(picked, Outgoing):
+        return picked
     if isinstance(picked, AsItCame):
         event_id, sequence = numbering.take(now_ms)
         return Outgoing(["event_id", event_id, *picked.fields], sequence, is_plain=False)

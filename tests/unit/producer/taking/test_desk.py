@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.contract.errors import BrokerRefuses, Stopping
-from services.contract.producing.outgoing import Batch, Position
+from services.contract.producing.outgoing import Batch, Outgoing, Position
 from services.contract.producing.publishing import Run, Sent
 from services.producer.loop import Loop
 from services.producer.pace import Pacer
@@ -111,6 +111,34 @@ def test_bundles_that_wait_are_published_together() -> None:
     Offering(stream, desk).publish(batch)
     assert [one.heard for one in requests] == [["taken"]] * 3
     assert stream.batches == [["a", "b", "c", "d"]]
+
+
+def test_enough_events_wait_for_no_others() -> None:
+    """A few do, so that many senders of one event each share a step; a hundred are worth one."""
+    desk = Desk(3600.0, SystemClock().monotonic)
+    few, more = Request(*["a"] * 60), Request(*["b"] * 60)
+    stream = Stream()
+    loop = loop_of(desk, stream, FakeClock())
+    desk.hand_in(few.bundle)
+    publishing = threading.Thread(target=loop.publish_next, daemon=True)
+    publishing.start()
+    desk.hand_in(more.bundle)
+    publishing.join(60)
+    assert [one.heard for one in (few, more)] == [["taken"]] * 2
+    assert [len(one) for one in stream.batches] == [120]
+
+
+def test_events_that_are_ready_are_published_as_they_are() -> None:
+    """Beside others, in the order in which they came; they have an id, and need no number."""
+    desk, clock = open_desk()
+    ready = Outgoing(("id", "b", "z", "1", "temperature", "1"), None, b"bytes of the id.")
+    desk.hand_in(Request("a").bundle)
+    desk.hand_in(Bundle([ready], lambda _: None))
+    desk.hand_in(Request("c").bundle)
+    batch = desk.next_batch(MOST_TOGETHER, 0.0, loop_of(desk, Stream(), clock)._numbering)
+    assert batch is not None
+    assert [one.sequence for one in batch.events] == [1, None, 2]
+    assert batch.events[1] == ready
 
 
 def test_a_bundle_is_never_parted() -> None:
