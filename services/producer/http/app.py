@@ -9,17 +9,17 @@ An answer of success means that the events are in the stream; before that there 
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.producer.http.answers import Answers, EventAnswers, InfluxAnswers
 from services.producer.http.bodies import Body, Memory
@@ -51,6 +51,7 @@ _REST_S: Final = 1.0
 """How long what is not wanted is read on, so that a client that is still sending hears the answer."""
 
 _Make = Callable[[bytes], Made]
+_Handle = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,27 +81,39 @@ class App:
     logger: logging.Logger
     _memory: Memory = field(init=False)
     _making: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
+    _heard: "_Heard" = field(init=False)
 
     def __post_init__(self) -> None:
         self._memory = Memory(_MEMORY_BODIES * self.limits.body_bytes)
+        self._heard = _Heard()
 
-    def asgi(self) -> Starlette:
+    def asgi(self) -> ASGIApp:
         """Give it as an ASGI application."""
         ours, second, first = EventAnswers(), InfluxAnswers(2), InfluxAnswers(1)
-        return Starlette(
-            routes=[
-                Route("/v1/events", self._answering("events", ours, self._events), methods=["POST"]),
-                Route("/api/v2/write", self._answering("influx", second, self._lines), methods=["POST"]),
-                Route("/write", self._answering("influx", first, self._lines), methods=["POST"]),
-                Route("/ping", self._answering("other", first, self._ping), methods=["GET", "HEAD"]),
-                Route("/health", self._answering("other", second, self._health), methods=["GET"]),
-            ],
-            exception_handlers={HTTPException: self._no_such},
-        )
+        routes: dict[str, tuple[Collection[str], _Handle]] = {
+            "/v1/events": ({"POST"}, self._answering("events", ours, self._events)),
+            "/api/v2/write": ({"POST"}, self._answering("influx", second, self._lines)),
+            "/write": ({"POST"}, self._answering("influx", first, self._lines)),
+            "/ping": ({"GET", "HEAD"}, self._answering("other", first, self._ping)),
+            "/health": ({"GET", "HEAD"}, self._answering("other", second, self._health)),
+        }
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            request = Request(scope, receive)
+            methods, handle = routes.get(scope["path"].rstrip("/"), ((), None))
+            if handle is None:
+                response = await self._no_such(request, 404)
+            elif scope["method"] not in methods:
+                response = await self._no_such(request, 405)
+            else:
+                response = await handle(request)
+            await response(scope, receive, send)
+
+        return answer
 
     def _answering(
         self, endpoint: str, answers: Answers, handle: Callable[[Request, Answers], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
+    ) -> _Handle:
         """Make a handler that answers whatever happens, and counts it."""
 
         async def answer(request: Request) -> Response:
@@ -125,8 +138,7 @@ class App:
 
         return answer
 
-    async def _no_such(self, request: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else 404
+    async def _no_such(self, request: Request, status: int) -> Response:
         self.metrics.count("telemetry_http_requests_total", endpoint="other", code=str(status))
         message = (
             f"{shown(request.method, 20)}: use POST here"
@@ -246,16 +258,10 @@ class App:
                     field="token",
                 )
 
-    async def _publish(self, events: list[Picked]) -> None:
+    async def _publish(self, events: Sequence[Picked]) -> None:
         """Have events published. Raises TurnedAway where they are not, or nobody knows."""
-        loop = asyncio.get_running_loop()
-        settled: asyncio.Future[Outcome] = loop.create_future()
-
-        def settle(outcome: Outcome) -> None:
-            with contextlib.suppress(RuntimeError):  # the server has ended: nobody waits any more
-                loop.call_soon_threadsafe(_settle, settled, outcome)
-
-        bundle = Bundle(events, settle)
+        settled: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        bundle = Bundle(events, functools.partial(self._heard.put, settled))
         outcome: Outcome = "away"
         if self.desk.hand_in(bundle):
             try:
@@ -294,6 +300,24 @@ async def _turned_away(request: Request, answers: Answers, refusal: TurnedAway) 
     return answers.turned_away(refusal)
 
 
-def _settle(settled: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
-    if not settled.done():
-        settled.set_result(outcome)
+class _Heard:
+    """What the thread that publishes has told, for requests that wait; the server is woken once for many."""
+
+    def __init__(self) -> None:
+        self._told: deque[tuple[asyncio.Future[Outcome], Outcome]] = deque()
+        self._is_woken = False
+
+    def put(self, settled: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
+        """Tell what became of a request. For the thread that publishes."""
+        self._told.append((settled, outcome))
+        if not self._is_woken:
+            self._is_woken = True
+            with contextlib.suppress(RuntimeError):  # the server has ended: nobody waits any more
+                settled.get_loop().call_soon_threadsafe(self._pass_on)
+
+    def _pass_on(self) -> None:
+        self._is_woken = False  # before it looks: what is told from here on wakes it again
+        while self._told:
+            settled, outcome = self._told.popleft()
+            if not settled.done():
+                settled.set_result(outcome)
