@@ -47,7 +47,7 @@ class EventAnswers:
 
     def taken(self, made: Made) -> Response:
         """200, or 207 where not all were good."""
-        return _json(207 if made.refused_fields else 200, {"published": len(made.events), **_told(made)})
+        return _json(207 if made.refused_fields else 200, {"published": made.good, **_told(made)})
 
     def nothing_good(self, made: Made) -> Response:
         """400."""
@@ -68,7 +68,7 @@ class InfluxAnswers:
         """204, or 400 where not all were good: clients read there which."""
         if not made.refused_fields:
             return Response(status_code=204)
-        return self._say(400, f"partial write: {_lines(made)}; published={len(made.events)}")
+        return self._say(400, f"partial write: {_lines(made)}; published={made.good}")
 
     def nothing_good(self, made: Made) -> Response:
         """400."""

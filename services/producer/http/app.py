@@ -21,9 +21,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.contract.producing.outgoing import Outgoing
 from services.producer.http.answers import Answers, EventAnswers, InfluxAnswers
 from services.producer.http.bodies import Body, Memory
 from services.producer.http.pages import is_own_name, sent_by_page
+from services.producer.http.plain import PlainReader
 from services.producer.http.refusals import AWAY_RETRY_S, FULL_RETRY_S, TurnedAway
 from services.producer.http.tokens import ANYBODY, Tokens, Writer, given_tokens
 from services.producer.rows.pick import Picked
@@ -70,6 +72,8 @@ class App:
 
     desk: Desk
     json: JsonMaker
+    plain: PlainReader | None
+    """None: the mapping makes something else of them."""
     influx: LineMaker
     tokens: Tokens | None
     """None: any program may write anything."""
@@ -168,7 +172,16 @@ class App:
             raise TurnedAway(
                 415, f"content-type {kind[:60]!a}: application/json or application/x-ndjson{hint}"
             )
-        return await self._take(request, answers, self.json.lines if kind in _LINES else self.json.document)
+        if kind in _LINES:
+            return await self._take(request, answers, self.json.lines)
+        # A context goes into each event.
+        is_plain = self.plain is not None and "traceparent" not in request.headers
+        return await self._take(request, answers, self._document if is_plain else self.json.document)
+
+    def _document(self, data: bytes) -> Made:
+        """Make events of a document, all at once where they are plain. Raises Problem and TooMany."""
+        ready = None if self.plain is None else self.plain.read(data)
+        return self.json.document(data) if ready is None else Made(len(ready), ready=ready)
 
     async def _lines(self, request: Request, answers: Answers) -> Response:
         precision = request.query_params.get("precision", "ns") or "ns"
@@ -194,11 +207,11 @@ class App:
             self._allow(writer, made)
             if made.refused_fields:
                 self._count_refused(made.refused_fields)
-                if not made.events:
+                if not made.good:
                     return answers.nothing_good(made)
-            if made.events:
+            if made.good:
                 with_context = traced(headers.get("traceparent", ""), headers.get("tracestate", ""))
-                await self._publish([with_context(one) for _, one in made.events])
+                await self._publish(made.ready or [with_context(one) for _, one in made.events])
                 self.metrics.observe("telemetry_http_publish_duration_seconds", time.monotonic() - started)
         return answers.taken(made)
 
@@ -248,8 +261,7 @@ class App:
     def _allow(self, writer: Writer, made: Made) -> None:
         if not (writer.devices or writer.zones):
             return
-        for position, one in made.events:
-            device_id, zone = one.values[:2]
+        for position, device_id, zone in made.labels():
             if not writer.may_write(device_id, zone):
                 raise TurnedAway(
                     403,
@@ -258,7 +270,7 @@ class App:
                     field="token",
                 )
 
-    async def _publish(self, events: Sequence[Picked]) -> None:
+    async def _publish(self, events: Sequence[Picked | Outgoing]) -> None:
         """Have events published. Raises TurnedAway where they are not, or nobody knows."""
         settled: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         bundle = Bundle(events, functools.partial(self._heard.put, settled))

@@ -7,6 +7,7 @@ from typing import Final
 
 from services.producer.http.app import App, Limits
 from services.producer.http.certificates import Certificates, CertificatesInvalid
+from services.producer.http.plain import PlainReader
 from services.producer.http.serving import DoorClosed, Serving, listen, make_room_for
 from services.producer.http.tokens import Tokens, TokensInvalid
 from services.producer.mapping.keys import build
@@ -66,6 +67,7 @@ class Door:
         app = App(
             self.desk,
             JsonMaker(json, rules),
+            PlainReader(rules) if json == Mapped() else None,
             LineMaker(influx, rules),
             tokens,
             not (settings.anonymous or settings.http_client_ca_file),

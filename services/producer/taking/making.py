@@ -6,14 +6,14 @@ of its arrival: it is numbered when it is published, and sent again it is anothe
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from services.contract.event import MAX_LABEL_CHARS
 from services.contract.ids import derived_id
 from services.contract.kpis import Kpi
-from services.contract.producing.outgoing import FIELD_NAMES, TRACE_NAMES
+from services.contract.producing.outgoing import FIELD_NAMES, TRACE_NAMES, Outgoing
 from services.producer.mapping.mapped import ATTRIBUTES, UNIT, Format, Mapped
 from services.producer.rows.forms import with_defaults
 from services.producer.rows.influx import FIELD, MEASUREMENT, TIME, VALUE, parse_line, rows_of
@@ -82,12 +82,26 @@ class Made:
     """Events and refusals that it may have."""
     events: list[tuple[int, Picked]] = field(default_factory=list)
     """Each behind its position."""
+    ready: Sequence[Outgoing] = ()
+    """Events that want nothing more before they are published. Then there are no others, and no refusals."""
     refused: list[Refused] = field(default_factory=list)
     """The first of them."""
     refused_fields: list[str] = field(default_factory=list)
     """Of all of them."""
     without_reading: int = 0
     """Where it says itself that there is none: null, unavailable, nan."""
+
+    @property
+    def good(self) -> int:
+        """How many events there are."""
+        return len(self.events) + len(self.ready)
+
+    def labels(self) -> Iterator[tuple[int, str, str]]:
+        """Give position, device and zone of each event."""
+        for position, picked in self.events:
+            yield position, picked.values[0], picked.values[1]
+        for position, outgoing in enumerate(self.ready, 1):
+            yield position, str(outgoing.fields[1]), str(outgoing.fields[2])
 
     def refuse(self, position: int, problem: Problem) -> None:
         """Enter a refusal."""

@@ -12,6 +12,8 @@ from services.contract.ids import (
     MAX_SEQUENCE,
     RUN_BITS,
     Numbered,
+    _by_value,
+    content_id,
     derived_id,
     event_id,
     id_pattern,
@@ -108,6 +110,27 @@ def test_a_derived_id_is_of_what_the_content_says(device: str, ts: Decimal, valu
     for name, text in (("device_id", f"{device}x"), ("value", str(value + 1))):
         assert derived_id(str(ts), {**content, name: text}) != made
     assert derived_id(str(ts), {"device_id": device, "ts": str(ts), "kpi": str(value)}) != made
+
+
+numbers = st.from_regex(r"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?", fullmatch=True) | st.decimals(
+    -1000, 1000, places=2
+).map(str)
+
+
+@given(st.text(), st.text(), st.decimals(-10, 9_999_999_999, places=3).map(str), st.text(), numbers)
+def test_the_id_of_an_ordinary_event_is_made_in_one_go(
+    device_id: str, zone: str, ts: str, kpi: str, value: str
+) -> None:
+    """And is the one of its content, with its bytes."""
+    content = {"device_id": device_id, "zone": zone, "ts": ts, "kpi": kpi, "value": value}
+    text = derived_id(ts, content)
+    assert content_id(**content) == (text, uuid.UUID(text).bytes)
+
+
+@given(numbers)
+def test_a_number_counts_by_its_value_however_it_is_written(value: str) -> None:
+    """Also where it is written as shortly as can be, and needs no arithmetic."""
+    assert _by_value(value) == str(Decimal(value).normalize() + 0)
 
 
 def test_parts_of_a_derived_id_are_not_moved_between_fields() -> None:
