@@ -29,7 +29,7 @@ _LINK: Final = re.compile(
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Add a page for everything that pages link to, and that has none yet."""
-    waiting = [_DOCS + file.src_uri for file in files.documentation_pages()]
+    waiting = [_DOCS + file.src_uri for file in files.documentation_pages() if file.abs_src_path]
     known = {_DOCS + file.src_uri for file in files}
     while waiting:
         for path in _targets(waiting.pop()):

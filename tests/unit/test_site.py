@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from services.ops.app import COMMANDS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -76,6 +78,15 @@ def test_a_list_is_a_list_there_too(site: Path) -> None:
     assert {name: texts for name, texts in found.items() if texts} == {}
 
 
+def test_a_page_has_every_command_with_its_options(site: Path) -> None:
+    """As `--help` shows them, those of groups too."""
+    page = re.sub("<[^>]+>", "", (site / "options.html").read_text(encoding="utf-8"))
+    for name in COMMANDS:
+        assert f"Usage: telemetry {name}" in page
+    assert "Usage: telemetry dlq replay" in page
+    assert "--not-replayed" in page
+
+
 def test_the_search_finds_pages_and_no_code(site: Path) -> None:
     """What a module says is found by the pages that name it."""
     index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
@@ -92,6 +103,7 @@ def test_a_link_or_a_page_that_is_lost_is_an_error(tmp_path: Path) -> None:
         text = (ROOT / "website" / name).read_text(encoding="utf-8")
         if name == "mkdocs.yml":
             text = text[: text.index("nav:\n  - Start")] + "nav: [README.md]\n"
+            text = text.replace("hooks: [outside.py, options.py]", "hooks: [outside.py]")
         (tmp_path / "website" / name).write_text(text, encoding="utf-8")
     (tmp_path / "docs" / "forgotten.md").write_text("# Not in the navigation\n", encoding="utf-8")
     (tmp_path / "good.py").write_text("x = 1\n", encoding="utf-8")
