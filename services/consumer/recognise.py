@@ -4,7 +4,8 @@ A trace context behind them, if there is one, is recognised too; it is no part o
 
 Nearly every event is one, and looking at each of its fields in Python would cost more than storing
 it. So a batch is one text with a line for each event: those of packed entries as they came, an entry of one
-event written as one. One regular expression goes over it, and what it finds is converted column by column.
+event written as one. It is taken apart at its tabs and line feeds, and looked at column by column. Where one
+of the lines is none of an ordinary event, a regular expression goes over them and finds which are.
 Whatever does not fit is left to the careful way, `decode` and `validate`, which names what is wrong: an entry
 with attributes, too.
 This is a short cut and no second set of rules: an event recognised here is one that those would have
@@ -14,15 +15,16 @@ made the same of (a property test holds them together).
 import functools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import compress, repeat
 from operator import attrgetter, le
 from typing import Final, NamedTuple
 
 from services.consumer.packed.events import Events
 from services.contract.codec import REQUIRED
+from services.contract.consuming.columns import Columns
 from services.contract.consuming.doors import Entry, Rows
-from services.contract.event import MAX_LABEL_CHARS, Event
+from services.contract.event import MAX_LABEL_CHARS
 from services.contract.kpis import Kpis
 
 _ID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -37,11 +39,20 @@ _LONG_AGO: Final = 1e9
 _FEW_BYTES: Final = 1 << 18
 """A text that is no longer costs little, whatever is in it."""
 
-# As Event(...), without the call in Python: a third of the time, for most of what is made here.
-_event: Callable[[tuple[str | float | None, ...]], Event] = functools.partial(tuple.__new__, Event)
+_DIGITS: Final = b"0123456789"
+_NOT_BETWEEN: Final = bytes(one for one in range(256) if one not in b"\t\n")
+"""All that is in values, and not between them."""
+_HEX_TO_0: Final = bytes(b"0"[0] if one in b"0123456789abcdef" else one for one in range(256))
+_ID_IN_0: Final = b"00000000-0000-0000-0000-000000000000\n"
+_FEW_DIGITS: Final = 20
+"""As many as a number may have before its point, and behind it."""
+
+_is_label = re.compile(_LABEL).fullmatch
 
 _Line = tuple[str, str, str, str, str, str]
 """The six values of a line; empty texts where it is no ordinary event's."""
+_Columns = tuple[Sequence[str], Sequence[str], Sequence[str], Sequence[float], Sequence[str], Sequence[float]]
+"""The six values of ordinary events, column by column."""
 _ODD: Final[_Line] = ("", "", "", "", "", "")
 
 
@@ -61,16 +72,26 @@ def recognise(entries: Sequence[Entry], kpis: Kpis | None, latest_ts: float) -> 
     Without KPIs their form alone is looked at: steps may change everything that the rules are about.
     """
     names = None if kpis is None else tuple(kpis)
+    columns: _Columns | None
     if isinstance(entries, Events):
-        # The last line, too, has an end, and the expression would find one more behind it.
-        lines, is_untraced = _find(_pattern(names), entries.text[:-1]), entries.is_untraced
+        text, is_untraced = entries.text, entries.is_untraced
+        columns = _all_of(text, len(entries), names)
     else:
-        lines, is_untraced = _lines_of(entries, names)
-    # A line feed within a field has shifted the lines where they are not as many.
-    found = [place for place, line in enumerate(lines) if line[0]] if len(lines) == len(entries) else []
-    if not found:
-        return Recognised(Rows((), ()), entries, is_untraced)
-    places, events = _read(lines, found, _ANY if kpis is None else _bounds(kpis, latest_ts))
+        fields = list(map(_FIELDS, entries))
+        text = b"\n".join([*map(b"\t".join, fields), b""])
+        is_untraced = b"traceparent" not in text
+        columns = _all_named(text, fields, names)
+    places: Sequence[int] = range(len(entries))
+    if columns is None:
+        lines = _lines(text, names) if isinstance(entries, Events) else _named_lines(text, fields, names)
+        # A line feed within a field has shifted the lines where they are not as many.
+        places = [place for place in places if lines[place][0]] if len(lines) == len(entries) else ()
+        if not places:
+            return Recognised(Rows((), ()), entries, is_untraced)
+        columns = _converted(list(zip(*[lines[place] for place in places], strict=True)))
+    events = Columns([*columns, [0] * len(places), [None] * len(places)])
+    if not all(are_within := _within(columns, _ANY if kpis is None else _bounds(kpis, latest_ts))):
+        places, events = list(compress(places, are_within)), events.chosen(are_within)
     if len(places) == len(entries):
         return Recognised(Rows(entries, events), (), is_untraced)
     odd = sorted(set(range(len(entries))).difference(places))
@@ -78,30 +99,92 @@ def recognise(entries: Sequence[Entry], kpis: Kpis | None, latest_ts: float) -> 
     return Recognised(Rows(ordinary, events), [entries[one] for one in odd], is_untraced)
 
 
-def _lines_of(entries: Sequence[Entry], kpis: tuple[str, ...] | None) -> tuple[list[_Line], bool]:
-    """Find the lines of entries of one event; none where they can't be told. Gives `is_untraced`, too."""
-    fields = list(map(_FIELDS, entries))
-    whole = list(map(b"\t".join, fields))
-    text = b"\n".join(whole)
-    # Most batches have no trace context in them: they are not slowed down by those that have.
-    is_untraced = b"traceparent" not in text
-    if len(text) > _FEW_BYTES and b"\n" in b"".join(whole):
+def _all_named(
+    text: bytes, fields: Sequence[Sequence[bytes]], kpis: tuple[str, ...] | None
+) -> _Columns | None:
+    """Take lines apart that have each value behind its name; None as below."""
+    # A tab within a field makes fewer fields look like more.
+    if set(map(len, fields)) != {_FLAT_PARTS}:
+        return None
+    return _all_of(text, len(fields), kpis, is_named=True)
+
+
+def _all_of(
+    text: bytes, number: int, kpis: tuple[str, ...] | None, *, is_named: bool = False
+) -> _Columns | None:
+    """Take lines apart, each with its end; None where one of them is none of an ordinary event."""
+    width = _FLAT_PARTS if is_named else len(REQUIRED)
+    if text.translate(None, _NOT_BETWEEN) != (b"\t" * (width - 1) + b"\n") * number:
+        return None
+    # Bytes that aren't UTF-8 become surrogates, which no label may have.
+    parts = text.decode(errors="surrogateescape").replace("\n", "\t").split("\t")
+    columns = [parts[place:-1:width] for place in range(width)]  # behind the last end there is nothing
+    if is_named:
+        if any({*found} != {name.decode()} for found, name in zip(columns[::2], REQUIRED, strict=True)):
+            return None
+        columns = columns[1::2]
+    event_ids, device_ids, zones, times, names, values = columns
+    is_ordinary = (
+        _are_ids(event_ids)
+        and all(map(_is_label, {*device_ids, *zones}))
+        and (all(map(_is_label, {*names})) if kpis is None else {*kpis}.issuperset(names))
+        and _may_be_decimals(times, _DIGITS + b".\n")
+        and _may_be_decimals(values, _DIGITS + b".\n-")
+    )
+    try:
+        return _converted(columns) if is_ordinary else None
+    except ValueError:  # 1.2.3 or 1-2, say
+        return None
+
+
+def _are_ids(texts: Sequence[str]) -> bool:
+    """Tell whether all of these are canonical UUIDs."""
+    joined = "\n".join([*texts, ""]).encode(errors="replace")
+    return joined.translate(_HEX_TO_0) == _ID_IN_0 * len(texts)
+
+
+def _may_be_decimals(texts: Sequence[str], letters: bytes) -> bool:
+    """Tell whether each of these that float() takes is a number in decimal text, none of them long."""
+    joined = "\n".join(["", *texts, ""]).encode(errors="replace")
+    # float() takes other letters, too, and a point with nothing before it or behind it.
+    is_odd = joined.translate(None, letters) or b"\n." in joined or b"-." in joined or b".\n" in joined
+    return not is_odd and max(map(len, texts)) <= _FEW_DIGITS
+
+
+def _converted(columns: Sequence[Sequence[str]]) -> _Columns:
+    """Make numbers of the texts of times and values. Raises ValueError."""
+    event_ids, device_ids, zones, ts_texts, kpis, values = columns
+    times = list(map(float, ts_texts))
+    if max(map(len, ts_texts)) > _SECONDS_CHARS or min(times) < _LONG_AGO:
+        times = [round(ts, 6) for ts in times]
+    return event_ids, device_ids, zones, times, kpis, list(map(float, values))
+
+
+def _lines(text: bytes, kpis: tuple[str, ...] | None) -> list[_Line]:
+    """Find the lines of packed entries that are ordinary events."""
+    return _find(_pattern(kpis), text)
+
+
+def _named_lines(text: bytes, fields: Sequence[Sequence[bytes]], kpis: tuple[str, ...] | None) -> list[_Line]:
+    """Find the lines of entries of one event; none where they can't be told."""
+    if len(text) > _FEW_BYTES and text.count(b"\n") != len(fields):
         # Each line feed within a field would cost a hundred bytes below.
-        return [], is_untraced
-    is_traced = not is_untraced and b"\ttraceparent\t" in text
+        return []
+    # Most batches have no trace context in them: they are not slowed down by those that have.
+    is_traced = b"\ttraceparent\t" in text
     sizes = list(map(len, fields))
     if is_traced and text.count(b"\t") != sum(sizes) - len(sizes):
         # A tab within a field makes fewer fields look like more.
-        return [], is_untraced
+        return []
     lines = _find(_pattern(kpis, _TRACE if is_traced else "", is_named=True), text)
-    if not is_traced and set(sizes) != {_FLAT_PARTS}:  # as above
-        lines = [line if size == _FLAT_PARTS else _ODD for line, size in zip(lines, sizes, strict=False)]
-    return lines, is_untraced
+    if is_traced:
+        return lines
+    return [line if size == _FLAT_PARTS else _ODD for line, size in zip(lines, sizes, strict=False)]
 
 
 def _find(pattern: re.Pattern[str], text: bytes) -> list[_Line]:
-    # Bytes that aren't UTF-8 become surrogates, which no label may have.
-    return pattern.findall(text.decode(errors="surrogateescape"))
+    # The expression would find one line more behind the end of the last one.
+    return pattern.findall(text[:-1].decode(errors="surrogateescape"))
 
 
 class _Bounds(NamedTuple):
@@ -135,29 +218,20 @@ def _bounds(kpis: Kpis, latest_ts: float) -> _Bounds:
     )
 
 
-def _read(lines: list[_Line], places: list[int], bounds: _Bounds) -> tuple[list[int], list[Event]]:
-    """Make events of the lines at these places; gives those within the bounds, and where they are."""
-    if len(places) < len(lines):
-        lines = [lines[place] for place in places]
-    event_ids, device_ids, zones, ts_texts, kpis, value_texts = zip(*lines, strict=True)
-    times, values = list(map(float, ts_texts)), list(map(float, value_texts))
-    if max(map(len, ts_texts)) > _SECONDS_CHARS or min(times) < _LONG_AGO:
-        times = [round(ts, 6) for ts in times]
-    events = list(
-        map(_event, zip(event_ids, device_ids, zones, times, kpis, values, repeat(0), repeat(None)))
-    )
-    is_within = [
-        is_past and is_enough and is_not_too_much
-        for is_past, is_enough, is_not_too_much in zip(
+def _within(columns: _Columns, bounds: _Bounds) -> Sequence[bool]:
+    """Tell which events are within the bounds; where all of them are, that is told once."""
+    *_, times, kpis, values = columns
+
+    def looks() -> list[Iterator[bool]]:
+        return [
             map(le, times, repeat(bounds.latest_ts)),
             map(le, map(bounds.least.__getitem__, kpis), values),
             map(le, values, map(bounds.most.__getitem__, kpis)),
-            strict=False,
-        )
-    ]
-    if all(is_within):
-        return places, events
-    return list(compress(places, is_within)), list(compress(events, is_within))
+        ]
+
+    if all(map(all, looks())):
+        return (True,)
+    return list(map(all, zip(*looks(), strict=False)))
 
 
 @functools.lru_cache(maxsize=16)

@@ -8,9 +8,11 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Final
 
 from services.consumer.batch import Outcome
+from services.contract.consuming.columns import Columns
 from services.contract.consuming.doors import Dead, Entry
 from services.contract.event import Event
 from services.contract.trace_context import context_of
@@ -43,7 +45,8 @@ class Reporter:
 
     def batch(self, outcome: Outcome, duration_s: float) -> None:
         """Count a batch and write its line."""
-        degraded = Counter(row.kpi for row in outcome.rows if row.is_degraded)
+        rows = Columns.of(outcome.rows)
+        degraded = Counter(compress(rows.kpi, rows.is_degraded))
         self._count(outcome, degraded, duration_s)
         self.stored += outcome.inserted
         self.dead += len(outcome.dead)

@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from services.contract.consuming.columns import Columns
 from services.contract.consuming.doors import Written
 from services.contract.errors import RowsRefused, SinkUnavailable, SinkUnusable
 from services.contract.event import Event
@@ -43,8 +44,6 @@ from services.stores.sqlite.files import Note, turn_in
 _ROWS_A_STATEMENT: Final = 100
 _LOGGER: Final = logging.getLogger(__name__)
 _COLUMNS: Final = Event._fields
-_ATTRIBUTES: Final = slice(len(_COLUMNS), None, len(_COLUMNS))
-"""Where attributes are among the values of a statement: the last of each row, behind the time of storing."""
 
 
 class _Statement(NamedTuple):
@@ -255,17 +254,19 @@ class SQLiteSink:
 
 def _statements(rows: Sequence[Event]) -> list[_Statement]:
     """Write the statements that insert rows. When they are stored is not known yet."""
-    statements: list[_Statement] = []
-    for start in range(0, len(rows), _ROWS_A_STATEMENT):
-        chunk = rows[start : start + _ROWS_A_STATEMENT]
-        values: list[Any] = [None, *itertools.chain.from_iterable(chunk)]
-        columns = len(_COLUMNS)
-        # A column of nulls would cost all who have no attributes a tenth of their write.
-        if values[_ATTRIBUTES].count(None) == len(chunk):
-            del values[_ATTRIBUTES]
-            columns -= 1
-        statements.append(_Statement(_insert_statement(len(chunk), columns), values))
-    return statements
+    columns = Columns.of(rows).columns
+    # A column of nulls would cost all who have no attributes a tenth of their write.
+    if not any(columns[-1]):
+        columns = columns[:-1]
+    width, number = len(columns), len(rows)
+    values = itertools.chain.from_iterable(zip(*columns, strict=True))
+    return [
+        _Statement(
+            _insert_statement(min(_ROWS_A_STATEMENT, number - start), width),
+            [None, *itertools.islice(values, _ROWS_A_STATEMENT * width)],
+        )
+        for start in range(0, number, _ROWS_A_STATEMENT)
+    ]
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from samples import COLD, NOW, entry, event_fields, id_of, raw_fields
@@ -88,6 +89,7 @@ def carefully(fields: list[bytes], kpis: Kpis | None = COLD) -> Event | None:
 @example([event_fields(1, zone="a\nb"), event_fields(2)])
 @example([[b"event_id\t" + id_of(1).encode(), b"x"], event_fields(2)])
 @example([[b"", b""], [b"\n", b""]])
+@example([[b"\t".join(event_fields(1)[:11]), b"42.25"]])
 @example([event_fields(1, value=b"1\ttraceparent\t" + TRACEPARENT)])
 @example([event_fields(1, value=b"1\ttraceparent"), [*event_fields(2), *traces[1]]])
 @example(
@@ -170,6 +172,27 @@ def test_entries_with_a_trace_context_are_recognised_among_those_without() -> No
     valid, odd, is_untraced = recognise(entries, COLD, NOW)
     assert (len(valid), len(odd), is_untraced) == (199, 0, False)
     assert {event for _, event in valid} == {carefully(one.fields) for one in entries}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["", "1.", ".5", "-.5", "-5.", "1-2", "1.2.3", "1_0", " 1", "1 ", "+1", "--1", "-", ".", "1e2",
+     "1E-2", "inf", "nan", "0x1", "\u0661", "1\x0b", "9" * 20, "9" * 21, "0." + "1" * 20, "0." + "1" * 21,
+     "-0", "007", "1700000000.1234567", "999999999.1234567", "a\x85b", "x" * 128, "x" * 129, "\u2028",
+     "\u00e4", id_of(1).upper(), id_of(1)[:-1], id_of(1) + "\x00", id_of(1)[:-1] + "\u00e4"],
+)  # fmt: skip
+def test_an_odd_value_is_taken_as_the_rules_take_it(odd: str) -> None:
+    """In whichever place, of entries of one event and of many, alone and beside ordinary ones."""
+    for place in range(6):
+        fields = event_fields(2)
+        fields[2 * place + 1] = odd.encode()
+        for beside in ([], [event_fields(1)]):
+            flat = [Entry(b"18-%d" % number, one) for number, one in enumerate([*beside, fields])]
+            text = b"".join(b"\t".join(one.fields[1::2]) + b"\n" for one in flat)
+            pack = Pack(Entry(b"17-1", [b"lines", text]), Packed(text, len(flat), []), 1)
+            for kpis in (COLD, None):
+                hold_together(flat, kpis)
+                hold_together(Events([Lines(pack, 0, len(flat))]), kpis)
 
 
 def test_ordinary_lines_of_packed_entries_are_recognised() -> None:
