@@ -9,6 +9,8 @@ from services.contract.ids import MAX_SEQUENCE, event_id
 FIELD_NAMES: Final = ("event_id", "device_id", "zone", "ts", "kpi", "value")
 TRACE_NAMES: Final = ("traceparent", "tracestate")
 """What an event may have besides."""
+_SEQUENCE_DIGITS: Final = 9
+"""Of an id, at its end."""
 
 
 class Outgoing(NamedTuple):
@@ -63,6 +65,12 @@ class Numbering:
         """Give the next id and its number. `now_ms` in Unix milliseconds."""
         self.last += 1
         return event_id(self.run, self.last, now_ms), self.last
+
+    def take_many(self, events: int, now_ms: int) -> list[tuple[str, int]]:
+        """Give so many ids of one moment, with their numbers."""
+        first, self.last = self.last + 1, self.last + events
+        head = event_id(self.run, 0, now_ms)[:-_SEQUENCE_DIGITS]
+        return [(f"{head}{number:0{_SEQUENCE_DIGITS}x}", number) for number in range(first, self.last + 1)]
 
     def has_room_for(self, size: int) -> bool:
         """Tell whether the run has that many numbers left."""

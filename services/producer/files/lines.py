@@ -18,6 +18,8 @@ is none, as nobody will.
 
 MAX_RECORD_BYTES: Final = 1 << 20
 _CHUNK_BYTES: Final = 1 << 16
+_LINE_BYTES: Final = 512
+"""Of an ordinary line, at most."""
 _MOST_LINES: Final = 10_000
 """Of one record. An empty line is a byte of the file, and a hundred here."""
 _TURN_BYTES: Final = 1 << 22
@@ -95,6 +97,9 @@ class Records:
         # the lines alone, so each is looked at once, however many lines open a quote.
         self._open_lines = 0
         self._open_bytes = 0
+        self._chunk = b""
+        """Of which the lines from `_at` on are still to be given; between two lines alone."""
+        self._at = 0
         self._all = self._read()
 
     def __iter__(self) -> Iterator[Record | None]:
@@ -103,6 +108,22 @@ class Records:
         Asked again, it goes on where it was.
         """
         return self._all
+
+    def ahead(self, most: int) -> bytes:
+        """Give at most so many of the next lines, whole and with their line feeds, and stay before them.
+
+        Only what was read already, and no more than so many ordinary lines have: there may be more.
+        """
+        if self._waiting or self._at >= len(self._chunk):
+            return b""
+        rest = self._chunk[self._at : self._at + most * _LINE_BYTES]
+        return rest[: len(rest) - len(rest.split(b"\n", most)[-1])]
+
+    def pass_over(self, size: int, lines: int) -> None:
+        """Go on behind so many bytes and lines of those that lie ahead."""
+        self._at += size
+        self.offset += size
+        self.line += lines
 
     def _read(self) -> Iterator[Record | None]:
         lines = self._lines()
@@ -185,20 +206,22 @@ class Records:
                 continue
             if not chunk:
                 break
-            start = 0
-            while (end := chunk.find(b"\n", start) + 1) > 0:
+            # Between two lines somebody else may have gone on in it (`pass_over`).
+            self._chunk, self._at = chunk, 0
+            while (end := chunk.find(b"\n", start := self._at) + 1) > 0:
+                self._at = end
+                unseen = 0
                 if pending or passed_over:
-                    pending += chunk[start:end]
-                    yield self._line(bytes(pending), passed_over, is_terminated=True)
+                    line = self._line(bytes(pending + chunk[start:end]), passed_over, is_terminated=True)
                     pending.clear()
                     passed_over = 0
                     self.is_too_long = False
+                    yield line
                 else:
                     yield self._line(chunk[start:end], 0, is_terminated=True)
-                unseen = 0
-                start = end
             pending += chunk[start:]
             unseen += len(chunk) - start
+            self._chunk, self._at = b"", 0
             if len(pending) > self._max_bytes:
                 passed_over += len(pending)
                 pending.clear()

@@ -31,6 +31,7 @@ from services.producer.rows.nested import (
     unfold,
 )
 from services.producer.rows.pick import Find, Picked, Picker, Resolve
+from services.producer.rows.plain import plain_rows
 from services.producer.rows.problem import Problem
 from services.producer.rows.table import (
     ColumnDoubled,
@@ -273,8 +274,20 @@ def _table(
         ahead = []
     reader = _reader(behind, lambda _, data: (row(data),), mapped, wants, find, account, position, columns)
     reader.ahead = iter(ahead)
-    if unused := _unused(mapped, columns):
-        counts: Counter[str] = Counter()
+    unused, counts = _unused(mapped, columns), Counter[str]()
+    if behind is records:
+        plain = plain_rows(
+            columns,
+            mapped,
+            head.delimiter,
+            reader.times,
+            wants.resolve,
+            min(wants.max_entry_bytes, max_bytes),
+            unused,
+            counts,
+        )
+        reader.plain = None if plain is None else (records, plain)
+    if unused:
         reader.see, reader.left_out = functools.partial(_count_left_out, unused, counts), counts
     return reader
 

@@ -21,8 +21,9 @@ from services.contract.producing.outgoing import (
 )
 from services.producer.files.account import Account
 from services.producer.files.decode import BOM, SourceBroken, SourceUnusable
-from services.producer.files.lines import Half, Record
+from services.producer.files.lines import Half, Record, Records
 from services.producer.rows.pick import Picked, Picker
+from services.producer.rows.plain import PlainRows
 from services.producer.rows.problem import Problem
 from services.producer.rows.publishable import checked, numbered
 from services.producer.rows.times import TimeReader
@@ -33,6 +34,10 @@ MOST_OF_A_RECORD: Final = 10_000
 _TURN_S: Final = 0.25
 """How long a batch is read for; then it is as large as it is by then."""
 _MOST_NAMED: Final = 100
+_MOST_PLAIN: Final = 1024
+"""Lines that are taken together."""
+_LONGEST_PAUSE: Final = 255
+"""Lines that are taken one by one, where none was plainly right."""
 _BATCH_BYTES: Final = 2 << 20
 """What a batch is made of at most, but for the last record."""
 Parse = Callable[[Record, bytes], Iterable[Any]]
@@ -95,6 +100,8 @@ class Reader:
     most_of_a_record: int = MOST_OF_A_RECORD
     on_first: Callable[[Any], None] | None = None
     """Is shown the first row."""
+    plain: tuple[Records, PlainRows] | None = None
+    """Takes rows by many, where most of them are plainly right."""
     see: Callable[[Any], None] | None = None
     """Is shown each row of which something is published."""
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -116,6 +123,13 @@ class Reader:
     """The account up to the last batch that the broker has confirmed."""
     published_line: int = 0
     _iterator: Iterator[Record | None] | None = None
+    _plain_lines: int = 8
+    """So many lines at most are looked at together: as many as were plainly right before."""
+    _careful_lines: int = 0
+    """So many are taken with care before that is tried again."""
+    _pause: int = 0
+    _has_ahead: bool = True
+    """Whether there may be records that were looked at already."""
     _held: tuple[Record, list[Picked | Problem | None]] | None = None
     _is_done: bool = False
     _passing: int = 0
@@ -146,6 +160,9 @@ class Reader:
         # of long lines a whole batch fits into no memory.
         ends = self.monotonic() + _TURN_S
         while len(events) < size and seen_bytes < _BATCH_BYTES and self.monotonic() < ends:
+            if some := self._plain_events(size - len(events), now_ms, numbering):
+                events += some
+                continue
             record, made = self._held or (self._next(), None)
             self._held = None
             if record is None:
@@ -202,6 +219,31 @@ class Reader:
             position = batch.position
         return None if self._held else position
 
+    def _plain_events(self, most: int, now_ms: int, numbering: Numbering) -> list[Outgoing]:
+        """Take rows that are plainly right, and enter them in the account; none where the next one is not."""
+        if self.plain is None or self._has_ahead or self._held or self._passing or self.is_torn:
+            return []
+        if self._careful_lines:
+            self._careful_lines -= 1
+            return []
+        records, rows = self.plain
+        lines = records.ahead(min(most // rows.readings, self._plain_lines))
+        if not lines:
+            return []
+        if (taken := rows.take(lines, now_ms, numbering)) is None:
+            # Where none is plain, to look for it costs more than it saves.
+            self._pause = self._careful_lines = min(2 * self._pause + 1, _LONGEST_PAUSE)
+            return []
+        self._pause = 0
+        is_all = taken.size == len(lines)
+        self._plain_lines = min(2 * self._plain_lines, _MOST_PLAIN) if is_all else max(8, taken.rows)
+        records.pass_over(taken.size, taken.rows)
+        self.position = (records.offset, records.line)
+        self.account.publish(taken.rows, len(taken.events))
+        self.account.missing_readings += taken.missing
+        self.read += len(taken.events)
+        return taken.events
+
     def _pass(self, made: list[Picked | Problem | None]) -> list[Picked | Problem | None]:
         """Leave out those that are to be passed over."""
         kept: list[Picked | Problem | None] = []
@@ -227,6 +269,7 @@ class Reader:
     def _next(self) -> Record | None:
         if (record := next(self.ahead, None)) is not None:
             return record
+        self._has_ahead = False
         try:
             return next(self._iterator or iter(()), _END)
         except SourceBroken as error:

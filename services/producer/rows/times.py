@@ -74,6 +74,10 @@ class TimeReader:
             problem.field = "ts"
             raise
 
+    def takes_seconds(self, first: int) -> bool:
+        """Tell whether every number of seconds from one on, as the stream has it, is taken as it is."""
+        return self._times.format in {"auto", "s"} and self._times.earliest <= first
+
     def _reader(self, form: str) -> Callable[[str], str]:
         if form == "auto" or form in TS_UNITS:
             return self._auto
