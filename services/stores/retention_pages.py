@@ -20,10 +20,14 @@ class PagedRetention(ABC):
 
     rows_a_step = 1000
     """Most rows that one transaction deletes."""
+    busy_share = 0.5
+    """So much of the time at most rows are being deleted, and others may have to wait."""
 
     def __init__(self, scope: Scope, dialect: Dialect) -> None:
         self._scope = scope
         self._in = dialect
+        self._held_s = 0.0
+        """How long the last step kept others from writing."""
 
     @abstractmethod
     def reading(self) -> AbstractContextManager[Ask]:
@@ -32,6 +36,10 @@ class PagedRetention(ABC):
     @abstractmethod
     def writing(self) -> AbstractContextManager[Ask]:
         """One transaction, durable at its end, beside which no proof is written."""
+
+    def dropping(self) -> AbstractContextManager[Ask]:
+        """One of many that follow each other: durable at the latest with the next `writing`."""
+        return self.writing()
 
     def take(self, ask: Ask, piece: Piece) -> Piece:
         """Have nobody find the rows of a piece any more; gives where they are to be counted."""
@@ -80,7 +88,6 @@ class PagedRetention(ABC):
                 return
             is_over = False
             while not is_over:
-                began = time.monotonic()
                 try:
                     rows = self._step(table, day, again)
                 except Held as error:
@@ -88,13 +95,12 @@ class PagedRetention(ABC):
                     return
                 is_over = rows < self.rows_a_step
                 yield Step(rows, day if is_over else None)
-                time.sleep(max(_LEAST_PAUSE_S, time.monotonic() - began))
+                self._pause()
 
     def timeless(self, table: str, before_ms: int, again: Again) -> Iterator[Step | Waits]:
         """Drop the rows whose ids carry no time, and whose `ts` is before one."""
         after = ""
         while True:
-            began = time.monotonic()
             try:
                 ids = self._page(table, before_ms, after)
                 if not ids:
@@ -106,7 +112,7 @@ class PagedRetention(ABC):
                 return
             after = ids[-1]
             yield Step(rows)
-            time.sleep(max(_LEAST_PAUSE_S, time.monotonic() - began))
+            self._pause()
 
     def _page(self, table: str, before_ms: int, after: str) -> list[str]:
         with self.reading() as ask:
@@ -158,11 +164,16 @@ class PagedRetention(ABC):
 
     def _drop(self, piece: Piece, again: Again) -> int:
         """Drop a piece in one transaction; gives how many rows. Raises Held."""
-        with self.writing() as ask:
+        with self.dropping() as ask:
+            began = time.monotonic()
             tables = RetentionTables(ask, self._in)
             taken = self.take(ask, piece)
             ((rows,),) = ask(f"SELECT count(*) {taken.text}", taken.values)
             if rows:
                 tables.count(taken, tables.judge(taken, tables.own(taken)), self._scope, again)
                 self.delete(ask, taken)
+            self._held_s = time.monotonic() - began
         return int(rows)
+
+    def _pause(self) -> None:
+        time.sleep(max(_LEAST_PAUSE_S, self._held_s * (1 / self.busy_share - 1)))

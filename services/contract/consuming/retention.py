@@ -17,7 +17,7 @@ It is asked while nobody can store or find any of the rows that go, and may rais
 
 
 class Step(NamedTuple):
-    """One transaction of it, that is durable."""
+    """One transaction of it: the rows are gone, and counted, or neither."""
 
     rows: int
     """Which were dropped."""
@@ -47,7 +47,8 @@ class Retention(Protocol):
     def drop(self, before_ms: int, again: Again) -> Iterator[Step | Waits]:
         """Drop the days that end at a time or before it, Unix milliseconds, the oldest first.
 
-        Each step is durable when it is given, and counted in the proofs. Where a day has to wait, it and all
+        Each step is whole when it is given, counted in the proofs, and durable with whatever is written next.
+        Where a day has to wait, it and all
         behind it stay, and nothing follows. Raises SinkUnavailable, SinkAbsent, and what `again` raises.
         """
         ...

@@ -7,7 +7,7 @@ transaction, in our turn among the replicas; who may not write there leaves none
 import contextlib
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -75,27 +75,37 @@ class SQLiteProofs:
 
 
 @contextlib.contextmanager
-def writing(path: Path, busy_timeout_ms: int) -> Iterator[Ask]:
+def writing(
+    path: Path,
+    busy_timeout_ms: int,
+    prepare: str = "",
+    after: Callable[[sqlite3.Connection], None] | None = None,
+) -> Iterator[Ask]:
     """One transaction, in our turn among the replicas.
 
-    Raises SinkUnavailable, and has written nothing then.
+    `prepare`: a setting of the connection; `after` is given it when our turn is over. Raises SinkUnavailable,
+    and has written nothing then.
     """
     # Asked first: to open a database for writing makes files beside it, and may change its header.
     if not (path.is_file() and os.access(path, os.W_OK)):
         raise SinkUnavailable(f"{path} is not there, or may not be written", "SQLITE_READONLY")
     try:
-        with (
-            turn_in(path.parent, busy_timeout_ms) as patience_ms,
-            closing(connect(path, patience_ms)) as connection,
-        ):
-            connection.execute("BEGIN IMMEDIATE")
-            if not has_column(connection, "proven_runs", NEWEST[0]):
-                raise SinkUnavailable(
-                    f"{path} is of an earlier version: a consumer of this one brings it up to date",
-                    "older_schema",
-                )
-            yield lambda text, values: connection.execute(text, values).fetchall()
-            connection.execute("COMMIT")
+        with contextlib.ExitStack() as opened:
+            with turn_in(path.parent, busy_timeout_ms) as patience_ms, contextlib.ExitStack() as in_turn:
+                connection = in_turn.enter_context(closing(connect(path, patience_ms)))
+                connection.executescript(prepare)
+                connection.execute("BEGIN IMMEDIATE")
+                if not has_column(connection, "proven_runs", NEWEST[0]):
+                    raise SinkUnavailable(
+                        f"{path} is of an earlier version: a consumer of this one brings it up to date",
+                        "older_schema",
+                    )
+                yield lambda text, values: connection.execute(text, values).fetchall()
+                connection.execute("COMMIT")
+                if after is not None:
+                    opened.push(in_turn.pop_all())
+            if after is not None:
+                after(connection)
     except sqlite3.Error as error:
         raise SinkUnavailable(f"{path}: {of_a_write(error)}", of_a_write(error).kind) from error
     except OSError as error:

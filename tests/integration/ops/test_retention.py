@@ -39,6 +39,7 @@ from services.stores.choice import store_of
 from services.stores.postgres.partitions import days, make_day
 from services.stores.retention import RetentionTables
 from services.stores.retention_pages import PagedRetention
+from services.stores.sqlite.retention import SQLiteRetention
 
 __all__ = ["server", "settings"]
 DAY: Final = 86_400.0
@@ -586,7 +587,7 @@ def test_a_drop_that_is_killed_at_any_step_loses_nothing(
         child = os.fork()
         if child == 0:
             kill_at(step, nth, is_before=is_before)
-            PagedRetention.rows_a_step = 5
+            PagedRetention.rows_a_step = SQLiteRetention.rows_a_step = 5
             retain(replace(settings, retain_days=1), result, now=world.clock.now)
             os._exit(0)
         os.waitpid(child, 0)
@@ -621,7 +622,8 @@ def test_whatever_happens_nothing_goes_that_is_not_proven(
 ) -> None:
     """Runs that overlap, end and are folded, letters that are replayed late, over months."""
     monkeypatch.setattr(publishing, "CHUNK_IDS", 20)
-    monkeypatch.setattr(PagedRetention, "rows_a_step", 7)
+    for store in (PagedRetention, SQLiteRetention):
+        monkeypatch.setattr(store, "rows_a_step", 7)
     chance = random.Random(seed)
     waits: list[Made] = []
     buried: list[Made] = []

@@ -1,6 +1,7 @@
 """A step of retention in a file reads its own rows, and not the whole day."""
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -54,3 +55,26 @@ def test_a_step_reads_its_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     whole, spent_on_all = instructions(path, retention._day_of("telemetry_events", day))
     assert (rows, whole) == (100, ROWS)
     assert spent * 5 < spent_on_all
+
+
+def test_a_step_waits_for_no_disk_while_it_keeps_others_out(tmp_path: Path) -> None:
+    """Neither to sync what it has written, nor to fold the WAL; what is written at the end of a drop does."""
+    path = tmp_path / "telemetry.db"
+    SQLiteSink(path, 1000, lambda: 1.0).close()
+    retention = SQLiteRetention(path, 1000, Scope("telemetry", "s", "g"))
+    for transaction, settings in ((retention.dropping, [(1,), (0,)]), (retention.writing, [(2,), (1000,)])):
+        with transaction() as ask:
+            assert ask("PRAGMA synchronous", ()) + ask("PRAGMA wal_autocheckpoint", ()) == settings
+
+
+def test_a_pause_is_several_times_as_long_as_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that most batches meet none."""
+    retention = SQLiteRetention(tmp_path / "telemetry.db", 1000, Scope("telemetry", "s", "g"))
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    for held_s in (0.0, 0.1):
+        retention._held_s = held_s
+        retention._pause()
+    assert slept == [0.005, pytest.approx(0.4)]
