@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -177,6 +177,8 @@ def test_rights_of_an_earlier_version_suffice(own_server: Callable[..., LocalSer
             for _ in range(2):
                 bench.publisher.publish(bench.batch(3))
         assert numbers(admin) == [1] * 6
+        (refused,) = cast("list[Any]", admin.acl_log())
+        assert (refused["object"], refused["count"]) == (KEYS.events, 1), "it asks no more"
         assert bench.clock.sleeps == []
         (line,) = bench.log.named("entries_not_packed")
         assert "redis-users.md" in vars(line)["hint"]

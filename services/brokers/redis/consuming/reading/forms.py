@@ -59,8 +59,9 @@ class Forms:
         self._is_new = False
 
     def end(self) -> None:
-        """Say that it holds up to now, and no longer. Raises redis.RedisError."""
-        self._say(0.0, "")
+        """Say that it holds up to now, and no longer, where it was said at all. Raises redis.RedisError."""
+        if not self._is_new:
+            self._say(0.0, "")
 
     def begin_again(self) -> None:
         """Say it at the next turn: the server may be another one, or have lost it."""
