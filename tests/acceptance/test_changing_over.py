@@ -96,7 +96,7 @@ def test_consumers_killed_at_random_lose_nothing_of_entries_of_many(rig: Rig) ->
     }  # fmt: skip
     producer = rig.start("producer", [sys.executable, "-m", "services.producer"], settings)
     producer.says("entries_packed")
-    for victim in (0, 1, 2, 0):
+    for victim in (0, 1, 2):
         rig.wait_for_rows(rig.count() + 1000)
         replicas[victim].kill()
         replicas[victim] = rig.consumer(f"consumer-{victim}", **consuming)

@@ -130,7 +130,13 @@ CATALOGUE: Final = (
         "It waits for consumers, or refuses what is sent. `held_by`: the group that keeps the oldest entries "
         "from being trimmed",
     ),
-    Message("stream_has_room", "INFO", "producer", ("blocked_s", "length"), "It goes on after such a wait"),
+    Message(
+        "stream_has_room",
+        "INFO",
+        "producer",
+        ("blocked_s", "length"),
+        "It goes on after such a wait. `length`: entries",
+    ),
     Message(
         "entries_packed",
         "INFO",
