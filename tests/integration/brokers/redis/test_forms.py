@@ -20,7 +20,7 @@ _DAY_MS = 86_400_000
 
 def said(client: redis.Redis) -> dict[str, tuple[int, int]]:
     """Give what each consumer says: the form, and for how long from now on, in ms."""
-    seconds, micros = cast("tuple[int, int]", client.time())
+    seconds, micros = client.time()
     now = seconds * 1000 + micros // 1000
     found = cast("dict[bytes, bytes]", client.hgetall(KEYS.forms))
     told = {name.decode(): [int(part) for part in text.split()] for name, text in found.items()}
@@ -31,7 +31,7 @@ def test_a_consumer_says_what_it_reads_before_it_reads(server: Server) -> None:
     """Its first read is covered, each later one too, and the server keeps nothing of those long gone."""
     at = [0.0]
     with closing(server.client()) as client, closing(Consumer(server, monotonic=lambda: at[0])) as source:
-        now = cast("tuple[int, int]", client.time())[0] * 1000
+        now = client.time()[0] * 1000
         client.hset(
             KEYS.forms, mapping={"g/gone": f"2 {now - 2 * _DAY_MS}", "g/lately": f"2 {now - _DAY_MS // 2}"}
         )
