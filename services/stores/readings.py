@@ -7,7 +7,7 @@ is made good by the next reading of the device.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from services.contract.consuming.proofs import Scope
 from services.contract.consuming.readings import Reading
@@ -15,7 +15,6 @@ from services.stores.proofs import Ask
 
 READINGS_A_TURN: Final = 2000
 """How many are noted in one transaction: a few milliseconds, for which writers of a file wait."""
-_ROWS_A_STATEMENT: Final = 500
 _OURS: Final = "(pipeline, stream) = (?, ?)"
 _COLUMNS: Final = Reading._fields
 _NAMES: Final = ", ".join(_COLUMNS)
@@ -28,18 +27,18 @@ class ReadingTables:
         self._ask = ask
         self._ours = (scope.pipeline, scope.stream)
 
-    def note(self, readings: Sequence[Reading]) -> None:
-        """Put them in the place of older ones; they are in the order of their devices, one of each."""
-        marks = f"({', '.join('?' * (2 + len(_COLUMNS)))})"
+    def put(self, rows: str, values: Sequence[Any]) -> None:
+        """Put readings in the place of older ones, in the order of their devices, one of each.
+
+        `rows`: what gives pipeline, stream and the fields of a Reading, with `?` for its values.
+        """
         moved = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])
-        for at in range(0, len(readings), _ROWS_A_STATEMENT):
-            some = readings[at : at + _ROWS_A_STATEMENT]
-            self._ask(
-                f"INSERT INTO {{t}}last_readings AS known (pipeline, stream, {_NAMES}) "  # noqa: S608
-                f"VALUES {', '.join([marks] * len(some))} ON CONFLICT (pipeline, stream, device_id) "
-                f"DO UPDATE SET {moved} WHERE known.stored_at <= excluded.stored_at",
-                [value for one in some for value in (*self._ours, *one)],
-            )
+        self._ask(
+            f"INSERT INTO {{t}}last_readings AS known (pipeline, stream, {_NAMES}) {rows} "
+            "ON CONFLICT (pipeline, stream, device_id) "
+            f"DO UPDATE SET {moved} WHERE known.stored_at <= excluded.stored_at",
+            values,
+        )
 
     def forget(self, before: float) -> None:
         """Forget devices that were last heard before a time, in Unix seconds."""

@@ -1,7 +1,9 @@
 """The last readings in the file: read as rows are, and noted in our turn among the replicas."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from services.contract.consuming.proofs import Scope
 from services.contract.consuming.readings import Reading
@@ -9,6 +11,8 @@ from services.stores.proofs import Ask
 from services.stores.readings import ReadingTables, in_turns
 from services.stores.sqlite.proofs import writing
 from services.stores.sqlite.rows import SQLiteRows
+
+_ROWS_A_STATEMENT: Final = 500
 
 
 class SQLiteReadings:
@@ -23,7 +27,10 @@ class SQLiteReadings:
         """Put them in the place of older ones, in short turns."""
         for some in in_turns(readings):
             with writing(self._path, self._busy_timeout_ms) as ask:
-                self._tables(ask).note(some)
+                for at in range(0, len(some), _ROWS_A_STATEMENT):
+                    rows = [(*self._scope[:2], *one) for one in some[at : at + _ROWS_A_STATEMENT]]
+                    marks = ", ".join([f"({', '.join('?' * len(rows[0]))})"] * len(rows))
+                    self._tables(ask).put(f"VALUES {marks}", list(itertools.chain.from_iterable(rows)))
 
     def forget(self, before: float) -> None:
         """Forget devices that were last heard before a time."""
