@@ -288,7 +288,7 @@ def broker_trouble(pipeline: Pipeline) -> Steps:
     pipeline.lock()
 
     def publish(ending: threading.Event) -> None:
-        while not ending.wait(0.2):
+        while not ending.wait(1):
             with contextlib.suppress(subprocess.SubprocessError):  # it is killed meanwhile
                 broker.publish_lines(topic, ["20"] * 400, timeout_s=5)
 
