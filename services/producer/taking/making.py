@@ -47,6 +47,7 @@ _TAGS: Final[Mapping[str, tuple[str, ...]]] = {
 _DEFAULT_ZONE: Final = "default"
 _BESIDE: Final = frozenset({"event_id", ATTRIBUTES, UNIT, *TRACE_NAMES})
 """What an event may have beside its five fields."""
+_FIVE: Final = frozenset(FIELD_NAMES[1:])
 _UNUSUAL: Final = ("", "", "", "", "")
 """Says that a row wants a closer look."""
 _TOLD: Final = "\0"
@@ -156,7 +157,9 @@ class JsonMaker:
     """
 
     def __init__(self, mapped: Mapped, rules: Rules, told: Collection[str] | None = None) -> None:
-        is_plain = mapped == Mapped() and told is None
+        usual = None
+        if mapped == Mapped():
+            usual = _usual_event if told is None else _usual_told
         self._kind: Format = "senml" if mapped.format == "senml" else "json"
         mapped = _lenient(with_defaults(mapped, self._kind))
         mapped = replace(mapped, columns={ATTRIBUTES: ATTRIBUTES, **mapped.columns})
@@ -173,7 +176,7 @@ class JsonMaker:
         find: Callable[[str], Get] = finder if self._lists is None else lambda path: outward(finder(path))
         if told is not None:
             find = _beside
-        self._picker = _picker(mapped, rules, find, _DoorTimes(mapped), _usual_event if is_plain else None)
+        self._picker = _picker(mapped, rules, find, _DoorTimes(mapped), usual)
 
     def document(self, data: bytes, told: Told | None = None) -> Made:
         """Make events of one document. Raises Problem where it is no JSON, and TooMany.
@@ -319,6 +322,20 @@ def _usual_event(row: Any) -> Sequence[str]:
         if type(one) is not str:
             return _UNUSUAL
     return five
+
+
+def _usual_told(row: Any) -> Sequence[str]:
+    """Give the five fields of an object and of what is told beside it, where the object has nothing else."""
+    said, told = row
+    if not _FIVE.issuperset(said):
+        return _UNUSUAL
+    five = {"ts": ARRIVAL, **said, **told}
+    if len(five) != len(_FIVE):
+        return _UNUSUAL
+    for one in five.values():
+        if type(one) is not str:
+            return _UNUSUAL
+    return (five["device_id"], five["zone"], five["ts"], five["kpi"], five["value"])
 
 
 def _usual_row(row: Any) -> Sequence[str]:

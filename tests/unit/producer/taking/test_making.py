@@ -261,6 +261,19 @@ def test_the_short_way_of_an_ordinary_object_makes_the_same(members: dict[str, A
     check_same(short.document(data), long.document(data))
 
 
+TOPICS = st.fixed_dictionaries({"device_id": LABELS}, optional={"zone": LABELS, "kpi": st.just("Temp")})
+
+
+@given(MEMBERS | st.sampled_from(["21.5", "cold", 20, None]), TOPICS)
+def test_the_short_way_of_what_is_told_beside_an_object_makes_the_same(
+    content: dict[str, Any] | str | int | None, told: dict[str, str]
+) -> None:
+    """As above; what is told goes before what the object says."""
+    data = json.dumps([content]).encode()
+    short, long = (JsonMaker(mapped, rules(), told) for mapped in (Mapped(), LONG_JSON))
+    check_same(short.document(data, told), long.document(data, told))
+
+
 @given(
     st.dictionaries(
         st.sampled_from(["device", "host", "zone", "room", "unit", "event_id", "attributes", "traceparent"]),
