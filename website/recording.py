@@ -1,7 +1,7 @@
 """The recording of a terminal: `make recording` runs the commands below and draws docs/recording.svg.
 
-They run in a terminal of 80 columns, in an empty folder with the examples in it. The picture shows line after
-line when it is opened, or all at once to whoever wants no motion. It loads nothing: the font is the reader's.
+They run in a terminal of 80 columns, in an empty folder with the examples in it. The picture lights up
+line after line, or shows all at once to whoever wants no motion. It loads nothing: the font is the reader's.
 """
 
 import argparse
@@ -32,7 +32,7 @@ COMMANDS: Final = (
     "telemetry audit --start-server",
 )
 _PAUSE_S: Final = 1.5
-"""Before a command is typed."""
+"""To read what a command has shown, before the next one is typed."""
 _LINE_S: Final = 0.06
 _FIRST_LINES: Final = 15
 _LAST_LINES: Final = 7
@@ -46,7 +46,7 @@ _FORMAT: Final = """\
 .{unique_id}-matrix {{ font-family: ui-monospace, SFMono-Regular, Menlo, "DejaVu Sans Mono", monospace;
   font-size: {char_height}px; line-height: {line_height}px; }}
 .{unique_id}-matrix text {{ animation: appear 1ms both; }}
-@keyframes appear {{ from {{ opacity: 0; }} }}
+@keyframes appear {{ from {{ opacity: 0.2; }} }}
 @media (prefers-reduced-motion: reduce) {{ .{unique_id}-matrix text {{ animation: none; }} }}
 DELAYS
 {styles}
@@ -113,9 +113,8 @@ def draw(shown: Sequence[tuple[str, Sequence[str]]]) -> str:
     at_s = 0.0
     for command, lines in shown:
         console.print(Text.assemble(("$ ", "green"), (command, "bold")))
-        at_s += _PAUSE_S
         delays.append(at_s)
-        at_s += _PAUSE_S / 3
+        at_s += _PAUSE_S / 2
         kept = lines
         if len(lines) > _FIRST_LINES + _LAST_LINES + 1:
             kept = [*lines[:_FIRST_LINES], "...", *lines[-_LAST_LINES:]]
@@ -125,6 +124,7 @@ def draw(shown: Sequence[tuple[str, Sequence[str]]]) -> str:
                 console.print(row, no_wrap=True)
                 delays.append(at_s)
             at_s += _LINE_S
+        at_s += _PAUSE_S
     svg = console.export_svg(title="telemetry", theme=MONOKAI, code_format=_FORMAT, unique_id="t")
     rules = (
         f'[clip-path$="-line-{at})"] {{ animation-delay: {delay:.2f}s; }}' for at, delay in enumerate(delays)
