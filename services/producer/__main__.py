@@ -120,10 +120,8 @@ def _traces(told: Told, spans: Spans | None, clock: SystemClock) -> Traces:
 
 
 def _read(parts: Parts) -> int:
-    reading = parts.told.reading
-    if reading is not None and reading.follow and reading.path is not None:
-        return Following(parts, reading, reading.path).run()
-    return Publishing(parts, parts.told.readings).run()
+    readings = parts.told.readings
+    return (Following if readings[0].follow else Publishing)(parts, readings).run()
 
 
 def _take_in(parts: Parts, mode: str) -> int:

@@ -196,13 +196,14 @@ def _readings(given: argparse.Namespace, errors: list[str]) -> Sequence[Reading]
             if getattr(given, _attribute(option)) not in (None, False, [])
         ]
         return ()
-    sources = files_of(given.source, errors)
+    # What is followed is listed again and again, and a folder may have no file yet.
+    sources = list(dict.fromkeys(given.source)) if given.follow else files_of(given.source, errors)
     if given.resume and STANDARD_INPUT in sources:
         errors.append("--resume: standard input can't be read again; name a file with --from")
     if given.resume and given.again:
         errors.append("--again: begins from the beginning, and --resume goes on; give one of them")
     if given.follow:
-        errors += _wrong_to_follow(given, sources)
+        errors += _wrong_to_follow(given)
     said = {} if given.mapping is None else read_mapping_file(Path(given.mapping), errors)
     said |= _said(given, errors)
     mapped, most = build(said, errors), _max_rejected(given, errors)
@@ -220,12 +221,10 @@ def _readings(given: argparse.Namespace, errors: list[str]) -> Sequence[Reading]
     ]
 
 
-def _wrong_to_follow(given: argparse.Namespace, sources: Sequence[str]) -> list[str]:
+def _wrong_to_follow(given: argparse.Namespace) -> list[str]:
     wrong = []
-    if STANDARD_INPUT in sources:
+    if STANDARD_INPUT in given.source:
         wrong.append("--follow: standard input is read as it comes; leave it out")
-    elif len(sources) > 1:
-        wrong.append(f"--follow: one file, and these are {len(sources)}; start a command for each")
     if given.again or given.complete:
         wrong.append("--follow: goes on with a file that is written to; leave out --again and --complete")
     return wrong

@@ -48,14 +48,47 @@ def publish_feed(
 
     What is published is added to `totals`. Raises BrokerRefuses and Stopping.
     """
+    loop = loop_of(
+        parts,
+        feed,
+        run,
+        open_new,
+        pacer_of(parts.told, parts.clock),
+        duration_s=duration_s,
+        totals=totals,
+        behind=behind,
+        on_batch=on_batch,
+        most_of_a_record=most_of_a_record,
+    )
+    loop.run()
+    loop.publisher.end()
+    return loop.publisher.run.name
+
+
+def loop_of(
+    parts: Parts,
+    feed: Feed,
+    run: Run,
+    open_new: Callable[[Position | None], Run],
+    pacer: Pacer,
+    *,
+    totals: Totals,
+    duration_s: float = 0.0,
+    behind: Position | None = None,
+    on_batch: Callable[[], None] = lambda: None,
+    most_of_a_record: int = 0,
+) -> Loop:
+    """Make the loop that publishes a feed. Raises BrokerRefuses and Stopping."""
     publisher = parts.side.publisher(run)
     if behind is not None:
         publisher.publish(Batch((), behind))
-    loop = Loop(
+    parts.health.started()
+    parts.logger.info("producer_started", extra={"run": run.name, "source": run.source})
+    return Loop(
         feed,
         publisher,
         lambda: open_new(publisher.position),
-        _pacer(parts.told, parts.clock),
+        pacer,
         parts.clock,
         parts.health,
         parts.logger,
@@ -65,14 +98,10 @@ def publish_feed(
         most_of_a_record=most_of_a_record,
         totals=totals,
     )
-    parts.health.started()
-    parts.logger.info("producer_started", extra={"run": run.name, "source": run.source})
-    loop.run()
-    publisher.end()
-    return publisher.run.name
 
 
-def _pacer(told: Told, clock: SystemClock) -> Pacer:
+def pacer_of(told: Told, clock: SystemClock) -> Pacer:
+    """Make the schedule that the settings name."""
     if told.settings.rate:
         return at_rate(told.settings.rate, told.settings.stream_max_length, clock.monotonic)
     return Pacer(told.batch_size, told.sleep_interval_s, clock.monotonic)

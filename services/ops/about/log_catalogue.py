@@ -191,7 +191,7 @@ CATALOGUE: Final = (
         "INFO",
         "producer",
         ("file", "how"),
-        "A file that is followed was renamed, or emptied: what was begun in its place is read",
+        "A file that is followed was renamed, emptied or removed: what is begun in its place is read",
     ),
     Message(
         "followed_file_gone",
@@ -233,7 +233,7 @@ CATALOGUE: Final = (
         "ERROR",
         "producer",
         ("error",),
-        "The file can't be read to its end; what was read of it is published. It ends with 3",
+        "The file can't be read to its end, or followed; what was read of it is published. It ends with 3",
     ),
     Message(
         "refused_lines_not_kept",

@@ -116,7 +116,7 @@ def run_command(
         bool, typer.Option("--complete", help="With --resume: a last line without an end is a whole one.")
     ] = False,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Wait for what is appended to a file, until Ctrl-C.")
+        bool, typer.Option("--follow", help="Wait for what is appended, and for new files, until Ctrl-C.")
     ] = False,
     logs: Annotated[bool, typer.Option("--logs", help="Show the services' logs as well.")] = False,
     as_json: AsJson = False,

@@ -85,7 +85,8 @@ class FileAccount:
         if self.times_twice:
             told.append(f"  {self.times_twice:,} times were in an hour that comes twice (--time-twice)")
         if self.is_followed:
-            told.append(f"stopped after line {self.after_line}; the same command goes on there")
+            where = f" after line {self.after_line}" if self.after_line else ""
+            told.append(f"stopped{where}; the same command goes on there")
         told += [f"not all of {self.file} is published: {why}" for why in self.failures]
         if any("stopped" in why for why in self.failures):
             told.append("go on where it stopped: the same command, with --resume")

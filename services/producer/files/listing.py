@@ -26,6 +26,12 @@ def files_of(given: Sequence[str], errors: list[str]) -> list[str]:
     return list(found.values())
 
 
+def is_one_file(text: str) -> bool:
+    """Tell whether `--from` names a file itself, and no folder or pattern that files may come to."""
+    path = Path(text)
+    return not path.is_dir() and not (_PATTERN.search(text) and not path.exists())
+
+
 def _expanded(text: str, errors: list[str]) -> list[str]:
     path = Path(text)
     if text == STANDARD_INPUT or not text:

@@ -13,7 +13,7 @@ class Reading:
     """What file is read, and how."""
 
     source: str
-    """A path, or `-` for standard input."""
+    """A path, or `-` for standard input; of what is followed also a folder or a pattern."""
     mapped: Mapped
     resume: bool
     """Go on behind what is published of it."""

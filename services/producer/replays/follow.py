@@ -1,191 +1,188 @@
-"""Follow a file: publish what is appended to it, whatever its writer renames or empties.
-
-What is read next is told by the run's record and the folder alone, so a restart after a kill is no case of
-its own: the path, where it is the file of the record; or else the rest of that file under its other name,
-then the files that were begun after it, and then the path.
-"""
+"""Follow files, and those that come to a folder: publish what is appended, a batch of each in turn."""
 
 import errno
-import functools
 import os
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from services.contract.producing.outgoing import Position
-from services.contract.producing.publishing import Replayed
+from services.contract.errors import Stopping
 from services.producer.files.account import Account
 from services.producer.files.decode import SourceUnusable
-from services.producer.files.ending import NOT_ALL, Ending, Result, failures
-from services.producer.files.inputs import source_key
-from services.producer.files.read import MOST_OF_A_RECORD, Reader
+from services.producer.files.ending import NOT_ALL, Result, failures
+from services.producer.files.listing import files_of, is_one_file
 from services.producer.files.reading import Reading
-from services.producer.files.rejected import Rejected
 from services.producer.loop import Totals
-from services.producer.replays.following import Followed, next_file
-from services.producer.replays.publish import opener_of
-from services.producer.wiring import Parts, finish, publish_feed
+from services.producer.replays.following import is_that, may_have_been
+from services.producer.replays.trail import Trail
+from services.producer.wiring import Parts, finish, pacer_of
 
 _LOOK_S: Final = 0.2
-
-
-class _OnlyLooked(Exception):
-    """The record was looked at, and nothing is changed."""
+"""Between two looks whether there is more."""
+_LIST_S: Final = 1.0
+"""Between two looks for new files."""
+_MOST_OPEN: Final = 200
+"""Files; the one that was silent for longest is closed for another."""
+_MOST_NAMED: Final = 20
 
 
 class Following:
-    """One file that is followed, through all that it was."""
+    """All that is followed. A reading names a file, a folder or a pattern."""
 
-    def __init__(self, parts: Parts, reading: Reading, path: Path) -> None:
+    def __init__(self, parts: Parts, readings: Sequence[Reading]) -> None:
         self._parts = parts
-        self._reading = reading
-        self._path = path
-        self._key = source_key(path, reading.mapped)
+        self._readings = readings
+        self._is_one = len(readings) == 1 and is_one_file(readings[0].source)
+        self._named = {Path(one.source).absolute() for one in readings if is_one_file(one.source)}
+        self._is_first = True
+        """Whether nothing was looked at so far: then what is wrong with a file that was named is refused."""
+        self._trails: dict[Path, Trail] = {}
+        """By path."""
+        self._broken: dict[Path, str] = {}
+        """Why a file can't be followed."""
+        self._rotated: set[Path] = set()
+        """Files that are what others were: they are read as those."""
+        self._pacer = pacer_of(parts.told, parts.clock)
         self._totals = Totals()
         self._account = Account()
-        self._last: Result | None = None
-        self._unreadable = 0
+        self._left_out: Counter[str] = Counter()
+        self._unreadable = self._times_twice = self._files = 0
+        self._last = Result(Path(readings[0].source).name if self._is_one else "the files", Account())
         self._run = ""
-        self._has_looked = False
+        self._listed_at = float("-inf")
         self._ends = parts.clock.monotonic() + parts.told.duration_s
 
     def run(self) -> int:
-        """Follow it until asked to stop; gives the exit code. Raises SourceUnusable."""
-        clock = self._parts.clock
-        while not clock.is_stopping() and (not self._parts.told.duration_s or clock.monotonic() < self._ends):
-            known = self._look()
-            file = self._next(known)
-            if file is None:
-                self._parts.health.turn()
-                clock.sleep(_LOOK_S)
-                continue
-            try:
-                with ExitStack() as stack:
-                    self._publish(file, known, stack)
-            except SourceUnusable:
-                if file.exists():
-                    raise
-                # It was renamed after it was looked for.
+        """Follow them until asked to stop; gives the exit code. Raises SourceUnusable and BrokerRefuses."""
+        try:
+            while self._goes_on():
+                self._list()
+                if not self._turn_all() and self._goes_on():
+                    self._parts.clock.sleep(_LOOK_S)
+                self._is_first = False
+        except Stopping:
+            self._parts.logger.warning(
+                "stopped_while_waiting", extra={"hint": "the batch in hand was not confirmed"}
+            )
         return self._finish()
 
-    def _look(self) -> Replayed | None:
-        """Give the record of what is published, without taking it over."""
-        seen: list[Replayed] = []
-        has_looked, self._has_looked = self._has_looked, True
+    def _goes_on(self) -> bool:
+        self._parts.health.turn()
+        clock = self._parts.clock
+        return not clock.is_stopping() and (not self._parts.told.duration_s or clock.monotonic() < self._ends)
 
-        def keep(found: Replayed) -> None:
-            seen.append(found)
-            raise _OnlyLooked
+    def _list(self) -> None:
+        """Look for new files, and leave those that are gone."""
+        now = self._parts.clock.monotonic()
+        if now - self._listed_at < _LIST_S:
+            return
+        self._listed_at = now
+        found: dict[Path, Reading] = {}
+        for reading in self._readings:
+            for name in files_of([reading.source], []):
+                found.setdefault(Path(name).absolute(), reading)
+        for path, trail in list(self._trails.items()):
+            if trail.is_over or not (trail.is_open or path in found):
+                del self._trails[path]
+        self._rotated &= found.keys()
+        for path, reading in found.items():
+            if path in self._trails or path in self._rotated:
+                continue
+            trail = self._trail(path, reading)
+            if self._is_first and path in self._named:
+                if not path.exists() and trail.record() is None:
+                    raise SourceUnusable(f"{reading.source}: {os.strerror(errno.ENOENT)}")
+            elif (origin := self._origin(trail, reading, found)) is not None:
+                self._rotated.add(path)
+                self._trails.setdefault(origin.path, origin)
+                continue
+            self._trails[path] = trail
 
-        try:
-            self._parts.side.take_over(self._key, keep)
-        except _OnlyLooked:
-            return seen[0]
-        if not has_looked and not self._path.exists():
-            raise SourceUnusable(f"{self._path}: {os.strerror(errno.ENOENT)}")
+    def _trail(self, path: Path, reading: Reading) -> Trail:
+        reading = replace(reading, source=str(path))
+        return Trail(self._parts, reading, path, self._pacer, self._totals, self._add)
+
+    def _origin(self, trail: Trail, reading: Reading, found: dict[Path, Reading]) -> Trail | None:
+        """Give the file that another one was before it was rotated; None: it is one by itself.
+
+        Between two of its files a path has none, so its record tells of it as well.
+        """
+        may_be = may_have_been(trail.path)
+        known = trail.record() if may_be else None
+        if known is not None and is_that(trail.path, known.run.fingerprint, known.offset):
+            may_be = []  # it was one before another came to the name that it seems to be of
+        trail.is_single = bool(may_be)
+        for path in may_be:
+            if path in self._trails or path in found:
+                return self._trails.get(path) or self._trail(path, found[path])
+            if (origin := self._trail(path, reading)).record() is not None:
+                return origin
         return None
 
-    def _next(self, known: Replayed | None) -> Path | None:
-        """Tell which file is read next; None: it is not there yet."""
-        if known is None:
-            return self._path if self._path.exists() else None
-        found = next_file(self._path, known.run.fingerprint, known.offset)
-        if found is None:  # it may be renamed just now
-            self._parts.clock.sleep(_LOOK_S)
-            found = next_file(self._path, known.run.fingerprint, known.offset)
-        if found is None and not known.is_done:
-            self._parts.logger.warning(
-                "followed_file_gone", extra={"file": str(self._path), "after_line": known.line}
-            )
-        found = found or self._path
-        return found if found.exists() else None
+    def _make_room(self, opened: Trail) -> None:
+        """Close the file that was silent for longest, where another one is too many."""
+        others = [one for one in self._trails.values() if one.is_open and one is not opened]
+        if len(others) >= _MOST_OPEN:
+            min(others, key=lambda one: one.idle_since).close()
 
-    def _publish(self, file: Path, known: Replayed | None, stack: ExitStack) -> None:
-        parts, logger = self._parts, self._parts.logger
-        opener = opener_of(parts, self._reading, stack)
-        sources: list[Followed] = []
+    def _turn_all(self) -> bool:
+        """Publish a batch of each that has more; tells whether any had."""
+        is_any = False
+        for path, trail in list(self._trails.items()):
+            while self._goes_on() and (wait := self._pacer.wait_s()):
+                self._parts.clock.sleep(min(wait, _LIST_S))
+            if not self._goes_on():
+                break
+            was_open = trail.is_open
+            try:
+                is_any = trail.turn() or is_any
+            except SourceUnusable as error:
+                if self._is_one or (self._is_first and path in self._named):
+                    raise
+                if path not in self._broken:
+                    self._parts.logger.error("source_broken", extra={"error": str(error)})
+                self._broken[path] = str(error)
+            else:
+                if trail.is_open and not was_open:
+                    self._broken.pop(path, None)
+                    self._make_room(trail)
+        return is_any
 
-        def follow(descriptor: int, name: str, is_stopping: Callable[[], bool]) -> Followed:
-            sources.append(Followed(descriptor, name, is_stopping, self._path))
-            return sources[-1]
-
-        opener.file, opener.make = file, follow
-        reader = opener.open()
-        if not opener.is_exact:
-            raise SourceUnusable(
-                f"{file}: --follow reads lines as they are written: none that are packed, in UTF-16, or JSON "
-                "of other forms"
-            )
-        behind: Position | None = None
-        is_known = known is not None and sources[-1].is_same(known.run.fingerprint, known.offset)
-        replayed = parts.side.take_over(self._key, lambda _: None) if is_known else None
-        if replayed is not None:
-            reader = opener.open((replayed.offset, replayed.line))
-            if not sources[-1].is_same(replayed.run.fingerprint, replayed.offset):
-                return  # it was renamed between the two looks
-            behind = reader.pass_over(replayed.ahead, parts.clock.is_stopping)
-            line = behind.line if behind else replayed.line
-            logger.info("resumed", extra={"file": str(file), "run": replayed.run.name, "after_line": line})
-            begins, run = replayed.run.fingerprint, replayed.run
-        else:
-            if not self._waits_for_a_row(sources[-1], reader):
-                return
-            begins = sources[-1].fingerprint()
-        open_new = functools.partial(parts.side.open_run, self._path.name, self._key, begins)
-        run = open_new() if replayed is None else replayed.run
-        ending = Ending(reader, self._reading, is_resumed=replayed is not None)
-        rejected = Rejected(
-            parts.told.settings.data_dir,
-            self._path.name,
-            begins.rpartition(":")[2],
-            logger,
-            after_line=0 if replayed is None else replayed.line,
-        )
-        ending.rejected = reader.refusals = stack.enter_context(closing(rejected))
-        reader.half = lambda: "refuse" if sources[-1].change == "renamed" else "wait"
-        self._run = publish_feed(
-            parts,
-            reader,
-            run,
-            open_new,
-            duration_s=max(0.001, self._ends - parts.clock.monotonic()) if parts.told.duration_s else 0.0,
-            totals=self._totals,
-            behind=behind,
-            on_batch=reader.confirm,
-            most_of_a_record=MOST_OF_A_RECORD,
-        )
-        self._last = ending.result()
-        self._account.add(self._last.account)
-        self._unreadable += self._last.unreadable
-        if sources[-1].change:
-            logger.info("file_rotated", extra={"file": str(file), "how": sources[-1].change})
-
-    def _waits_for_a_row(self, source: Followed, reader: Reader) -> bool:
-        """Wait for the first line behind the header: by it a file is told from the next one."""
-        clock = self._parts.clock
-        while not clock.is_stopping() and not source.change:
-            self._parts.health.turn()
-            if source.has_line_behind(reader.position[0]):
-                return True
-            clock.sleep(_LOOK_S)
-        return False
+    def _add(self, result: Result) -> None:
+        """Count what came of one file."""
+        self._last = result
+        self._files += 1
+        self._account.add(result.account)
+        self._left_out.update(result.left_out)
+        self._unreadable += result.unreadable
+        self._times_twice += result.times_twice
+        if not self._is_one:
+            self._parts.logger.info("file_finished", extra=result.as_record())
 
     def _finish(self) -> int:
-        last = self._last or Result(self._path.name, Account())
+        for trail in self._trails.values():
+            trail.close()
+            self._run = trail.run or self._run
+        last = self._last
         total = Result(
-            self._path.name,
+            last.name if self._is_one else f"{self._files} files",
             self._account,
             is_known=True,
-            after_line=last.after_line,
+            after_line=last.after_line if self._is_one else 0,
             unreadable=self._unreadable,
-            unreadable_lines=last.unreadable_lines,
-            rejected_file=last.rejected_file,
-            left_out=last.left_out,
-            times_twice=last.times_twice,
+            unreadable_lines=last.unreadable_lines if self._is_one else (),
+            rejected_file=last.rejected_file if self._is_one else "",
+            left_out=self._left_out,
+            times_twice=self._times_twice,
         )
-        told = failures([total], self._reading.max_rejected)
+        told = failures([total], self._readings[0].max_rejected) + list(self._broken.values())[:_MOST_NAMED]
+        of_files = {} if self._is_one else {"files": self._files}
         finish(
-            self._parts, self._run, self._totals, {**total.as_record(), "failures": told, "is_followed": True}
+            self._parts,
+            self._run,
+            self._totals,
+            {**total.as_record(), "failures": told, "is_followed": True, **of_files},
         )
         return NOT_ALL if told else 0

@@ -16,32 +16,37 @@ from typing import Final, Literal
 from services.producer.files.decode import SourceUnusable
 from services.producer.files.inputs import FINGERPRINT_BYTES, Input, fingerprint_of, is_same
 
-Change = Literal["", "renamed", "emptied"]
+Change = Literal["", "renamed", "emptied", "removed"]
 
-_LOOK_S: Final = 0.2
-"""Time between two looks whether there is more."""
 _SILENT_S: Final = 1.0
 """A writer may go on for a moment in a file that was renamed: so long it has to be silent."""
 _TAIL_BYTES: Final = 512
 _LINE_BYTES: Final = 1 << 20
 _ROTATED: Final = re.compile(r"[.-][0-9][0-9T_.:-]*")
 """What stands behind the name of a file that was written before this one."""
+_PACKED: Final = re.compile(r"\.(?:gz|bz2|xz|zst|lz4)")
+
+
+class NotYet(Exception):
+    """There is not enough of a file to tell how it is read."""
 
 
 class Followed(Input):
-    """Bytes of a file that is written to; they end once the path is another file."""
+    """Bytes of a file that is written to; they end once the path is another file, or the file is removed."""
 
     def __init__(self, descriptor: int, name: str, is_stopping: Callable[[], bool], path: Path) -> None:
         super().__init__(descriptor, name, is_stopping)
         self.change: Change = ""
         """Why they have ended; empty: they have not."""
+        self.is_opening = True
+        """Until its header is read nothing is waited for: NotYet is raised."""
         self._path = path
         self._tail = b""
         self._is_at_end = False
         self._silent_since = time.monotonic()
 
     def read(self, size: int, /) -> bytes | None:
-        """Give what there is; None after a moment without anything; empty once the path is another file."""
+        """Give what there is, None for nothing just now, and empty bytes once there will be no more."""
         if self.change:
             return b""
         # Emptied and written to beyond where we are, a file looks as if it had only grown.
@@ -55,11 +60,15 @@ class Followed(Input):
             return found
         if found is None:
             return None
+        if self.is_opening:
+            raise NotYet
         self._is_at_end = True
         if self._is_another() and time.monotonic() - self._silent_since >= _SILENT_S:
             self.change = "renamed"
             return b""
-        time.sleep(_LOOK_S)
+        if not os.fstat(self._descriptor).st_nlink:
+            self.change = "removed"
+            return b""
         return None
 
     def seek(self, offset: int) -> None:
@@ -74,6 +83,11 @@ class Followed(Input):
         if self._is_another():
             self.change = "renamed"
         return False
+
+    def is_read_to(self, device: int, inode: int, size: int) -> bool:
+        """Tell whether it is a file, and so much of it is read."""
+        ours = os.fstat(self._descriptor)
+        return (ours.st_dev, ours.st_ino, self.position) == (device, inode, size)
 
     def fingerprint(self, length: int = FINGERPRINT_BYTES) -> str:
         """Tell how the file begins, whatever its name is by now."""
@@ -104,11 +118,11 @@ def next_file(path: Path, known: str, offset: int) -> Path | None:
 
     None: that one is gone, and nobody knows what was written to it since.
     """
-    if _is_same(path, known, offset):
+    if is_that(path, known, offset):
         return path
     beside = _beside(path)
     for at, one in enumerate(beside):
-        if _is_same(one, known, offset):
+        if is_that(one, known, offset):
             with suppress(OSError):
                 if one.stat().st_size > offset:
                     return one
@@ -117,7 +131,8 @@ def next_file(path: Path, known: str, offset: int) -> Path | None:
     return None
 
 
-def _is_same(path: Path, known: str, offset: int) -> bool:
+def is_that(path: Path, known: str, offset: int) -> bool:
+    """Tell whether a path is now the file that begins as is `known`, and was read up to a byte."""
     try:
         return is_same(path, known, offset)
     except (SourceUnusable, OSError):
@@ -149,3 +164,13 @@ def _number(path: Path) -> int:
 def _was_before(one: Path, path: Path) -> bool:
     """Tell by its name whether a file was under the path once: app.csv.1, app.csv-20260101."""
     return one.name.startswith(path.name) and bool(_ROTATED.fullmatch(one.name[len(path.name) :]))
+
+
+def may_have_been(path: Path) -> list[Path]:
+    """List the paths that a file may have had, by its name, before it was rotated, and packed after it."""
+    name = _PACKED.sub("", path.name) if _PACKED.fullmatch(path.suffix) else path.name
+    return [
+        path.with_name(name[: mark.start()])
+        for mark in re.finditer(r"(?!^)[.-]", name)
+        if _ROTATED.fullmatch(name, mark.start())
+    ]

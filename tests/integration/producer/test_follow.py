@@ -1,5 +1,7 @@
 """`--follow`: a file is read as it is written, through what its writer does with it, and through kills."""
 
+import gzip
+import itertools
 import json
 import random
 import signal
@@ -188,7 +190,8 @@ def test_what_cant_be_followed_is_said(logger: Logger) -> None:
     """At once, with the way on."""
     (logger.folder / "list.json").write_text("[{}]\n", encoding="utf-8")
     for options, words in (
-        (("app.csv", "--from", "list.json"), "--follow: one file"),
+        (("app.csv", "--from", "list.json"), "--follow reads lines as they are written"),
+        (("app.csv", "--from", "none.csv"), "none.csv: No such file or directory"),
         (("-",), "standard input is read as it comes"),
         (("app.csv", "--again"), "leave out --again"),
         (("list.json",), "--follow reads lines as they are written"),
@@ -198,6 +201,169 @@ def test_what_cant_be_followed_is_said(logger: Logger) -> None:
         _, complaints = finish(process)
         assert process.returncode == 2
         assert words in complaints
+
+
+class Folder:
+    """A folder that loggers write to, each to a file of its own."""
+
+    def __init__(self, server: LocalServer, folder: Path) -> None:
+        self.server = server
+        self.folder = folder
+        self.logs = folder / "logs"
+        self.logs.mkdir()
+        self.written: dict[str, list[int]] = {}
+        self._numbers = itertools.count()
+
+    def write(self, name: str, lines: int) -> None:
+        """Append lines to a file, which begins with a header."""
+        path = self.logs / name
+        text = "" if path.exists() else HEADER
+        for _ in range(lines):
+            number = next(self._numbers)
+            self.written.setdefault(name, []).append(number)
+            text += f"{1_700_000_000 + number},{number}\n"
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    def rotate(self, name: str) -> None:
+        """Rename a file and the ones that it was, as logrotate does, without another one in its place."""
+        number = 1
+        while (self.logs / f"{name}.{number}").exists():
+            number += 1
+        for at in range(number, 0, -1):
+            older = self.logs / (name if at == 1 else f"{name}.{at - 1}")
+            older.rename(self.logs / f"{name}.{at}")
+
+    @contextmanager
+    def followed(self, *sources: str) -> Iterator[subprocess.Popen[str]]:
+        named = [part for one in sources or ("logs",) for part in ("--from", one)]
+        process = start_producer(self.server, (*named, "--follow", *CONST), self.folder)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    def values(self) -> list[int]:
+        with closing(self.server.client()) as client:
+            return [int(fields[b"value"]) for fields in entries(client)]
+
+    def wait(self) -> None:
+        wanted = sum(map(len, self.written.values()))
+        eventually(lambda: len(self.values()) >= wanted, 40.0, f"{wanted} are published")
+
+    def assert_law(self) -> None:
+        """Each line once, and those of a file in order."""
+        found = self.values()
+        assert sorted(found) == sorted(itertools.chain.from_iterable(self.written.values()))
+        for numbers in self.written.values():
+            assert [one for one in found if one in set(numbers)] == numbers
+
+
+@pytest.fixture
+def folder(own_server: Start, tmp_path: Path) -> Folder:
+    """Give a server without events, and an empty folder."""
+    return Folder(own_server(), tmp_path)
+
+
+def test_a_folder_is_followed_with_the_files_that_come_to_it(folder: Folder) -> None:
+    """It may be empty at first; each file is rotated by itself, and no rotated one is published again."""
+    with folder.followed() as process:
+        for name in ("a.csv", "b.csv", "10.0.0.1"):
+            folder.write(name, 3)
+        folder.wait()
+        folder.rotate("a.csv")
+        folder.write("b.csv", 2)
+        folder.write("a.csv", 2)
+        folder.wait()
+        (folder.logs / "a.csv.2.gz").write_bytes(gzip.compress(b"old"))
+        (folder.logs / "10.0.0.1").unlink()
+        (folder.logs / "c.csv").write_text("ts,val", encoding="utf-8")  # its header is not whole yet
+        folder.write("b.csv", 1)
+        folder.wait()
+        with (folder.logs / "c.csv").open("a", encoding="utf-8") as file:
+            file.write("ue\n")
+        folder.write("c.csv", 1)
+        folder.wait()
+        log = _stop(process)
+    last = log[-1]
+    assert (last["failures"], last["is_followed"], last["account"]["lines_published"]) == ([], True, 15)
+    assert {one["how"] for one in log if one["message"] == "file_rotated"} == {"renamed", "removed"}
+    folder.rotate("a.csv")
+    folder.write("c.csv", 2)
+    with folder.followed() as process:  # between two files a.csv has none
+        folder.wait()
+        folder.write("a.csv", 2)
+        folder.wait()
+        _stop(process)
+    folder.assert_law()
+
+
+def test_a_file_that_cant_be_followed_holds_no_other_up(folder: Folder) -> None:
+    """It is named, is a failure in the end, and is tried again when it is another."""
+    with folder.followed("logs/*.csv") as process:
+        (folder.logs / "bad.csv").write_text("time,val\n1,1\n", encoding="utf-8")
+        (folder.logs / "bad.txt").write_text("time,val\n1,1\n", encoding="utf-8")
+        folder.write("good.csv", 3)  # comes after it
+        folder.wait()
+        log = _stop(process, code=3)
+    (broken,) = [one for one in log if one["message"] == "source_broken"]
+    assert "bad.csv:1: no column for ts" in broken["error"]
+    assert log[-1]["failures"] == [broken["error"]]
+    (folder.logs / "bad.csv").unlink()
+    with folder.followed("logs/*.csv") as process:
+        folder.write("bad.csv", 1)
+        folder.wait()
+        _stop(process)
+    folder.assert_law()
+
+
+def test_many_more_files_than_are_held_open(folder: Folder) -> None:
+    """Each is closed when it is silent, and read on when something is appended."""
+    names = [f"{number}.csv" for number in range(250)]
+    for name in names:
+        folder.write(name, 1)
+    with folder.followed() as process:
+        folder.wait()
+        for name in names[::10]:
+            folder.write(name, 2)
+        folder.wait()
+        opened = [one for one in Path(f"/proc/{process.pid}/fd").iterdir() if _is_in(one, folder.logs)]
+        assert len(opened) <= 210
+        _stop(process)
+    folder.assert_law()
+
+
+def test_a_follower_of_a_folder_killed_at_any_point_ends_with_every_line_once(folder: Folder) -> None:
+    """While its files grow, come, and are renamed, twice at once, and for a while without a next one."""
+    chance = random.Random(7)
+    names = ["a.csv", "b.csv", "c-1.csv"]
+    for _ in range(5):
+        with folder.followed() as process:
+            for _ in range(chance.randrange(2, 6)):
+                name = chance.choice(names)
+                folder.write(name, chance.randrange(1, 200))
+                # Rotated before it was ever seen, it is a file by itself.
+                if chance.random() < 0.4 and set(folder.written[name]) & set(folder.values()):
+                    folder.rotate(name)
+                if chance.random() < 0.2:
+                    names.append(f"new-{len(names)}.csv")
+                time.sleep(chance.random() / 4)  # so that it is killed in the middle of something
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    for name in folder.written:
+        folder.write(name, 1)
+    with folder.followed() as process:
+        folder.wait()
+        _stop(process)
+    folder.assert_law()
+
+
+def _is_in(link: Path, folder: Path) -> bool:
+    try:
+        return folder in link.readlink().parents
+    except OSError:  # it is closed by now
+        return False
 
 
 def _stop(process: subprocess.Popen[str], code: int = 0) -> list[dict[str, Any]]:
