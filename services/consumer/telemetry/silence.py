@@ -12,8 +12,10 @@ device makes that good.
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Final
 
+from services.contract.consuming.columns import Columns
 from services.contract.consuming.doors import Sink, Written
 from services.contract.consuming.readings import LastReadings, Reading
 from services.contract.errors import PipelineError
@@ -50,14 +52,19 @@ class HeardSink:
         """
         written = self._sink.write(rows)
         if written.inserted:
-            stored = rows
-            if written.conflicts:
-                refused = set(written.conflicts)
-                stored = [row for position, row in enumerate(rows) if position not in refused]
+            refused = set(written.conflicts)
+            stored = (
+                [place for place in range(len(rows)) if place not in refused] if refused else range(len(rows))
+            )
+            columns = Columns.of(rows)
+            devices = columns.device_id
+            # The last of each device alone is made an event.
+            places = {devices[place]: place for place in stored}
             with self._lock:
                 if len(self._heard) < MOST_HELD:
                     at = self._now()
-                    self._heard.update({row.device_id: (row, at) for row in stored})
+                    newest = columns.at(places.values())
+                    self._heard.update(zip(places, zip(newest, repeat(at)), strict=False))
         return written
 
     def probe(self) -> None:
