@@ -31,6 +31,7 @@ COMMANDS: Final = {
     ),
     "audit": ("services.ops.audit.command:audit_command", "Prove that no published event is missing."),
     "events": ("services.ops.data.command:events_command", "List stored events, the newest first."),
+    "forget": ("services.ops.data.silent:forget_command", "Forget a silent device that was taken away."),
     "export": ("services.ops.export.command:export_command", "Write stored events as CSV or JSON lines."),
     "summary": ("services.ops.data.command:summary_command", "Count stored events by KPI and zone."),
     "groups": (

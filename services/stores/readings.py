@@ -47,6 +47,15 @@ class ReadingTables:
             (*self._ours, before),
         )
 
+    def drop(self, device_id: str) -> bool:
+        """Forget one device; False where it is not known."""
+        return bool(
+            self._ask(
+                f"DELETE FROM {{t}}last_readings WHERE {_OURS} AND device_id = ? RETURNING device_id",  # noqa: S608
+                (*self._ours, device_id),
+            )
+        )
+
     def count_silent(self, before: float) -> int:
         """Count the devices that were last heard before a time."""
         ((devices,),) = self._ask(

@@ -95,6 +95,17 @@ def test_devices_of_long_ago_are_forgotten(rig: Rig) -> None:
     assert readings.silent(1000) == [reading("b", 200)]
 
 
+def test_one_device_is_forgotten_until_it_sends_again(rig: Rig) -> None:
+    """Of our pipeline alone; who is not known is told."""
+    readings, others = rig.readings(OURS), rig.readings(OURS._replace(pipeline="another"))
+    for one in (readings, others):
+        one.note([reading("a", 100), reading("b", 200)])
+    assert [readings.drop(name) for name in ("a", "a", "c")] == [True, False, False]
+    assert (readings.silent(1000), others.count_silent(1000)) == ([reading("b", 200)], 2)
+    readings.note([reading("a", 300)])
+    assert readings.count_silent(1000) == 2
+
+
 def test_devices_of_another_pipeline_or_stream_are_not_ours(rig: Rig) -> None:
     """In one database they may even have the same names; groups of one stream have the same devices."""
     scopes = [OURS, OURS._replace(pipeline="another"), OURS._replace(stream="another")]

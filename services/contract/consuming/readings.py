@@ -32,6 +32,10 @@ class LastReadings(Protocol):
         """Forget devices of which nothing was stored since a time, in Unix seconds."""
         ...
 
+    def drop(self, device_id: str) -> bool:
+        """Forget one device; False where it is not known. One that sends again is known again."""
+        ...
+
     def count_silent(self, before: float) -> int:
         """Count the devices of which nothing was stored since a time, in Unix seconds."""
         ...

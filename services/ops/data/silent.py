@@ -1,15 +1,16 @@
-"""Which devices are silent, with the last reading of each."""
+"""Which devices are silent, with the last reading of each; and forgetting one that was taken away."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from services.ops.data.filters import unit_of
-from services.ops.output.output import remark, show_records
-from services.ops.output.parts import Column, number
+from services.ops.failures import CommandFailed
+from services.ops.output.output import answer, remark, show_records
+from services.ops.output.parts import Column, number, printable
 from services.ops.output.times import show_ago, show_span, show_time
-from services.runtime.settings import ConsumerSettings
+from services.runtime.settings import ConsumerSettings, load, read_sources
 from services.stores.choice import store_of
 
 _COLUMNS: Final = (
@@ -47,3 +48,15 @@ def list_silent(settings: ConsumerSettings, now: float, limit: int, *, as_json: 
     ]
     if show_records(iter(records), _COLUMNS, as_json=as_json) == 0:
         remark(f"no device is silent: each has sent in the last {show_span(settings.silent_after_s)}")
+
+
+def forget_command(
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="As `telemetry events --silent` shows it.")],
+) -> None:
+    """Forget a device that was taken away: it counts as silent no more. What is stored of it stays.
+
+    A device that sends again is known again.
+    """
+    if not store_of(load(ConsumerSettings, read_sources())).open_readings().drop(device):
+        raise CommandFailed(f"no last reading of a device {printable(device)} is noted here (SILENT_AFTER_S)")
+    answer(f"forgot the device {printable(device)}")

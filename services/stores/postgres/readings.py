@@ -37,6 +37,11 @@ class PostgresReadings:
         with transaction(self._database) as ask:
             ReadingTables(ask, self._scope).forget(before)
 
+    def drop(self, device_id: str) -> bool:
+        """Forget one device."""
+        with transaction(self._database) as ask:
+            return ReadingTables(ask, self._scope).drop(device_id)
+
     def count_silent(self, before: float) -> int:
         """Count the devices that were last heard before a time."""
         with transaction(self._database, READS) as ask:

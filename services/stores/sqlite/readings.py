@@ -37,6 +37,11 @@ class SQLiteReadings:
         with writing(self._path, self._busy_timeout_ms) as ask:
             self._tables(ask).forget(before)
 
+    def drop(self, device_id: str) -> bool:
+        """Forget one device."""
+        with writing(self._path, self._busy_timeout_ms) as ask:
+            return self._tables(ask).drop(device_id)
+
     def count_silent(self, before: float) -> int:
         """Count the devices that were last heard before a time."""
         with SQLiteRows(self._path) as rows, rows.moment() as ask:

@@ -64,6 +64,9 @@ class KeptReadings:
         self.counted += 1
         return sum(one.stored_at < before for one in self.noted.values())
 
+    def drop(self, device_id: str) -> bool:
+        raise NotImplementedError
+
     def silent(self, before: float, most: int | None = None) -> list[Reading]:
         raise NotImplementedError
 

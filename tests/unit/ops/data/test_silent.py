@@ -90,3 +90,23 @@ def test_a_device_can_t_be_silent_longer_than_it_is_known() -> None:
     result = telemetry("events", "--silent", SILENT_AFTER_S="90000", SILENT_FORGET_DAYS="1")
     assert is_refusal(result, 2)
     assert "SILENT_FORGET_DAYS=1" in result.stderr
+
+
+def test_a_device_that_was_taken_away_is_forgotten() -> None:
+    """What is stored of it stays; who is not known is told."""
+    store([row(1)])
+    note(("a", DAY_S), ("b", DAY_S))
+    assert telemetry("forget", "a").stdout == "forgot the device a\n"
+    assert [one["device_id"] for one in json_lines(telemetry("events", "--silent", "--json", **SET))] == ["b"]
+    again = telemetry("forget", "a")
+    assert is_refusal(again, 1)
+    assert "no last reading of a device a is noted here" in again.stderr
+    assert len(json_lines(telemetry("events", "--json"))) == 1
+
+
+def test_where_nothing_is_stored_nothing_is_forgotten_or_made() -> None:
+    """It makes no database."""
+    result = telemetry("forget", "a")
+    assert is_refusal(result, 2)
+    assert "is not there" in result.stderr
+    assert not Path("data").exists()
