@@ -60,6 +60,14 @@ COMMANDS: Final = {
 _WrongUse: Final[type[Any]] = typer.BadParameter.__mro__[2]
 """ClickException: the base of all that is wrong with a command line."""
 
+_PLAIN: Final = (
+    ("Input should be a valid integer, unable to parse string as an integer", "write a whole number"),
+    ("Input should be a valid number, unable to parse string as a number", "write a number"),
+    ("Input should be greater than or equal to ", "write at least "),
+    ("Input should be less than or equal to ", "write at most "),
+)
+"""What typer says of a wrong number, and what we say."""
+
 _EPILOG: Final = """\b
 Exit codes:
   0  all is well
@@ -77,7 +85,7 @@ class Commands(TyperGroup):
         try:
             code = super().main(*arguments, **more | {"standalone_mode": False})
         except _WrongUse as error:
-            error.message = escaped(error.message)
+            error.message = escaped(_in_plain_words(error.message))
             text = io.StringIO()
             error.show(text)
             remark(*text.getvalue().rstrip("\n").split("\n"))
@@ -101,6 +109,12 @@ class Commands(TyperGroup):
             remark(failure.message, *failure.details)
             raise typer.Exit(failure.exit_code) from None
         return result
+
+
+def _in_plain_words(message: str) -> str:
+    for theirs, ours in _PLAIN:
+        message = message.replace(theirs, ours)
+    return message
 
 
 def _show_version(asked: bool) -> None:

@@ -34,7 +34,10 @@ def audit_command(
     as_json: AsJson = False,
     _wide: Wide = False,
     show: Annotated[
-        int, typer.Option(min=0, max=_MOST_NAMED, help="How many missing events are named, for each run.")
+        int,
+        typer.Option(
+            min=0, max=_MOST_NAMED, metavar="N", help="How many missing events are named, for each run."
+        ),
     ] = 20,
     wait: Annotated[
         float,

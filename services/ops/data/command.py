@@ -83,7 +83,10 @@ def events_command(
     degraded: Degraded = None,
     attribute: Attribute = None,
     limit: Annotated[
-        int, typer.Option(min=0, max=MOST_SHOWN, help="At most so many; 0: all, and with --follow none.")
+        int,
+        typer.Option(
+            min=0, max=MOST_SHOWN, metavar="N", help="At most so many; 0: all, and with --follow none."
+        ),
     ] = 20,
     following: Annotated[
         bool,

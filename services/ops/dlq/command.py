@@ -73,7 +73,9 @@ def list_letters(
     since: Since = None,
     until: Until = None,
     replayed: Replayed = None,
-    limit: Annotated[int, typer.Option(min=0, max=MOST_SHOWN, help="The newest so many; 0: all.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=0, max=MOST_SHOWN, metavar="N", help="The newest so many; 0: all.")
+    ] = 20,
     as_json: AsJson = False,
     _wide: Wide = False,
 ) -> None:

@@ -56,21 +56,31 @@ _LOOPBACK = "127.0.0.1"
 
 
 def run_command(
-    replicas: Annotated[int, typer.Option(min=1, max=64, help="Consumers that share the work.")] = 1,
-    rate: Annotated[float | None, typer.Option(min=0.1, help="Events a second.  [default: 100]")] = None,
+    replicas: Annotated[
+        int, typer.Option(min=1, max=64, metavar="N", help="Consumers that share the work.")
+    ] = 1,
+    rate: Annotated[
+        float | None, typer.Option(min=0.1, metavar="NUMBER", help="Events a second.  [default: 100]")
+    ] = None,
     duration: Annotated[
         float | None,
-        typer.Option(min=0, help="Seconds to publish; 0: until Ctrl-C.  [default: PRODUCER_RUN_DURATION]"),
+        typer.Option(
+            min=0,
+            metavar="NUMBER",
+            help="Seconds to publish; 0: until Ctrl-C.  [default: 30, or PRODUCER_RUN_DURATION]",
+        ),
     ] = None,
     invalid_ratio: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of invalid events.  [default: 0.01]")
+        float | None,
+        typer.Option(min=0, max=1, metavar="NUMBER", help="Share of invalid events.  [default: 0.01]"),
     ] = None,
     duplicate_ratio: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share published twice.  [default: 0.01]")
+        float | None,
+        typer.Option(min=0, max=1, metavar="NUMBER", help="Share published twice.  [default: 0.01]"),
     ] = None,
-    seed: Annotated[str | None, typer.Option(help="Seed for a repeatable run.")] = None,
+    seed: Annotated[str | None, typer.Option(metavar="TEXT", help="Seed for a repeatable run.")] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, max=4000, help="Batch of a consumer.  [default: 500]")
+        int | None, typer.Option(min=1, max=4000, metavar="N", help="Batch of a consumer.  [default: 500]")
     ] = None,
     source: Annotated[
         list[str] | None,
@@ -106,7 +116,7 @@ def run_command(
     time_twice: TimeTwice = None,
     earliest_time: EarliestTime = None,
     max_rejected: Annotated[
-        int | None, typer.Option(min=0, help="Refused lines that are no failure.  [default: 0]")
+        int | None, typer.Option(min=0, metavar="N", help="Refused lines that are no failure.  [default: 0]")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a file where it stopped.")] = False,
     again: Annotated[

@@ -50,6 +50,22 @@ def test_the_version_is_told() -> None:
     assert result.stdout.startswith("telemetry ")
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("run", "--replicas", "x"), "'--replicas': write a whole number"),
+        (("run", "--replicas", "0"), "'--replicas': write at least 1"),
+        (("run", "--replicas", "65"), "'--replicas': write at most 64"),
+        (("run", "--rate", "x"), "'--rate': write a number"),
+    ],
+)
+def test_a_wrong_number_is_told_in_plain_words(words: tuple[str, ...], told: str) -> None:
+    """And the option is named."""
+    result = telemetry(*words)
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_line_in_the_list_is_of_a_command_that_is_there(name: str) -> None:
     """What is imported late is found, and has a help of its own."""
