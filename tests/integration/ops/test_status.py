@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from integration.producer.parts import Bench, announce, read_as
 from samples import RUN, dead, event_fields, row
 from servers import LocalServer, Server
 from telemetry_cli import bury, is_refusal, store, telemetry
@@ -53,6 +54,35 @@ def _fill(server: Server) -> None:
         client.append(KEYS.run_ids(RUN), bytes(32))
     store([row(2), row(3)])
     bury([dead(8), dead(9)]).mark_replayed([("1700000000000-9", "1-1")])
+
+
+def test_of_entries_of_many_events_both_are_told(server: Server) -> None:
+    """How many entries, how many events of them, and how many events ever came, whatever was trimmed."""
+    with closing(server.client()) as client:
+        announce(client)
+        read_as(client)
+        bench, single = Bench(client, events_per_entry=10), Bench(client)
+        single.publisher.publish(single.batch(2))
+        bench.publisher.publish(bench.batch(25))
+        client.xtrim(KEYS.stream, maxlen=2, approximate=False)
+        for _ in range(3):
+            single.publisher.publish(single.batch(2))
+        client.xtrim(KEYS.stream, maxlen=2, approximate=False)
+        single.publisher.publish(single.batch(1))
+        bench.publisher.publish(bench.batch(30))
+        result = telemetry("status", "--json", **_at(server))
+        stream = json.loads(result.stdout)["stream"]
+        assert {name: stream[name] for name in ("length", "events", "added", "added_events")} == {
+            "length": 6, "events": 33, "added": 2 + 3 + 6 + 1 + 3, "added_events": 2 + 25 + 6 + 1 + 30,
+        }  # fmt: skip
+        shown = " ".join(telemetry("status", **_at(server)).stdout.split())
+        assert "6 entries of 33 events" in shown
+        for run in (bench.run.name, single.run.name):
+            client.hset(KEYS.run(run), mapping={"last": 0, "published": 0})
+    audited = json.loads(telemetry("audit", "--json", **_at(server)).stdout)
+    assert any(note.startswith("64 of the 64 events that the stream has had") for note in audited["notes"]), (
+        audited
+    )
 
 
 def test_everything_that_is_there_is_told(server: Server) -> None:

