@@ -11,7 +11,7 @@ device makes that good.
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Final
 
@@ -32,8 +32,8 @@ _TURN_S: Final = 5.0
 _END_S: Final = 5.0
 _DAY_S: Final = 86_400.0
 
-_Heard = dict[str, tuple[Event, float]]
-"""By device: its newest event, and when that was stored."""
+_Noted = tuple[str, str, str, float, str, float, float]
+"""The first fields of a device's newest event, in their order, and when it was stored."""
 
 
 class HeardSink:
@@ -43,7 +43,7 @@ class HeardSink:
         self._sink = sink
         self._now = now
         self._lock = threading.Lock()
-        self._heard: _Heard = {}
+        self._heard: dict[str, _Noted] = {}
 
     def write(self, rows: Sequence[Event]) -> Written:
         """Store rows as the sink does, and hear whom they are of.
@@ -52,19 +52,13 @@ class HeardSink:
         """
         written = self._sink.write(rows)
         if written.inserted:
-            refused = set(written.conflicts)
-            stored = (
-                [place for place in range(len(rows)) if place not in refused] if refused else range(len(rows))
-            )
             columns = Columns.of(rows)
-            devices = columns.device_id
-            # The last of each device alone is made an event.
-            places = {devices[place]: place for place in stored}
+            # Of each event what is noted of it, and no Event: the last one of a device stays.
+            noted = zip(*columns.columns[:6], repeat(self._now()), strict=False)
+            heard = zip(columns.device_id, noted, strict=False)
             with self._lock:
                 if len(self._heard) < MOST_HELD:
-                    at = self._now()
-                    newest = columns.at(places.values())
-                    self._heard.update(zip(places, zip(newest, repeat(at)), strict=False))
+                    self._heard.update(_without(heard, written.conflicts) if written.conflicts else heard)
         return written
 
     def probe(self) -> None:
@@ -80,17 +74,24 @@ class HeardSink:
         with self._lock:
             heard, self._heard = self._heard, {}
         return [
-            Reading(row.device_id, row.zone, row.kpi, row.value, row.ts, at, row.event_id)
-            for row, at in heard.values()
+            Reading(device, zone, kpi, value, ts, at, event_id)
+            for event_id, device, zone, ts, kpi, value, at in heard.values()
         ]
 
     def put_back(self, readings: Sequence[Reading]) -> int:
         """Take back what could not be noted, where nothing newer was heard meanwhile; gives how many."""
         with self._lock:
             for one in readings:
-                event = Event(one.event_id, one.device_id, one.zone, one.ts, one.kpi, one.value)
-                self._heard.setdefault(one.device_id, (event, one.stored_at))
+                noted = (
+                    one.event_id, one.device_id, one.zone, one.ts, one.kpi, one.value, one.stored_at,
+                )  # fmt: skip
+                self._heard.setdefault(one.device_id, noted)
             return len(self._heard)
+
+
+def _without(heard: Iterable[tuple[str, _Noted]], refused: Sequence[int]) -> Iterator[tuple[str, _Noted]]:
+    """Leave out those at some places."""
+    return (one for place, one in enumerate(heard) if place not in refused)
 
 
 class Silence:

@@ -1,6 +1,6 @@
 """Events column by column, as they are recognised and stored: an Event is made only for who looks at one."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import compress
 from typing import Any, Self, overload
 
@@ -49,10 +49,6 @@ class Columns(Sequence[Event]):
     def chosen(self, are_chosen: Sequence[object]) -> Self:
         """Give those for which something true stands in a list."""
         return type(self)([list(compress(column, are_chosen)) for column in self.columns])
-
-    def at(self, places: Collection[int]) -> Self:
-        """Give those at these places."""
-        return type(self)([[column[place] for place in places] for column in self.columns])
 
     def __len__(self) -> int:
         """Tell how many events there are."""

@@ -11,6 +11,7 @@ from servers import eventually
 
 from services.consumer.telemetry import silence
 from services.consumer.telemetry.silence import HeardSink, Silence
+from services.contract.consuming.columns import Columns
 from services.contract.consuming.doors import Written
 from services.contract.consuming.readings import Reading
 from services.contract.errors import SinkUnavailable
@@ -127,7 +128,7 @@ def test_who_was_not_stored_was_not_heard(world: World) -> None:
     world.rows.written = Written(0)
     world.sink.write([of("again")])
     world.rows.written = Written(1, [1])
-    world.sink.write([of("new"), of("conflict")])
+    world.sink.write(Columns.of([of("new"), of("conflict")]))
     world.rows.fails = True
     with pytest.raises(SinkUnavailable):
         world.sink.write([of("failed")])

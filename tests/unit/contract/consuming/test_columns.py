@@ -33,7 +33,5 @@ def test_they_are_the_events_that_they_were_made_of(
     assert [*columns.chosen(are_chosen)] == [
         one for one, is_it in zip(events, are_chosen, strict=True) if is_it
     ]
-    places = data.draw(st.lists(st.integers(0, max(0, len(events) - 1)), max_size=3)) if events else []
-    assert [*columns.at(places)] == [events[place] for place in places]
     all_degraded = [one._replace(is_degraded=1) for one in events]
     assert [*columns.degraded([1] * len(events))] == all_degraded
