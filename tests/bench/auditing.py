@@ -24,6 +24,8 @@ _SMALL_SHARE: Final = 10
 _NEW_SHARE: Final = 100
 """What came since is a hundredth of the larger one."""
 _STEP_MS: Final = 10
+_INTERVAL_MS: Final = 600_000
+"""Between two audits; what is new is spread over it. An audit reads the minute before the last one again."""
 _KEYS: Final = StreamKeys()
 _TIMEOUT_S: Final = 600
 
@@ -33,12 +35,12 @@ from pathlib import Path
 from services.ops.audit.proving import prove
 from services.runtime.settings import ConsumerSettings
 
-port, folder, url = sys.argv[1:]
+port, folder, url, now_s = sys.argv[1:]
 settings = ConsumerSettings(
     redis_host="127.0.0.1", redis_port=int(port), data_dir=Path(folder), database_url=url
 )
 started = time.monotonic()
-result = prove(settings)
+result = prove(settings, now=lambda: float(now_s))
 seconds = time.monotonic() - started
 peak_kb = int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
 print(json.dumps([seconds, peak_kb / 1000, result.total.stored, result.total.missing, result.is_kept]))
@@ -133,22 +135,22 @@ class _Table:
         self._bench = bench
         self._place = place
         self._run = run_name(number + 1)
-        self._begins_ms = int(time.time() * 1000) - rows * _STEP_MS
         self._last = 0
-        self._add(rows)
+        self._now_ms = int(time.time() * 1000)
+        self._add(rows, _STEP_MS)
         self._audit()
 
     def audit_new(self, new: int) -> Audited:
-        """Store new events, and audit."""
-        self._add(new)
+        """Store what came in the interval since, and audit."""
+        self._now_ms += _INTERVAL_MS
+        self._add(new, max(1, _INTERVAL_MS // new))
         return self._audit()
 
-    def _add(self, rows: int) -> None:
-        # What is new was made now: its ids are not those of a time before.
-        begins_ms = int(time.time() * 1000) - self._last if self._last else self._begins_ms
-        step = 1 if self._last else _STEP_MS
-        self._place.fill(self._last + 1, self._last + rows, self._run, begins_ms, step)
-        self._last += rows
+    def _add(self, rows: int, step_ms: int) -> None:
+        """Store events, the last of which was made now."""
+        last = self._last + rows
+        self._place.fill(self._last + 1, last, self._run, self._now_ms - last * step_ms, step_ms)
+        self._last = last
 
     def _audit(self) -> Audited:
         with closing(self._bench.server.client()) as client:
@@ -160,6 +162,7 @@ class _Table:
             [
                 sys.executable, "-c", _AUDIT,
                 str(self._bench.server.port), str(self._place.folder), self._place.url,
+                str(self._now_ms / 1000),
             ],
             capture_output=True, text=True, env=clean_environment(), timeout=_TIMEOUT_S, check=False,
         )  # fmt: skip

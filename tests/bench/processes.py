@@ -48,8 +48,12 @@ def python(module: str, *arguments: str) -> list[str]:
 
 
 def clean_environment() -> dict[str, str]:
-    """Give the environment without any setting of ours, and with ourselves on Python's path."""
+    """Give the environment without any setting of ours, and with ourselves on Python's path.
+
+    Modules are compiled once: each start would compile hundreds of them else, for a second and more.
+    """
     ours = {variable(one) for cls in (ProducerSettings, ConsumerSettings) for one in declared(cls)}
+    ours.add("PYTHONDONTWRITEBYTECODE")
     kept = {
         name: value
         for name, value in os.environ.items()
