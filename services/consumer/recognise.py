@@ -139,13 +139,13 @@ def _all_of(
 
 def _are_ids(texts: Sequence[str]) -> bool:
     """Tell whether all of these are canonical UUIDs."""
-    joined = "\n".join([*texts, ""]).encode(errors="replace")
+    joined = "\n".join(texts).encode(errors="replace") + b"\n"
     return joined.translate(_HEX_TO_0) == _ID_IN_0 * len(texts)
 
 
 def _may_be_decimals(texts: Sequence[str], letters: bytes) -> bool:
     """Tell whether each of these that float() takes is a number in decimal text, none of them long."""
-    joined = "\n".join(["", *texts, ""]).encode(errors="replace")
+    joined = b"\n%s\n" % "\n".join(texts).encode(errors="replace")
     # float() takes other letters, too, and a point with nothing before it or behind it.
     is_odd = joined.translate(None, letters) or b"\n." in joined or b"-." in joined or b".\n" in joined
     return not is_odd and max(map(len, texts)) <= _FEW_DIGITS

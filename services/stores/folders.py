@@ -15,6 +15,8 @@ _UNSYNCABLE: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL}
 
 def make_folder(folder: Path) -> None:
     """Make a folder where there is none, and those above it, durably. Raises OSError."""
+    if folder.is_dir():  # a sink asks before each batch, and to try takes twice as long
+        return
     try:
         folder.mkdir()
     except FileNotFoundError:
