@@ -28,7 +28,7 @@ PICTURE: Final = _ROOT / "docs" / "recording.svg"
 COLUMNS: Final = 80
 COMMANDS: Final = (
     "telemetry inspect examples/greenhouse.csv",
-    "telemetry run --duration 5 --rate 400",
+    "telemetry run --duration 3 --rate 400",
     "telemetry audit --start-server",
 )
 _PAUSE_S: Final = 1.5
