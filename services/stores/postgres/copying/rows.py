@@ -297,10 +297,12 @@ def _write_as(name: str, kind: str) -> str:
 def _insert_events() -> bytes:
     names = ", ".join(EVENTS.columns)
     values = ", ".join(_write_as(f"given.{name}", kind) for name, kind in EVENTS.columns.items())
-    given = ", ".join(f"${at}::{_TYPES[kind]}[]" for at, kind in enumerate(EVENTS.columns.values(), 1))
+    types = enumerate(EVENTS.columns.values(), 1)
+    # As the sink does: in FROM all of it would be stored as a whole first. It is given in the order of ids.
+    rows = ", ".join(f"unnest(${at}::{_TYPES[kind]}[])" for at, kind in types)
     return (
-        f"INSERT INTO telemetry.events ({names}) SELECT {values} FROM unnest({given}) AS given ({names}) "  # noqa: S608
-        "ORDER BY given.event_id ON CONFLICT (event_id) DO NOTHING"
+        f"INSERT INTO telemetry.events ({names}) SELECT {values} FROM (SELECT {rows}) AS given ({names}) "  # noqa: S608
+        "ON CONFLICT (event_id) DO NOTHING"
     ).encode()
 
 
