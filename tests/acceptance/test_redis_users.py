@@ -135,7 +135,7 @@ def test_a_consumer_observes_the_group_and_exports_the_recorded_audit(guarded: G
     )
     must_have_worked(guarded.telemetry("consumer", "audit", "--record"))
     port = free_port()
-    settings = {**_QUICK, "CONSUMER_METRICS_PORT": str(port)}
+    settings = {**_QUICK, "CONSUMER_METRICS_PORT": str(port), "SILENT_AFTER_S": "3600"}
     with guarded.started("consumer", "services.consumer", **settings) as consumer:
         # The first look may come before the group is made, and the second comes five seconds later.
         names = {one.name.removesuffix("_total") for one in CATALOGUE if one.scope == "group"}
