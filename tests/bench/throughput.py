@@ -27,7 +27,7 @@ CONTESTANTS: Final[Mapping[str, tuple[Contestant, ...]]] = {
 
 # Who is divided by whom, in which case, and what it should come to.
 _RATIOS: Final[tuple[tuple[str, Contestant, Contestant, Goal | None], ...]] = (
-    ("ours", _OURS, FLOOR, at_least(1.5)),
+    ("ours", _OURS, FLOOR, at_least(1.6)),
     ("ours", _OURS, _DOCUMENTED, at_least(2.5)),
     ("ours", _OURS, _TUNED, at_least(2.5)),
     ("replicas", _TWO, _OURS, None),
