@@ -1,5 +1,6 @@
 """What docs/your-data.md says of programs of one's own, and of asking with SQL, runs as it stands."""
 
+import json
 import re
 import shutil
 import sqlite3
@@ -10,15 +11,17 @@ from pathlib import Path
 
 import pytest
 from acceptance.pages import blocks_of, run_blocks
-from acceptance.rig import ROOT, Rig
+from acceptance.rig import PATIENCE_S, ROOT, Rig
 from postgres import database, rows_of, with_tables
 from samples import row
+from servers import eventually
 
+from services.brokers.redis.keys import StreamKeys
 from services.stores.postgres.sink import PostgresSink
 from services.stores.sqlite.sink import SQLiteSink
 
 PAGE = (ROOT / "docs" / "your-data.md").read_text(encoding="utf-8")
-BY_REDIS_CLI, BY_SQLITE, BY_PSQL = blocks_of("your-data.md")
+BY_REDIS_CLI, READS_MANY, BY_SQLITE, BY_PSQL = blocks_of("your-data.md")
 BY_PYTHON, MANY_BY_PYTHON = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 COLUMNS = re.findall(
     r"^\| `(\w+)` \| `(\w+)` \| `([\w ]+)` \|",
@@ -75,6 +78,29 @@ events = [event | {"event_id": str(uuid.uuid4()), "device_id": f"oven-{number}"}
     assert devices == ["boiler-3", "oven-0", "oven-1", "oven-2"]
     assert rig.letters() == {}
     assert rig.client.xlen("telemetry_stream") == 2
+
+
+def test_a_reader_of_ones_own_says_that_it_reads_entries_of_many(rig: Rig) -> None:
+    """Before it has, each event has an entry of its own for its sake; from then on they share entries."""
+    need("redis-cli")
+    address = f"redis://{rig.server.host}:{rig.server.port}"
+    consumer = rig.consumer()
+    eventually(consumer.is_ready, PATIENCE_S, "ours has its group")
+    rig.client.xgroup_create("telemetry_stream", "my_group", mkstream=True)
+    rig.client.xreadgroup("my_group", "my_consumer", {"telemetry_stream": ">"}, count=1)
+    ours = StreamKeys().group
+    eventually(lambda: rig.client.xinfo_consumers("telemetry_stream", ours), PATIENCE_S, "ours reads, too")
+    settings = {
+        "EVENTS_PER_ENTRY": "50", "BATCH_SIZE": "50", "RATE": "500",
+        "PRODUCER_RUN_DURATION": "0", "PRODUCER_METRICS_PORT": "0",
+    }  # fmt: skip
+    producer = rig.start("producer", [sys.executable, "-m", "services.producer"], settings)
+    producer.says("entries_not_packed")
+    (line,) = producer.lines("entries_not_packed")
+    assert "my_group/my_consumer" in json.dumps(line)
+    done = run_blocks(rig, [READS_MANY], BROKER_URL=address)
+    assert done.returncode == 0, done.stderr
+    producer.says("entries_packed")
 
 
 def test_rows_in_postgresql_are_found_by_sql(rig: Rig, postgres_url: str) -> None:
