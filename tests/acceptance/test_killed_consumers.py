@@ -13,6 +13,8 @@ from servers import eventually
 from services.brokers.redis.server.entry_ids import id_parts
 
 STORM_S = 12.0
+LEAST_KILLS = 6
+"""However slow the machine is."""
 REPLICAS = 4
 
 
@@ -169,7 +171,7 @@ def test_replicas_killed_at_random_under_load_lose_nothing(rig: Rig, seed: int) 
     replicas = [replica(number) for number in range(REPLICAS)]
     kills = 0
     ends = time.monotonic() + STORM_S
-    while time.monotonic() < ends:
+    while time.monotonic() < ends or kills < LEAST_KILLS:
         before = rig.count()
         publisher.mix(chance.randrange(500, 1500)).send()
         rig.wait_for_rows(min(before + chance.randrange(1, 500), _valid(rig)))
@@ -183,7 +185,6 @@ def test_replicas_killed_at_random_under_load_lose_nothing(rig: Rig, seed: int) 
         one.stop()
     result = rig.assert_complete()
     print(f"seed {seed}: {kills} kills, {result.line()}")
-    assert kills > 5
 
 
 def _valid(rig: Rig) -> int:
