@@ -40,6 +40,7 @@ STATES = {
     "telemetry_mqtt_in_flight_messages",
     "telemetry_mqtt_broker_dropped_messages",
     "telemetry_mqtt_broker_waiting_messages",
+    "telemetry_silent_devices",
 }
 
 every_metric = pytest.mark.parametrize("metric", CATALOGUE, ids=lambda one: one.name)
