@@ -36,8 +36,6 @@ _FLAT_PARTS: Final = 2 * len(REQUIRED)
 _SECONDS_CHARS: Final = len("1700000000.123456")
 """A text that is no longer, of a time since 2001, has no more than microseconds."""
 _LONG_AGO: Final = 1e9
-_FEW_BYTES: Final = 1 << 18
-"""A text that is no longer costs little, whatever is in it."""
 
 _DIGITS: Final = b"0123456789"
 _NOT_BETWEEN: Final = bytes(one for one in range(256) if one not in b"\t\n")
@@ -84,7 +82,7 @@ def recognise(entries: Sequence[Entry], kpis: Kpis | None, latest_ts: float) -> 
     places: Sequence[int] = range(len(entries))
     if columns is None:
         lines = _lines(text, names) if isinstance(entries, Events) else _named_lines(text, fields, names)
-        # A line feed within a field has shifted the lines where they are not as many.
+        # A line feed within a line of a packed entry has shifted those behind it where they are not as many.
         places = [place for place in places if lines[place][0]] if len(lines) == len(entries) else ()
         if not places:
             return Recognised(Rows((), ()), entries, is_untraced)
@@ -167,8 +165,8 @@ def _lines(text: bytes, kpis: tuple[str, ...] | None) -> list[_Line]:
 
 def _named_lines(text: bytes, fields: Sequence[Sequence[bytes]], kpis: tuple[str, ...] | None) -> list[_Line]:
     """Find the lines of entries of one event; none where they can't be told."""
-    if len(text) > _FEW_BYTES and text.count(b"\n") != len(fields):
-        # Each line feed within a field would cost a hundred bytes below.
+    if text.count(b"\n") != len(fields):
+        # A line feed within a field shifts the lines behind it, and each would cost a hundred bytes below.
         return []
     # Most batches have no trace context in them: they are not slowed down by those that have.
     is_traced = b"\ttraceparent\t" in text
@@ -177,9 +175,9 @@ def _named_lines(text: bytes, fields: Sequence[Sequence[bytes]], kpis: tuple[str
         # A tab within a field makes fewer fields look like more.
         return []
     lines = _find(_pattern(kpis, _TRACE if is_traced else "", is_named=True), text)
-    if is_traced:
+    if is_traced or len(lines) != len(sizes):
         return lines
-    return [line if size == _FLAT_PARTS else _ODD for line, size in zip(lines, sizes, strict=False)]
+    return [line if size == _FLAT_PARTS else _ODD for line, size in zip(lines, sizes, strict=True)]
 
 
 def _find(pattern: re.Pattern[str], text: bytes) -> list[_Line]:

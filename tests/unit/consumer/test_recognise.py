@@ -87,6 +87,7 @@ def carefully(fields: list[bytes], kpis: Kpis | None = COLD) -> Event | None:
 
 @given(st.lists(nearly_ordinary() | raw_fields, max_size=8))
 @example([event_fields(1, zone="a\nb"), event_fields(2)])
+@example([event_fields(1, zone="a\nb"), event_fields(2), event_fields(3)])
 @example([[b"event_id\t" + id_of(1).encode(), b"x"], event_fields(2)])
 @example([[b"", b""], [b"\n", b""]])
 @example([[b"\t".join(event_fields(1)[:11]), b"42.25"]])
@@ -156,6 +157,17 @@ def hold_together(given_entries: Sequence[Entry], kpis: Kpis | None) -> None:
     recognised = {one.entry_id for one, _ in valid}
     assert [one for one, _ in valid] == [one for one in given_entries if one.entry_id in recognised]
     assert list(odd) == [one for one in given_entries if one.entry_id not in recognised]
+
+
+@pytest.mark.parametrize("feeds", [1, 2, 7])
+@pytest.mark.parametrize("part", range(12))
+def test_a_line_feed_anywhere_moves_no_event(part: int, feeds: int) -> None:
+    """Whichever name or value has it: each entry behind it is recognised as its own event, or left as odd."""
+    broken = event_fields(1)
+    broken[part] = broken[part][:2] + b"\n" * feeds + broken[part][2:]
+    for trace in ([], traces[1]):
+        several = [entry(1), entry(2, broken), *(entry(number) for number in range(3, 30)), entry(30, broken)]
+        hold_together([Entry(one.entry_id, one.fields + trace) for one in several], COLD)
 
 
 def test_ordinary_entries_are_recognised() -> None:
