@@ -212,7 +212,9 @@ def plain_rows(
         or any(UNIT in own for _, own in values)
         or None in kept
         or any(one is None for one, _ in values)
-        or any("\n" in text for text in mapped.constants.values())
+        or any(
+            "\n" in text for own in (mapped.constants, *(own for _, own in values)) for text in own.values()
+        )
         or max_entry_bytes < _LEAST_ENTRY_BYTES
         or (layout.comment and delimiter.isspace())
     )
