@@ -20,7 +20,10 @@ local function who_reads_flat(stream, forms)
   -- The rights come together: who has this one and lacks another finds it in the server's ACL LOG.
   if not redis.acl_check_cmd('HMGET', forms, 'a') then return 'NOPERM' end
   local now, groups = now_ms(), redis.pcall('XINFO', 'GROUPS', stream)
-  if not now or groups.err or #groups == 0 then return (not now or groups.err) and 'NOPERM' or '/' end
+  -- Before anything was published and no consumer began there is no stream, and so no group either.
+  if now and groups.err and string.find(groups.err, 'no such key', 1, true) then return '/' end
+  if not now or groups.err then return 'NOPERM' end
+  if #groups == 0 then return '/' end
   for _, group in ipairs(groups) do
     local name = pairs_of(group).name
     local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, name)

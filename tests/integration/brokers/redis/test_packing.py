@@ -173,6 +173,15 @@ def test_for_whose_sake_it_waits_is_told_once(client: redis.Redis) -> None:
     assert sequences(client, bench.run.name) == [*range(1, 37)]
 
 
+def test_a_producer_that_starts_before_any_consumer_says_so(client: redis.Redis) -> None:
+    """There is no stream yet, and no right is missing."""
+    bench = Bench(client, events_per_entry=3)
+    for _ in range(2):
+        bench.publisher.publish(bench.batch(3))
+    (line,) = bench.log.named("entries_not_packed")
+    assert "no group reads this stream yet" in vars(line)["hint"]
+
+
 def test_rights_of_an_earlier_version_suffice(own_server: Callable[..., LocalServer]) -> None:
     """Who may neither count events nor ask what consumers read publishes single ones, and says why."""
     server = own_server()
