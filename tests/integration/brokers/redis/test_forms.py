@@ -4,7 +4,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from contextlib import closing
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import redis
@@ -60,6 +60,22 @@ def test_it_ends_with_the_consumer(server: Server) -> None:
         client.delete(KEYS.forms)
         Consumer(server).close()
         assert client.exists(KEYS.forms) == 0
+
+
+def test_it_ends_where_the_consumer_may_not_leave_its_group(own_server: OwnServer) -> None:
+    """A right that is missing keeps its name in the group, and not what it has said."""
+    server = own_server()
+    with closing(server.client()) as admin:
+        publish(admin, 3)
+        admin.xgroup_create(KEYS.stream, KEYS.group, "0")
+        rights = ("+@all", "-xgroup|delconsumer")
+        admin.execute_command("ACL", "SETUSER", "c", "on", ">pass", "~*", *rights)
+        source = Consumer(server, client=new_client(server, username="c", password="pass"))  # noqa: S106
+        source.ack(source.read())
+        assert said(admin)[f"{KEYS.group}/consumer-1"][1] > 0
+        source.close()
+        assert len(cast("list[Any]", admin.xinfo_consumers(KEYS.stream, KEYS.group))) == 1
+        assert said(admin)[f"{KEYS.group}/consumer-1"][1] <= 0
 
 
 def test_it_is_said_anew_to_a_server_that_may_be_another(server: Server) -> None:

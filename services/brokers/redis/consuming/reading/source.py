@@ -154,7 +154,8 @@ class RedisSource:
         """
         with contextlib.suppress(redis.RedisError):  # unconfirmed: it comes again, and is a duplicate
             self._acknowledgements.settle()
-            self._group.leave()
+            with contextlib.suppress(redis.ResponseError):  # a right that is missing
+                self._group.leave()
             self._forms.end()
         self._hang_up()
         self._client.close()
