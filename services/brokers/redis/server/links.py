@@ -36,6 +36,8 @@ class AttentiveConnection(AbstractConnection):
         self._generation = attention.generation
         self._options = {"attention": attention, **options}
         self._is_asking = False
+        self._masters = ""
+        """Whom it watches, where it was found to be a sentinel."""
         super().__init__(**options)
 
     def connect_check_health(self, *arguments: Any, **options: Any) -> None:
@@ -96,8 +98,8 @@ class AttentiveConnection(AbstractConnection):
         finally:
             asking.disconnect()
         if isinstance(role, list) and role[:1] == [b"sentinel"]:
-            names = ", ".join(name.decode(errors="replace") for name in role[1]) or "nobody"
-            raise SentinelAnswers(names) from error
+            self._masters = ", ".join(name.decode(errors="replace") for name in role[1]) or "nobody"
+            raise SentinelAnswers(self._masters) from error
 
     def _drop(self) -> None:
         cast("Any", self).disconnect()
@@ -107,8 +109,11 @@ class AttentiveConnection(AbstractConnection):
         return cast("float", self.socket_timeout)
 
     def _heed(self, error: redis.ResponseError) -> None:
-        if str(error).lower().startswith("unknown command") and not self._is_asking:
-            self._ask_who(error)
+        if str(error).lower().startswith("unknown command"):
+            if self._masters:
+                raise SentinelAnswers(self._masters) from error
+            if not self._is_asking:
+                self._ask_who(error)
         # One server may say it on each of its connections; those are all of one generation.
         if is_elsewhere(error) and self._generation == self._attention.generation:
             self._attention.elsewhere()

@@ -313,6 +313,7 @@ def test_a_sentinel_is_told_as_what_it_is(sentinel: LocalServer, tmp_path: Path)
         said = done.stdout + done.stderr
         assert "is a Redis Sentinel, which has no streams" in said, (arguments, said)
         assert "mymaster" in said
+        assert "unknown command" not in said
         assert "Traceback" not in said
 
 
