@@ -70,6 +70,6 @@ class Forms:
 
     def _say(self, seconds: float, forget: str) -> None:
         keys, name = self._member.keys, self._member.name
-        self._commands.ask(
+        self._commands.ask_aside(
             "EVAL", _ANNOUNCE, 1, keys.forms, keys.group, name, _PACKED, int(seconds * 1000), forget
         )
