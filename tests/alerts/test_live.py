@@ -5,6 +5,7 @@ which a minute is a second. Beside them runs a healthy pipeline, which has to st
 """
 
 import contextlib
+import itertools
 import json
 import re
 import signal
@@ -45,8 +46,8 @@ class Trouble:
     also: set[str] = field(default_factory=set)
     environment: dict[str, str] = field(default_factory=dict)
     consumers: int = 1
-    rate: int = 40
-    """Events a second."""
+    rate: int = 20
+    """Events a second. Few, since dozens of pipelines share a machine that other tests have left busy."""
     disk_mb: int | None = None
     """Size of a disk of its own."""
     broker: tuple[str, ...] | None = None
@@ -308,7 +309,7 @@ _FULL: Final = {"TelemetryStreamNearLimit", "TelemetryProducersBlocked", "Teleme
 TROUBLES: Final = {
     "healthy": Trouble(healthy, environment={"INVALID_RATIO": "0.01"}, consumers=2),
     "database-locked": Trouble(
-        database_locked, also={"TelemetryNothingPublished"}, environment={"STREAM_MAX_LENGTH": "400"}
+        database_locked, also={"TelemetryNothingPublished"}, environment={"STREAM_MAX_LENGTH": "200"}
     ),
     "invalid-events": Trouble(
         from_the_start("TelemetryDeadLetterRatioHigh"), environment={"INVALID_RATIO": "0.5"}
@@ -332,7 +333,7 @@ TROUBLES: Final = {
         oldest_dropped,
         also=_WAITING
         | {"TelemetrySinkDown", "TelemetryStreamNearLimit", "TelemetryTrimmedUnread", "TelemetryLagUnknown"},
-        environment={"STREAM_MAX_LENGTH": "100", "STREAM_FULL": "drop_oldest"},
+        environment={"STREAM_MAX_LENGTH": "50", "STREAM_FULL": "drop_oldest"},
     ),
     "consumers-frozen": Trouble(consumers_frozen, consumers=2),
     "entry-kept": Trouble(entry_kept, environment={"CLAIM_IDLE_MS": "600000"}),
@@ -477,7 +478,14 @@ def test_a_trouble_wakes_somebody_and_only_for_what_it_is(live: Live, release: s
         pytest.skip(live.skipped[release])
     assert live.awaited[release] == set(), "these did not fire"
     fired = live.prometheus.has_fired().get(release, set())
-    assert live.wanted[release] <= fired <= live.wanted[release] | TROUBLES[release].also
+    assert live.wanted[release] <= fired
+    assert fired <= live.wanted[release] | TROUBLES[release].also | _of_late_answers(live, release)
+
+
+def _of_late_answers(live: Live, release: str) -> set[str]:
+    """Name what fires rightly where a consumer answered too late: it has a second, as a minute has here."""
+    unanswered = f'min_over_time(up{{job="{release}-consumer"}}[1h]) == 0'
+    return {"TelemetryConsumersAbsent"} if live.prometheus.query(unanswered) else set()
 
 
 def test_every_alert_was_made_to_fire(live: Live) -> None:
@@ -542,17 +550,21 @@ def test_a_page_arrives_with_its_runbook(live: Live) -> None:
 
 
 def _paged_beside(live: Live, cause: str, release: str) -> set[str]:
-    """Which alerts of a release paged while their cause had been firing for ten seconds.
+    """Which alerts of a release paged while their cause had been firing for ten seconds, and had paged.
 
     On a busy machine a scrape may fail, and the cause be out of sight just then; what follows may also be
     seen before its cause, or the Alertmanager hear of both within a moment, of the cause last.
     """
+
+    def since_the_cause() -> list[dict[str, Any]]:
+        pages = [one for one in live.webhook.alerts() if one["labels"].get("release") == release]
+        return list(itertools.dropwhile(lambda one: one["labels"]["alertname"] != cause, pages))
+
+    pages = eventually(since_the_cause, PATIENCE_S, f"the page of {cause}")
     firing = f'ALERTS{{alertname="{cause}",alertstate="firing",release="{release}"}}'
     known = f"count_over_time({firing}[10s]) >= 10"
     return {
         one["labels"]["alertname"]
-        for one in live.webhook.alerts()
-        if one["labels"].get("release") == release
-        and one["labels"]["alertname"] != cause
-        and live.prometheus.query(known, at=one["startsAt"])
+        for one in pages
+        if one["labels"]["alertname"] != cause and live.prometheus.query(known, at=one["startsAt"])
     }
