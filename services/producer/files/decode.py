@@ -26,6 +26,10 @@ class SourceUnusable(Exception):
     """The file can't be read at all; the message says why."""
 
 
+class SourceUnreadable(SourceUnusable):
+    """The system does not give its bytes just now: later it may."""
+
+
 class SourceBroken(SourceUnusable):
     """The file can't be read to its end; what was read of it stays."""
 

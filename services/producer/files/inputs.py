@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from services.producer.files.decode import BOM, SourceUnusable
+from services.producer.files.decode import BOM, SourceUnreadable, SourceUnusable
 from services.producer.mapping.mapped import Format, Mapped, identity
 
 STANDARD_INPUT: Final = "-"
@@ -52,7 +52,7 @@ def fingerprint(path: Path, length: int = FINGERPRINT_BYTES) -> str:
         with path.open("rb") as file:
             start = file.read(length)
     except OSError as error:
-        raise SourceUnusable(f"{path}: {error.strerror}") from None
+        raise SourceUnreadable(f"{path}: {error.strerror}") from None
     return fingerprint_of(start)
 
 
@@ -94,7 +94,7 @@ class Input:
         except BlockingIOError:
             return None
         except OSError as error:
-            raise SourceUnusable(f"{self._name}: {error.strerror}") from None
+            raise SourceUnreadable(f"{self._name}: {error.strerror}") from None
         self.position += len(found or b"")
         return found
 
@@ -103,7 +103,7 @@ class Input:
         try:
             self.position = os.lseek(self._descriptor, offset, os.SEEK_SET)
         except OSError as error:
-            raise SourceUnusable(f"{self._name}: {error.strerror}") from None
+            raise SourceUnreadable(f"{self._name}: {error.strerror}") from None
 
     def is_within_line(self, offset: int) -> bool:
         """Tell whether a byte of a file has others of its line before it."""
@@ -172,7 +172,7 @@ def open_input(path: Path, is_stopping: Callable[[], bool], make: Make = Input) 
         # A named pipe that nobody writes to yet would not be opened before somebody does.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError as error:
-        raise SourceUnusable(f"{path}: {error.strerror}") from None
+        raise SourceUnreadable(f"{path}: {error.strerror}") from None
     if path.is_dir():
         os.close(descriptor)
         raise SourceUnusable(f"{path}: {os.strerror(errno.EISDIR)}")

@@ -1,7 +1,5 @@
 """Follow files, and those that come to a folder: publish what is appended, a batch of each in turn."""
 
-import errno
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +13,7 @@ from services.producer.files.ending import NOT_ALL, Result, failures
 from services.producer.files.listing import files_of, is_one_file
 from services.producer.files.reading import Reading
 from services.producer.loop import Totals
-from services.producer.replays.following import is_that, may_have_been
+from services.producer.replays.following import is_that, may_have_been, why_not_there
 from services.producer.replays.trail import Trail
 from services.producer.wiring import Parts, finish, pacer_of
 
@@ -92,8 +90,8 @@ class Following:
                 continue
             trail = self._trail(path, reading)
             if self._is_first and path in self._named:
-                if not path.exists() and trail.record() is None:
-                    raise SourceUnusable(f"{reading.source}: {os.strerror(errno.ENOENT)}")
+                if (why := why_not_there(path)) and trail.record() is None:
+                    raise SourceUnusable(f"{reading.source}: {why}")
             elif (origin := self._origin(trail, reading, found)) is not None:
                 self._rotated.add(path)
                 self._trails.setdefault(origin.path, origin)

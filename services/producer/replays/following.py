@@ -6,14 +6,13 @@ empties it. Then what was read ends, when nothing more came for a moment, and th
 
 import os
 import re
-import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
 from typing import Final, Literal
 
-from services.producer.files.decode import SourceUnusable
+from services.producer.files.decode import SourceUnreadable, SourceUnusable
 from services.producer.files.inputs import FINGERPRINT_BYTES, Input, fingerprint_of, is_same
 
 Change = Literal["", "renamed", "emptied", "removed"]
@@ -34,8 +33,19 @@ class NotYet(Exception):
 class Followed(Input):
     """Bytes of a file that is written to; they end once the path is another file, or the file is removed."""
 
-    def __init__(self, descriptor: int, name: str, is_stopping: Callable[[], bool], path: Path) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        name: str,
+        is_stopping: Callable[[], bool],
+        path: Path,
+        monotonic: Callable[[], float],
+    ) -> None:
+        """Take over a descriptor. Raises SourceUnusable for what gives its bytes once."""
         super().__init__(descriptor, name, is_stopping)
+        if not S_ISREG(self._about().st_mode):
+            self.close()
+            raise SourceUnusable(f"{name}: not a regular file: without --follow a pipe is read as it comes")
         self.change: Change = ""
         """Why they have ended; empty: they have not."""
         self.is_opening = True
@@ -43,7 +53,8 @@ class Followed(Input):
         self._path = path
         self._tail = b""
         self._is_at_end = False
-        self._silent_since = time.monotonic()
+        self._monotonic = monotonic
+        self._silent_since = monotonic()
 
     def read(self, size: int, /) -> bytes | None:
         """Give what there is, None for nothing just now, and empty bytes once there will be no more."""
@@ -56,17 +67,17 @@ class Followed(Input):
         found = super().read(size)
         if found:
             self._tail = (self._tail + found)[-_TAIL_BYTES:]
-            self._silent_since, self._is_at_end = time.monotonic(), False
+            self._silent_since, self._is_at_end = self._monotonic(), False
             return found
         if found is None:
             return None
         if self.is_opening:
             raise NotYet
         self._is_at_end = True
-        if self._is_another() and time.monotonic() - self._silent_since >= _SILENT_S:
+        if self._is_another() and self._monotonic() - self._silent_since >= _SILENT_S:
             self.change = "renamed"
             return b""
-        if not os.fstat(self._descriptor).st_nlink:
+        if not self._about().st_nlink:
             self.change = "removed"
             return b""
         return None
@@ -78,7 +89,7 @@ class Followed(Input):
 
     def has_line_behind(self, offset: int) -> bool:
         """Tell whether a whole line stands behind a byte; notes it where the path is another file by now."""
-        if b"\n" in os.pread(self._descriptor, _LINE_BYTES, offset):
+        if b"\n" in self._bytes(_LINE_BYTES, offset):
             return True
         if self._is_another():
             self.change = "renamed"
@@ -86,20 +97,20 @@ class Followed(Input):
 
     def is_read_to(self, device: int, inode: int, size: int) -> bool:
         """Tell whether it is a file, and so much of it is read."""
-        ours = os.fstat(self._descriptor)
+        ours = self._about()
         return (ours.st_dev, ours.st_ino, self.position) == (device, inode, size)
 
     def fingerprint(self, length: int = FINGERPRINT_BYTES) -> str:
         """Tell how the file begins, whatever its name is by now."""
-        return fingerprint_of(os.pread(self._descriptor, length, 0))
+        return fingerprint_of(self._bytes(length, 0))
 
     def is_same(self, known: str, offset: int) -> bool:
         """Tell whether it is the file that was read up to a byte."""
-        size = os.fstat(self._descriptor).st_size
+        size = self._about().st_size
         return size >= offset and self.fingerprint(int(known.partition(":")[0] or 0)) == known
 
     def _is_another(self) -> bool:
-        ours = os.fstat(self._descriptor)
+        ours = self._about()
         try:
             now = self._path.stat()
         except OSError:
@@ -108,15 +119,32 @@ class Followed(Input):
 
     def _was_emptied(self) -> bool:
         size = len(self._tail)
-        return os.fstat(self._descriptor).st_size < self.position or (
-            os.pread(self._descriptor, size, self.position - size) != self._tail
+        return self._about().st_size < self.position or (
+            self._bytes(size, self.position - size) != self._tail
         )
+
+    def _about(self) -> os.stat_result:
+        with _unreadable(self._name):
+            return os.fstat(self._descriptor)
+
+    def _bytes(self, size: int, offset: int) -> bytes:
+        with _unreadable(self._name):
+            return os.pread(self._descriptor, size, offset)
+
+
+@contextmanager
+def _unreadable(name: str | Path) -> Iterator[None]:
+    """Have what the system says be SourceUnreadable."""
+    try:
+        yield
+    except OSError as error:
+        raise SourceUnreadable(f"{name}: {error.strerror}") from None
 
 
 def next_file(path: Path, known: str, offset: int) -> Path | None:
     """Give the file to be read after so many bytes of the one that begins as is `known`.
 
-    None: that one is gone, and nobody knows what was written to it since.
+    None: that one is gone, and nobody knows what was written to it since. Raises SourceUnreadable.
     """
     if is_that(path, known, offset):
         return path
@@ -139,12 +167,21 @@ def is_that(path: Path, known: str, offset: int) -> bool:
         return False  # it has another name since
 
 
+def why_not_there(path: Path) -> str:
+    """Say why there is nothing at a path; empty: there is."""
+    try:
+        path.stat()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
 def _beside(path: Path) -> list[Path]:
-    """List the files of its folder that may have been this one, the oldest first."""
+    """List the files of its folder that may have been this one, the oldest first. Raises SourceUnreadable."""
     before: dict[int, Path] = {}
     while True:
         found: dict[int, tuple[int, int, Path]] = {}
-        for one in path.parent.iterdir():
+        for one in _folder(path.parent):
             with suppress(OSError):
                 about = one.lstat()
                 if one.name != path.name and S_ISREG(about.st_mode):
@@ -153,6 +190,15 @@ def _beside(path: Path) -> list[Path]:
         if named == before:
             return [one for _, _, one in sorted(found.values())]
         before = named  # files that are renamed meanwhile are seen twice, or not at all
+
+
+def _folder(path: Path) -> list[Path]:
+    """List what is in a folder; nothing where there is none."""
+    with _unreadable(path):
+        try:
+            return list(path.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
 
 def _number(path: Path) -> int:

@@ -7,14 +7,14 @@ then the files that were begun after it, and then the path.
 
 import functools
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from services.contract.producing.outgoing import Position
 from services.contract.producing.publishing import Replayed
-from services.producer.files.decode import SourceUnusable
+from services.producer.files.decode import SourceUnreadable, SourceUnusable
 from services.producer.files.ending import Ending, Result
 from services.producer.files.inputs import source_key
 from services.producer.files.lines import Half
@@ -29,6 +29,8 @@ from services.producer.wiring import Parts, loop_of
 
 _RENAMED_S: Final = 0.2
 """How long a file may be without a name, while it is renamed."""
+_AGAIN_S: Final = 5.0
+"""Until a file that the system did not give is tried again."""
 _Look = tuple[int, int, int, int] | None
 """A file, how long it is and when it was written to; None: there is none."""
 
@@ -83,6 +85,8 @@ class Trail:
         self._piece: _Piece | None = None
         self._looked: list[_Look] = []
         """What was there when a file to read was last looked for; empty: one is to be looked for."""
+        self._again_at = float("-inf")
+        """Monotonic seconds; before them it is left alone."""
 
     @property
     def is_open(self) -> bool:
@@ -108,17 +112,23 @@ class Trail:
 
         Raises SourceUnusable, Stopping and BrokerRefuses.
         """
-        is_busy = self._turn()
+        now = self._parts.clock.monotonic
+        try:
+            is_busy = now() >= self._again_at and self._turn()
+        except SourceUnreadable:
+            self._again_at, self._looked = now() + _AGAIN_S, []
+            self.close([])  # what was read and not published is read again
+            raise
         if is_busy:
-            self.idle_since = self._parts.clock.monotonic()
+            self.idle_since = now()
         return is_busy
 
-    def close(self) -> None:
-        """Let go of the file; it is opened again once there is something new."""
+    def close(self, looked: list[_Look] | None = None) -> None:
+        """Let go of the file; it is opened again once what is there is not what was `looked` at."""
         if self._piece is None:
             return
         piece, self._piece = self._piece, None
-        self._looked = self._all_read(piece.source)
+        self._looked = self._all_read(piece.source) if looked is None else looked
         with piece.stack:
             if piece.loop is not None and piece.ending is not None:
                 piece.loop.publisher.end()
@@ -153,8 +163,10 @@ class Trail:
         look = _look(self.path)
         if source.change == "removed" and look is None:
             return [None]
-        is_read = look is not None and not source.change and source.is_read_to(*look[:3])
-        return [look] if is_read else []
+        with suppress(SourceUnreadable):
+            if look is not None and not source.change and source.is_read_to(*look[:3]):
+                return [look]
+        return []
 
     def _next_piece(self) -> _Piece | None:
         """Open the file that is read next; None: there is none, or not enough of it."""
@@ -172,7 +184,7 @@ class Trail:
             except NotYet:
                 return None
             except SourceUnusable:
-                if file.exists():
+                if _look(file) is not None:
                     raise
                 piece = None  # it was renamed after it was looked for
             if piece is None:
@@ -184,7 +196,7 @@ class Trail:
     def _next(self, known: Replayed | None) -> Path | None:
         """Tell which file is read next; None: it is not there yet."""
         if known is None:
-            return self.path if self.path.exists() else None
+            return self.path if _look(self.path) is not None else None
         found = next_file(self.path, known.run.fingerprint, known.offset)
         if found is None:  # it may be renamed just now
             self._parts.clock.sleep(_RENAMED_S)
@@ -194,7 +206,7 @@ class Trail:
                 "followed_file_gone", extra={"file": str(self.path), "after_line": known.line}
             )
         found = found or self.path
-        return found if found.exists() else None
+        return found if _look(found) is not None else None
 
     def _open(self, file: Path, known: Replayed | None, stack: ExitStack) -> _Piece | None:
         """Open a file, behind what is published of it; None where it is another one by now."""
@@ -203,7 +215,7 @@ class Trail:
         sources: list[Followed] = []
 
         def follow(descriptor: int, name: str, is_stopping: Callable[[], bool]) -> Followed:
-            sources.append(Followed(descriptor, name, is_stopping, self.path))
+            sources.append(Followed(descriptor, name, is_stopping, self.path, parts.clock.monotonic))
             return sources[-1]
 
         opener.file, opener.make = file, follow

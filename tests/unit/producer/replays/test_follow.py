@@ -1,0 +1,233 @@
+"""What `--follow` makes of files that are renamed, removed, or not given for a while."""
+
+import errno
+import logging
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from fakes import FakeClock
+
+from services.contract.ids import draw_name
+from services.contract.producing.outgoing import Batch, Position
+from services.contract.producing.publishing import Replayed, Run, Sent
+from services.producer.files.decode import SourceUnusable
+from services.producer.options import read_options
+from services.producer.replays.follow import Following
+from services.producer.wiring import Parts
+from services.runtime.health import Health
+from services.runtime.telemetry.metrics import Metrics
+
+HEADER = "ts,value\n"
+QUIET = 20
+"""Turns without anything new before a step: 4 s, so that whatever waits for silence has had it."""
+PLACE = ("--const", "device_id=d", "--const", "zone=z", "--const", "kpi=temperature")
+Step = Callable[[], object]
+
+
+def rows(first: int, last: int) -> str:
+    """Give lines that are numbered, from the first to the last one."""
+    return "".join(f"{1_700_000_000 + number},{number}\n" for number in range(first, last + 1))
+
+
+class FakeBroker:
+    """Keeps what is published, and the record of it."""
+
+    def __init__(self) -> None:
+        self.values: list[int] = []
+        self._records: dict[str, Replayed] = {}
+        self._replays: dict[str | None, str] = {}
+
+    def open_run(
+        self, source: str, replay: str | None = None, fingerprint: str = "", position: Position | None = None
+    ) -> Run:
+        run = Run(draw_name(), "us", source, replay, fingerprint)
+        at = position or Position(0, 0)
+        self._records[run.name] = Replayed(run, at.offset, at.line, is_done=False)
+        self._replays[replay] = run.name
+        return run
+
+    def take_over(self, replay: str, check: Callable[[Replayed], None]) -> Replayed | None:
+        if (name := self._replays.get(replay)) is None:
+            return None
+        check(self._records[name])
+        return self._records[name]
+
+    def publisher(self, run: Run) -> "FakePublisher":
+        return FakePublisher(self, run)
+
+    def keep(self, run: Run, batch: Batch) -> None:
+        self.values += [int(event.fields[-1]) for event in batch.events]
+        if (at := batch.position) is not None:
+            self._records[run.name] = replace(
+                self._records[run.name], offset=at.offset, line=at.line, is_done=at.is_done
+            )
+
+
+class FakePublisher:
+    """Writes a run to a broker that is always there."""
+
+    def __init__(self, broker: FakeBroker, run: Run) -> None:
+        self.run = run
+        self.position: Position | None = None
+        self._broker = broker
+
+    def end(self) -> None:
+        pass
+
+    def publish(self, batch: Batch) -> Sent:
+        self._broker.keep(self.run, batch)
+        self.position = batch.position or self.position
+        return Sent(len(batch.events), 0, 0)
+
+
+class Log(logging.Handler):
+    """Keeps the log; it is what ends it, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+    def named(self, event: str) -> list[dict[str, Any]]:
+        return [vars(one) for one in self.records if one.getMessage() == event]
+
+    def ending(self) -> None:
+        pass
+
+    def tell_rest(self) -> None:
+        pass
+
+
+class Bench:
+    """A folder, and a broker that outlives each command."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.broker = FakeBroker()
+        self.log = Log()
+
+    def write(self, name: str, text: str) -> None:
+        """Append to a file."""
+        with (self.folder / name).open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    def rename(self, name: str, to: str) -> None:
+        (self.folder / name).rename(self.folder / to)
+
+    def follow(self, *steps: Step, of: tuple[str, ...] = ("",), quiet: int = QUIET) -> list[int]:
+        """Run a command with a step after so many quiet turns, and stop it; gives all that is published."""
+        sources = [part for one in of for part in ("--from", str(self.folder / one))]
+        told = replace(read_options([*sources, "--follow", *PLACE]), sleep_interval_s=0.0)
+        clock, left = FakeClock(), list(steps)
+        logger = logging.getLogger("follow")
+        logger.setLevel("DEBUG")
+        logger.propagate = False
+        logger.handlers = [self.log]
+
+        def on_sleep() -> None:
+            if len(clock.sleeps) % quiet == 0:
+                left.pop(0)() if left else clock.stop()
+
+        clock.on_sleep = on_sleep
+        log = cast("Any", self.log)
+        side, health = cast("Any", self.broker), Health(60.0, clock.monotonic)
+        in_hand = cast("Any", _InHand())
+        parts = Parts(told, side, cast("Any", clock), health, Metrics("producer"), log, logger, in_hand)
+        Following(parts, told.readings).run()
+        return self.broker.values
+
+
+class _InHand(nullcontext[None]):
+    def ending(self) -> None:
+        pass
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    return Bench(folder)
+
+
+def _refuse(monkeypatch: pytest.MonkeyPatch, call: str, name: str, code: int, times: int) -> None:
+    """Have the system refuse so many calls on a file."""
+    real, left = getattr(os, call), [times]
+
+    def refusing(at: Any, *others: Any) -> Any:
+        path = Path(f"/proc/self/fd/{at}").readlink() if isinstance(at, int) else Path(at)
+        if path.name == name and left[0]:
+            left[0] -= 1
+            raise OSError(code, os.strerror(code))
+        return real(at, *others)
+
+    monkeypatch.setattr(os, call, refusing)
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [("open", errno.EACCES), ("open", errno.EMFILE), ("pread", errno.EIO), ("read", errno.ESTALE)],
+)
+def test_a_file_that_the_system_refuses_is_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
+    """Without a change of it; it holds no other up, and is said once."""
+    bench.write("b.csv", HEADER + rows(7, 8))
+
+    def refused() -> None:
+        _refuse(monkeypatch, call, "a.csv", code, 2)
+        bench.write("a.csv", HEADER + rows(1, 2))
+
+    found = bench.follow(refused, lambda: bench.write("b.csv", rows(9, 9)), lambda: None, lambda: None)
+    assert (sorted(found), found.index(9) < found.index(1)) == ([1, 2, 7, 8, 9], True)
+    (said,) = bench.log.named("source_broken")
+    assert said["error"] == f"{bench.folder / 'a.csv'}: {os.strerror(code)}"
+
+
+def test_a_file_that_can_not_be_read_on_goes_on_where_it_was(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had behind the last batch is read again."""
+    bench.write("a.csv", HEADER + rows(1, 2))
+    bench.write("b.csv", HEADER + rows(7, 8))
+
+    def refused() -> None:
+        _refuse(monkeypatch, "read", "a.csv", errno.EIO, 1)
+        bench.write("a.csv", rows(3, 4))
+
+    found = bench.follow(refused, lambda: bench.write("a.csv", rows(5, 5)), lambda: None)
+    assert [one for one in found if one < 7] == [1, 2, 3, 4, 5]
+
+
+def test_a_folder_that_is_gone_is_waited_for(bench: Bench) -> None:
+    """Like a file that is not there, by those that were read out of it before."""
+    away, sub = bench.folder / "away", bench.folder / "sub"
+    sub.mkdir()
+    bench.write("sub/a.csv", HEADER + rows(1, 2))
+    bench.write("b.csv", HEADER + rows(7, 8))
+    of = ("sub/a.csv", "b.csv")
+    bench.follow(of=of)
+    sub.rename(away)
+
+    def back() -> None:
+        away.rename(sub)
+        bench.write("sub/a.csv", rows(3, 3))
+
+    found = bench.follow(lambda: bench.write("b.csv", rows(9, 9)), back, of=of)
+    assert (sorted(found), found[-2:]) == ([1, 2, 3, 7, 8, 9], [9, 3])
+    assert not bench.log.named("source_broken")
+
+
+def test_a_pipe_is_refused(bench: Bench) -> None:
+    """It gives its bytes once, and would be waited for before all others."""
+    os.mkfifo(bench.folder / "pipe")
+    bench.write("b.csv", HEADER + rows(7, 8))
+    with pytest.raises(SourceUnusable, match="pipe: not a regular file"):
+        bench.follow(of=("pipe", "b.csv"))
