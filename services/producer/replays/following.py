@@ -17,8 +17,8 @@ from services.producer.files.inputs import FINGERPRINT_BYTES, Input, fingerprint
 
 Change = Literal["", "renamed", "emptied", "removed"]
 
-_SILENT_S: Final = 1.0
-"""A writer may go on for a moment in a file that was renamed: so long it has to be silent."""
+SILENT_S: Final = 1.0
+"""A writer may go on for a moment in a file that was renamed or removed: so long it has to be silent."""
 _TAIL_BYTES: Final = 512
 _LINE_BYTES: Final = 1 << 20
 _ROTATED: Final = re.compile(r"[.-][0-9][0-9T_.:-]*")
@@ -55,6 +55,8 @@ class Followed(Input):
         self._is_at_end = False
         self._monotonic = monotonic
         self._silent_since = monotonic()
+        self._left_since: float | None = None
+        """When the file was first seen to have no name, or another one."""
 
     def read(self, size: int, /) -> bytes | None:
         """Give what there is, None for nothing just now, and empty bytes once there will be no more."""
@@ -74,13 +76,8 @@ class Followed(Input):
         if self.is_opening:
             raise NotYet
         self._is_at_end = True
-        if self._is_another() and self._monotonic() - self._silent_since >= _SILENT_S:
-            self.change = "renamed"
-            return b""
-        if not self._about().st_nlink:
-            self.change = "removed"
-            return b""
-        return None
+        self.change = self._ended()
+        return b"" if self.change else None
 
     def seek(self, offset: int) -> None:
         """Go on from a byte of the file."""
@@ -88,11 +85,10 @@ class Followed(Input):
         self._tail = b""
 
     def has_line_behind(self, offset: int) -> bool:
-        """Tell whether a whole line stands behind a byte; notes it where the path is another file by now."""
+        """Tell whether a whole line stands behind a byte; notes it where none will come any more."""
         if b"\n" in self._bytes(_LINE_BYTES, offset):
             return True
-        if self._is_another():
-            self.change = "renamed"
+        self.change = self._ended()
         return False
 
     def is_read_to(self, device: int, inode: int, size: int) -> bool:
@@ -108,6 +104,17 @@ class Followed(Input):
         """Tell whether it is the file that was read up to a byte."""
         size = self._about().st_size
         return size >= offset and self.fingerprint(int(known.partition(":")[0] or 0)) == known
+
+    def _ended(self) -> Change:
+        """Tell why nothing more comes; empty while its writer, which may still hold it, is not silent."""
+        change: Change = "renamed" if self._is_another() else "" if self._about().st_nlink else "removed"
+        if not change:
+            self._left_since = None
+        elif self._left_since is None:
+            self._left_since = self._monotonic()
+        elif self._monotonic() - max(self._left_since, self._silent_since) >= SILENT_S:
+            return change
+        return ""
 
     def _is_another(self) -> bool:
         ours = self._about()

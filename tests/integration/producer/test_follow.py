@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +285,11 @@ def test_a_folder_is_followed_with_the_files_that_come_to_it(folder: Folder) -> 
             file.write("ue\n")
         folder.write("c.csv", 1)
         folder.wait()
+        eventually(
+            lambda: not any("10.0.0.1" in name for name in _opened(process.pid, folder.logs)),
+            40.0,
+            "the removed file is closed",
+        )
         log = _stop(process)
     last = log[-1]
     assert (last["failures"], last["is_followed"], last["account"]["lines_published"]) == ([], True, 15)
@@ -328,8 +333,7 @@ def test_many_more_files_than_are_held_open(folder: Folder) -> None:
         for name in names[::10]:
             folder.write(name, 2)
         folder.wait()
-        opened = [one for one in Path(f"/proc/{process.pid}/fd").iterdir() if _is_in(one, folder.logs)]
-        assert len(opened) <= 210
+        assert len(_opened(process.pid, folder.logs)) <= 210
         _stop(process)
     folder.assert_law()
 
@@ -359,11 +363,14 @@ def test_a_follower_of_a_folder_killed_at_any_point_ends_with_every_line_once(fo
     folder.assert_law()
 
 
-def _is_in(link: Path, folder: Path) -> bool:
-    try:
-        return folder in link.readlink().parents
-    except OSError:  # it is closed by now
-        return False
+def _opened(pid: int, folder: Path) -> list[str]:
+    """Give the names of the files of a folder that a process holds open."""
+    names = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # it is closed by now
+            if folder in (opened := link.readlink()).parents:
+                names.append(opened.name)
+    return names
 
 
 def _stop(process: subprocess.Popen[str], code: int = 0) -> list[dict[str, Any]]:

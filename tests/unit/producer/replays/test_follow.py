@@ -231,3 +231,32 @@ def test_a_pipe_is_refused(bench: Bench) -> None:
     bench.write("b.csv", HEADER + rows(7, 8))
     with pytest.raises(SourceUnusable, match="pipe: not a regular file"):
         bench.follow(of=("pipe", "b.csv"))
+
+
+@pytest.mark.parametrize("change", ["renamed", "removed"])
+@pytest.mark.parametrize("first", [rows(1, 2), ""])
+def test_a_writer_that_goes_on_in_a_file_without_its_name_is_heard(
+    bench: Bench, first: str, change: str
+) -> None:
+    """For a moment, also where the file was silent for long before; without a row as well."""
+    writer = (bench.folder / "a.csv").open("a", encoding="utf-8")
+    writer.write(HEADER + first)
+    writer.flush()
+
+    def leave() -> None:
+        if change == "renamed":
+            bench.rename("a.csv", "a.csv.1")
+            bench.write("a.csv", HEADER + rows(6, 7))
+        else:
+            (bench.folder / "a.csv").unlink()
+
+    def append(text: str) -> None:
+        writer.write(text)
+        writer.flush()
+
+    steps = [lambda: None] * 9 + [leave, lambda: append(rows(3, 4) + "170000"), lambda: append("0005,5\n")]
+    with writer:
+        found = bench.follow(*steps, *[lambda: None] * 9, of=("a.csv",), quiet=2)
+    before, after = [1, 2] if first else [], [6, 7] if change == "renamed" else []
+    assert found == [*before, 3, 4, 5, *after]
+    assert [one["how"] for one in bench.log.named("file_rotated")] == [change]
