@@ -15,6 +15,10 @@ from typing import Final, Literal
 from services.producer.files.decode import SourceUnreadable, SourceUnusable
 from services.producer.files.inputs import FINGERPRINT_BYTES, Input, fingerprint_of, is_same
 
+Look = tuple[int, int, int, int]
+"""A file by its device and inode, how long it is and when it was written to."""
+Inode = tuple[int, int]
+"""A file by its device and inode; they are used again when it is removed."""
 Change = Literal["", "renamed", "emptied", "removed"]
 
 SILENT_S: Final = 1.0
@@ -43,9 +47,11 @@ class Followed(Input):
     ) -> None:
         """Take over a descriptor. Raises SourceUnusable for what gives its bytes once."""
         super().__init__(descriptor, name, is_stopping)
-        if not S_ISREG(self._about().st_mode):
+        about = self._about()
+        if not S_ISREG(about.st_mode):
             self.close()
             raise SourceUnusable(f"{name}: not a regular file: without --follow a pipe is read as it comes")
+        self.inode: Inode = about.st_dev, about.st_ino
         self.change: Change = ""
         """Why they have ended; empty: they have not."""
         self.is_opening = True
@@ -148,7 +154,24 @@ def _unreadable(name: str | Path) -> Iterator[None]:
         raise SourceUnreadable(f"{name}: {error.strerror}") from None
 
 
-def next_file(path: Path, known: str, offset: int) -> Path | None:
+def look_at(path: Path) -> Look | None:
+    """Look at a file; None: there is none."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
+
+
+def rotated_to(path: Path, inode: Inode) -> Path | None:
+    """Give a file that was under the path by the name of one that was. Raises SourceUnreadable."""
+    for one in _beside(path):
+        if _was_before(one, path) and (look := look_at(one)) is not None and look[:2] == inode:
+            return one
+    return None
+
+
+def next_file(path: Path, known: str, offset: int, is_left_out: Callable[[Path], bool]) -> Path | None:
     """Give the file to be read after so many bytes of the one that begins as is `known`.
 
     None: that one is gone, and nobody knows what was written to it since. Raises SourceUnreadable.
@@ -161,8 +184,8 @@ def next_file(path: Path, known: str, offset: int) -> Path | None:
             with suppress(OSError):
                 if one.stat().st_size > offset:
                     return one
-            later = [two for two in beside[at + 1 :] if _was_before(two, path)]
-            return later[0] if later else path
+            later = (two for two in beside[at + 1 :] if _was_before(two, path) and not is_left_out(two))
+            return next(later, path)
     return None
 
 

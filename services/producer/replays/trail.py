@@ -23,7 +23,16 @@ from services.producer.files.reading import Reading
 from services.producer.files.rejected import Rejected
 from services.producer.loop import Loop, Totals
 from services.producer.pace import Pacer
-from services.producer.replays.following import Followed, NotYet, next_file
+from services.producer.replays.following import (
+    SILENT_S,
+    Followed,
+    Inode,
+    Look,
+    NotYet,
+    look_at,
+    next_file,
+    rotated_to,
+)
 from services.producer.replays.publish import opener_of
 from services.producer.wiring import Parts, loop_of
 
@@ -31,8 +40,6 @@ _RENAMED_S: Final = 0.2
 """How long a file may be without a name, while it is renamed."""
 _AGAIN_S: Final = 5.0
 """Until a file that the system did not give is tried again."""
-_Look = tuple[int, int, int, int] | None
-"""A file, how long it is and when it was written to; None: there is none."""
 
 
 class _OnlyLooked(Exception):
@@ -83,8 +90,16 @@ class Trail:
         self._totals = totals
         self._told = told
         self._piece: _Piece | None = None
-        self._looked: list[_Look] = []
+        self._looked: list[Look | None] = []
         """What was there when a file to read was last looked for; empty: one is to be looked for."""
+        self.inode: Inode | None = None
+        """Of the file that was opened last; None where that has ended."""
+        self._is_begun = False
+        """Whether nothing of that file is published so far, so that no record tells of it."""
+        self._passed: set[Look | None] = set()
+        """Files under other names that nothing is to be read of, as they are."""
+        self._ends_at: float | None = None
+        """When nothing more is waited for in a file that has another name, and no header."""
         self._again_at = float("-inf")
         """Monotonic seconds; before them it is left alone."""
 
@@ -123,7 +138,7 @@ class Trail:
             self.idle_since = now()
         return is_busy
 
-    def close(self, looked: list[_Look] | None = None) -> None:
+    def close(self, looked: list[Look | None] | None = None) -> None:
         """Let go of the file; it is opened again once what is there is not what was `looked` at."""
         if self._piece is None:
             return
@@ -136,6 +151,9 @@ class Trail:
                 self._told(piece.ending.result())
         if piece.source.change:
             self.is_over = self.is_single
+            self._is_begun, self.inode = False, None
+            if piece.loop is None:
+                self._passed.add(look_at(piece.file))
             told = {"file": str(piece.file), "how": piece.source.change}
             self._parts.logger.info("file_rotated", extra=told)
 
@@ -158,9 +176,9 @@ class Trail:
             return True
         return piece.reader.position != before
 
-    def _all_read(self, source: Followed) -> list[_Look]:
+    def _all_read(self, source: Followed) -> list[Look | None]:
         """Give what is there, where all of it is read; of what was rotated the next file is there already."""
-        look = _look(self.path)
+        look = look_at(self.path)
         if source.change == "removed" and look is None:
             return [None]
         with suppress(SourceUnreadable):
@@ -170,43 +188,76 @@ class Trail:
 
     def _next_piece(self) -> _Piece | None:
         """Open the file that is read next; None: there is none, or not enough of it."""
-        look = _look(self.path)
+        look = look_at(self.path)
         if self.is_over or self._looked == [look]:
             return None
         self._looked = [look]
         known = self.record()
-        file = self._next(known)
+        file = self._begun(look) or self._next(known)
         if file is None:
             return None
         with ExitStack() as stack:
             try:
                 piece = self._open(file, known, stack)
             except NotYet:
+                self._wait(file)
                 return None
-            except SourceUnusable:
-                if _look(file) is not None:
+            except SourceUnreadable:
+                if look_at(file) is not None:
                     raise
                 piece = None  # it was renamed after it was looked for
+            except SourceUnusable:
+                if file != self.path:  # nothing of it can be read as it is: the next one can
+                    self._passed.add(look_at(file))
+                    self._looked = []
+                self._is_begun = False
+                raise
             if piece is None:
                 self._looked = []
             else:
+                self._is_begun, self._ends_at = piece.replayed is None, None
                 piece.stack = stack.pop_all()
             return piece
+
+    def _begun(self, look: Look | None) -> Path | None:
+        """Give the file that was begun under the path, without a record so far, where it has another name."""
+        if not self._is_begun or self.inode is None or (look is not None and look[:2] == self.inode):
+            return None
+        found = rotated_to(self.path, self.inode)
+        self._is_begun = found is not None
+        return found
+
+    def _wait(self, file: Path) -> None:
+        """Wait for the header of a file: where it has another name, until its writer had time for it."""
+        self._is_begun = True
+        if file == self.path:
+            return
+        self._looked = []
+        now = self._parts.clock.monotonic()
+        if self._ends_at is None or look_at(self.path) is None:
+            self._ends_at = now + SILENT_S
+        elif now >= self._ends_at:
+            self._passed.add(look_at(file))
+            self._is_begun, self._ends_at = False, None
+
+    def _is_left_out(self, file: Path) -> bool:
+        """Tell whether a file that may have been under the path is none to read."""
+        return look_at(file) in self._passed
 
     def _next(self, known: Replayed | None) -> Path | None:
         """Tell which file is read next; None: it is not there yet."""
         if known is None:
-            return self.path if _look(self.path) is not None else None
-        found = next_file(self.path, known.run.fingerprint, known.offset)
+            return self.path if look_at(self.path) is not None else None
+        found = next_file(self.path, known.run.fingerprint, known.offset, self._is_left_out)
         if found is None:  # it may be renamed just now
             self._parts.clock.sleep(_RENAMED_S)
-            found = next_file(self.path, known.run.fingerprint, known.offset)
+            found = next_file(self.path, known.run.fingerprint, known.offset, self._is_left_out)
         if found is None and not known.is_done:
             self._parts.logger.warning(
                 "followed_file_gone", extra={"file": str(self.path), "after_line": known.line}
             )
         found = found or self.path
-        return found if _look(found) is not None else None
+        return found if look_at(found) is not None else None
 
     def _open(self, file: Path, known: Replayed | None, stack: ExitStack) -> _Piece | None:
         """Open a file, behind what is published of it; None where it is another one by now."""
@@ -216,6 +267,7 @@ class Trail:
 
         def follow(descriptor: int, name: str, is_stopping: Callable[[], bool]) -> Followed:
             sources.append(Followed(descriptor, name, is_stopping, self.path, parts.clock.monotonic))
+            self.inode = sources[-1].inode
             return sources[-1]
 
         opener.file, opener.make = file, follow
@@ -243,6 +295,8 @@ class Trail:
     def _begin(self, piece: _Piece) -> Loop:
         """Open its run, or go on with it."""
         parts, replayed, reader, source = self._parts, piece.replayed, piece.reader, piece.source
+        self._is_begun = False
+        self._passed.clear()
         begins = source.fingerprint() if replayed is None else replayed.run.fingerprint
         open_new = functools.partial(parts.side.open_run, self.path.name, self._key, begins)
         run = open_new() if replayed is None else replayed.run
@@ -271,11 +325,3 @@ class Trail:
             on_batch=reader.confirm,
             most_of_a_record=MOST_OF_A_RECORD,
         )
-
-
-def _look(path: Path) -> _Look:
-    try:
-        about = path.stat()
-    except OSError:
-        return None
-    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns

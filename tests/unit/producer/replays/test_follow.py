@@ -260,3 +260,45 @@ def test_a_writer_that_goes_on_in_a_file_without_its_name_is_heard(
     before, after = [1, 2] if first else [], [6, 7] if change == "renamed" else []
     assert found == [*before, 3, 4, 5, *after]
     assert [one["how"] for one in bench.log.named("file_rotated")] == [change]
+
+
+@pytest.mark.parametrize("begun", ["", "ts,va", HEADER])
+@pytest.mark.parametrize("earlier", [(), (1, 2)])
+@pytest.mark.parametrize("of", ["", "a.csv"])
+def test_a_file_that_is_renamed_before_its_first_row_is_read(
+    bench: Bench, begun: str, earlier: tuple[int, ...], of: str
+) -> None:
+    """It was looked at without a header or a row, and has both when it is looked at again."""
+    if earlier:
+        bench.write("a.csv", HEADER + rows(1, 2))
+        bench.follow(of=("a.csv",))
+        (bench.folder / "a.csv").unlink()
+    bench.write("a.csv", begun)
+
+    def rotate() -> None:
+        bench.write("a.csv", (HEADER + rows(3, 5)).removeprefix(begun))
+        bench.rename("a.csv", "a.csv.1")
+        bench.write("a.csv", HEADER + rows(6, 7))
+
+    assert bench.follow(rotate, lambda: bench.write("a.csv", rows(8, 8)), of=(of,)) == [
+        *earlier,
+        *range(3, 9),
+    ]
+
+
+@pytest.mark.parametrize("empty", ["", HEADER, "time,val\n1,1\n"])
+def test_a_rotated_file_of_which_nothing_can_be_read_is_passed_by(bench: Bench, empty: str) -> None:
+    """Its writer is heard for a moment; then what was begun after it is read."""
+    bench.write("a.csv", HEADER + rows(1, 2))
+
+    def rotate(text: str) -> None:
+        if (bench.folder / "a.csv.1").exists():
+            bench.rename("a.csv.1", "a.csv.2")
+        bench.rename("a.csv", "a.csv.1")
+        bench.write("a.csv", text)
+
+    found = bench.follow(lambda: rotate(empty), lambda: rotate(HEADER + rows(3, 4)))
+    assert found == [1, 2, 3, 4]
+    rotate(empty)
+    rotate(HEADER + rows(5, 6))
+    assert bench.follow(lambda: bench.write("a.csv", rows(7, 7))) == [1, 2, 3, 4, 5, 6, 7]
