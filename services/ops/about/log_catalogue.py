@@ -201,6 +201,14 @@ CATALOGUE: Final = (
         "The file that was followed is not there any more: what it had behind this line is not published",
     ),
     Message(
+        "taken_for_rotated",
+        "INFO",
+        "producer",
+        ("file", "origin"),
+        "By its name a file is what another one was, which is published: it is not read by itself. If it is "
+        "another one, name both by `--from`",
+    ),
+    Message(
         "half_line_waits",
         "WARNING",
         "producer",

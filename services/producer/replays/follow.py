@@ -13,7 +13,7 @@ from services.producer.files.ending import NOT_ALL, Result, failures
 from services.producer.files.listing import files_of, is_one_file
 from services.producer.files.reading import Reading
 from services.producer.loop import Totals
-from services.producer.replays.following import is_that, may_have_been, why_not_there
+from services.producer.replays.following import is_packed, is_that, look_at, may_have_been, why_not_there
 from services.producer.replays.trail import Trail
 from services.producer.wiring import Parts, finish, pacer_of
 
@@ -85,9 +85,9 @@ class Following:
             if trail.is_over or not (trail.is_open or path in found):
                 del self._trails[path]
         self._rotated &= found.keys()
-        for path, reading in found.items():
-            if path in self._trails or path in self._rotated:
-                continue
+        new = [one for one in found.items() if one[0] not in self._trails and one[0] not in self._rotated]
+        # What was rotated before it was seen comes first: it is told by the record that the other has not.
+        for path, reading in sorted(new, key=lambda one: not may_have_been(one[0])):
             trail = self._trail(path, reading)
             if self._is_first and path in self._named:
                 if (why := why_not_there(path)) and trail.record() is None:
@@ -95,28 +95,32 @@ class Following:
             elif (origin := self._origin(trail, reading, found)) is not None:
                 self._rotated.add(path)
                 self._trails.setdefault(origin.path, origin)
+                self._parts.logger.info(
+                    "taken_for_rotated", extra={"file": str(path), "origin": str(origin.path)}
+                )
                 continue
             self._trails[path] = trail
 
     def _trail(self, path: Path, reading: Reading) -> Trail:
         reading = replace(reading, source=str(path))
-        return Trail(self._parts, reading, path, self._pacer, self._totals, self._add)
+        return Trail(self._parts, reading, path, self._pacer, self._totals, self._add, self._trails)
 
     def _origin(self, trail: Trail, reading: Reading, found: dict[Path, Reading]) -> Trail | None:
         """Give the file that another one was before it was rotated; None: it is one by itself.
 
-        Between two of its files a path has none, so its record tells of it as well.
+        Where nothing of that path is published, and it is not held open, nobody has read it under that name.
         """
         may_be = may_have_been(trail.path)
         known = trail.record() if may_be else None
         if known is not None and is_that(trail.path, known.run.fingerprint, known.offset):
             may_be = []  # it was one before another came to the name that it seems to be of
         trail.is_single = bool(may_be)
+        look = look_at(trail.path)
         for path in may_be:
-            if path in self._trails or path in found:
-                return self._trails.get(path) or self._trail(path, found[path])
-            if (origin := self._trail(path, reading)).record() is not None:
-                return origin
+            other = self._trails.get(path) or self._trail(path, found.get(path, reading))
+            holds_it = look is not None and other.inode == look[:2]
+            if holds_it or other.record() is not None or (is_packed(trail.path) and path in found):
+                return other
         return None
 
     def _make_room(self, opened: Trail) -> None:

@@ -242,9 +242,14 @@ def _was_before(one: Path, path: Path) -> bool:
     return one.name.startswith(path.name) and bool(_ROTATED.fullmatch(one.name[len(path.name) :]))
 
 
+def is_packed(path: Path) -> bool:
+    """Tell whether a file is packed, by its name."""
+    return bool(_PACKED.fullmatch(path.suffix))
+
+
 def may_have_been(path: Path) -> list[Path]:
     """List the paths that a file may have had, by its name, before it was rotated, and packed after it."""
-    name = _PACKED.sub("", path.name) if _PACKED.fullmatch(path.suffix) else path.name
+    name = path.stem if is_packed(path) else path.name
     return [
         path.with_name(name[: mark.start()])
         for mark in re.finditer(r"(?!^)[.-]", name)

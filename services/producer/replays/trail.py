@@ -6,7 +6,7 @@ then the files that were begun after it, and then the path.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +64,10 @@ class _Piece:
 
 
 class Trail:
-    """A path, through all the files that it was. `told` is called with what came of each."""
+    """A path, through all the files that it was.
+
+    `told` is called with what came of each; what is one of the `others` by itself is none of them.
+    """
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class Trail:
         pacer: Pacer,
         totals: Totals,
         told: Callable[[Result], None],
+        others: Mapping[Path, "Trail"],
     ) -> None:
         self.path = path
         self.run = ""
@@ -89,6 +93,7 @@ class Trail:
         self._pacer = pacer
         self._totals = totals
         self._told = told
+        self._others = others
         self._piece: _Piece | None = None
         self._looked: list[Look | None] = []
         """What was there when a file to read was last looked for; empty: one is to be looked for."""
@@ -196,6 +201,9 @@ class Trail:
         file = self._begun(look) or self._next(known)
         if file is None:
             return None
+        if self.is_single and self.inode is not None and (found := look_at(file)) and found[:2] != self.inode:
+            self.is_over = True
+            return None
         with ExitStack() as stack:
             try:
                 piece = self._open(file, known, stack)
@@ -242,7 +250,13 @@ class Trail:
 
     def _is_left_out(self, file: Path) -> bool:
         """Tell whether a file that may have been under the path is none to read."""
-        return look_at(file) in self._passed
+        look, other = look_at(file), self._others.get(file)
+        is_by_itself = (
+            other is not None
+            and not other.is_over
+            and (other.inode is None or look is None or look[:2] == other.inode)
+        )
+        return is_by_itself or look in self._passed
 
     def _next(self, known: Replayed | None) -> Path | None:
         """Tell which file is read next; None: it is not there yet."""

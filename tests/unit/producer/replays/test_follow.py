@@ -17,6 +17,7 @@ from services.contract.producing.outgoing import Batch, Position
 from services.contract.producing.publishing import Replayed, Run, Sent
 from services.producer.files.decode import SourceUnusable
 from services.producer.options import read_options
+from services.producer.replays import follow
 from services.producer.replays.follow import Following
 from services.producer.wiring import Parts
 from services.runtime.health import Health
@@ -302,3 +303,82 @@ def test_a_rotated_file_of_which_nothing_can_be_read_is_passed_by(bench: Bench, 
     rotate(empty)
     rotate(HEADER + rows(5, 6))
     assert bench.follow(lambda: bench.write("a.csv", rows(7, 7))) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_file_that_was_rotated_before_it_was_seen_is_one_by_itself(bench: Bench) -> None:
+    """Whether it came just now, was there at first, or came while nobody looked; and each once."""
+    bench.write("a.csv.1", HEADER + rows(1, 2))
+    bench.write("a.csv", HEADER + rows(3, 4))
+
+    def two(name: str, first: int) -> None:
+        bench.write(name, HEADER + rows(first, first + 1))
+        bench.rename(name, f"{name}.1")
+        bench.write(name, HEADER + rows(first + 2, first + 3))
+
+    bench.follow(lambda: two("b.csv", 5), lambda: bench.write("a.csv", rows(9, 9)))
+    assert not bench.log.named("taken_for_rotated")
+    two("c.csv", 10)
+    bench.follow()
+    (bench.folder / "a.csv.1").unlink()
+    bench.rename("a.csv", "a.csv.1")
+    bench.write("a.csv", HEADER + rows(14, 14))
+    (bench.folder / "a.csv.2.gz").write_bytes(b"packed")
+    assert sorted(bench.follow(lambda: None)) == list(range(1, 15))
+    told = [
+        (Path(one["file"]).name, Path(one["origin"]).name) for one in bench.log.named("taken_for_rotated")
+    ]
+    assert told == [("a.csv.1", "a.csv"), ("a.csv.2.gz", "a.csv")]
+    assert not bench.log.named("source_broken")
+
+
+def test_one_that_was_rotated_is_recorded_before_the_next(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that is killed between the two is started again: the other's record would speak for both."""
+    bench.write("a.csv", HEADER + rows(3, 4))
+    bench.write("a.csv.1", HEADER + rows(1, 2))
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.broker, "keep", _kill)
+        with pytest.raises(KeyboardInterrupt):
+            bench.follow()
+    assert sorted(bench.follow()) == [1, 2, 3, 4]
+
+
+def _kill(_run: Run, _batch: Batch) -> None:
+    raise KeyboardInterrupt
+
+
+def test_two_files_that_are_named_as_if_one_was_the_other_are_both_read(bench: Bench) -> None:
+    """Each by itself: also when the first is renamed, and its next file is looked for by such names."""
+    bench.write("pump", HEADER + rows(1, 2))
+    bench.write("pump-1", HEADER + rows(11, 12))
+
+    def rotate() -> None:
+        bench.rename("pump", "pump.1")
+        bench.write("pump", HEADER + rows(3, 4))
+        bench.write("pump-1", rows(13, 14))
+
+    bench.follow(lambda: bench.write("pump-1", ""), rotate, lambda: bench.write("pump", rows(5, 5)))
+    bench.rename("pump.1", "pump.2")
+    bench.rename("pump", "pump.1")
+    bench.write("pump", HEADER + rows(6, 7))
+    bench.write("pump-1", rows(15, 15))
+    assert sorted(bench.follow(lambda: None)) == [*range(1, 8), *range(11, 16)]
+
+
+@pytest.mark.parametrize("most_open", [200, 1])
+def test_one_by_itself_is_over_when_another_is_renamed_to_its_name(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, most_open: int
+) -> None:
+    """What is renamed to the name was read under the other one; the first file is open, or was closed."""
+    monkeypatch.setattr(follow, "_MOST_OPEN", most_open)
+    bench.write("a.csv.1", HEADER + rows(1, 2))
+    bench.write("a.csv", HEADER + rows(3, 4))
+
+    def shift() -> None:
+        bench.rename("a.csv.1", "a.csv.2")
+        bench.rename("a.csv", "a.csv.1")
+        bench.write("a.csv", HEADER + rows(5, 6))
+
+    assert sorted(bench.follow(lambda: None, shift, lambda: None)) == [1, 2, 3, 4, 5, 6]
+    assert sorted(bench.follow()) == [1, 2, 3, 4, 5, 6]
