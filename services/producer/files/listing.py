@@ -2,8 +2,10 @@
 
 import glob
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from stat import S_ISLNK
 from typing import Final
 
 from services.producer.files.inputs import STANDARD_INPUT
@@ -30,6 +32,27 @@ def is_one_file(text: str) -> bool:
     """Tell whether `--from` names a file itself, and no folder or pattern that files may come to."""
     path = Path(text)
     return not path.is_dir() and not (_PATTERN.search(text) and not path.exists())
+
+
+def links_within(paths: Iterable[Path]) -> list[Path]:
+    """List the links that lead to a file that is another one of the paths, or that another link leads to."""
+    files: set[tuple[int, int]] = set()
+    links = []
+    for path in sorted(paths):
+        with suppress(OSError):  # it is gone by now
+            about = path.lstat()
+            if S_ISLNK(about.st_mode):
+                links.append(path)
+            else:
+                files.add((about.st_dev, about.st_ino))
+    within = []
+    for path in links:
+        with suppress(OSError):
+            about = path.stat()
+            if (file := (about.st_dev, about.st_ino)) in files:
+                within.append(path)
+            files.add(file)
+    return within
 
 
 def _expanded(text: str, errors: list[str]) -> list[str]:

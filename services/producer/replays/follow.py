@@ -10,7 +10,7 @@ from services.contract.errors import Stopping
 from services.producer.files.account import Account
 from services.producer.files.decode import SourceUnusable
 from services.producer.files.ending import NOT_ALL, Result, failures
-from services.producer.files.listing import files_of, is_one_file
+from services.producer.files.listing import files_of, is_one_file, links_within
 from services.producer.files.reading import Reading
 from services.producer.loop import Totals
 from services.producer.replays.following import is_packed, is_that, look_at, may_have_been, why_not_there
@@ -81,6 +81,8 @@ class Following:
         for reading in self._readings:
             for name in files_of([reading.source], []):
                 found.setdefault(Path(name).absolute(), reading)
+        for path in links_within(found.keys() - self._named):
+            del found[path]
         for path, trail in list(self._trails.items()):
             if trail.is_over or not (trail.is_open or path in found):
                 del self._trails[path]

@@ -382,3 +382,21 @@ def test_one_by_itself_is_over_when_another_is_renamed_to_its_name(
 
     assert sorted(bench.follow(lambda: None, shift, lambda: None)) == [1, 2, 3, 4, 5, 6]
     assert sorted(bench.follow()) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_link_to_a_file_that_is_followed_is_none_by_itself(bench: Bench) -> None:
+    """Where it comes with a folder or a pattern; one that is named is, and one that leads elsewhere."""
+    bench.write("a-1x.csv", HEADER + rows(1, 2))
+    (bench.folder / "current.csv").symlink_to("a-1x.csv")
+    elsewhere = bench.folder.parent / "elsewhere.csv"
+    elsewhere.write_text(HEADER + rows(5, 5), encoding="utf-8")
+    for name in ("far.csv", "far-too.csv"):
+        (bench.folder / name).symlink_to(elsewhere)
+
+    def next_day() -> None:
+        bench.write("a-2x.csv", HEADER + rows(3, 4))
+        (bench.folder / "current.csv").unlink()
+        (bench.folder / "current.csv").symlink_to("a-2x.csv")
+
+    assert sorted(bench.follow(next_day, lambda: None)) == [1, 2, 3, 4, 5]
+    assert sorted(bench.follow(of=("", "current.csv"))) == [1, 2, 3, 3, 4, 4, 5]
