@@ -179,8 +179,10 @@ def next_file(path: Path, known: str, offset: int, is_left_out: Callable[[Path],
     if is_that(path, known, offset):
         return path
     beside = _beside(path)
-    for at, one in enumerate(beside):
-        if is_that(one, known, offset):
+    # Files of two devices may begin alike.
+    likely = sorted(enumerate(beside), key=lambda one: not _was_before(one[1], path))
+    for at, one in likely:
+        if is_that(one, known, offset) and not is_left_out(one):
             with suppress(OSError):
                 if one.stat().st_size > offset:
                     return one

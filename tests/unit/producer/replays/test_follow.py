@@ -400,3 +400,18 @@ def test_a_link_to_a_file_that_is_followed_is_none_by_itself(bench: Bench) -> No
 
     assert sorted(bench.follow(next_day, lambda: None)) == [1, 2, 3, 4, 5]
     assert sorted(bench.follow(of=("", "current.csv"))) == [1, 2, 3, 3, 4, 4, 5]
+
+
+@pytest.mark.parametrize("of", [("",), ("b.csv",), ("a.csv", "b.csv")])
+def test_files_that_begin_alike_are_not_taken_for_each_other(bench: Bench, of: tuple[str, ...]) -> None:
+    """The record knows a file by its first bytes, and devices may write the same ones."""
+    for name in ("a.csv", "b.csv"):
+        bench.write(name, HEADER + rows(1, 1))
+    bench.follow(of=of)
+    bench.write("a.csv", rows(2, 3))
+    os.utime(bench.folder / "a.csv", (1, 1))  # the older one is looked at first
+    bench.write("b.csv", rows(5, 6))
+    bench.rename("b.csv", "b.csv.1")
+    bench.write("b.csv", HEADER + rows(7, 7))
+    of_a = [] if of == ("b.csv",) else [1, 2, 3]
+    assert sorted(bench.follow(of=of)) == sorted([*of_a, 1, 5, 6, 7])
