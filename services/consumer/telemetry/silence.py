@@ -1,7 +1,8 @@
 """Which devices have fallen silent: what is stored is noted by device, and one replica counts.
 
     what this consumer stores      -> Heard, in memory: the newest reading of each device
-    every minute, or more often    -> last_readings in the store, a row for each device (stores/readings.py)
+    every minute, or more often    -> last_readings in the store, a row for each device (stores/readings.py),
+                                      without those that are to be forgotten
     who observes the group         -> counts those rows, for the metric
 
 It works beside the batches, in a thread of its own: a batch only writes down what it has in hand. A consumer
@@ -135,7 +136,7 @@ class Silence:
         return self._figures if self._is_observing() else {}
 
     def look(self) -> None:
-        """Do what is due: note, and count where this replica observes the group."""
+        """Do what is due: note and forget, and count where this replica observes the group."""
         now = self._monotonic()
         if now >= self._note_at:
             self._note_at = now + self._look_s
@@ -155,21 +156,22 @@ class Silence:
     def _go_on(self) -> None:
         while not self._ended.wait(min(_TURN_S, self._look_s)):
             self.look()
-        self._note()
+        self._note(is_last=True)
 
-    def _note(self) -> None:
+    def _note(self, *, is_last: bool = False) -> None:
         taken = self._heard.take()
-        if not taken:
-            return
         try:
-            self._readings.note(taken)
+            if taken:
+                self._readings.note(taken)
+                taken = []
+            if not is_last:
+                self._readings.forget(self._now() - self._forget_after_s)
         except PipelineError as error:
             self._say(error, self._heard.put_back(taken))
 
     def _count(self) -> None:
         now = self._now()
         try:
-            self._readings.forget(now - self._forget_after_s)
             silent = self._readings.count_silent(now - self._silent_after_s)
         except PipelineError as error:
             self._figures = {}

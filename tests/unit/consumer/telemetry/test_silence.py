@@ -62,6 +62,8 @@ class KeptReadings:
         self.forgotten.append(before)
 
     def count_silent(self, before: float) -> int:
+        if self.is_away:
+            raise SinkUnavailable("it is away", "away")
         self.counted += 1
         return sum(one.stored_at < before for one in self.noted.values())
 
@@ -161,11 +163,14 @@ def test_it_is_noted_and_counted_once_a_minute(world: World) -> None:
 
 
 def test_only_who_observes_the_group_counts(world: World) -> None:
-    """The others note. Who loses the group tells nothing from then on, and who gets it counts at once."""
+    """The others note, and forget. Who loses the group tells nothing more; who gets it counts at once."""
     world.observes = False
     world.write(of("a"))
     world.later(1)
     assert (set(world.readings.noted), world.readings.counted, world.silence.figures()) == ({"a"}, 0, {})
+    assert world.readings.forgotten == [world.now - 2 * 86_400]
+    world.later(60)
+    assert world.readings.forgotten[1:] == [world.now - 2 * 86_400]
     world.observes = True
     world.later(5)
     assert world.silence.figures() == {"telemetry_silent_devices": 0}
