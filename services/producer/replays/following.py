@@ -176,8 +176,13 @@ def next_file(path: Path, known: str, offset: int, is_left_out: Callable[[Path],
 
     None: that one is gone, and nobody knows what was written to it since. Raises SourceUnreadable.
     """
-    if is_that(path, known, offset):
-        return path
+    try:
+        with _unreadable(path):
+            if is_same(path, known, offset):
+                return path
+    except SourceUnreadable:
+        if look_at(path) is not None:
+            raise
     beside = _beside(path)
     # Files of two devices may begin alike.
     likely = sorted(enumerate(beside), key=lambda one: not _was_before(one[1], path))

@@ -158,18 +158,20 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench(folder)
 
 
-def _refuse(monkeypatch: pytest.MonkeyPatch, call: str, name: str, code: int, times: int) -> None:
+def _refuse(
+    monkeypatch: pytest.MonkeyPatch, call: str, name: str, code: int, times: int, owner: Any = os
+) -> None:
     """Have the system refuse so many calls on a file."""
-    real, left = getattr(os, call), [times]
+    real, left = getattr(owner, call), [times]
 
-    def refusing(at: Any, *others: Any) -> Any:
+    def refusing(at: Any, *others: Any, **named: Any) -> Any:
         path = Path(f"/proc/self/fd/{at}").readlink() if isinstance(at, int) else Path(at)
         if path.name == name and left[0]:
             left[0] -= 1
             raise OSError(code, os.strerror(code))
-        return real(at, *others)
+        return real(at, *others, **named)
 
-    monkeypatch.setattr(os, call, refusing)
+    monkeypatch.setattr(owner, call, refusing)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +207,19 @@ def test_a_file_that_can_not_be_read_on_goes_on_where_it_was(
 
     found = bench.follow(refused, lambda: bench.write("a.csv", rows(5, 5)), lambda: None)
     assert [one for one in found if one < 7] == [1, 2, 3, 4, 5]
+
+
+def test_a_file_that_was_published_before_and_is_refused_is_not_gone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on once it is given, and no other name of it is looked for."""
+    bench.write("a.csv", HEADER + rows(1, 2))
+    bench.follow()
+    bench.write("a.csv", rows(3, 3))
+    _refuse(monkeypatch, "open", "a.csv", errno.EACCES, 2, owner=Path)
+    assert bench.follow(lambda: None, lambda: None) == [1, 2, 3]
+    assert not bench.log.named("followed_file_gone")
+    assert len(bench.log.named("source_broken")) == 1
 
 
 def test_a_folder_that_is_gone_is_waited_for(bench: Bench) -> None:
