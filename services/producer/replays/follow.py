@@ -120,7 +120,7 @@ class Following:
         look = look_at(trail.path)
         for path in may_be:
             other = self._trails.get(path) or self._trail(path, found.get(path, reading))
-            holds_it = look is not None and other.inode == look[:2]
+            holds_it = look is not None and other.begun.inode == look[:2]
             if holds_it or other.record() is not None or (is_packed(trail.path) and path in found):
                 return other
         return None

@@ -23,16 +23,8 @@ from services.producer.files.reading import Reading
 from services.producer.files.rejected import Rejected
 from services.producer.loop import Loop, Totals
 from services.producer.pace import Pacer
-from services.producer.replays.following import (
-    SILENT_S,
-    Followed,
-    Inode,
-    Look,
-    NotYet,
-    look_at,
-    next_file,
-    rotated_to,
-)
+from services.producer.replays.begun import Begun
+from services.producer.replays.following import Followed, Look, NotYet, look_at, next_file
 from services.producer.replays.publish import opener_of
 from services.producer.wiring import Parts, loop_of
 
@@ -97,14 +89,7 @@ class Trail:
         self._piece: _Piece | None = None
         self._looked: list[Look | None] = []
         """What was there when a file to read was last looked for; empty: one is to be looked for."""
-        self.inode: Inode | None = None
-        """Of the file that was opened last; None where that has ended."""
-        self._is_begun = False
-        """Whether nothing of that file is published so far, so that no record tells of it."""
-        self._passed: set[Look | None] = set()
-        """Files under other names that nothing is to be read of, as they are."""
-        self._ends_at: float | None = None
-        """When nothing more is waited for in a file that has another name, and no header."""
+        self.begun = Begun(path, parts.clock.monotonic)
         self._again_at = float("-inf")
         """Monotonic seconds; before them it is left alone."""
 
@@ -149,6 +134,7 @@ class Trail:
             return
         piece, self._piece = self._piece, None
         self._looked = self._all_read(piece.source) if looked is None else looked
+        without_a_row = piece.source.look() if piece.loop is None else None
         with piece.stack:
             if piece.loop is not None and piece.ending is not None:
                 piece.loop.publisher.end()
@@ -156,9 +142,7 @@ class Trail:
                 self._told(piece.ending.result())
         if piece.source.change:
             self.is_over = self.is_single
-            self._is_begun, self.inode = False, None
-            if piece.loop is None:
-                self._passed.add(look_at(piece.file))
+            self.begun.ended(without_a_row)
             told = {"file": str(piece.file), "how": piece.source.change}
             self._parts.logger.info("file_rotated", extra=told)
 
@@ -198,65 +182,39 @@ class Trail:
             return None
         self._looked = [look]
         known = self.record()
-        file = self._begun(look) or self._next(known)
+        file = self.begun.elsewhere(look) or self._next(known)
         if file is None:
             return None
-        if self.is_single and self.inode is not None and (found := look_at(file)) and found[:2] != self.inode:
+        if self.is_single and not self.begun.is_of_path(look_at(file)):
             self.is_over = True
             return None
         with ExitStack() as stack:
             try:
                 piece = self._open(file, known, stack)
             except NotYet:
-                self._wait(file)
+                if self.begun.is_without_header(file):
+                    self._looked = []
                 return None
             except SourceUnreadable:
                 if look_at(file) is not None:
                     raise
                 piece = None  # it was renamed after it was looked for
             except SourceUnusable:
-                if file != self.path:  # nothing of it can be read as it is: the next one can
-                    self._passed.add(look_at(file))
+                if self.begun.is_unusable(file):
                     self._looked = []
-                self._is_begun = False
                 raise
             if piece is None:
                 self._looked = []
             else:
-                self._is_begun, self._ends_at = piece.replayed is None, None
+                self.begun.opened(is_recorded=piece.replayed is not None)
                 piece.stack = stack.pop_all()
             return piece
-
-    def _begun(self, look: Look | None) -> Path | None:
-        """Give the file that was begun under the path, without a record so far, where it has another name."""
-        if not self._is_begun or self.inode is None or (look is not None and look[:2] == self.inode):
-            return None
-        found = rotated_to(self.path, self.inode)
-        self._is_begun = found is not None
-        return found
-
-    def _wait(self, file: Path) -> None:
-        """Wait for the header of a file: where it has another name, until its writer had time for it."""
-        self._is_begun = True
-        if file == self.path:
-            return
-        self._looked = []
-        now = self._parts.clock.monotonic()
-        if self._ends_at is None or look_at(self.path) is None:
-            self._ends_at = now + SILENT_S
-        elif now >= self._ends_at:
-            self._passed.add(look_at(file))
-            self._is_begun, self._ends_at = False, None
 
     def _is_left_out(self, file: Path) -> bool:
         """Tell whether a file that may have been under the path is none to read."""
         look, other = look_at(file), self._others.get(file)
-        is_by_itself = (
-            other is not None
-            and not other.is_over
-            and (other.inode is None or look is None or look[:2] == other.inode)
-        )
-        return is_by_itself or look in self._passed
+        is_by_itself = other is not None and not other.is_over and other.begun.is_of_path(look)
+        return is_by_itself or self.begun.is_passed(look)
 
     def _next(self, known: Replayed | None) -> Path | None:
         """Tell which file is read next; None: it is not there yet."""
@@ -281,7 +239,7 @@ class Trail:
 
         def follow(descriptor: int, name: str, is_stopping: Callable[[], bool]) -> Followed:
             sources.append(Followed(descriptor, name, is_stopping, self.path, parts.clock.monotonic))
-            self.inode = sources[-1].inode
+            self.begun.inode = sources[-1].inode
             return sources[-1]
 
         opener.file, opener.make = file, follow
@@ -309,8 +267,7 @@ class Trail:
     def _begin(self, piece: _Piece) -> Loop:
         """Open its run, or go on with it."""
         parts, replayed, reader, source = self._parts, piece.replayed, piece.reader, piece.source
-        self._is_begun = False
-        self._passed.clear()
+        self.begun.recorded()
         begins = source.fingerprint() if replayed is None else replayed.run.fingerprint
         open_new = functools.partial(parts.side.open_run, self.path.name, self._key, begins)
         run = open_new() if replayed is None else replayed.run
