@@ -113,10 +113,10 @@ class Following:
         Where nothing of that path is published, and it is not held open, nobody has read it under that name.
         """
         may_be = may_have_been(trail.path)
+        trail.is_single = bool(may_be)
         known = trail.record() if may_be else None
         if known is not None and is_that(trail.path, known.run.fingerprint, known.offset):
             may_be = []  # it was one before another came to the name that it seems to be of
-        trail.is_single = bool(may_be)
         look = look_at(trail.path)
         for path in may_be:
             other = self._trails.get(path) or self._trail(path, found.get(path, reading))
