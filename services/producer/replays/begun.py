@@ -49,7 +49,7 @@ class Begun:
         if file == self._path:
             return False
         now = self._monotonic()
-        if self._ends_at is None or look_at(self._path) is None:
+        if self._ends_at is None:
             self._ends_at = now + SILENT_S  # its writer may go on for a moment
         elif now >= self._ends_at:
             self._passed.add(look_at(file))

@@ -84,7 +84,7 @@ class Following:
         for path in links_within(found.keys() - self._named):
             del found[path]
         for path, trail in list(self._trails.items()):
-            if trail.is_over or not (trail.is_open or path in found):
+            if trail.is_over or (path not in found and trail.is_at_rest):
                 del self._trails[path]
         self._rotated &= found.keys()
         new = [one for one in found.items() if one[0] not in self._trails and one[0] not in self._rotated]
@@ -123,7 +123,10 @@ class Following:
             holds_it = look is not None and other.begun.inode == look[:2]
             if holds_it or other.record() is not None or (is_packed(trail.path) and path in found):
                 return other
-        return None
+        if not may_be or look is None:
+            return None
+        # One by itself is renamed again: app.csv.1 to app.csv.2.
+        return next((one for one in self._trails.values() if one.begun.inode == look[:2]), None)
 
     def _make_room(self, opened: Trail) -> None:
         """Close the file that was silent for longest, where another one is too many."""

@@ -94,7 +94,7 @@ class Followed(Input):
         """Tell whether a whole line stands behind a byte; notes it where none will come any more."""
         if b"\n" in self._bytes(_LINE_BYTES, offset):
             return True
-        self.change = self._ended()
+        self.change = self._ended(is_over_without_next=True)
         return False
 
     def look(self) -> Look | None:
@@ -118,9 +118,11 @@ class Followed(Input):
         size = self._about().st_size
         return size >= offset and self.fingerprint(int(known.partition(":")[0] or 0)) == known
 
-    def _ended(self) -> Change:
+    def _ended(self, *, is_over_without_next: bool = False) -> Change:
         """Tell why nothing more comes; empty while its writer, which may still hold it, is not silent."""
         change: Change = "renamed" if self._is_another() else "" if self._about().st_nlink else "removed"
+        if not change and is_over_without_next and look_at(self._path) is None:
+            change = "renamed"
         if not change:
             self._left_since = None
         elif self._left_since is None:

@@ -98,6 +98,11 @@ class Trail:
         """Tell whether a file is open."""
         return self._piece is not None
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Tell whether there is nothing to read before something comes to the path."""
+        return self._piece is None and self._looked == [None]
+
     def record(self) -> Replayed | None:
         """Give what is published of the path, without taking it over. Raises Stopping and BrokerRefuses."""
         seen: list[Replayed] = []

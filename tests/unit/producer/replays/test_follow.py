@@ -433,3 +433,25 @@ def test_files_that_begin_alike_are_not_taken_for_each_other(bench: Bench, of: t
     bench.write("b.csv", HEADER + rows(7, 7))
     of_a = [] if of == ("b.csv",) else [1, 2, 3]
     assert sorted(bench.follow(of=of)) == sorted([*of_a, 1, 5, 6, 7])
+
+
+def test_one_by_itself_that_is_renamed_again_is_no_new_one(bench: Bench) -> None:
+    """Also where nothing is published so far under the name that both had."""
+    bench.write("a.csv.1", HEADER + rows(1, 2))
+
+    def shift() -> None:
+        bench.rename("a.csv.1", "a.csv.2")
+        bench.write("a.csv", "")
+
+    assert bench.follow(shift, lambda: bench.write("a.csv", HEADER + rows(3, 3))) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("empty", ["", HEADER])
+def test_what_stands_behind_an_empty_file_is_read_without_a_next_one(bench: Bench, empty: str) -> None:
+    """All are rotated, and nothing is begun under the name that they had."""
+    bench.write("a.csv", HEADER + rows(1, 2))
+    bench.follow()
+    bench.rename("a.csv", "a.csv.3")
+    bench.write("a.csv.2", empty)
+    bench.write("a.csv.1", HEADER + rows(3, 4))
+    assert bench.follow(lambda: None) == [1, 2, 3, 4]
