@@ -12,6 +12,8 @@ from runbooks import shell_commands
 _NEVER: Final = {"audit": {"enabled": True, "schedule": "0 0 1 1 *"}}
 _EVERY_MINUTE: Final = {"audit": {"enabled": True, "schedule": "* * * * *"}}
 _NO_BREAKER: Final = {"consumer": {"settings": {"dlqBreakerRatio": 0}}}
+_SILENCE: Final = {"consumer": {"settings": {"silentAfterS": 60}}}
+"""A runbook's command asks for silent devices."""
 
 # Runs in a consumer's container, which has no other HTTP client.
 _METRICS: Final = """
@@ -41,7 +43,7 @@ def demo(namespace: Namespace) -> Release:
     A runbook's command replays these, and they die again, all in one batch: the breaker would open.
     """
     release = Release(namespace)
-    release.install(merged(QUICK, _NEVER, _NO_BREAKER))
+    release.install(merged(QUICK, _NEVER, _NO_BREAKER, _SILENCE))
     release.flows()
     return release
 
