@@ -89,12 +89,17 @@ class PostgresStore:
         Raises SinkUnavailable where that passes, and SinkUnusable.
         """
         sink = PostgresSink(self._database, clock.now, logger, clock.is_stopping)
-        register(self._database, scope_of(self._settings))
-        keeper = Keeper(self._database, logger, has_device_index=self._settings.database_device_index)
-        # The first row is to find its day; but to move a day may take minutes, and rows can wait in DEFAULT.
-        keeper.start(wait_s=_FIRST_TURN_S)
+        try:
+            register(self._database, scope_of(self._settings))
+            keeper = Keeper(self._database, logger, has_device_index=self._settings.database_device_index)
+            sink.on_close(keeper.close)
+            # The first row is to find its day; but to move a day may take minutes, and rows can wait in
+            # DEFAULT.
+            keeper.start(wait_s=_FIRST_TURN_S)
+        except BaseException:
+            sink.close()
+            raise
         self._keeper = keeper
-        sink.on_close(keeper.close)
         return sink
 
     def see_usable(self) -> None:

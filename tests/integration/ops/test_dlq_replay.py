@@ -252,6 +252,22 @@ def test_an_entry_of_many_that_is_not_whole_is_not_replayed(pipeline: Pipeline) 
     assert [event_id for event_id, _ in pipeline.rows()] == [id_of(2)]
 
 
+def test_an_entry_of_many_with_an_event_that_is_refused_stays_unmarked(pipeline: Pipeline) -> None:
+    """Its event is in the letter alone, and a purge of what is replayed would give it up."""
+    large = line(1, zone="z" * 9000)
+    entry_id = pipeline.publish([*packed(large, line(2)), b"extra", b"1"])
+    pipeline.consume()
+    environment = {**pipeline.environment, "MAX_ENTRY_BYTES": "8192"}
+    result = telemetry("dlq", "replay", "--yes", **environment)
+    assert result.exit_code == 1
+    assert f"refused {entry_id}/1: 9" in result.stderr
+    pipeline.consume()
+    assert [event_id for event_id, _ in pipeline.rows()] == [id_of(2)]
+    assert pipeline.letters.replayed() == {}
+    telemetry("dlq", "purge", "--replayed", "--yes", **environment)
+    assert [letter.entry_id for letter in pipeline.letters.read()] == [entry_id]
+
+
 def test_an_interruption_repeats_no_more_than_a_chunk(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

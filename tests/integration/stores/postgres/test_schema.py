@@ -10,12 +10,16 @@ import psycopg
 import pytest
 from postgres import LocalPostgres, database, rows_of
 from samples import dead, row
+from servers import eventually
 
 from services.contract.errors import PipelineError, SinkUnavailable, SinkWrong
+from services.runtime.clock import SystemClock
+from services.runtime.settings import ConsumerSettings
 from services.stores.postgres.dead_letters import PostgresDeadLetters
 from services.stores.postgres.rows import PostgresRows
 from services.stores.postgres.schema import migrations, newest_schema, update
 from services.stores.postgres.sink import PostgresSink
+from services.stores.postgres.store import PostgresStore
 
 LOGGER = logging.getLogger("test")
 
@@ -191,3 +195,23 @@ def test_rights_that_are_taken_away_later_are_waited_for(own_postgres_server: Lo
                 sink.probe()
             admin.execute("GRANT INSERT ON telemetry.events TO writer")
             assert sink.write([row(2)]) == (1, [])
+
+
+def test_a_start_without_a_right_leaves_no_connection_behind(own_postgres_server: LocalPostgres) -> None:
+    """A consumer tries again every few seconds: soon the server would have no connection left for anybody."""
+    server = own_postgres_server
+    open_sink(server.dsn()).close()
+    store = PostgresStore(ConsumerSettings(database_url=server.dsn(user="writer"), database_timeout_s=20.0))
+    with server.admin() as admin:
+        admin.execute("CREATE ROLE writer LOGIN")
+        admin.execute("GRANT USAGE ON SCHEMA telemetry TO writer")
+        admin.execute("GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA telemetry TO writer")
+        admin.execute("REVOKE INSERT ON telemetry.retention_holds FROM writer")
+        with pytest.raises(SinkUnavailable, match=r"retention_holds.*42501") as caught:
+            store.open_sink(SystemClock(), LOGGER)
+        left = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'writer'"
+        # What failed is still held: nothing else than the start itself has closed it.
+        eventually(lambda: admin.execute(left).fetchone() == (0,), 30, "no connection of the start is left")
+        assert caught.value.kind == "42501"
+        admin.execute("GRANT INSERT ON telemetry.retention_holds TO writer")
+        store.open_sink(SystemClock(), LOGGER).close()
