@@ -207,7 +207,8 @@ def replay(
         good = [one for one in able if one.event_id is not None]
         skipped = [one for one in able if one.event_id is None]
         report.skipped += [one.letter.entry_id for one in skipped]
-        left_out |= {one.kept_as for one in skipped}
+        # A letter of many events stays unmarked while one of them is not published: it alone has that one.
+        left_out |= {one.kept_as for one in chunk if one.refusal or one.event_id is None}
         report.objections.update(one.objection.reason for one in good if one.objection)
         with traces.batch([one.letter for one in good]) as traceparent:
             published = server.side.publish([_entry(one, traceparent) for one in good])
