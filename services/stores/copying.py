@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from services.contract.consuming.damage import Damages
 from services.contract.consuming.letter import DeadLetter
+from services.contract.consuming.packed_letters import single_letters
 
 Kind = Literal["id", "text", "json", "time", "number", "whole", "flag"]
 Row = tuple[Any, ...]
@@ -161,6 +162,19 @@ class Purge(NamedTuple):
     def is_of(self, letter: DeadLetter) -> bool:
         """Tell whether a letter of this entry was there when it was purged: a later one was not."""
         return microseconds(letter.failed_at) <= self.purged_at_us
+
+
+def is_purged(letter: DeadLetter, notes: Mapping[str, Purge]) -> bool:
+    """Tell whether a letter was there when it was purged; of many events a purge notes each, `ENTRY/LINE`.
+
+    `notes`: the newest of each entry id.
+    """
+
+    def is_noted(entry_id: str) -> bool:
+        note = notes.get(entry_id)
+        return note is not None and note.is_of(letter)
+
+    return is_noted(letter.entry_id) or all(is_noted(one.entry_id) for one in single_letters(letter))
 
 
 class Extent(NamedTuple):

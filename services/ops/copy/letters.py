@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.contract.consuming.letter import DeadLetter
-from services.stores.copying import CopiedLetters, Purge, Replay, digest
+from services.stores.copying import CopiedLetters, Purge, Replay, digest, is_purged
 
 _NEVER: Final = Replay("", -1, "")
 
@@ -50,6 +50,5 @@ def look(source: CopiedLetters, target: CopiedLetters) -> LettersLook:
 def _kept(letters: CopiedLetters, purged: Mapping[str, Purge]) -> Iterator[tuple[str, DeadLetter]]:
     """Give the letters that nobody has purged."""
     for line, letter in letters.lines():
-        note = purged.get(letter.entry_id)
-        if note is None or not note.is_of(letter):
+        if not is_purged(letter, purged):
             yield line, letter

@@ -13,7 +13,7 @@ from pathlib import Path
 from services.contract.consuming.letter import DeadLetter
 from services.contract.errors import DeadLettersUnavailable
 from services.runtime.own_files import open_own
-from services.stores.copying import Purge, Replay, digest, microseconds
+from services.stores.copying import Purge, Replay, digest, is_purged, microseconds
 from services.stores.files.dead_letters import DeadLetterFile, is_purge, is_replay, kind_of, mode_of
 from services.stores.files.lines import append, replace
 
@@ -90,9 +90,7 @@ class CopiedLetterFile(DeadLetterFile):
         gone = [
             line.span
             for line in self._lines_of(self._path)
-            if (letter := self._letter_or_none(line)) is not None
-            and letter.entry_id in notes
-            and notes[letter.entry_id].is_of(letter)
+            if (letter := self._letter_or_none(line)) is not None and is_purged(letter, notes)
         ]
         if gone:
             with os.fdopen(open_own(self._path, os.O_RDONLY), "rb") as old:

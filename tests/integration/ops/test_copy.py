@@ -25,6 +25,8 @@ from samples import dead, event_fields, id_of, row
 from telemetry_cli import bury, is_refusal, own_folder, store, telemetry
 
 from services.contract.attributes import attributes_of
+from services.contract.consuming.doors import Dead, Entry
+from services.contract.event import Rejection
 from services.ops.copy import events as copied_events
 from services.ops.output.progress import ProgressLine
 from services.stores.copying import PROOFS, Row
@@ -204,6 +206,40 @@ def test_what_was_purged_there_does_not_come_back(postgres_url: str) -> None:
     assert entries == ["2", "3", "6", "9", "1"]
     copied("--to", "sqlite:", **there)
     assert sorted(lines_of(DATA / "dlq.jsonl")) == sorted(letters_at(postgres_url))
+
+
+@pytest.mark.parametrize("is_to_sqlite", [False, True])
+@pytest.mark.parametrize("is_purged_there", [False, True])
+def test_a_letter_of_many_events_that_was_purged_does_not_come_back(
+    postgres_url: str, *, is_to_sqlite: bool, is_purged_there: bool
+) -> None:
+    """A purge notes each of its events. One of which only some are purged stays, and so does a later one."""
+    to = "sqlite:other/telemetry.db" if is_to_sqlite else postgres_url
+    there = {"DATA_DIR": "other"} if is_to_sqlite else {"DATABASE_URL": postgres_url}
+    store([row(1)])
+    bury([pack(1), pack(2), pack(3), dead(50)])
+    copied("--to", to)
+    if not is_purged_there:
+        there = {}
+    purge = ("dlq", "purge", "--entry", pack(1).entry.entry_id.decode())
+    purged = telemetry(*purge, "--entry", pack(3).entry.entry_id.decode(), "--yes", **there)
+    assert purged.stdout.startswith("purged 2 dead letters"), purged.output
+    bury([pack(2, place=b"/1")]).purge([f"{pack(2).entry.entry_id.decode()}/1"])
+    bury([pack(3)], 4_000_000_000.0)
+    for _ in range(2):
+        copied("--to", to)
+        found = lines_of(Path("other/dlq.jsonl")) if is_to_sqlite else letters_at(postgres_url)
+        entries = [json.loads(line)["entry_id"].rpartition("-")[2] for line in found]
+        assert entries == ["2", "50", "3"]
+
+
+def pack(number: int, place: bytes = b"") -> Dead:
+    """Make an entry of three events that can't be taken apart; or one event of it, as of its own."""
+    lines = [b"\t".join(event_fields(10 * number + one)[1::2]) + b"\n" for one in range(3)]
+    fields = event_fields(10 * number) if place else [b"events", b"4", b"lines", b"".join(lines)]
+    return Dead(
+        Entry(b"1700000000000-%d%s" % (number, place), fields), Rejection("decode", "pack_invalid", "4")
+    )
 
 
 def put_proof(generation: int) -> None:

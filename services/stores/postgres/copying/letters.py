@@ -5,14 +5,14 @@ to itself for as long as a portion takes: two copies at once would add the same 
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import psycopg
 
-from services.contract.consuming.letter import DeadLetter
+from services.contract.consuming.letter import DeadLetter, parse_letter
 from services.contract.errors import DeadLettersUnavailable
-from services.stores.copying import Purge, Replay, microseconds
+from services.stores.copying import Purge, Replay, is_purged, microseconds
 from services.stores.postgres.connection import Database
 from services.stores.postgres.copying.writing import LIMIT_S, writing
 from services.stores.postgres.dead_letters import PostgresDeadLetters, storable
@@ -37,6 +37,20 @@ _NOTE: Final = (
     "DO UPDATE SET purged_at = excluded.purged_at, event_id = excluded.event_id, reason = excluded.reason, "
     "content = excluded.content WHERE known.purged_at < excluded.purged_at"
 )
+_DELETE: Final = (
+    "DELETE FROM telemetry.dead_letters AS letter USING telemetry.dead_letters_purged AS note "
+    "WHERE (letter.pipeline, letter.stream) = (%s, %s) AND (note.pipeline, note.stream) "
+    "= (letter.pipeline, letter.stream) AND note.entry_id = letter.entry_id "
+    "AND letter.failed_at <= note.purged_at"
+)
+_NOTED_BY_LINE: Final = (
+    "SELECT position, letter FROM telemetry.dead_letters AS letter "
+    "WHERE (pipeline, stream) = (%s, %s) AND EXISTS (SELECT FROM telemetry.dead_letters_purged AS note "
+    "WHERE (note.pipeline, note.stream, note.entry_id) "
+    "= (letter.pipeline, letter.stream, letter.entry_id || '/1'))"
+)
+"""Letters of whole entries of many events: a purge notes each event, not the entry."""
+_DELETE_THOSE: Final = f"DELETE FROM telemetry.dead_letters WHERE {_OURS} AND position = ANY(%s)"  # noqa: S608
 _THERE: Final = f"SELECT letter FROM telemetry.dead_letters WHERE {_OURS} AND entry_id = ANY(%s)"  # noqa: S608
 _INSERT: Final = (
     "INSERT INTO telemetry.dead_letters "  # noqa: S608 - as above
@@ -94,13 +108,9 @@ class PostgresCopiedLetters:
         with self._errors(), writing(self._connection), self._connection.cursor() as cursor:
             cursor.executemany(_MARK, [(*self._names, *one) for one in replays])
             cursor.executemany(_NOTE, notes)
-            cursor.execute(
-                "DELETE FROM telemetry.dead_letters AS letter USING telemetry.dead_letters_purged AS note "
-                "WHERE (letter.pipeline, letter.stream) = (%s, %s) AND (note.pipeline, note.stream) "
-                "= (letter.pipeline, letter.stream) AND note.entry_id = letter.entry_id "
-                "AND letter.failed_at <= note.purged_at",
-                self._names,
-            )
+            cursor.execute(_DELETE, self._names)
+            if gone := self._purged_by_line():
+                cursor.execute(_DELETE_THOSE, (*self._names, gone))
 
     def take(self, lines: Iterable[tuple[str, DeadLetter]]) -> int:
         """Add letters that are not there yet, in portions."""
@@ -122,6 +132,19 @@ class PostgresCopiedLetters:
         """Close the connections."""
         self._letters.close()
         self._connection.close()
+
+    def _purged_by_line(self) -> list[int]:
+        """Name the positions of letters of whole entries, all of whose events are purged."""
+        notes: dict[str, Purge] = {}
+        gone = []
+        with self._connection.cursor(name="noted") as cursor:
+            cursor.itersize = _LETTERS_AT_ONCE
+            for position, line in cursor.execute(_NOTED_BY_LINE, self._names):
+                notes = notes or self.purges()
+                with suppress(ValueError, RecursionError):  # who reads the lines tells of it
+                    if is_purged(parse_letter(line), notes):
+                        gone.append(position)
+        return gone
 
     def _row(self, line: str, letter: DeadLetter) -> tuple[object, ...]:
         event_id = storable(letter.text("event_id"))
