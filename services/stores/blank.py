@@ -6,11 +6,15 @@ was stored before would be missing. So it is looked at before the first entry is
 
 import math
 from collections.abc import Callable
+from typing import Final
 
+from services.contract.codec import MARK
 from services.contract.errors import SinkWrong
 from services.runtime.settings import ConsumerSettings
 from services.stores.choice import open_letter_store
 from services.stores.doors import Store
+
+_MARK: Final = MARK.decode()
 
 
 def refuse_blank(settings: ConsumerSettings, store: Store, settled: Callable[[], int]) -> None:
@@ -35,10 +39,12 @@ def refuse_blank(settings: ConsumerSettings, store: Store, settled: Callable[[],
 
 
 def _letters(settings: ConsumerSettings) -> float:
-    """Count the entries that may have become dead letters beside the store."""
+    """Count the entries that have left dead letters, or notes of purged ones, beside the store."""
     letters = open_letter_store(settings)
     try:
-        number = sum(1 for _ in letters.read()) + sum(1 for _ in letters.purged())
+        # Of an entry of many events each may have a letter, and one that came again may have two.
+        kept = (one.entry_id for some in (letters.read(), letters.purged()) for one in some)
+        number = len({entry_id.partition(_MARK)[0] for entry_id in kept})
     except OSError:  # whoever writes to it says what is wrong
         return math.inf
     return math.inf if letters.damages.number else number

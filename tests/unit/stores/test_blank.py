@@ -98,6 +98,22 @@ def test_events_that_all_became_dead_letters_in_a_file_are_not_looked_for(
         Looked(blank=[True, True], settled=4).refuse(settings)
 
 
+def test_an_entry_counts_once_whatever_letters_it_has_left(settings: ConsumerSettings) -> None:
+    """One for each of its events, and again when it was delivered again: the others are stored elsewhere."""
+    settings = replace(settings, dead_letters="file")
+    file = DeadLetterFile(settings.dead_letter_file, time.time)
+    entry = dead(1).entry
+    events = [
+        dead(1)._replace(entry=entry._replace(entry_id=b"%s/%d" % (entry.entry_id, n))) for n in (1, 2, 3)
+    ]
+    file.put([*events, dead(2)])
+    file.purge([events[0].entry.entry_id.decode()])
+    file.put([*events, dead(2)])
+    Looked(blank=[True, True], settled=2).refuse(settings)
+    with pytest.raises(SinkWrong):
+        Looked(blank=[True, True], settled=3).refuse(settings)
+
+
 def test_letters_in_a_file_say_nothing_where_they_go_into_the_database(settings: ConsumerSettings) -> None:
     """They are of the time before, as the rows that lie elsewhere."""
     DeadLetterFile(settings.dead_letter_file, time.time).put([dead(1)])
