@@ -485,7 +485,7 @@ def _put_ended_together(result: Audit, looked: Sequence[tuple[Followed, RunAudit
     """Tell of runs that were ended and proven, and were all the same looked at, as of the others."""
     for run, one, _ in looked:
         is_folded = run.base.folded_at is not None and not run.record.ids_place
-        if is_folded and not (one.missing or one.understated):
+        if is_folded and not (one.tally.missing or one.understated):
             result.runs.remove(one)
             result.ended += one.tally
             result.ended_runs += 1

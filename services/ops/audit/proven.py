@@ -47,7 +47,8 @@ def prove_run(
     for day, events in found.days.items():
         proof.id_days[base.run, day] = proof.id_days.get((base.run, day), 0) + events
     _look_again(result, run, unnumbered, proven, stays)
-    is_whole = proven >= end and found.ids >= run.record.foreign and not one.missing and not one.understated
+    is_clean = not one.tally.missing and not one.understated
+    is_whole = proven >= end and found.ids >= run.record.foreign and is_clean
     is_ended = is_whole and not run.record.ids_place and base.folded_at is not None
     folded_at = base.folded_at if is_ended else began if is_whole and _is_over(run, began) else None
     changed = ProvenRun(

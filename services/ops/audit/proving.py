@@ -77,7 +77,7 @@ def accept_loss(
     result = prove(settings, full=full, now=now)
     found = next((one for one in result.runs if one.run == run), None)
     if found is None:
-        named = ", ".join(one.run for one in result.runs if one.missing or one.understated)
+        named = ", ".join(one.run for one in result.runs if one.tally.missing or one.understated)
         raise CommandFailed(
             f"no run {run!r} is open here"
             + (f"; with a loss: {named}" if named else ": nothing is missing of any")

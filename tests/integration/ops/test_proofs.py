@@ -395,6 +395,22 @@ def test_an_ended_run_is_folded_and_its_record_let_go_of(world: World) -> None:
     assert world.both().ended_runs == 1
 
 
+def test_a_run_with_a_loss_is_not_folded_however_few_are_named(world: World) -> None:
+    """With `--show 0`, too: the letter of a proven event is gone, and each audit tells of it."""
+    made = world.publish(world.producer(), *["numbered"] * 3)
+    world.store(*made[:2])
+    world.bury(made[2])
+    world.later(300)
+    world.both()
+    world.settings.dead_letter_file.unlink()
+    made[2].place = "missing"
+    world.later(9 * DAY)
+    for show in (0, 20, 0):
+        result = prove(world.settings, show, now=world.clock.now)
+        assert (result.total.missing, len(result.runs), result.ended_runs) == (1, 1, 0)
+    assert world.client.exists(KEYS.run(made[0].run))
+
+
 def test_chunks_of_ids_that_are_proven_are_deleted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept of them at the broker does not grow."""
     monkeypatch.setattr(publishing, "CHUNK_IDS", 10)
