@@ -365,9 +365,11 @@ class RetentionTables:
             f"SELECT what FROM {self._t}accepted_losses WHERE {_SCOPE} AND run = ?",  # noqa: S608
             (*scope.key, run),
         )
-        pieces = [piece for (what,) in losses for piece in json.loads(what)["numbers"]]
+        told = [json.loads(what) for (what,) in losses]
+        pieces = [piece for what in told for piece in what["numbers"]]
         accepted = sum(max(0, min(end, last) - first + 1) for first, end in pieces)
-        return int(last - int(letters) - accepted)
+        hidden = sum(what.get("hidden", 0) for what in told)
+        return int(last - int(letters) - accepted - hidden)
 
     def _expire_others(self, scope: _Scope, day: int, others: int, without: dict[str, int]) -> int:
         """Count rows of other ids for the runs that have proven ones of that day; tells how many were."""

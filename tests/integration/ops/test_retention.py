@@ -324,6 +324,27 @@ def close(world: World, made: Made, kind: str, *, full: bool) -> None:
     assert world.tally() == Counter(expired=6, accepted=1)
 
 
+def test_a_dropped_row_that_comes_back_takes_no_place_of_a_closed_loss(world: World) -> None:
+    """It goes again, counts once, and what is missing later is missing."""
+    hidden = hide(world, "numbered")
+    world.audit(full=True)
+    accept_loss(world.settings, hidden.run, "deleted by hand", now=world.clock.now)
+    hidden.place = "accepted"
+    back = next(one for one in world.events if one.place == "expired")
+    world.later(2 * 3600)
+    world.sink.write([row(event_id=back.event_id, device_id="d", zone="z")])
+    back.place = "stored"
+    assert drop(world).rows == 1
+    assert world.known().runs[hidden.run].expired == 4
+    world.both()
+    gone = next(one for one in world.events if one.place == "stored")
+    delete_row(world, gone)
+    world.later(3 * DAY)
+    assert drop(world).rows == 1
+    gone.place = "missing"
+    world.audit(full=True)
+
+
 def test_days_before_a_loss_go(world: World) -> None:
     """What is missing was published after the last audit, and holds up no day before."""
     bench = world.producer()
