@@ -303,7 +303,8 @@ def _count_proven_ids(
     accepted = max(0, base.accepted - run.book.counts(1, base.proven)[ACCEPTED] - noted)
     tally.add(ACCEPTED, accepted + closed)
     foreign = sum(_is_foreign(event_id, base.run) for event_id, _ in absent)
-    one.stored_ids = max(0, base.id_events - foreign - base.expired_ids - accepted)
+    # Below 0 where rows of another run were dropped as this one's: nobody can tell them apart.
+    one.stored_ids = base.id_events - foreign - base.expired_ids - accepted
     tally.add(STORED, one.stored_ids)
     return gone - expired - closed
 

@@ -345,6 +345,27 @@ def test_a_dropped_row_that_comes_back_takes_no_place_of_a_closed_loss(world: Wo
     world.audit(full=True)
 
 
+def test_a_closed_loss_of_a_run_is_closed_in_no_other_ones_place(world: World) -> None:
+    """Of ids that neither has numbered nobody can tell whose row was deleted, or dropped."""
+    benches = sorted((world.producer(), world.producer()), key=lambda one: one.run.name)
+    made = [world.publish(bench, *["foreign"] * 5) for bench in benches]
+    world.store(*made[0], *made[1])
+    world.later(2 * 3600)
+    world.audit()
+    delete_row(world, made[0][2])
+    made[0][2].place = "missing"
+    (name,) = [one.run for one in world.audit(full=True).runs if one.missing]
+    assert name == benches[0].run.name, "the first by its name, and its rows are dropped first"
+    accept_loss(world.settings, name, "deleted by hand", now=world.clock.now)
+    made[0][2].place = "accepted"
+    world.both()
+    world.later(3 * DAY)
+    world.store(*world.publish(benches[0], "numbered"))
+    assert drop(world).rows == 9
+    world.both()
+    assert world.tally() == Counter(expired=9, accepted=1, stored=1)
+
+
 def test_days_before_a_loss_go(world: World) -> None:
     """What is missing was published after the last audit, and holds up no day before."""
     bench = world.producer()
