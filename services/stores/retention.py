@@ -17,6 +17,7 @@ of all proofs moves on, so that an audit that has read before it writes nothing.
 """
 
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -356,20 +357,23 @@ class RetentionTables:
 
     def _most_expired(self, scope: _Scope, run: str, last: int) -> int:
         """Tell how many rows there can have been of the numbers up to one."""
-        ((letters,),) = self._ask(
-            f"SELECT count(*) FROM {self._t}proven_without_row WHERE {_SCOPE} AND run = ? "  # noqa: S608
-            f"AND substr({self._in.id}, 15, 13) = ? AND substr({self._in.id}, 28) <= ?",
-            (*scope.key, run, run, _number(last)),
-        )
         losses = self._ask(
             f"SELECT what FROM {self._t}accepted_losses WHERE {_SCOPE} AND run = ?",  # noqa: S608
             (*scope.key, run),
         )
         told = [json.loads(what) for (what,) in losses]
-        pieces = [piece for what in told for piece in what["numbers"]]
-        accepted = sum(max(0, min(end, last) - first + 1) for first, end in pieces)
+        pieces = [(first, min(end, last)) for what in told for first, end in what["numbers"] if first <= last]
+        accepted = sum(end - first + 1 for first, end in pieces)
         hidden = sum(what.get("hidden", 0) for what in told)
-        return int(last - int(letters) - accepted - hidden)
+        found = self._ask(
+            f"SELECT event_id FROM {self._t}proven_without_row WHERE {_SCOPE} AND run = ? "  # noqa: S608
+            f"AND substr({self._in.id}, 15, 13) = ? AND substr({self._in.id}, 28) <= ?",
+            (*scope.key, run, run, _number(last)),
+        )
+        letters = sorted(int(str(event_id)[27:], 16) for (event_id,) in found)
+        # A letter that was lost, and closed, is accepted already.
+        closed = sum(bisect_right(letters, end) - bisect_left(letters, first) for first, end in pieces)
+        return int(last - (len(letters) - closed) - accepted - hidden)
 
     def _expire_others(self, scope: _Scope, day: int, others: int, without: dict[str, int]) -> int:
         """Count rows of other ids for the runs that have proven ones of that day; tells how many were."""

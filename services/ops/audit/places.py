@@ -1,7 +1,8 @@
 """Where events are met while the audit reads: in the stream, among the letters and the notes of purges."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -53,6 +54,32 @@ class Followed:
     def closed(self, last: int) -> bool:
         """Tell whether a person has closed that its record says so little; -1: that it is gone."""
         return any(one.last is not None and one.last <= last for one in self.accepted)
+
+
+class Closed:
+    """Of which events persons have closed the loss."""
+
+    def __init__(self, losses: Iterable[Accepted]) -> None:
+        self._ids: set[tuple[str, str]] = set()
+        pieces: dict[str, list[tuple[int, int]]] = {}
+        for loss in losses:
+            self._ids.update((loss.run, one) for one in loss.ids)
+            pieces.setdefault(loss.run, []).extend(loss.numbers)
+        self._numbers: dict[str, tuple[list[int], list[int]]] = {}
+        """Of each run where pieces of its numbers begin, and how far those up to there go."""
+        for run, some in pieces.items():
+            some.sort()
+            ends = itertools.accumulate((last for _, last in some), max)
+            self._numbers[run] = ([first for first, _ in some], list(ends))
+
+    def has(self, run: str, event_id: str) -> bool:
+        """Tell it of an event that a run has published."""
+        own = numbered(event_id)
+        if own is None or own.run != run:
+            return (run, event_id) in self._ids
+        firsts, ends = self._numbers.get(run, ([], []))
+        at = bisect_right(firsts, own.sequence)
+        return at > 0 and own.sequence <= ends[at - 1]
 
 
 @dataclass(slots=True)

@@ -52,7 +52,7 @@ from services.ops.audit.ledger import (
     Rows,
     is_numbered,
 )
-from services.ops.audit.places import Followed, Letters, Places
+from services.ops.audit.places import Closed, Followed, Letters, Places
 from services.ops.audit.proven import prove_run, remember
 from services.ops.audit.result import Audit, RunAudit, Tally
 from services.ops.audit.windows import SLACK_MS, Scan, keep_from
@@ -300,7 +300,10 @@ def _count_proven_ids(
     noted = sum(loss.hidden for loss in run.accepted)
     closed = min(gone - expired, noted)
     counts[MISSING] -= expired + closed
-    accepted = max(0, base.accepted - run.book.counts(1, base.proven)[ACCEPTED] - noted)
+    # A letter that was lost, and closed, is one of the absent events, and was never counted there.
+    letters = sum(where == ACCEPTED and not _is_foreign(event_id, base.run) for event_id, where in absent)
+    known = run.book.counts(1, base.proven)[ACCEPTED] - letters
+    accepted = max(0, base.accepted - known - noted)
     tally.add(ACCEPTED, accepted + closed)
     foreign = sum(_is_foreign(event_id, base.run) for event_id, _ in absent)
     # Below 0 where rows of another run were dropped as this one's: nobody can tell them apart.
@@ -360,12 +363,16 @@ def _settle_unreadable(one: RunAudit, run: Followed, unnumbered: Unnumbered) -> 
 def _settle_absent(result: Audit, places: Places, rows: Rows) -> None:
     """Look again for each proven event that had no row."""
     ids = [event_id for event_id, run in places.known.without_row.items() if run]
+    closed = Closed(places.known.accepted)
     for at in range(0, len(ids), _IDS_A_CHUNK):
         chunk = ids[at : at + _IDS_A_CHUNK]
         gone = set(rows.missing_of(chunk))
         for event_id in chunk:
+            run = places.known.without_row[event_id]
             place = places.without_row.get(event_id, MISSING) if event_id in gone else STORED
-            result.absent.setdefault(places.known.without_row[event_id], []).append((event_id, place))
+            if place == MISSING and closed.has(run, event_id):
+                place = ACCEPTED
+            result.absent.setdefault(run, []).append((event_id, place))
 
 
 def _settle_ended(result: Audit, places: Places, unnumbered: Unnumbered) -> None:

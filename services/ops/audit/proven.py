@@ -39,6 +39,11 @@ def prove_run(
     proven = book.settled(start + 1, end) if start < end else start
     accepted = base.accepted + found.accepted + book.counts(base.proven + 1, proven)[ACCEPTED]
     accepted -= book.counts(proven + 1, base.proven)[ACCEPTED]
+    # A letter that was lost, and closed, was never counted there: it is an event without a row.
+    accepted += sum(
+        place == ACCEPTED and (own := _number_of(event_id, base.run)) is not None and own > proven
+        for event_id, place in result.absent.get(base.run, [])
+    )
     for sequence, event_id in unnumbered.lettered(base.run, base.proven + 1, proven):
         if not book.is_stored(sequence):
             proof.without_row[event_id] = base.run
@@ -109,9 +114,9 @@ def _look_again(
 ) -> None:
     """Let go of events that had no row and have one now, and of those that are not proven any more."""
     for event_id, place in result.absent.get(run.base.run, []):
-        own = numbered(event_id)
-        is_own = own is not None and own.run == run.base.run
-        if is_own and own is not None and own.sequence > proven:  # what is missing has come before it
+        own = _number_of(event_id, run.base.run)
+        is_own = own is not None
+        if own is not None and own > proven:  # what is missing has come before it
             result.proof.with_row.append(event_id)
         elif stays(event_id):
             continue
@@ -120,6 +125,11 @@ def _look_again(
             if not is_own:
                 key = (run.base.run, day_of(event_id))
                 result.proof.id_days[key] = result.proof.id_days.get(key, 0) + 1
+
+
+def _number_of(event_id: str, run: str) -> int | None:
+    own = numbered(event_id)
+    return own.sequence if own is not None and own.run == run else None
 
 
 def _open_from(run: Followed, one: RunAudit, found: Found, proven: int, end: int, began: float) -> int:

@@ -26,6 +26,7 @@ from services.contract.event import Rejection
 from services.contract.producing.outgoing import Batch, Outgoing, flat
 from services.ops.audit.proving import accept_loss, prove
 from services.ops.audit.result import Audit, Tally
+from services.ops.failures import CommandFailed
 from services.runtime.settings import ConsumerSettings
 from services.stores.choice import store_of
 from services.stores.files.dead_letters import DeadLetterFile
@@ -340,6 +341,46 @@ def test_a_dead_letter_that_is_replayed_after_its_proof_is_stored(world: World) 
     (run,) = world.audit().runs
     assert sorted(run.missing) == sorted([f"*-{bench.run.name}{3:09x}", str(made[6].event_id)])
     world.audit(full=True)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("kind", ["numbered", "foreign"])
+def test_the_loss_of_a_letter_behind_the_proof_is_closed(world: World, kind: str, *, full: bool) -> None:
+    """It stays closed, whatever is missing before it, until the letter is there again."""
+    bench = world.producer()
+    made = world.publish(bench, *[kind] * 6)
+    world.store(*made[:4])
+    world.bury(*made[4:])
+    world.later(2 * 3600)
+    world.both()
+    path = world.settings.dead_letter_file
+    letters = path.read_bytes()
+    path.unlink()
+    for one in made[4:]:
+        one.place = "missing"
+    world.audit()
+    accept_loss(world.settings, bench.run.name, "its disk died", full=full, now=world.clock.now)
+    for one in made[4:]:
+        one.place = "accepted"
+    for _ in range(2):
+        world.later(300)
+        world.both()
+    with pytest.raises(CommandFailed, match="nothing is missing"):
+        accept_loss(world.settings, bench.run.name, "again", now=world.clock.now)
+    path.write_bytes(letters)
+    for one in made[4:]:
+        one.place = "dead"
+    world.audit(full=True)
+    path.unlink()
+    for one in made[4:]:
+        one.place = "accepted"
+    delete_row(world, made[1])
+    made[1].place = "missing"
+    world.audit(full=True)
+    world.both()
+    accept_loss(world.settings, bench.run.name, "deleted by hand", full=True, now=world.clock.now)
+    made[1].place = "accepted"
+    world.both()
 
 
 def test_an_accepted_loss_is_closed_and_recorded(world: World) -> None:

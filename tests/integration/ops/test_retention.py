@@ -345,6 +345,29 @@ def test_a_dropped_row_that_comes_back_takes_no_place_of_a_closed_loss(world: Wo
     world.audit(full=True)
 
 
+def test_a_letter_whose_loss_is_closed_takes_no_place_of_a_dropped_row(world: World) -> None:
+    """It is one event: a row that comes back beside new ones hides none of these."""
+    bench = world.producer()
+    made = world.publish(bench, *["numbered"] * 6)
+    world.store(*made[:5])
+    world.bury(made[5])
+    world.later(2 * 3600)
+    world.both()
+    world.settings.dead_letter_file.unlink()
+    accept_loss(world.settings, bench.run.name, "its disk died", now=world.clock.now)
+    made[5].place = "accepted"
+    world.later(3 * DAY)
+    assert drop(world).rows == 5
+    late = world.publish(bench, *["numbered"] * 10, skew_ms=-3 * DAY_MS)
+    world.store(*late)
+    world.sink.write([row(event_id=made[0].event_id, device_id="d", zone="z")])
+    made[0].place = "stored"
+    world.later(2 * 3600)
+    assert drop(world).rows == 11
+    assert world.known().runs[bench.run.name].expired == 15
+    world.both()
+
+
 def test_a_closed_loss_of_a_run_is_closed_in_no_other_ones_place(world: World) -> None:
     """Of ids that neither has numbered nobody can tell whose row was deleted, or dropped."""
     benches = sorted((world.producer(), world.producer()), key=lambda one: one.run.name)
