@@ -303,7 +303,9 @@ def _count_proven_ids(
     # A letter that was lost, and closed, is one of the absent events, and was never counted there.
     letters = sum(where == ACCEPTED and not _is_foreign(event_id, base.run) for event_id, where in absent)
     known = run.book.counts(1, base.proven)[ACCEPTED] - letters
-    accepted = max(0, base.accepted - known - noted)
+    # One that was closed, and is there again, is no other id that was.
+    most = sum(len(loss.ids) + loss.unnamed + loss.proven_ids for loss in run.accepted)
+    accepted = min(most, max(0, base.accepted - known - noted))
     tally.add(ACCEPTED, accepted + closed)
     foreign = sum(_is_foreign(event_id, base.run) for event_id, _ in absent)
     # Below 0 where rows of another run were dropped as this one's: nobody can tell them apart.

@@ -383,6 +383,25 @@ def test_the_loss_of_a_letter_behind_the_proof_is_closed(world: World, kind: str
     world.both()
 
 
+def test_a_closed_number_that_is_there_again_hides_no_id_that_is_gone(world: World) -> None:
+    """Its row was restored after its proof: all the rows of other ids are still asked for."""
+    bench = world.producer()
+    made = world.publish(bench, *["numbered"] * 3, *["foreign"] * 3)
+    world.store(*made[:1], *made[2:])
+    world.lose(made[1])
+    world.later(2 * 3600)
+    world.both()
+    accept_loss(world.settings, bench.run.name, "lost", now=world.clock.now)
+    made[1].place = "accepted"
+    world.both()
+    world.sink.write([row(event_id=made[1].event_id, device_id="d", zone="z")])
+    made[1].place = "stored"
+    world.audit(full=True)
+    delete_row(world, made[4])
+    made[4].place = "missing"
+    world.audit(full=True)
+
+
 def test_an_accepted_loss_is_closed_and_recorded(world: World) -> None:
     """Numbers, ids and nameless events that are missing: from then on they are accepted."""
     bench = world.producer()
