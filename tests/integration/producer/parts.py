@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
+import pytest
 import redis
 from fakes import FakeClock
 from servers import Address
@@ -155,3 +156,19 @@ def finish(process: subprocess.Popen[str], timeout_s: float = 60.0) -> tuple[lis
     """Wait for a producer's end; gives its log and its complaints."""
     output, complaints = process.communicate(timeout=timeout_s)
     return [json.loads(line) for line in output.splitlines() if line], complaints
+
+
+def lose_an_answer(client: redis.Redis, monkeypatch: pytest.MonkeyPatch, command: str) -> list[Any]:
+    """Lose the next answer to a command; gives what was lost. Emptied, the next one is lost as well."""
+    execute: Any = client.execute_command
+    lost: list[Any] = []
+
+    def lose_once(*arguments: object, **more: object) -> object:
+        answer = execute(*arguments, **more)
+        if arguments[0] == command and not lost:
+            lost.append(answer)
+            raise redis.ConnectionError("the answer is lost")
+        return answer
+
+    monkeypatch.setattr(client, "execute_command", lose_once)
+    return lost

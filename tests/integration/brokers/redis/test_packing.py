@@ -8,7 +8,16 @@ import pytest
 import redis
 from hypothesis import given
 from hypothesis import strategies as st
-from integration.producer.parts import KEYS, Bench, announce, entries, events, read_as, sequences
+from integration.producer.parts import (
+    KEYS,
+    Bench,
+    announce,
+    entries,
+    events,
+    lose_an_answer,
+    read_as,
+    sequences,
+)
 from servers import LocalServer, Server, Servers, shared_server
 
 from services.brokers.redis.consuming.entries import count_events
@@ -92,18 +101,8 @@ def test_an_entry_of_many_stays_below_what_consumers_fear(client: redis.Redis) -
 def test_a_lost_answer_doubles_no_entry_of_many(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """The batch is sent again after the answer was lost, and the script says that it is there."""
     bench = packing(client)
-    execute: Any = client.execute_command
-    lost: list[Any] = []
-
-    def lose_once(*arguments: object, **more: object) -> object:
-        answer = execute(*arguments, **more)
-        if arguments[0] == "EVALSHA" and not lost:
-            lost.append(answer)
-            raise redis.ConnectionError("the answer is lost")
-        return answer
-
     bench.publisher.publish(bench.batch(6))
-    monkeypatch.setattr(client, "execute_command", lose_once)
+    lost = lose_an_answer(client, monkeypatch, "EVALSHA")
     bench.publisher.publish(bench.batch(4))
     bench.publisher.publish(bench.batch(2))
     assert lost[0][0] == b"applied"

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 import redis
 from fakes import FakeSpans
-from integration.producer.parts import KEYS, Bench, entries, sequences
+from integration.producer.parts import KEYS, Bench, entries, lose_an_answer, sequences
 from samples import KPIS
 from servers import LocalServer, Server
 
@@ -62,18 +62,8 @@ def test_a_batch_and_its_record_are_written_together(client: redis.Redis) -> Non
 def test_a_lost_answer_doubles_nothing(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """The batch is sent again after the answer was lost, and the script says that it is there."""
     bench = Bench(client)
-    execute: Any = client.execute_command
-    lost: list[Any] = []
-
-    def lose_once(*arguments: object, **more: object) -> object:
-        answer = execute(*arguments, **more)
-        if arguments[0] == "EVALSHA" and not lost:
-            lost.append(answer)
-            raise redis.ConnectionError("the answer is lost")
-        return answer
-
     bench.publisher.publish(bench.batch(2))
-    monkeypatch.setattr(client, "execute_command", lose_once)
+    lost = lose_an_answer(client, monkeypatch, "EVALSHA")
     bench.publisher.publish(bench.batch(3))
     bench.publisher.publish(bench.batch(2))
     assert lost[0][0] == b"applied"
@@ -94,17 +84,7 @@ def test_a_run_name_is_never_shared(client: redis.Redis) -> None:
 
 def test_a_lost_answer_opens_no_second_run(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """Our own name in the record says that it was opened, whether at first or after a loss."""
-    execute: Any = client.execute_command
-    lost: list[Any] = []
-
-    def lose_once(*arguments: object, **more: object) -> object:
-        answer = execute(*arguments, **more)
-        if arguments[0] == "EVAL" and not lost:
-            lost.append(answer)
-            raise redis.ConnectionError("the answer is lost")
-        return answer
-
-    monkeypatch.setattr(client, "execute_command", lose_once)
+    lost = lose_an_answer(client, monkeypatch, "EVAL")
     bench = Bench(client)
     assert client.smembers(KEYS.runs) == {bench.run.name.encode()}
     bench.publisher.publish(bench.batch(2))
