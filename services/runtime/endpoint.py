@@ -126,6 +126,10 @@ class _Refused(Exception):
         self.status = status
 
 
+class _NotMade(Exception):
+    """An answer could not be made; its cause says why."""
+
+
 class _Serving:
     """The loop that serves, in a thread of its own."""
 
@@ -180,7 +184,9 @@ class _Serving:
         writer.transport.abort()
         client = self._open.pop(task, "")
         error = None if task.cancelled() else task.exception()
-        if isinstance(error, ConnectionError | TimeoutError):  # it went away, was cut off, or is too slow
+        if isinstance(error, _NotMade):
+            self._logger.error("health_request_failed", extra={"client": client}, exc_info=error.__cause__)
+        elif isinstance(error, OSError):  # it went away, was cut off, has no way to us, or is too slow
             self._logger.warning("health_client_gone", extra={"client": client, "error": str(error)})
         elif error is not None:
             self._logger.error("health_request_failed", extra={"client": client}, exc_info=error)
@@ -200,7 +206,7 @@ class _Serving:
         """Answer a request; gives whether another one may follow. Raises TimeoutError for a slow one."""
         has_begun = False
         try:
-            async with asyncio.timeout(_DEADLINE_S):
+            async with asyncio.timeout(_DEADLINE_S) as deadline:
                 first = await reader.read(1)
                 if not first:
                     return False
@@ -211,7 +217,7 @@ class _Serving:
                     answer = _answer(refused.status, f"{refused}\n".encode(), _PLAIN, goes_on=False)
                     goes_on = False
                 else:
-                    answer, goes_on = await self._answers.to(request), request.goes_on
+                    answer, goes_on = await self._made(request), request.goes_on
                 writer.write(answer)
                 await writer.drain()
                 if not goes_on:
@@ -219,9 +225,18 @@ class _Serving:
                     await _pass_over_rest(reader)
                 return goes_on
         except TimeoutError:
+            if not deadline.expired():  # the network's own
+                raise
             if has_begun:
                 raise TimeoutError(f"no whole request and answer within {_DEADLINE_S:.0f} s") from None
             return False  # it only kept the connection
+
+    async def _made(self, request: _Request) -> bytes:
+        """Make an answer. Raises _NotMade: an error of a file that it needs is none of the connection."""
+        try:
+            return await self._answers.to(request)
+        except Exception as error:
+            raise _NotMade from error
 
 
 async def _turns() -> None:
@@ -232,7 +247,7 @@ async def _turns() -> None:
 
 async def _pass_over_rest(reader: asyncio.StreamReader) -> None:
     """Read what was sent and not asked for: a system that closes with that unread takes the answer back."""
-    with contextlib.suppress(TimeoutError, ConnectionError):
+    with contextlib.suppress(OSError):
         async with asyncio.timeout(_REST_S):
             while await reader.read(_LONGEST_HEAD):
                 pass

@@ -152,8 +152,16 @@ class ProofTables:
             )
         return True
 
-    def accept(self, loss: Accepted) -> None:
-        """Keep that a person has closed a loss."""
+    def accept(self, loss: Accepted, generation: int) -> bool:
+        """Keep that a person has closed a loss; False where the proof is of another generation. In one transaction."""
+        # Who has read the proof before that writes none over it, and nobody closes the same loss again.
+        moved = self._ask(
+            f"UPDATE {{t}}proofs SET generation = generation + 1 WHERE {_SCOPE} AND generation = ? "  # noqa: S608
+            "RETURNING generation",
+            (*self._scope, generation),
+        )
+        if not moved:
+            return False
         self._ask(
             f"INSERT INTO {{t}}accepted_losses VALUES ({_marks(range(9))})",  # noqa: S608
             (
@@ -162,12 +170,11 @@ class ProofTables:
             ),
         )  # fmt: skip
         if proven := loss.hidden + loss.proven_ids:
-            # Who has read the proof before that writes none over it.
-            self._ask(f"UPDATE {{t}}proofs SET generation = generation + 1 WHERE {_SCOPE}", self._scope)  # noqa: S608
             self._ask(
                 f"UPDATE {{t}}proven_runs SET accepted = accepted + ? WHERE {_SCOPE} AND run = ?",  # noqa: S608
                 (proven, *self._scope, loss.run),
             )
+        return True
 
     def _write_run(self, one: ProvenRun) -> None:
         names = ", ".join(_RUN_COLUMNS)

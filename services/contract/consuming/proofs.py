@@ -197,10 +197,12 @@ class Proofs(Protocol):
         """
         ...
 
-    def accept(self, loss: Accepted) -> None:
-        """Keep durably that a person has closed a loss. Raises SinkUnavailable and SinkUnusable.
+    def accept(self, loss: Accepted, generation: int) -> bool:
+        """Keep durably that a person has closed a loss as of a generation; all of it or nothing.
 
-        What it has of proven events counts as accepted from then on, in the proof itself.
+        False where somebody has written since: the loss may be another one now, or closed. What it has of
+        proven events counts as accepted from then on, in the proof itself. Raises SinkUnavailable and
+        SinkUnusable.
         """
         ...
 

@@ -74,7 +74,20 @@ def accept_loss(
     now: Callable[[], float] = time.time,
 ) -> None:
     """Close what is missing of a run, and that its record says less than is known. Raises CommandFailed."""
-    result = prove(settings, full=full, now=now)
+    for _ in range(_TRIES):
+        result = prove(settings, full=full, now=now)
+        loss = _loss(result, run, why, who, now(), full=full)
+        with closing(store_of(settings).open_proofs()) as proofs:
+            try:
+                if proofs.accept(loss, result.known.generation + result.is_kept):
+                    return
+            except PipelineError as error:
+                raise CommandFailed(f"not accepted: {error}") from error
+    raise CommandFailed("not accepted: other audits were sooner, again and again; try again later")
+
+
+def _loss(result: Audit, run: str, why: str, who: str, at: float, *, full: bool) -> Accepted:
+    """Take what is lost of a run from an audit. Raises CommandFailed."""
     found = next((one for one in result.runs if one.run == run), None)
     if found is None:
         named = ", ".join(one.run for one in result.runs if one.tally.missing or one.understated)
@@ -89,9 +102,9 @@ def accept_loss(
         raise CommandFailed(
             f"{found.tally.missing:,} events are more than can be lost: is the record of run {run} right?"
         )
-    loss = Accepted(
+    return Accepted(
         run,
-        now(),
+        at,
         (who or _user())[:128],
         why.strip()[:1000],
         found.tally.missing,
@@ -103,11 +116,6 @@ def accept_loss(
         found.lost.proven_ids,
         found.told_last if found.understated else None,
     )
-    with closing(store_of(settings).open_proofs()) as proofs:
-        try:
-            proofs.accept(loss)
-        except PipelineError as error:
-            raise CommandFailed(f"not accepted: {error}") from error
 
 
 def _user() -> str:

@@ -62,10 +62,10 @@ class SQLiteProofs:
             return str(error)
         return "" if is_written else "another audit was sooner"
 
-    def accept(self, loss: Accepted) -> None:
-        """Keep durably that a person has closed a loss."""
+    def accept(self, loss: Accepted, generation: int) -> bool:
+        """Keep durably that a person has closed a loss; False where somebody was sooner."""
         with writing(self._path, self._busy_timeout_ms) as ask:
-            self._tables(ask).accept(loss)
+            return self._tables(ask).accept(loss, generation)
 
     def close(self) -> None:
         """Nothing is kept open."""

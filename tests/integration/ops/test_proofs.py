@@ -1,5 +1,6 @@
 """What audits prove is kept beside the rows: the next one reads what came since, and finds the same."""
 
+import functools
 import random
 import sqlite3
 from collections import Counter
@@ -425,6 +426,71 @@ def test_an_accepted_loss_is_closed_and_recorded(world: World) -> None:
     world.store(*world.publish(bench, "numbered", "foreign"))
     world.later(300)
     world.both()
+
+
+@pytest.mark.parametrize("is_proven", [False, True], ids=["missing", "behind the proof"])
+def test_a_loss_that_two_close_at_once_is_closed_once(world: World, *, is_proven: bool) -> None:
+    """Whoever comes second is told that nothing is missing; what it has seen meanwhile is no loss any more."""
+    bench = world.producer()
+    made = world.publish(bench, *["numbered"] * 6)
+    world.store(*(made if is_proven else made[:4]))
+    if is_proven:
+        world.later(300)
+        world.both()
+        delete_row(world, made[5])
+        made[5].place = "missing"
+    else:
+        world.lose(*made[4:])
+    world.later(300)
+    world.audit(full=True)
+    lost = [one for one in made if one.place == "missing"]
+    close = functools.partial(accept_loss, world.settings, bench.run.name, full=True)
+    before, first_is_in = world.known().generation, False
+
+    def now() -> float:
+        nonlocal first_is_in
+        if world.known().generation > before and not first_is_in:  # the second one has proven, and not accepted
+            first_is_in = True
+            close("the first", now=world.clock.now)
+        return world.clock.now()
+
+    with pytest.raises(CommandFailed, match="nothing is missing"):
+        close("the second", now=now)
+    for one in lost:
+        one.place = "accepted"
+    world.both()
+    assert [(loss.reason, loss.events) for loss in world.known().accepted] == [("the first", len(lost))]
+
+
+def test_a_loss_is_closed_beside_audits_that_prove_meanwhile(world: World) -> None:
+    """It is looked at again, as they have left it; where they never end, it is told and nothing is closed."""
+    bench = world.producer()
+    made = world.publish(bench, *["numbered"] * 6)
+    world.store(*made[:5])
+    world.lose(made[5])
+    world.later(300)
+    world.both()
+    overtakes = 1
+
+    def now() -> float:
+        nonlocal overtakes
+        known = world.known()
+        if overtakes and known.generation > generations[-1]:
+            overtakes -= 1
+            prove(world.settings, now=world.clock.now)
+            generations.append(world.known().generation)
+        return world.clock.now()
+
+    for overtakes, is_closed in ((100, False), (1, True)):
+        generations = [world.known().generation]
+        if is_closed:
+            accept_loss(world.settings, bench.run.name, "lost", now=now)
+            made[5].place = "accepted"
+        else:
+            with pytest.raises(CommandFailed, match="other audits were sooner, again and again"):
+                accept_loss(world.settings, bench.run.name, "lost", now=now)
+        world.both()
+    assert len(world.known().accepted) == 1
 
 
 def test_an_ended_run_is_folded_and_its_record_let_go_of(world: World) -> None:

@@ -1,5 +1,7 @@
 """`/livez`, `/readyz` and `/metrics`."""
 
+import asyncio
+import errno
 import http.client
 import io
 import json
@@ -178,20 +180,49 @@ def test_a_scrape_that_is_broken_off_is_a_line_and_no_traceback(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("number", [0, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EPIPE])
+def test_who_goes_away_before_the_end_of_an_answer_is_a_line_and_no_traceback(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Whatever the system calls it: a socket that is reset (0: a real one), or a way that is gone."""
+    write_eof = asyncio.StreamWriter.write_eof
+    asked = socket.create_connection(("127.0.0.1", endpoint.port), timeout=15)
+    asked.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def go_away_first(writer: asyncio.StreamWriter) -> None:
+        asked.close()  # with a reset
+        if number:
+            raise OSError(number, os.strerror(number))
+        write_eof(writer)
+
+    monkeypatch.setattr(asyncio.StreamWriter, "write_eof", go_away_first)
+    asked.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+    line = eventually(lambda: endpoint.log.getvalue().splitlines()[1:], 20, "a line")[0]  # behind "it serves"
+    said = json.loads(line)
+    assert (said["message"], said["levelname"], said["client"]) == (
+        "health_client_gone",
+        "WARNING",
+        "127.0.0.1",
+    )
+    assert f"[Errno {number or errno.ENOTCONN}]" in said["error"]
+    assert endpoint.get("/livez") == (200, "ok\n")
+
+
+@pytest.mark.parametrize("error", [ValueError("no number"), OSError("no disk"), ConnectionError("no server")])
 def test_a_request_that_fails_is_a_line_with_its_traceback(
-    endpoint: Endpoint, capfd: pytest.CaptureFixture[str]
+    endpoint: Endpoint, capfd: pytest.CaptureFixture[str], error: Exception
 ) -> None:
     """A bug in a collector costs one answer, and is told in the log's form."""
 
     def fail() -> Iterable[Metric]:
-        raise ValueError("no number")
+        raise error
 
     endpoint.metrics.registry.collect = fail  # type: ignore[method-assign]
     with pytest.raises(http.client.RemoteDisconnected):
         endpoint.get("/metrics")
     line = json.loads(endpoint.log.getvalue().splitlines()[-1])
     assert (line["message"], line["levelname"]) == ("health_request_failed", "ERROR")
-    assert line["exc_info"].endswith("ValueError: no number\n")
+    assert line["exc_info"].endswith(f"{type(error).__name__}: {error}\n")
     assert capfd.readouterr() == ("", "")
 
 

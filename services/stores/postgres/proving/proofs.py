@@ -59,10 +59,10 @@ class PostgresProofs:
             return str(error)
         return "" if is_written else "another audit was sooner"
 
-    def accept(self, loss: Accepted) -> None:
-        """Keep durably that a person has closed a loss."""
+    def accept(self, loss: Accepted, generation: int) -> bool:
+        """Keep durably that a person has closed a loss; False where somebody was sooner."""
         with transaction(self._database) as ask:
-            ProofTables(ask, self._scope).accept(loss)
+            return ProofTables(ask, self._scope).accept(loss, generation)
 
     def close(self) -> None:
         """Nothing is kept open."""
