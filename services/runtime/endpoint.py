@@ -73,6 +73,8 @@ class HealthServer:
             return
         try:
             listening = _listen(host, port)
+            # Whoever is taken from it inherits this: the end of a long answer waits for no confirmation.
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except (OSError, UnicodeError) as error:  # taken, not ours to take, or no name of a host
             logger.warning("health_port_taken", extra={"port": port, "error": str(error)})
             return

@@ -59,8 +59,10 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         flags = socket.AI_PASSIVE
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
-        family, *_, address = found[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        # asyncio lets answers go at once (TCP_NODELAY) only where the socket says that it speaks TCP. Else
+        # the body of an answer waits behind its head until the client has confirmed that: 40 ms.
+        listening = socket.socket(family, kind, protocol)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address[:2])

@@ -208,6 +208,23 @@ def test_who_goes_away_before_the_end_of_an_answer_is_a_line_and_no_traceback(
     assert endpoint.get("/livez") == (200, "ok\n")
 
 
+def test_no_part_of_an_answer_waits_until_the_one_before_is_confirmed(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client takes up to 40 ms to confirm the first."""
+    write_eof = asyncio.StreamWriter.write_eof
+    at_once: list[int] = []
+
+    def look_first(writer: asyncio.StreamWriter) -> None:
+        taken = writer.get_extra_info("socket")
+        at_once.append(taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        write_eof(writer)
+
+    monkeypatch.setattr(asyncio.StreamWriter, "write_eof", look_first)
+    assert endpoint.raw(b"GET /livez HTTP/1.0\r\n\r\n").endswith(b"ok\n")
+    assert [bool(one) for one in at_once] == [True]
+
+
 @pytest.mark.parametrize("error", [ValueError("no number"), OSError("no disk"), ConnectionError("no server")])
 def test_a_request_that_fails_is_a_line_with_its_traceback(
     endpoint: Endpoint, capfd: pytest.CaptureFixture[str], error: Exception
