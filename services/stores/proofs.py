@@ -153,7 +153,7 @@ class ProofTables:
         return True
 
     def accept(self, loss: Accepted, generation: int) -> bool:
-        """Keep that a person has closed a loss; False where the proof is of another generation. In one transaction."""
+        """Keep that a person has closed a loss; False where the proof is a later one. In one transaction."""
         # Who has read the proof before that writes none over it, and nobody closes the same loss again.
         moved = self._ask(
             f"UPDATE {{t}}proofs SET generation = generation + 1 WHERE {_SCOPE} AND generation = ? "  # noqa: S608

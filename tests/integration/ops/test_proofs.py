@@ -430,7 +430,7 @@ def test_an_accepted_loss_is_closed_and_recorded(world: World) -> None:
 
 @pytest.mark.parametrize("is_proven", [False, True], ids=["missing", "behind the proof"])
 def test_a_loss_that_two_close_at_once_is_closed_once(world: World, *, is_proven: bool) -> None:
-    """Whoever comes second is told that nothing is missing; what it has seen meanwhile is no loss any more."""
+    """Whoever comes second is told that nothing is missing; what it has seen is no loss any more."""
     bench = world.producer()
     made = world.publish(bench, *["numbered"] * 6)
     world.store(*(made if is_proven else made[:4]))
@@ -449,7 +449,9 @@ def test_a_loss_that_two_close_at_once_is_closed_once(world: World, *, is_proven
 
     def now() -> float:
         nonlocal first_is_in
-        if world.known().generation > before and not first_is_in:  # the second one has proven, and not accepted
+        if (
+            world.known().generation > before and not first_is_in
+        ):  # the second one has proven, and not accepted
             first_is_in = True
             close("the first", now=world.clock.now)
         return world.clock.now()
@@ -470,26 +472,26 @@ def test_a_loss_is_closed_beside_audits_that_prove_meanwhile(world: World) -> No
     world.lose(made[5])
     world.later(300)
     world.both()
-    overtakes = 1
+    overtakes, generations = 0, [0]
 
     def now() -> float:
         nonlocal overtakes
-        known = world.known()
-        if overtakes and known.generation > generations[-1]:
+        if overtakes and world.known().generation > generations[-1]:
             overtakes -= 1
             prove(world.settings, now=world.clock.now)
             generations.append(world.known().generation)
         return world.clock.now()
 
-    for overtakes, is_closed in ((100, False), (1, True)):
-        generations = [world.known().generation]
-        if is_closed:
-            accept_loss(world.settings, bench.run.name, "lost", now=now)
-            made[5].place = "accepted"
-        else:
-            with pytest.raises(CommandFailed, match="other audits were sooner, again and again"):
-                accept_loss(world.settings, bench.run.name, "lost", now=now)
-        world.both()
+    close = functools.partial(accept_loss, world.settings, bench.run.name, "lost", now=now)
+    overtakes, generations = 100, [world.known().generation]
+    with pytest.raises(CommandFailed, match="other audits were sooner, again and again"):
+        close()
+    overtakes = 0
+    world.both()
+    overtakes, generations = 1, [world.known().generation]
+    close()
+    made[5].place = "accepted"
+    world.both()
     assert len(world.known().accepted) == 1
 
 
