@@ -5,6 +5,8 @@ among the replicas. A file of an earlier version is read as it is: what it has n
 there.
 """
 
+import functools
+import itertools
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -95,7 +97,9 @@ class SQLiteCopied:
             connection.execute(_BROUGHT)
             connection.execute("DELETE FROM temp.brought")
             # What crosses from Python costs most, so it crosses once: the rest is SQLite's own.
-            connection.executemany(_BRING, rows)
+            for first in range(0, len(rows), _ROWS_A_STATEMENT):
+                some = rows[first : first + _ROWS_A_STATEMENT]
+                connection.execute(_bring(len(some)), list(itertools.chain.from_iterable(some)))
             added = connection.execute(_ADD).rowcount
         return Brought(added, self._same(connection))
 
@@ -239,9 +243,16 @@ def _insert(table: Table, there: Sequence[str]) -> str:
     )
 
 
+@functools.lru_cache(maxsize=2)
+def _bring(rows: int) -> str:
+    row = f"({', '.join(map(_taken, EVENTS.columns.values()))})"
+    return f"INSERT INTO temp.brought VALUES {', '.join([row] * rows)}"  # noqa: S608
+
+
 _EVENT: Final = ", ".join(EVENTS.columns)
 _BROUGHT: Final = f"CREATE TEMP TABLE IF NOT EXISTS brought ({_EVENT})"
-_BRING: Final = f"INSERT INTO temp.brought VALUES ({', '.join(map(_taken, EVENTS.columns.values()))})"  # noqa: S608
+_ROWS_A_STATEMENT: Final = 100
+"""As the sink does. Each call waits for Python's lock in the end: a thread reads the next page meanwhile."""
 _ADD: Final = (
     f"INSERT INTO telemetry_events ({_EVENT}) SELECT {_EVENT} FROM temp.brought WHERE true "  # noqa: S608
     "ORDER BY brought.rowid ON CONFLICT (event_id) DO NOTHING"
