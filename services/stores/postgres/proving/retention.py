@@ -94,12 +94,14 @@ class PostgresRetention(PagedRetention):
     def reading(self) -> Iterator[Ask]:
         """Ask several things as of one moment."""
         with transaction(self._database, "REPEATABLE READ, READ ONLY", limit_s=_LIMIT_S) as ask:
+            _leave_room(ask)
             yield ask
 
     @contextmanager
     def writing(self) -> Iterator[Ask]:
         """One transaction, beside which no day is made and no proof is written."""
         with transaction(self._database, limit_s=_LIMIT_S) as ask:
+            _leave_room(ask)
             _wait_at_most(ask, _LOCK_MS)
             _be_alone(ask)
             yield ask
@@ -181,6 +183,11 @@ def register(database: Database, scope: Scope) -> None:
     """Note that rows of a pipeline, stream and group come here. Raises SinkUnavailable."""
     with transaction(database) as ask:
         RetentionTables(ask, _DIALECT).register(scope)
+
+
+def _leave_room(ask: Ask) -> None:
+    """Count by one process: several would take all processors, and each batch of a consumer would wait."""
+    ask("SET LOCAL max_parallel_workers_per_gather = 0", ())
 
 
 def _wait_at_most(ask: Ask, lock_ms: int) -> None:
