@@ -84,6 +84,8 @@ class FakeSource:
         self.aside: list[bytes] = []
         """Entries that are kept aside, as they were too large."""
         self.expected_large = 0
+        self.server_time: float | None = None
+        """What the server says that it is; None: it does not tell."""
         self.failures: list[str] = []
         self.on_ack: Callable[[Sequence[Entry]], None] = lambda _: None
         self.on_empty: Callable[[], None] = lambda: None
@@ -121,6 +123,9 @@ class FakeSource:
 
     def expect_large(self) -> None:
         self.expected_large += 1
+
+    def now(self) -> float | None:
+        return self.server_time
 
     def close(self) -> None:
         self._settled = []

@@ -396,6 +396,10 @@ class PartitionedSource:
     def expect_large(self) -> None:
         """Nothing to do: the client holds no more than it was told to."""
 
+    def now(self) -> float | None:
+        """Tell nothing: such a broker has no time of its own to ask for."""
+        return None
+
     def close(self) -> None:
         """Say that nothing of ours is at risk, and leave the group."""
         with contextlib.suppress(Unreachable, AssignmentLost):

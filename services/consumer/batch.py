@@ -97,7 +97,9 @@ def run_batch(
         stages.done("steps")
     checked, invalid = validate(formed, rules.kpis, latest_ts)
     if malformed or invalid:
-        check_clock(fresh, [*malformed, *invalid], latest_ts - rules.max_future_s, rules.max_future_s)
+        check_clock(
+            fresh, [*malformed, *invalid], latest_ts - rules.max_future_s, rules.max_future_s, source.now
+        )
     stages.done("validate")
     rows = process(_in_order(fresh, ordinary, checked), rules.kpis)
     refused = [*large, *undecodable, *malformed, *rejected, *invalid]

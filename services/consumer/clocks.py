@@ -1,4 +1,4 @@
-"""Whose clock is wrong: the device's, the server's, or ours. Pure.
+"""Whose clock is wrong: the device's, the server's, or ours.
 
 An event that is in the future by our clock is a dead letter, since a device's clock is ahead. But where ours
 is behind, every new event is in the future. The id of its entry tells: the server gives it, by its own clock.
@@ -9,9 +9,12 @@ is behind, every new event is in the future. The id of its entry tells: the serv
     future             near the id         ours, if more of the batch say so than say that it is now
 
 One odd id or device stops nobody so. Where the server and most of a batch agree against us, we are wrong.
+Whoever plants an id may plant an event of the same time with it. So an id beyond what the server itself says
+that it is counts as of now by the server's clock.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from services.contract.consuming.doors import Dead, Entry
@@ -21,22 +24,32 @@ _LEAST_NEAR_S: Final = 60.0
 """How near two clocks are to agree, at least: events take a moment from their device to the server."""
 
 
-def check_clock(entries: Sequence[Entry], invalid: Iterable[Dead], now: float, max_future_s: float) -> None:
+def check_clock(
+    entries: Sequence[Entry],
+    invalid: Iterable[Dead],
+    now: float,
+    max_future_s: float,
+    server_now: Callable[[], float | None],
+) -> None:
     """Raise ClockBehind where our clock is; times in Unix seconds.
 
     `invalid`: what was found invalid of these entries. Costs nothing while none of it is in the future.
+    `server_now` is asked where ids are; None: nobody can tell. Raises also what that raises.
     """
+    beyond = now + max_future_s
     ahead = [one.entry for one in invalid if one.rejection.reason == "ts_in_future"]
-    if not any(entry.taken_at > now + max_future_s for entry in ahead):
+    if not any(entry.taken_at > beyond for entry in ahead):
         return
+    told = server_now()
+    latest = math.inf if told is None else told
     near_s = max(max_future_s, _LEAST_NEAR_S)
     behind = [
-        entry.taken_at - now
+        taken_at - now
         for entry in ahead
-        if entry.taken_at > now + max_future_s and abs(_ts(entry) - entry.taken_at) <= near_s
+        if (taken_at := min(entry.taken_at, latest)) > beyond and abs(_ts(entry) - taken_at) <= near_s
     ]
     on_time = sum(
-        1 for entry in entries if entry.taken_at > now + max_future_s and abs(_ts(entry) - now) <= near_s
+        1 for entry in entries if min(entry.taken_at, latest) > beyond and abs(_ts(entry) - now) <= near_s
     )
     if len(behind) > on_time:
         raise ClockBehind(max(behind))

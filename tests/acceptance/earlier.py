@@ -37,6 +37,9 @@ class Earlier:
     def expect_large(self) -> None:
         self._source.expect_large()
 
+    def now(self) -> float | None:
+        return self._source.now()
+
     def close(self) -> None:
         self._source.close()
 

@@ -104,6 +104,10 @@ class DyingSource:
     def expect_large(self) -> None:
         self._inner.expect_large()
 
+    def now(self) -> float | None:
+        told: float | None = self._inner.now()
+        return told
+
     def ack(self, entries: Sequence[Entry]) -> None:
         if self._inner._new.is_asked:
             self._trap.reach("with_batch_asked_ahead")

@@ -142,6 +142,25 @@ def test_an_id_of_the_far_future_and_devices_that_are_ahead_stop_nobody(rig: Rig
     assert id_of(1) in rig.stored()
 
 
+def test_an_id_and_an_event_of_the_far_future_together_stop_nobody(rig: Rig) -> None:
+    """Alone in a batch, two clocks say the same; the server itself says another time. It is a dead letter."""
+    publisher = rig.publisher()
+    publisher.mix(100).send()
+    consumer = rig.consumer(CONSUMER_METRICS_PORT=str(free_port()))
+    rig.drain(consumer)
+    add(rig, 9_999_999_999.0, "9999999999999-0")
+    settled(rig, consumer)
+    add(rig, 9_999_999_999.5, number=901)
+    settled(rig, consumer)
+    add(rig, time.time(), number=1)
+    settled(rig, consumer)
+    assert consumer.is_ready()
+    planted = {id_of(900), id_of(901)}
+    letters = [one for letters in rig.letters().values() for one in letters]
+    assert {one.reason for one in letters if one.text("event_id") in planted} == {"ts_in_future"}
+    assert id_of(1) in rig.stored()
+
+
 def add(rig: Rig, ts: float, entry_id: str = "*", number: int = 900) -> None:
     """Publish one event of a device's own time, as a foreign producer does."""
     fields = event_fields(number, ts=f"{ts:.3f}")

@@ -365,3 +365,18 @@ def test_a_large_entry_comes_again_as_its_beginning(rig: Rig) -> None:
     assert [entry.fields for entry in again] == [event_fields(1), beginning(fields), event_fields(3)]
     assert again[1].entry_id == large
     assert rig.pending() == set()
+
+
+def test_a_source_tells_the_time_of_its_broker_or_none(rig: Rig) -> None:
+    """In Unix seconds, whatever is in hand meanwhile."""
+    rig.publish(event_fields(1))
+    with closing(rig.open(10)) as source:
+        before = time.time()
+        found = source.read()
+        assert all(
+            told is None or before - 60 <= told <= time.time() + 60 for told in (source.now(), source.now())
+        )
+        source.ack(found)
+        source.now()
+        source.read()
+    assert rig.pending() == set()

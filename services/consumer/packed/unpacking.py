@@ -104,6 +104,10 @@ class UnpackingSource:
         """Hear that large entries came unforeseen: others may follow."""
         self._source.expect_large()
 
+    def now(self) -> float | None:
+        """Tell the broker's own time. Raises SourceUnavailable."""
+        return self._source.now()
+
     def close(self) -> None:
         """Let go of the connection; entries that are not settled stay pending."""
         self._source.close()

@@ -163,6 +163,14 @@ class Source(Protocol):
         """Hear that large entries came unforeseen: others may follow."""
         ...
 
+    def now(self) -> float | None:
+        """Tell the broker's own time in Unix seconds; None where it has none, or does not tell us.
+
+        Asked where the ids of entries say that our clock is wrong: somebody may have planted them.
+        Raises SourceUnavailable.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of the connection; unacknowledged entries stay pending."""
         ...

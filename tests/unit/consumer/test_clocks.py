@@ -32,13 +32,22 @@ def entry(server: float, device: float | str, number: int = 1) -> Entry:
     return Entry(b"%d-%d" % (int((NOW + server) * 1000), number), event_fields(number, ts=ts))
 
 
-def verdict(*entries: Entry, max_future_s: float = MAX_FUTURE_S) -> float:
-    """Tell by how much our clock is behind; 0: it is not."""
+def verdict(*entries: Entry, max_future_s: float = MAX_FUTURE_S, server: float | None = None) -> float:
+    """Tell by how much our clock is behind; 0: it is not.
+
+    `server`: how far the server itself says that it is ahead of us, in seconds; None: it does not tell.
+    """
     decoded, undecodable = decode(entries)
     formed, malformed = read_form(decoded)
     _, invalid = validate(formed, KPIS, NOW + max_future_s)
     try:
-        check_clock(entries, [*undecodable, *malformed, *invalid], NOW, max_future_s)
+        check_clock(
+            entries,
+            [*undecodable, *malformed, *invalid],
+            NOW,
+            max_future_s,
+            lambda: None if server is None else NOW + server,
+        )
     except ClockBehind as error:
         return error.seconds
     return 0.0
@@ -82,6 +91,50 @@ def test_only_our_own_clock_is_a_reason_to_wait(entries: Sequence[Entry], behind
     assert verdict(*entries) == pytest.approx(behind, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("entries", "server", "behind"),
+    [
+        ([entry(PLANTED - NOW, PLANTED - NOW)], 0, 0),
+        ([entry(2 * HOUR, 2 * HOUR), entry(2 * HOUR, 2 * HOUR)], 1, 0),
+        ([entry(PLANTED - NOW, PLANTED - NOW), entry(PLANTED - NOW, HOUR)], 0, 0),
+        ([entry(PLANTED - NOW, HOUR)], HOUR, HOUR),
+        ([entry(PLANTED - NOW, PLANTED - NOW), entry(PLANTED - NOW, HOUR)], HOUR, HOUR),
+        ([entry(PLANTED - NOW, 0), entry(PLANTED - NOW, HOUR)], HOUR, 0),
+        ([entry(HOUR, HOUR)], HOUR + 1, HOUR),
+        ([entry(PLANTED - NOW, PLANTED - NOW)], None, PLANTED - NOW),
+    ],
+    ids=[
+        "an id and an event that somebody has planted together",
+        "several of them",
+        "such a one, and a device that is ahead",
+        "ours is behind, and an id was planted",
+        "ours is behind, and an id and an event were planted",
+        "the server is ahead, an id was planted, and a device is ahead as much",
+        "ours is behind",
+        "the server does not tell",
+    ],
+)
+def test_an_id_beyond_the_server_s_own_time_tells_nothing(
+    entries: Sequence[Entry], server: float | None, behind: float
+) -> None:
+    """Whoever plants one may plant an event of the same time: it counts as of now by the server's clock."""
+    assert verdict(*entries, server=server) == pytest.approx(behind, abs=0.01)
+
+
+def test_the_server_is_asked_where_an_id_and_an_event_are_in_the_future_alone() -> None:
+    """It costs a round trip."""
+    asked: list[str] = []
+    rejection = cast("Any", SimpleNamespace(reason="ts_in_future"))
+
+    def look(one: Entry) -> None:
+        check_clock([one], [Dead(one, rejection)], NOW, MAX_FUTURE_S, lambda: asked.append("asked"))
+
+    look(entry(0, HOUR))
+    assert asked == []
+    look(entry(HOUR, 2 * HOUR))
+    assert asked == ["asked"]
+
+
 def test_nothing_in_the_future_is_allowed_and_clocks_still_need_not_agree_to_the_second() -> None:
     """MAX_FUTURE_S 0."""
     assert verdict(entry(HOUR, HOUR - 1), max_future_s=0) == pytest.approx(HOUR, abs=0.01)
@@ -93,7 +146,7 @@ def test_no_id_and_no_time_makes_it_fail(found: list[tuple[bytes, bytes]]) -> No
     """Whatever they are."""
     entries = [Entry(entry_id, [b"ts", ts, b"odd"]) for entry_id, ts in found]
     rejection = cast("Any", SimpleNamespace(reason="ts_in_future"))
-    check_clock(entries, [Dead(one, rejection) for one in entries], NOW, MAX_FUTURE_S)
+    check_clock(entries, [Dead(one, rejection) for one in entries], NOW, MAX_FUTURE_S, lambda: None)
 
 
 class Desk:

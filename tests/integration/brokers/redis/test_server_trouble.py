@@ -169,6 +169,25 @@ def test_a_missing_right_is_named(own_server: OwnServer) -> None:
             assert "xreadgroup" in line.lower()
 
 
+def test_the_time_is_the_server_s_or_not_told(own_server: OwnServer) -> None:
+    """A right that is missing is no outage; a server that is away is one, and what is in hand comes again."""
+    server = own_server()
+    with closing(server.client()) as client, closing(Consumer(server)) as source:
+        told = source.now()
+        assert told is not None
+        seconds, _ = client.time()
+        assert 0 <= seconds - int(told) < 60
+        client.execute_command("ACL", "SETUSER", "poor", "on", "nopass", "~*", "+@all", "-time")
+        poor = server.client(username="poor", password="x")  # noqa: S106 - it has none
+        with closing(Consumer(server, "consumer-2", client=poor)) as other:
+            assert other.now() is None
+            publish(client)
+            assert len(other.read()) == 1
+        server.kill()
+        with pytest.raises(SourceUnavailable):
+            source.now()
+
+
 def test_a_full_server_keeps_no_dead_letter_and_says_so(own_server: OwnServer) -> None:
     """Where the dead-letter stream can't grow, the put fails whole, and works when there is room."""
     server = own_server()

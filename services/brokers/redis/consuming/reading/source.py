@@ -36,7 +36,7 @@ from services.brokers.redis.consuming.reading.pending import PendingEntries
 from services.brokers.redis.consuming.reading.sizes import Sizes
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.answers import MALFORMED, malformed
-from services.brokers.redis.server.connection import error_kind
+from services.brokers.redis.server.connection import error_kind, lacks_command, lacks_right
 from services.contract.consuming.doors import Entry
 from services.contract.errors import SourceUnavailable
 from services.contract.event import DEFAULT_ENTRY_BYTES
@@ -146,6 +146,21 @@ class RedisSource:
     def expect_large(self) -> None:
         """Hear that large entries came unforeseen: look at new ones, too, for the next ten minutes."""
         self._caution.expect_large()
+
+    def now(self) -> float | None:
+        """Tell the server's time, in Unix seconds; None where it does not tell us.
+
+        Raises SourceUnavailable.
+        """
+        try:
+            seconds, microseconds = self._commands.ask_aside("TIME")
+            return int(seconds) + int(microseconds) / 1e6
+        except redis.RedisError as error:
+            if lacks_right(error) or lacks_command(error):
+                return None
+            raise self._failed(error) from error
+        except MALFORMED as error:
+            raise self._failed(malformed(error)) from error
 
     def close(self) -> None:
         """Close the connections; unacknowledged entries stay pending.
