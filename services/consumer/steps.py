@@ -48,10 +48,8 @@ def load_steps() -> list[Step]:
     for point in sorted(entry_points(group=GROUP), key=lambda one: one.name):
         try:
             step = point.load()
-        except Exception as error:
-            raise StepsInvalid(
-                f"step {point.name} ({point.value}): {type(error).__name__}: {error}"
-            ) from error
+        except (Exception, SystemExit) as error:
+            raise StepsInvalid(f"step {point.name} ({point.value}): {_told(error)}") from error
         if not callable(step):
             raise StepsInvalid(f"step {point.name} ({point.value}) is no function")
         steps.append(step)
@@ -77,8 +75,8 @@ def through(event: Event, steps: Sequence[Step]) -> Event | Rejection:
     for step in steps:
         try:
             outcome: object = step(current)
-        except Exception as error:  # noqa: BLE001 - users' code: its error ends this event, not the batch
-            return _failed(step, f"{type(error).__name__}: {error}")
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - users' code: it ends this event, not us
+            return _failed(step, _told(error))
         if isinstance(outcome, Rejection):
             return outcome
         if not isinstance(outcome, Event):
@@ -93,6 +91,15 @@ def through(event: Event, steps: Sequence[Step]) -> Event | Rejection:
         except OverflowError:
             return _failed(step, "gave a number that is too large for any float")
     return current
+
+
+def _told(error: BaseException) -> str:
+    """Say what a step has raised; its own words may be no text."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except Exception:  # noqa: BLE001 - the words of an error are users' code as well
+        return name
 
 
 def _failed(step: Step, why: str) -> Rejection:

@@ -60,6 +60,31 @@ def test_an_exception_ends_the_event_and_not_the_batch() -> None:
     assert "KeyError: 'device-1'" in dead[0].rejection.error
 
 
+class Wordless(Exception):
+    """An error whose words are no text, as of one that is made of what it failed at."""
+
+    def __str__(self) -> str:
+        words: str = self.args[0]
+        return words
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(Wordless(7), "Wordless"), (SystemExit("no such unit"), "SystemExit: no such unit")],
+    ids=["an error without words", "the end of the program"],
+)
+def test_whatever_a_step_raises_ends_no_consumer(error: BaseException, told: str) -> None:
+    """A step has no say in the end of a process: it would be ended by the same event again."""
+
+    def rude(_: Event) -> Event:
+        raise error
+
+    rows, dead = run(rude)
+    assert rows == []
+    assert [one.rejection.reason for one in dead] == ["step_failed"]
+    assert dead[0].rejection.error.endswith(f"rude: {told}")
+
+
 def giving(**changes: Any) -> Callable[[Event], Event]:
     """Make a step that changes its event, also to what no type checker would allow."""
     return lambda event: event._replace(**changes)
