@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
 
-from services.contract.codec import LINES, RawFields, is_packed
+from services.contract.codec import LINES, MARK, RawFields, is_packed
 from services.contract.consuming.doors import Dead, Entry
 from services.contract.event import LEAST_ENTRY_BYTES, Rejection
 
@@ -68,11 +68,14 @@ def cut(entry: Entry, max_bytes: int) -> Entry:
 
 
 def limit_size(entries: Sequence[Entry], max_bytes: int) -> tuple[list[Entry], list[Dead]]:
-    """Set apart what is too large, whoever has found that out; only its beginning is kept here."""
+    """Set apart what is too large, whoever has found that out; only its beginning is kept here.
+
+    An event of many is none: its entry is not too large, and has its names besides the line by us alone.
+    """
     whole: list[Entry] = []
     dead: list[Dead] = []
     for entry in entries:
-        one = cut(entry, max_bytes)
+        one = entry if MARK in entry.entry_id else cut(entry, max_bytes)
         if one.is_cut:
             dead.append(Dead(one, Rejection("receive", "entry_too_large", _why(one, max_bytes))))
         else:

@@ -17,10 +17,12 @@ from services.consumer.packed.suspects import CannotTell, Settled, find_settled
 from services.consumer.packed.unpacking import UnpackingSource
 from services.consumer.persist import Persist
 from services.contract.consuming.doors import Entry
+from services.contract.consuming.large import size_of
 from services.contract.errors import DeadLettersUnavailable, SourceUnavailable
 from services.runtime.health import Health
 from services.runtime.telemetry.metrics import Metrics
 
+MOST_BYTES = 1 << 20
 LOGGER = logging.getLogger("test.unpacking")
 
 
@@ -42,7 +44,12 @@ def opened(
     """Open a consumer's source, and the one that it is over."""
     inner = FakeSource(stream, batch_size)
     apart = UnpackingSource(
-        inner, settled, LOGGER, batch_size=batch_size, max_entry_bytes=1 << 20, max_deliveries=max_deliveries
+        inner,
+        settled,
+        LOGGER,
+        batch_size=batch_size,
+        max_entry_bytes=MOST_BYTES,
+        max_deliveries=max_deliveries,
     )
     return apart, inner
 
@@ -129,6 +136,25 @@ def test_what_waits_is_given_at_the_end_too() -> None:
         ["1/1", "1/2"], ["1/3", "1/4"], ["1/5"],
     ]  # fmt: skip
     assert source.drain() == []
+
+
+def test_an_event_of_an_entry_that_is_just_not_too_large_is_kept_whole() -> None:
+    """By itself it has more bytes, with its names; cut, the rest of it would be nowhere."""
+    stream = FakeStream()
+    lacking = MOST_BYTES - size_of(packed_of(event_fields(1, zone="")))
+    fields = event_fields(1, zone="z" * lacking)
+    stream.publish(packed_of(fields))
+    assert size_of(stream.entries[0][1]) == MOST_BYTES < size_of(fields)
+    letters = FakeDeadLetters()
+    consume(stream, FakeSink(), letters, (), 5, 10)
+    (letter,) = letters.read()
+    assert (letter.entry_id, letter.reason) == ("1700000000000-1/1", "zone_invalid")
+    assert letter.fields == fields
+
+
+def packed_of(fields: Sequence[bytes]) -> list[bytes]:
+    """Write one event as an entry of many."""
+    return [b"events", b"1", b"lines", b"\t".join(fields[1::2]) + b"\n"]
 
 
 def consume(
