@@ -1,7 +1,8 @@
 """What PostgreSQL's errors mean for the pipeline, by their SQLSTATE, and what to change.
 
     refused    what is in a row can't be stored: the batch is split until the guilty row stands alone
-    again      it passes by itself, and may be the fault of one write: a lock, a timeout, a deadlock
+    again      it passes by itself, or may be the fault of one write: a lock, a timeout, a deadlock, or
+               a code that is none of the server's own
     down       the database as a whole takes no writes now: away, full, read-only, starting
     unusable   nothing will work before somebody changes something: a password, a right, a name
 
@@ -83,9 +84,20 @@ _BY_CLASS: Final[dict[str, Meaning]] = {
     "55": Meaning("again"),
     "57": Meaning("down", "an administrator acts on the server"),
     "58": Meaning("down", "the server can't read or write its files: its log tells more"),
-    "P0": Meaning("refused", "a trigger refuses it"),
     "XX": Meaning("again", "an internal error of the server: its log tells more"),
+    # What only a trigger, a function or a view says; the last is RAISE.
+    **dict.fromkeys(("09", "27", "2F", "38", "39", "44", "P0"), Meaning("refused", "a trigger refuses it")),
 }
+_OTHERS: Final = frozenset(
+    {
+        "00", "01", "02", "03", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "24", "26", "2B", "2D",
+        "34", "3B", "3D", "3F", "72", "F0", "HV",
+    }
+)  # fmt: skip
+"""The further classes that PostgreSQL has: of the server or the session, and not of a row."""
+_ODD: Final = "odd"
+_NOT_ITS_OWN: Final = Meaning("again", "no code of PostgreSQL's own: a trigger says it, or what is between")
+"""RAISE takes any code. Found out as all that may be the fault of one row, since nobody knows."""
 _NO_PARTITION: Final = Meaning(
     "down", "the DEFAULT partition is gone: attach telemetry.events_default to telemetry.events again"
 )
@@ -202,7 +214,7 @@ def kind_of(error: psycopg.Error) -> str:
     """Name an error for a metric's label: one of few; its message has the code."""
     code, meaning = _look(error)
     if meaning.verdict == "again":
-        return "away" if code in {"57014", "XX000"} else "locked"
+        return "away" if code in {"57014", "XX000", _ODD} else "locked"
     if meaning.verdict == "down":
         return {"25006": "read_only"}.get(code, "full" if code.startswith("53") else "away")
     return code
@@ -249,7 +261,10 @@ def _look(error: psycopg.Error) -> tuple[str, Meaning]:
         return type(error).__name__, _UNKNOWN
     if code == "23514" and error.diag.constraint_name is None:
         return _about_partitions(error.diag.table_name)
-    return code, _BY_CODE.get(code) or _BY_CLASS.get(code[:2]) or _UNKNOWN
+    known = _BY_CODE.get(code) or _BY_CLASS.get(code[:2])
+    if known is None and code[:2] not in _OTHERS:
+        return _ODD, _NOT_ITS_OWN
+    return code, known or _UNKNOWN
 
 
 def _about_partitions(table: str | None) -> tuple[str, Meaning]:

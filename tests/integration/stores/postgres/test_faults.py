@@ -76,13 +76,15 @@ def test_a_refused_row_is_found_by_halves_and_the_others_are_stored(postgres_url
     assert rows_of(postgres_url, "SELECT count(*) FROM telemetry.events") == [(998,)]
 
 
-def test_a_row_that_a_trigger_refuses_stands_alone(postgres_url: str) -> None:
-    """Rules that the owner of the database adds are rules."""
+@pytest.mark.parametrize("code", ["P0001", "38000", "45000", "U0001"])
+def test_a_row_that_a_trigger_refuses_stands_alone(postgres_url: str, code: str) -> None:
+    """Rules that the owner of the database adds are rules, whatever code they say it by."""
     with consuming(database(postgres_url)) as consumer:
         with psycopg.connect(postgres_url, autocommit=True) as owner:
             owner.execute(
-                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
-                "$$ BEGIN IF NEW.zone = 'closed' THEN RAISE 'the zone is closed'; END IF; RETURN NEW; END $$"
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                f"IF NEW.zone = 'closed' THEN RAISE 'the zone is closed' USING ERRCODE = '{code}'; END IF; "
+                "RETURN NEW; END $$"
             )
             owner.execute(
                 "CREATE TRIGGER rule BEFORE INSERT ON telemetry.events FOR EACH ROW EXECUTE FUNCTION refuse()"

@@ -7,10 +7,11 @@ from psycopg import errors
 from services.contract.errors import PipelineError, RowsRefused, SinkUnavailable, SinkWrong
 from services.stores.postgres.errors import kind_of, meaning_of, ours, told
 
-REFUSED = ["22P02", "22021", "22008", "22003", "22P03", "22P05", "23502", "23514", "23505", "54000", "P0001"]
-AGAIN = ["40001", "40P01", "55P03", "57014", "XX000", "25P02", "55006"]
+REFUSED = ["22P02", "22021", "22008", "22003", "22P03", "22P05", "23502", "23514", "23505", "54000", "P0001",
+           "38000", "39P01", "2F003", "44000", "09000", "27000"]  # fmt: skip
+AGAIN = ["40001", "40P01", "55P03", "57014", "XX000", "25P02", "55006", "45000", "U0001", "99ABC"]
 DOWN = ["08006", "08001", "08P01", "25006", "53000", "53100", "53200", "53300", "57P01", "57P02", "57P03",
-        "58030", "58P01", "XX001", "26000"]  # fmt: skip
+        "58030", "58P01", "XX001", "26000", "72000", "F0000", "HV000"]  # fmt: skip
 UNUSABLE = ["28000", "28P01", "3D000", "3F000", "42501", "42P01", "42703", "42883", "0A000", "57P04"]
 WORDS = {
     'FATAL:  password authentication failed for user "x"': "unusable",
