@@ -249,6 +249,32 @@ def letter_lines(
         yield portion
 
 
+class Progress:
+    """How many of some letters are kept, where they are kept in portions and the next one fails.
+
+    Whoever tries the same letters again goes on behind those: a place that is nearly full would be filled by
+    copies of the first ones.
+    """
+
+    def __init__(self) -> None:
+        self._tried: Sequence[Dead] = ()
+        self._kept = 0
+
+    def rest(self, dead: Sequence[Dead]) -> Sequence[Dead]:
+        """Give those that are not kept yet: all of them, unless the same were tried last, in vain."""
+        if dead is not self._tried:
+            self._tried, self._kept = dead, 0
+        return dead[self._kept :]
+
+    def kept(self, letters: int) -> None:
+        """Note that so many more are durable."""
+        self._kept += letters
+
+    def done(self) -> None:
+        """Note that all are: what comes next are others, though it be the same list."""
+        self._tried, self._kept = (), 0
+
+
 def event_of(received: Sequence[bytes]) -> dict[str, Json] | list[tuple[Json, Json]]:
     """Write names and values: as an object where that loses none of them, else as pairs."""
     names, values = received[::2], map(_json, received[1::2])

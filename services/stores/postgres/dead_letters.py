@@ -19,7 +19,7 @@ import psycopg
 
 from services.contract.consuming.damage import Damages, why
 from services.contract.consuming.doors import Dead
-from services.contract.consuming.letter import DeadLetter, Purged, letter_lines, parse_letter
+from services.contract.consuming.letter import DeadLetter, Progress, Purged, letter_lines, parse_letter
 from services.contract.consuming.packed_letters import single_letters
 from services.contract.errors import DeadLettersUnavailable, PipelineError
 from services.runtime.telemetry.spans import current
@@ -68,6 +68,7 @@ class PostgresDeadLetters:
         self._consumer = consumer
         self._is_stopping = is_stopping
         self._exchange: Exchange | None = None
+        self._progress = Progress()
         self.damages = Damages()
         """What could not be read so far."""
 
@@ -79,7 +80,7 @@ class PostgresDeadLetters:
         pipeline, stream = (name.encode() for name in self._names)
         try:
             exchange = self._open()
-            for portion in letter_lines(dead, failed_at, self._consumer, current()):
+            for portion in letter_lines(self._progress.rest(dead), failed_at, self._consumer, current()):
                 columns = zip(*(_columns(one, line) for one, line in portion), strict=True)
                 parameters = [
                     pipeline,
@@ -88,8 +89,10 @@ class PostgresDeadLetters:
                     *map(arrays.some_texts, columns),
                 ]
                 exchange.transact(Statement(_INSERT, parameters, _BINARY), is_durable=True)
+                self._progress.kept(len(portion))
         except psycopg.Error as error:
             raise DeadLettersUnavailable(told(error, self._database.place), kind_of(error)) from error
+        self._progress.done()
 
     def read(self) -> Iterator[DeadLetter]:
         """Give what was kept, the oldest first, as of one moment. Raises DeadLettersUnavailable."""

@@ -24,7 +24,14 @@ from services.brokers.redis.server.connection import describe, error_kind
 from services.brokers.redis.server.entry_ids import id_parts
 from services.contract.consuming.damage import Damages, why
 from services.contract.consuming.doors import Dead
-from services.contract.consuming.letter import PORTION_CHARS, DeadLetter, Purged, letter_lines, parse_letter
+from services.contract.consuming.letter import (
+    PORTION_CHARS,
+    DeadLetter,
+    Progress,
+    Purged,
+    letter_lines,
+    parse_letter,
+)
 from services.contract.consuming.packed_letters import single_letters
 from services.contract.errors import DeadLettersUnavailable
 from services.runtime.telemetry.spans import current
@@ -54,20 +61,23 @@ class DeadLetterStream:
         self._streams = [one for one in (keys.former_dead_letters, keys.dead_letters) if one is not None]
         self._now = now
         self._consumer = consumer
+        self._progress = Progress()
         self.damages = Damages()
         """What could not be read so far."""
 
     def put(self, dead: Sequence[Dead]) -> None:
         """Keep dead letters, durable on return. Raises DeadLettersUnavailable."""
-        portions = letter_lines(dead, self._now(), self._consumer, current())
+        portions = letter_lines(self._progress.rest(dead), self._now(), self._consumer, current())
         try:
             for portion in portions:
                 pipeline = self._client.pipeline(transaction=True)
                 for _, line in portion:
                     pipeline.xadd(self._stream, {"letter": line})
                 pipeline.execute()
+                self._progress.kept(len(portion))
         except redis.RedisError as error:
             raise DeadLettersUnavailable(f"{self._stream}: {describe(error)}", error_kind(error)) from error
+        self._progress.done()
 
     def read(self) -> Iterator[DeadLetter]:
         """Give what was kept, the oldest first."""

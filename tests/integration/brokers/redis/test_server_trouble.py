@@ -2,17 +2,20 @@
 
 import json
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
+from typing import Any
 
 import pytest
+import redis
 from consumers import KEYS, LOGGER, Consumer, ids, publish
 from fakes import FakeClock
-from samples import dead
+from samples import dead, event_fields
 from servers import LocalServer, Server, answers, eventually
 
 from services.brokers.redis.consuming.dead_letters import DeadLetterStream
 from services.brokers.redis.consuming.upkeep import Upkeep
 from services.brokers.redis.server.connection import connect, explain
+from services.contract.consuming.letter import PORTION_CHARS
 from services.contract.errors import DeadLettersUnavailable, SourceUnavailable
 from services.runtime.settings import ConsumerSettings
 from services.runtime.telemetry.metrics import Metrics
@@ -202,6 +205,33 @@ def test_a_full_server_keeps_no_dead_letter_and_says_so(own_server: OwnServer) -
         assert list(letters.read()) == []
         letters.put([dead(1)])
         assert len(list(letters.read())) == 1
+
+
+class Cut(redis.Redis):
+    """A client whose connection ends behind so many transactions."""
+
+    left = 0
+
+    def pipeline(self, *arguments: Any, **more: Any) -> Any:
+        if not self.left:
+            raise redis.ConnectionError("told to be cut")
+        self.left -= 1
+        return super().pipeline(*arguments, **more)
+
+
+def test_letters_that_are_kept_in_part_are_kept_once(server: Server) -> None:
+    """Those of a batch that come to more than a portion, tried again while one portion passes each time."""
+    put = [dead(number, event_fields(number, zone="z" * PORTION_CHARS)) for number in range(3)]
+    client = Cut(host=server.host, port=server.port)
+    with closing(DeadLetterStream(client, KEYS, lambda: 1.0)) as letters:
+        for kept in range(1, 4):
+            client.left = 1
+            with nullcontext() if kept == 3 else pytest.raises(DeadLettersUnavailable):
+                letters.put(put)
+        assert [one.entry_id for one in letters.read()] == [one.entry.entry_id.decode() for one in put]
+        client.left = 3
+        letters.put(put)
+        assert len(list(letters.read())) == 6, "delivered again, it is another letter"
 
 
 def test_foreign_entries_among_the_dead_letters_are_passed_over(server: Server) -> None:

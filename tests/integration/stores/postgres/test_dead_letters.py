@@ -10,6 +10,7 @@ from samples import dead, entry, event_fields, flat
 from servers import eventually
 
 from services.contract.consuming.doors import Dead
+from services.contract.consuming.letter import PORTION_CHARS
 from services.contract.errors import DeadLettersUnavailable
 from services.contract.event import Rejection
 from services.stores.postgres.dead_letters import PostgresDeadLetters
@@ -52,6 +53,22 @@ def test_what_one_asks_by_is_in_columns_of_its_own(postgres_url: str) -> None:
     found = rows_of(url, "SELECT reason, stage, event_id FROM telemetry.dead_letters ORDER BY position")
     assert found[0][2] == event_fields(1)[1].decode()
     assert [one[2] for one in found[1:]] == [None, None, None]
+
+
+def test_letters_that_are_kept_in_part_are_kept_once(postgres_url: str) -> None:
+    """Those of a batch that come to more than a portion, tried again until the last one can be written."""
+    url = with_tables(postgres_url)
+    put = [dead(number, event_fields(number, zone="z" * PORTION_CHARS)) for number in range(3)]
+    with closing(letters_of(url)) as box, psycopg.connect(url, autocommit=True) as owner:
+        owner.execute("ALTER TABLE telemetry.dead_letters ADD CHECK (entry_id <> '1700000000000-2')")
+        for _ in range(3):
+            with pytest.raises(DeadLettersUnavailable):
+                box.put(put)
+        owner.execute("ALTER TABLE telemetry.dead_letters DROP CONSTRAINT dead_letters_entry_id_check")
+        box.put(put)
+        assert [one.entry_id for one in box.read()] == [one.entry.entry_id.decode() for one in put]
+        box.put(put)
+        assert len(list(box.read())) == 6, "delivered again, it is another letter"
 
 
 def test_a_letter_of_many_megabytes_is_kept(postgres_url: str) -> None:
