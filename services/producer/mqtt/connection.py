@@ -3,7 +3,9 @@
 paho reads and calls back in a thread of its own. Messages are acknowledged by us, and never by it.
 """
 
+import contextlib
 import logging
+import socket
 import ssl
 import sys
 import threading
@@ -70,6 +72,7 @@ class _Client(Client):
         )
         self.connect_timeout = _CONNECT_S
         self.reconnect_delay_set(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        self.on_socket_open = _send_at_once
         self.is_over = threading.Event()
         self.failure: BaseException | None = None
 
@@ -82,6 +85,12 @@ class _Client(Client):
             raise
         finally:
             self.is_over.set()
+
+
+def _send_at_once(_client: Client, _data: Any, opened: Any) -> None:
+    """Let no acknowledgement wait until the broker has confirmed the one before, which takes it 40 ms."""
+    with contextlib.suppress(OSError):  # it is gone already, as will be heard
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class Connection:
