@@ -19,6 +19,8 @@ from services.ops.output.parts import Column, Facts, Part, Table, printable
 
 _BETWEEN: Final = 3
 """Cells between two columns."""
+_EDGES: Final = 2
+"""Cells that the ends of a table take; without room for them rich cuts a number, and does not say so."""
 _READABLE: Final = 30
 """Cells that a long text has at least, beside other columns."""
 _INDENT: Final = (0, 0, 0, 4)
@@ -76,10 +78,12 @@ class Terminal:
     def _table(self, columns: list[_Drawn]) -> RenderableType:
         """Draw a table so that the terminal holds all that is not left out."""
         width = self._console.width + _BETWEEN
-        if _need(columns) <= width:
+        if _need(columns) + _EDGES <= width:
             return _whole(columns)
         beside = [one for one in columns if not one.column.wraps]
         below = [one for one in columns if one.column.wraps]
+        if not below:
+            width -= _EDGES
         left_out: list[str] = []
         while _need(beside) > width and any(one.column.optional for one in beside):
             last = max(at for at, one in enumerate(beside) if one.column.optional)

@@ -179,3 +179,16 @@ def test_a_terminal_gets_tables_and_a_pipe_plain_lines() -> None:
     assert "\x1b" not in piped.stdout
     assert b"\x1b[" in shown
     assert "─".encode() in shown
+
+
+@pytest.mark.parametrize("width", range(20, 60))
+def test_no_terminal_is_so_narrow_that_a_number_is_cut(width: int) -> None:
+    """Of a table that nearly fits, without a long text: rich cuts without a word."""
+    columns = (Column("name"), number("least"), number("most"), number("mean", optional=True))
+    record = {"name": "temperature", "least": 1_234_567, "most": 7_654_321, "mean": 5_555_555}
+    terminal, shown = _terminal(width)
+    terminal.show(Table("", columns, [record]))
+    text = shown.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    assert all(one in text for one in ("temperature", "1,234,567", "7,654,321"))
+    assert "5,555,555" in text or "left out: mean" in text
