@@ -37,6 +37,10 @@ _A_LOOK_S: Final = 0.2
 """How long one look at the ids of a file may take; what is left of them is looked at the next time."""
 _STATUS_INTERVAL_S: Final = 0.5
 _PLAIN_STATUS_INTERVAL_S: Final = 5.0
+_COLUMNS: Final = 80
+"""Of a terminal that does not say how wide it is."""
+_COUNTS: Final = ("published", "stored", "dead", "conflicts", "pending", "lag")
+_LESS_IMPORTANT: Final = ("conflicts", "pending", "dead", "lag")
 
 
 @dataclass(slots=True)
@@ -54,12 +58,20 @@ class Progress:
     lag: int = 0
     rate: float = 0.0
 
-    def line(self) -> str:
-        """Say it in one line."""
-        return (
-            f"published={self.published} stored={self.stored} dead={self.dead} conflicts={self.conflicts} "
-            f"pending={self.pending} lag={self.lag} {self.rate:.0f} events/s"
-        )
+    def line(self, most: int | None = None) -> str:
+        """Say it in one line. In at most so many columns, if that is given: without what matters least."""
+        told = {name: f"{name}={getattr(self, name)}" for name in _COUNTS}
+        rate = f"{self.rate:.0f} events/s"
+        whole = " ".join([*told.values(), rate])
+        if most is None or len(whole) <= most:
+            return whole
+        line = whole
+        for name in _LESS_IMPORTANT:
+            del told[name]
+            line = " ".join([*told.values(), rate, ".."])
+            if len(line) <= most:
+                break
+        return line
 
 
 class Pipeline:
@@ -211,9 +223,19 @@ class _StatusLine:
         if not at_last and now < self._next:
             return
         self._next = now + self._interval_s
-        line = (progress if at_last else progress()).line()
+        if at_last:
+            line = progress.line()
+        else:
+            # A line that takes two can't be written over.
+            line = progress().line(self._columns() - 1 if self._is_terminal else None)
         self._out.write(f"\r\x1b[K{line}" if self._is_terminal else f"{line}\n")
         self._out.flush()
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._out.fileno()).columns or _COLUMNS
+        except OSError:
+            return _COLUMNS
 
     def write_log(self, name: str, lines: str) -> None:
         """Write log lines above the status; on a terminal as text, behind the name of the process."""

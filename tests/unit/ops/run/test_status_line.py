@@ -62,3 +62,35 @@ def test_elsewhere_logs_stay_json() -> None:
         status.write_log("consumer-1", f"{LINE}\n")
         status.write_log("producer", f"{LINE}\n")
     assert out.getvalue() == f"{LINE}\n{LINE}\n"
+
+
+MUCH = Progress(1_234_567, 1_222_333, 12_234, 3, 4_000, 98_765, 31_600.0)
+
+
+@pytest.mark.parametrize(
+    ("most", "line"),
+    [
+        (
+            None,
+            "published=1234567 stored=1222333 dead=12234 conflicts=3 pending=4000 lag=98765 31600 events/s",
+        ),
+        (90, "published=1234567 stored=1222333 dead=12234 pending=4000 lag=98765 31600 events/s .."),
+        (79, "published=1234567 stored=1222333 dead=12234 lag=98765 31600 events/s .."),
+        (60, "published=1234567 stored=1222333 lag=98765 31600 events/s .."),
+        (10, "published=1234567 stored=1222333 31600 events/s .."),
+    ],
+)
+def test_a_line_that_is_too_long_leaves_out_whole_numbers(most: int | None, line: str) -> None:
+    """What matters least first, and two dots say so."""
+    assert MUCH.line(most) == line
+
+
+def test_a_terminal_s_line_can_be_written_over() -> None:
+    """It takes one line of the terminal; the last one is whole."""
+    out = Terminal()
+    with _StatusLine(out) as status:
+        status.show(lambda: MUCH)
+        status.show(MUCH, at_last=True)
+    first, last = out.getvalue().rstrip("\n").split("\r\x1b[K")[1:]
+    assert len(first) < 80
+    assert last == MUCH.line()
