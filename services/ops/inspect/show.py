@@ -85,7 +85,7 @@ def lines_of(
     name: str, proposal: Proposal, trial: Trial, kpis: Kpis, text: str, is_given: bool
 ) -> Iterator[str]:
     """Give all of it for a person."""
-    yield cut(f"{name}: {what(proposal)}", _WIDTH)
+    yield from wrapped(f"{name}: {what(proposal)}", "", "  ")
     if proposal.columns:
         yield from ("", "Columns")
         rows = [
@@ -170,27 +170,29 @@ def _times(trial: Trial) -> Iterator[str]:
 
 
 def _values(trial: Trial, kpis: Kpis) -> Iterator[str]:
-    rows = []
+    rows, deaths = [], []
     for name, span in trial.spans.items():
         kpi = kpis.get(name)
-        dead = ", ".join(f"{count:,} {reason}" for reason, count in span.dead.most_common())
+        deaths.append(", ".join(f"{count:,} {reason}" for reason, count in span.dead.most_common()))
         rows.append(
             (
                 name,
                 f"{span.count:,}",
                 f"{span.least:g} to {span.most:g}",
                 "no such KPI" if kpi is None else f"allowed {kpi.min:g} to {kpi.max:g} {kpi.unit}",
-                dead,
             )
         )
-    yield from _rows(rows, (18, 10, 18, 26, 30))
+    for line, dead in zip(_rows(rows, (18, 10, 18, 26)), deaths, strict=True):
+        yield line
+        if dead:
+            yield from wrapped(f"dead letters: {dead}", "    ", "      ")
     if trial.dead:
         yield from wrapped(
             cut(f"Dead letters would be {trial.dead.total():,} of them. The first: {trial.why_dead}", 220),
             "  ",
             "  ",
         )
-        yield "  KPI names and ranges are in KPIS_FILE."
+        yield "  For other names or ranges, write a KPI file (KPIS_FILE, docs/event.md)."
 
 
 def _account(trial: Trial) -> Iterator[str]:

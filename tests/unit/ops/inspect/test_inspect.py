@@ -539,3 +539,16 @@ def test_a_pipe_that_nobody_writes_to_ends_the_looking(tmp_path: Path) -> None:
     result = telemetry("inspect", str(tmp_path / "pipe"))
     assert is_refusal(result, 2)
     assert "there is nothing in it" in result.stderr
+
+
+def test_reasons_and_layout_are_not_cut(tmp_path: Path) -> None:
+    """However long: they go on in another line of at most 80 columns."""
+    path = tmp_path / "a_logger_with_a_rather_long_name_of_its_own.csv"
+    path.write_text(
+        "device_id;zone;ts;temperature\na;b;1710028800;-1,5\na;b;1710028801;1660,5\na;b;1710028802;17,5\n",
+        encoding="utf-8",
+    )
+    shown = telemetry("inspect", str(path)).stdout
+    assert "decimal comma" in " ".join(shown.split())
+    assert "    dead letters: 1 value_negative, 1 value_out_of_range\n" in shown
+    assert max(map(len, shown.splitlines())) <= 80
