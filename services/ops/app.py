@@ -36,18 +36,18 @@ COMMANDS: Final = {
     "summary": ("services.ops.data.command:summary_command", "Count stored events by KPI and zone."),
     "groups": (
         "services.ops.groups:groups",
-        "Show what each consumer group of the stream holds back, and remove one.",
+        "Show the consumer groups of the stream, and remove one.",
     ),
     "copy": (
         "services.ops.copy.command:copy_command",
-        "Copy everything of this store into another one, and compare.",
+        "Copy this store into another one, and compare the two.",
     ),
     "dlq": ("services.ops.dlq.command:dlq", "List, show, replay and purge dead letters."),
     "steps": ("services.ops.steps:steps", "Try your own steps on events."),
-    "doctor": ("services.ops.doctor:doctor_command", "Look whether all is here, and say what to do."),
+    "doctor": ("services.ops.doctor:doctor_command", "Check what a pipeline needs here, and say what to do."),
     "settings": (
         "services.ops.about.settings:settings_command",
-        "Show every setting, and where it came from.",
+        "Show every setting, and where its value came from.",
     ),
     "metrics": ("services.ops.about.metrics:metrics_command", "Show every metric, and what it means."),
     "messages": (
@@ -71,8 +71,10 @@ _PLAIN: Final = (
 _EPILOG: Final = """\b
 Exit codes:
   0  all is well
-  1  it was done, and something is wrong: an event is missing, or a letter can't be read
-  2  it could not be done: the command line or a setting is wrong, or the broker or store can't be used"""
+  1  it was done, and something is wrong: an event is missing, or a letter
+     can't be read
+  2  it could not be done: the command line or a setting is wrong, or the
+     broker or store can't be used"""
 
 
 class Commands(TyperGroup):

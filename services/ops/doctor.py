@@ -56,9 +56,10 @@ class Finding(NamedTuple):
 
 
 def doctor_command(as_json: AsJson = False, _wide: Wide = False) -> None:
-    """Look at settings, versions, broker, clock, store, rights and disk, and say what to do.
+    """Check settings, versions, broker, clock, store, rights and disk, and say what to do.
 
-    Nothing is changed, and nothing started. Exit code 1 if something is wrong; what is to be minded is none.
+    Nothing is changed, and nothing is started. Exit code 1 if something is wrong; a state `mind` is a
+    warning, and does not count.
     """
     sources = read_sources()
     settings = load(ConsumerSettings, sources)

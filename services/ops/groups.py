@@ -23,13 +23,13 @@ from services.ops.server.doors import open_server
 from services.runtime.settings import ConsumerSettings, load, read_sources
 
 groups: Final = bare_app(
-    help="Show what each consumer group of the stream holds back, and remove one.",
+    help="Show the consumer groups of the stream, and remove one.",
     invoke_without_command=True,
 )
 
 _COLUMNS: Final = (
     Column("name", "group"),
-    Column("is_ours", "ours"),
+    Column("is_ours", "ours", optional=True),
     number("pending"),
     Column("unread", show=lambda count: "not known" if count is None else f"{count:,}", right=True),
     Column("oldest_age_s", "oldest", lambda age: "-" if age is None else show_span(age), right=True),
@@ -43,10 +43,11 @@ _COLUMNS: Final = (
 
 @groups.callback()
 def list_groups(context: typer.Context, as_json: AsJson = False, _wide: Wide = False) -> None:
-    """Show what each consumer group of the stream holds back: nothing is trimmed before all have read it.
+    """Show what each consumer group of the stream keeps from being trimmed.
 
-    PENDING and UNREAD are entries that the group has yet to acknowledge, OLDEST is the age of the oldest of
-    them. LIVE counts the consumers that asked for entries within CLAIM_IDLE_MS.
+    An entry is trimmed when all groups have acknowledged it. PENDING and UNREAD are the entries that a group
+    has not acknowledged yet, and OLDEST is the age of the oldest one. LIVE counts the consumers that asked
+    for entries within CLAIM_IDLE_MS.
     """
     if context.invoked_subcommand is not None:
         return
@@ -66,14 +67,14 @@ def list_groups(context: typer.Context, as_json: AsJson = False, _wide: Wide = F
 def remove_group(
     name: Annotated[str, typer.Argument(metavar="NAME", help="As `telemetry groups` shows it.")],
     force: Annotated[
-        bool, typer.Option("--force", help="Also the group of GROUP_NAME, or one that is being read.")
+        bool, typer.Option("--force", help="Also the group of GROUP_NAME, or a group that is in use.")
     ] = False,
     yes: Yes = False,
 ) -> None:
-    """Remove a consumer group that nobody reads by any more; the entries themselves are not touched.
+    """Remove a consumer group that is not used any more.
 
-    What it alone held back is trimmed at the next turn. Who reads by that name again begins at the oldest
-    entry that is still there.
+    Entries that only this group kept are trimmed soon after. A consumer that uses the name again begins at
+    the oldest entry that is still there.
     """
     sources = read_sources()
     with open_server(load(ConsumerSettings, sources), sources) as server:

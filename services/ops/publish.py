@@ -46,7 +46,9 @@ def publish_command(
     device: Annotated[str | None, typer.Option(metavar="ID", help="Device of the event.")] = None,
     kpi: Annotated[str | None, typer.Option("--kpi", metavar="NAME", help="Its KPI.")] = None,
     value: Annotated[str | None, typer.Option(metavar="NUMBER", help="Its value.")] = None,
-    unit: Annotated[str | None, typer.Option(metavar="NAME", help="Unit of the value, if another.")] = None,
+    unit: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Unit of the value, if it is not the KPI's own.")
+    ] = None,
     zone: Annotated[str, typer.Option(metavar="NAME", help="Its zone.")] = "default",
     ts: Annotated[
         str | None, typer.Option("--time", metavar="TIME", help="ISO 8601 or Unix seconds; left out: now.")
@@ -56,11 +58,11 @@ def publish_command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish one event, or without --device, --kpi and --value the JSON lines at standard input.
+    """Publish one event. Without --device, --kpi and --value: the JSON lines on standard input.
 
-    A line is an object with device_id, zone, kpi, value, and ts if it has a time of its own
-    (docs/devices.md). What has one is published once, however often it is sent. Exit code 1 if a line was
-    refused.
+    A line is an object with device_id, zone, kpi and value, and with ts if it has a time of its own
+    (docs/devices.md). An event with a time is stored once, however often it is sent. Exit code 1 if a line
+    was refused.
     """
     sources = read_sources()
     settings = _led(load(ProducerSettings, sources), sources)

@@ -47,18 +47,19 @@ def try_steps(
     functions: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODULE:FUNCTION]...", help="In this order; without any, the installed steps."
+            metavar="[MODULE:FUNCTION]...",
+            help="Steps to try, in this order; without any: the installed steps.",
         ),
     ] = None,
     as_json: AsJson = False,
     _wide: Wide = False,
 ) -> None:
-    """Show what steps make of events, which are JSON lines at standard input.
+    """Show what steps make of events on standard input.
 
-    Each line is an object with device_id, zone, ts (Unix seconds), kpi and value, and event_id and attributes
-    if you like; what `telemetry events --json` writes will do. MODULE is looked for in this folder, too. What
-    the steps give is held to the rules of KPIS_FILE, as in the consumer. Exit code 1 if a line can't be read,
-    or a step fails.
+    Each line is a JSON object with device_id, zone, ts (Unix seconds), kpi and value; event_id and attributes
+    are optional. `telemetry events --json` writes such lines. MODULE may be in the working folder. After the
+    steps the rules of KPIS_FILE are checked, as in the consumer. Exit code 1 if a line can't be read, or a
+    step fails.
     """
     settings = load(ConsumerSettings, read_sources())
     taken = [_load(one) for one in functions] if functions else installed_steps()

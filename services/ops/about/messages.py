@@ -22,7 +22,7 @@ def messages_command(
         typer.Option(metavar="FILE", help=f"Put the table into a file, between {BEGIN} and {END}."),
     ] = None,
 ) -> None:
-    """Show every message of the services' logs: level, who says it, its fields, and what it means."""
+    """Show every message of the services' logs: its level, who writes it, its fields and its meaning."""
     if into is not None:
         put_into(into, markdown(), BEGIN, END)
         return

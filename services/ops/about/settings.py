@@ -87,7 +87,8 @@ def settings_command(
 ) -> None:
     """Show every setting: its value here, its default, where the value came from, and its meaning.
 
-    Settings are environment variables; a `.env` file in the working folder stands below them.
+    Settings are environment variables, or lines of a `.env` file in the working folder. Where both set one,
+    the environment variable counts.
     """
     if service not in get_args(Asked):
         raise typer.BadParameter(

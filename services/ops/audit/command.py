@@ -36,7 +36,7 @@ def audit_command(
     show: Annotated[
         int,
         typer.Option(
-            min=0, max=_MOST_NAMED, metavar="N", help="How many missing events are named, for each run."
+            min=0, max=_MOST_NAMED, metavar="N", help="Missing events to name, at most, for each run."
         ),
     ] = 20,
     wait: Annotated[
@@ -44,36 +44,40 @@ def audit_command(
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="First wait until a producer run is recorded, and what is published is settled.",
+            help="First wait until a producer run is recorded and what is published is acknowledged.",
         ),
     ] = 0.0,
     start_server: StartServer = False,
     record: Annotated[
-        bool, typer.Option("--record", help="Leave the result at the broker: a consumer's /metrics tells it.")
+        bool,
+        typer.Option(
+            "--record", help="Keep the result at the broker, so that a consumer's /metrics shows it."
+        ),
     ] = False,
     full: Annotated[
-        bool, typer.Option("--full", help="Look at everything again, also at what is proven.")
+        bool, typer.Option("--full", help="Read everything again, also what was proven before.")
     ] = False,
     retains: Annotated[
-        bool, typer.Option("--retain", help="Then drop the days that RETAIN_DAYS says, as far as proven.")
+        bool, typer.Option("--retain", help="Then drop the days that are older than RETAIN_DAYS and proven.")
     ] = False,
     accept: Annotated[
         str,
-        typer.Option(metavar="RUN", help="Close what is missing of this run: it is accepted."),
+        typer.Option(metavar="RUN", help="Accept the loss of what is missing of this run."),
     ] = "",
-    why: Annotated[str, typer.Option(metavar="TEXT", help="Why, with --accept: it is kept.")] = "",
+    why: Annotated[str, typer.Option(metavar="TEXT", help="With --accept: the reason, which is kept.")] = "",
     who: Annotated[
         str,
-        typer.Option(metavar="NAME", help="Who says so, with --accept; by default, the user."),
+        typer.Option(metavar="NAME", help="With --accept: who accepts it; by default, the system's user."),
     ] = "",
 ) -> None:
     """Prove that no published event is missing.
 
-    Exit code 1 if any is; each is named. Also if nothing is proven: where no producer run was ever recorded
-    (a wrong folder, stream or server), or where a record or a dead letter can't be read. With --wait, also
-    if the consumers need longer than that for what was published when the command began.
+    Exit code 1 if an event is missing; each one is named. Also if nothing is proven: no producer run was
+    ever recorded (a wrong folder, stream or server), or a record or a dead letter can't be read. With
+    --wait, also if the consumers need longer than that for what was published when the command began.
 
-    What is proven is kept in the store, and the next audit reads what came since. --full reads all of it.
+    What is proven is kept in the store, and the next audit reads only what came since. --full reads
+    everything.
     """
     if accept and not why.strip():
         raise CommandFailed("--accept closes a loss for good: say why, with --why TEXT", exit_code=2)

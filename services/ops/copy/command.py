@@ -35,7 +35,7 @@ To = Annotated[
         envvar="COPY_TO",
         show_envvar=False,
         help="The other store: postgresql://user:password@host:port/database, or sqlite:FOLDER (sqlite: is "
-        "DATA_DIR). An address with a password is better given as COPY_TO: others see a command line.",
+        "DATA_DIR). Put an address with a password into COPY_TO instead: others can see a command line.",
     ),
 ]
 
@@ -47,7 +47,7 @@ def copy_command(
         typer.Option(
             "--as-pipeline",
             metavar="NAME",
-            help="What this pipeline is called there (PIPELINE_NAME), where it has another name.",
+            help="The name of this pipeline there (PIPELINE_NAME), if it is another one.",
             show_default=False,
         ),
     ] = "",
@@ -55,19 +55,20 @@ def copy_command(
         bool,
         typer.Option(
             "--while-running",
-            help="Consumers go on meanwhile: what they store after it was looked at is left for the next "
-            "copy, and is no failure.",
+            help="Consumers go on meanwhile. What they store too late for this copy is left for the next "
+            "one, and is no failure.",
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Copy everything of this store into another one, and compare: nothing is changed here.
+    """Copy this store into another one, and compare the two. Nothing is changed in this one.
 
-    Events with the time at which they were stored, dead letters with what was replayed and purged (those in
-    Redis stay there), and what audits have proven. Nothing is overwritten there. Killed or broken off, it
-    goes on where it was; run again, it brings what is new. Exit code 1 if the target does not have all of it
-    in the end: with consumers that still write here it can't, so stop them before the last copy. What is
-    published meanwhile waits in the stream.
+    It copies events with the time at which they were stored, dead letters with the marks of what was
+    replayed and purged (letters in Redis stay there), and what audits have proven. In the other store
+    nothing is overwritten. After a kill or an error, run it again: it goes on where it stopped, and copies
+    what is new. Exit code 1 if the other store does not have everything in the end. While consumers still
+    write here it can't have, so stop them before the last copy; what is published meanwhile waits in the
+    stream.
     """
     settings = load(ConsumerSettings, read_sources())
     other = _target(settings, to)

@@ -64,7 +64,7 @@ _KPI_COLUMNS: Final = (
     Column("kpi"),
     Column("unit"),
     number("events"),
-    number("healthy"),
+    number("healthy", optional=True),
     number("degraded"),
     number("min", show=_value),
     number("mean", show=_value),
@@ -85,18 +85,18 @@ def events_command(
     limit: Annotated[
         int,
         typer.Option(
-            min=0, max=MOST_SHOWN, metavar="N", help="At most so many; 0: all, and with --follow none."
+            min=0, max=MOST_SHOWN, metavar="N", help="Events to list, at most; 0: all, or with --follow none."
         ),
     ] = 20,
     following: Annotated[
         bool,
-        typer.Option("--follow", help="The newest last, and then each one that is stored, until Ctrl-C."),
+        typer.Option("--follow", help="List the newest last, then each event as it is stored, until Ctrl-C."),
     ] = False,
     silent: Annotated[
         bool,
         typer.Option(
             "--silent",
-            help="Instead: devices that stopped sending (SILENT_AFTER_S), with their last reading.",
+            help="List the devices that stopped sending (SILENT_AFTER_S), with their last readings.",
         ),
     ] = False,
     as_json: AsJson = False,
@@ -104,10 +104,10 @@ def events_command(
 ) -> None:
     """List stored events, the newest first, as one line each.
 
-    Newest by event id, which is the order of publication; ids of foreign producers that don't begin with
-    their time stand where their first digits put them. Times that are asked for are event times.
-    With --follow an event is left out whose id is ten seconds older than the newest one: of a foreign
-    producer, or of a reading of long ago.
+    The order is that of the event ids, which is the order of publication. An id that doesn't begin with a
+    time (of another program's producer) is listed where its first digits put it. --since and --until are
+    event times. With --follow, an event is left out if its id is more than ten seconds older than the
+    newest one: such as one of another producer, or an old reading.
     """
     if silent:
         others = {

@@ -29,16 +29,17 @@ _OPTIONS: Final = {
     "attributes": "--attribute",
 }
 
-EventId = Annotated[str | None, typer.Option("--id", metavar="ID", help="The event with this id alone.")]
-Device = Annotated[str | None, typer.Option(metavar="ID", help="Of this device.")]
-KpiName = Annotated[str | None, typer.Option("--kpi", metavar="NAME", help="Of this KPI.")]
-Zone = Annotated[str | None, typer.Option(metavar="NAME", help="Of this zone.")]
+EventId = Annotated[str | None, typer.Option("--id", metavar="ID", help="Only the event with this id.")]
+Device = Annotated[str | None, typer.Option(metavar="ID", help="Only of this device.")]
+KpiName = Annotated[str | None, typer.Option("--kpi", metavar="NAME", help="Only of this KPI.")]
+Zone = Annotated[str | None, typer.Option(metavar="NAME", help="Only of this zone.")]
 Degraded = Annotated[
-    bool | None, typer.Option("--degraded/--healthy", help="Only above the threshold, or only below.")
+    bool | None,
+    typer.Option("--degraded/--healthy", help="Only events above the threshold, or only the others."),
 ]
 Attribute = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=TEXT", help="With this attribute; given more than once, with all."),
+    typer.Option(metavar="NAME=TEXT", help="Only with this attribute; more than once: with all of them."),
 ]
 
 

@@ -39,7 +39,7 @@ def list_silent(settings: ConsumerSettings, now: float, limit: int, *, as_json: 
     if settings.silent_after_s == 0:
         raise typer.BadParameter(
             "SILENT_AFTER_S is 0, so consumers note no last readings; set it to the seconds after which a "
-            "device counts as silent, for the consumers and here",
+            "device counts as silent, for the consumers and for this command",
             param_hint="--silent",
         )
     found = store_of(settings).open_readings().silent(now - settings.silent_after_s, limit or None)
@@ -53,9 +53,9 @@ def list_silent(settings: ConsumerSettings, now: float, limit: int, *, as_json: 
 def forget_command(
     device: Annotated[str, typer.Argument(metavar="DEVICE", help="As `telemetry events --silent` shows it.")],
 ) -> None:
-    """Forget a device that was taken away: it counts as silent no more. What is stored of it stays.
+    """Forget a device that was taken away: it no longer counts as silent. Its stored events stay.
 
-    A device that sends again is known again.
+    When it sends again, it is known again.
     """
     if not store_of(load(ConsumerSettings, read_sources())).open_readings().drop(device):
         raise CommandFailed(f"no last reading of a device {printable(device)} is noted here (SILENT_AFTER_S)")

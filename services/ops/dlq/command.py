@@ -44,8 +44,12 @@ from services.runtime.settings import ConsumerSettings, Sources, load, read_sour
 dlq: Final = bare_app(help="List, show, replay and purge dead letters.", no_args_is_help=True)
 
 
+_MOST_SHOWN: Final = 200
+"""Of an error; it may quote a value of any length. `telemetry dlq show` has all of it."""
+
+
 def _short(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:79]}…"
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 1]}…"
 
 
 def _mark(replayed_at: float | None) -> str:
@@ -74,12 +78,12 @@ def list_letters(
     until: Until = None,
     replayed: Replayed = None,
     limit: Annotated[
-        int, typer.Option(min=0, max=MOST_SHOWN, metavar="N", help="The newest so many; 0: all.")
+        int, typer.Option(min=0, max=MOST_SHOWN, metavar="N", help="The newest N; 0: all.")
     ] = 20,
     as_json: AsJson = False,
     _wide: Wide = False,
 ) -> None:
-    """List dead letters, the newest last. Times that are asked for are those of the failure."""
+    """List dead letters, the newest last. --since and --until are the times of the failures."""
     refuse_empty(since, until)
     asked = LetterFilter(reason, stage, device, entry, consumer, since, until, replayed)
     sources = read_sources()
@@ -95,18 +99,18 @@ def list_letters(
 @dlq.command("show")
 def show_letter(
     entry_id: Annotated[
-        str, typer.Argument(metavar="ENTRY", callback=entry_id_of, help="Id of the stream entry.")
+        str, typer.Argument(metavar="ENTRY", callback=entry_id_of, help="Id of the letter's entry.")
     ],
     as_json: AsJson = False,
     _wide: Wide = False,
     raw: Annotated[
         bool,
         typer.Option(
-            "--raw", help="The entry alone, as JSON with base64; all of it where the letter is truncated."
+            "--raw", help="Only the entry, as JSON with base64; whole, also where the letter is truncated."
         ),
     ] = False,
 ) -> None:
-    """Show a dead letter whole: the entry as it was received, and why it was refused."""
+    """Show a dead letter: the entry as received, and the reason."""
     sources = read_sources()
     settings = load(ConsumerSettings, sources)
     if raw:
@@ -137,7 +141,9 @@ def purge_letters(
     since: Since = None,
     until: Until = None,
     replayed: Replayed = None,
-    every: Annotated[bool, typer.Option("--all", help="Every letter, where no filter is given.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every letter; needed where no filter is given.")
+    ] = False,
     yes: Yes = False,
 ) -> None:
     """Remove dead letters for good. The audit counts their events as purged, not as missing."""

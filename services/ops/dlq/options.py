@@ -58,7 +58,7 @@ Reasons = Annotated[
         default_factory=list,
         show_default=False,
         callback=_known_reasons,
-        help="With this reason.",
+        help="Only with this reason.",
     ),
 ]
 Stages = Annotated[
@@ -69,12 +69,14 @@ Stages = Annotated[
         default_factory=list,
         show_default=False,
         callback=_known_stages,
-        help="Of this stage.",
+        help="Only of this stage.",
     ),
 ]
 Devices = Annotated[
     list[str],
-    typer.Option("--device", metavar="ID", default_factory=list, show_default=False, help="Of this device."),
+    typer.Option(
+        "--device", metavar="ID", default_factory=list, show_default=False, help="Only of this device."
+    ),
 ]
 Entries = Annotated[
     list[str],
@@ -84,7 +86,7 @@ Entries = Annotated[
         default_factory=list,
         show_default=False,
         callback=_entry_ids,
-        help="Of this stream entry.",
+        help="Only of this stream entry.",
     ),
 ]
 Consumers = Annotated[
@@ -94,7 +96,7 @@ Consumers = Annotated[
         metavar="NAME",
         default_factory=list,
         show_default=False,
-        help="Written by this consumer.",
+        help="Only written by this consumer.",
     ),
 ]
 Replayed = Annotated[

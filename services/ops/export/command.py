@@ -32,13 +32,13 @@ _JSON_ENDINGS: Final = frozenset({".jsonl", ".ndjson", ".json"})
 def export_command(
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write this file, and not to standard output."),
+        typer.Option("--output", "-o", metavar="FILE", help="Write to this file instead of standard output."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
     form: Annotated[
         str | None,
         typer.Option(
-            "--format", metavar="FORMAT", help="csv, or jsonl; else by the file's name.  [default: csv]"
+            "--format", metavar="FORMAT", help="csv or jsonl.  [default: by the file's name, else csv]"
         ),
     ] = None,
     event: EventId = None,
@@ -50,21 +50,21 @@ def export_command(
     degraded: Degraded = None,
     attribute: Attribute = None,
     iso_times: Annotated[
-        bool, typer.Option("--iso", help="Times as 2026-01-31T12:00:00Z, and not as Unix seconds.")
+        bool, typer.Option("--iso", help="Times as 2026-01-31T12:00:00Z instead of Unix seconds.")
     ] = False,
     for_spreadsheet: Annotated[
         bool,
         typer.Option(
             "--for-spreadsheet",
-            help="CSV that a spreadsheet can open: names that it would run as formulas begin with '.",
+            help="CSV for a spreadsheet: names that it would run as formulas get a ' before them.",
         ),
     ] = False,
 ) -> None:
-    """Write stored events as CSV or JSON lines, in the order of their ids; all, or those asked for.
+    """Write stored events as CSV or JSON lines, in the order of their ids: all, or those of the filters.
 
-    Consumers go on meanwhile: nothing waits for it, and what is stored meanwhile may be in it or not. A file
-    is there when all of it is written. `telemetry run --from FILE` reads it back: each event with its own id,
-    so what is stored already is a duplicate.
+    Consumers go on meanwhile; what they store during the export may be in it or not. The file gets its name
+    when all of it is written. `telemetry run --from FILE` reads it back: each event keeps its id, so what is
+    stored already is a duplicate.
     """
     chosen = _form(form, output)
     if for_spreadsheet and chosen != "csv":

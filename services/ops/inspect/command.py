@@ -57,12 +57,14 @@ _EVERY_S: Final = 0.2
 
 
 def inspect_command(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A table, JSON, line protocol; - for stdin.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A table, JSON or line protocol; -: standard input.")
+    ],
     write: Annotated[
         str | None, typer.Option("--write", metavar="FILE", help="Write the mapping to this new file.")
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Read the whole file, and not its first megabyte alone.")
+        bool, typer.Option("--all", help="Read the whole file, not only its first megabyte.")
     ] = False,
     mapping: MappingFile = None,
     fields: Fields = None,
@@ -93,9 +95,10 @@ def inspect_command(
 ) -> None:
     """Show what a file is, a mapping that reads it, and what would come of it.
 
-    The options are those of `telemetry run --from`: what they say stays, the rest is proposed. With --mapping
-    nothing is proposed, and the mapping is tried as it is. Nothing is published, and no server is needed.
-    Exit code 1 if the mapping does not read every line, or no event comes of it; 2 if the file can't be read.
+    The options are those of `telemetry run --from`: what you give is taken as it is, the rest is proposed.
+    With --mapping nothing is proposed, and that mapping is tried. Nothing is published, and no server is
+    needed. Exit code 1 if the mapping can't read every line, or if there is no event; 2 if the file can't be
+    read.
     """
     if Path(file).is_dir():
         raise CommandFailed(f"{shown(file)}: Is a directory; name one file of it", 2)

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import shutil
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -72,22 +74,28 @@ def run_command(
     ] = None,
     invalid_ratio: Annotated[
         float | None,
-        typer.Option(min=0, max=1, metavar="NUMBER", help="Share of invalid events.  [default: 0.01]"),
+        typer.Option(min=0, max=1, metavar="NUMBER", help="Share of events made invalid.  [default: 0.01]"),
     ] = None,
     duplicate_ratio: Annotated[
         float | None,
-        typer.Option(min=0, max=1, metavar="NUMBER", help="Share published twice.  [default: 0.01]"),
+        typer.Option(
+            min=0, max=1, metavar="NUMBER", help="Share of events published twice.  [default: 0.01]"
+        ),
     ] = None,
     seed: Annotated[str | None, typer.Option(metavar="TEXT", help="Seed for a repeatable run.")] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, max=4000, metavar="N", help="Batch of a consumer.  [default: 500]")
+        int | None,
+        typer.Option(
+            min=1, max=4000, metavar="N", help="Events in a consumer's batch, at most.  [default: 500]"
+        ),
     ] = None,
     source: Annotated[
         list[str] | None,
         typer.Option(
             "--from",
             metavar="FILE",
-            help="Publish this: a table, JSON, ...; - for stdin; a folder, or 'logs/*.csv'; also several.",
+            help="Publish this file, folder or pattern such as 'logs/*.csv'; -: standard input. May be given "
+            "more than once.",
         ),
     ] = None,
     mapping: MappingFile = None,
@@ -116,27 +124,30 @@ def run_command(
     time_twice: TimeTwice = None,
     earliest_time: EarliestTime = None,
     max_rejected: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Refused lines that are no failure.  [default: 0]")
+        int | None,
+        typer.Option(min=0, metavar="N", help="Lines that may be refused without a failure.  [default: 0]"),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a file where it stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on in a file where the last run stopped.")
+    ] = False,
     again: Annotated[
         bool, typer.Option("--again", help="Publish a file once more, from its beginning.")
     ] = False,
     complete: Annotated[
-        bool, typer.Option("--complete", help="With --resume: a last line without an end is a whole one.")
+        bool, typer.Option("--complete", help="With --resume: take a last line without a line end as whole.")
     ] = False,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Wait for what is appended, and for new files, until Ctrl-C.")
+        bool, typer.Option("--follow", help="Wait for appended lines and new files, until Ctrl-C.")
     ] = False,
     logs: Annotated[bool, typer.Option("--logs", help="Show the services' logs as well.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the whole pipeline here: producer, consumers, and the audit at the end.
 
-    Without BROKER_URL or REDIS_HOST it starts a server of its own. Ctrl-C ends the publishing, and the
-    run as soon as everything is stored; a second one ends it at once. Exit code 1 if an event is missing,
-    and of a file if more lines were refused than --max-rejected, nothing was published, or its end was not
-    reached.
+    Without BROKER_URL or REDIS_HOST it starts a server of its own. Ctrl-C ends the publishing; the run ends
+    as soon as everything is stored. A second Ctrl-C ends it at once. Exit code 1 if an event is missing;
+    with --from also if more lines were refused than --max-rejected, nothing was published, or the end of
+    the file was not reached.
     """
     if find_spec("services.producer") is None:
         raise CommandFailed("the producer is not installed here: an image of the consumer has none", 2)
@@ -183,9 +194,18 @@ def run_command(
             is_complete = watch_and_prove(processes, settings, show_logs=logs, as_json=as_json)
     tell_left_out(settings.data_dir / "logs" / "producer.jsonl")
     if not as_json:
-        remark("look closer: telemetry summary, telemetry events, telemetry dlq list")
+        remark(_look_closer(sys.executable))
     if not is_complete:
         raise typer.Exit(1)
+
+
+def _look_closer(python: str) -> str:
+    """Name commands to go on with, as they can be typed: `make run` puts no `telemetry` on the PATH."""
+    beside = Path(python).with_name("telemetry")
+    name = "telemetry"
+    if shutil.which(name) is None and beside.is_file():
+        name = str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
+    return f"look closer: {name} summary, {name} events, {name} dlq list"
 
 
 def tell_left_out(log: Path) -> None:

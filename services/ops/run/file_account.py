@@ -67,7 +67,7 @@ class FileAccount:
         if self.already_published:
             told.append(f"  published before, whole: {self.already_published} of them")
         if account["events"] != account["lines_published"]:
-            told.append(f"  events of them: {account['events']:,}")
+            told.append(f"  as events: {account['events']:,}")
         if account["readings_refused"]:
             told.append(
                 f"  readings refused, of {account['unit']} with others: {account['readings_refused']:,}"

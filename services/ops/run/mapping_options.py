@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-_PANEL: Final = "What the file is like (each is a key of the --mapping file as well)"
+_PANEL: Final = "What the file is like (each is also a key of the --mapping file)"
 
 
 def _option(name: str, metavar: str, meaning: str) -> Any:
@@ -18,46 +18,81 @@ def _option(name: str, metavar: str, meaning: str) -> Any:
 Text = str | None
 Texts = list[str] | None
 
-MappingFile = Annotated[Text, _option("--mapping", "FILE", "TOML file that says all of this.")]
-Fields = Annotated[Texts, _option("--map", "OURS=THEIRS", "Column of a field, such as device_id=sensor.")]
+MappingFile = Annotated[Text, _option("--mapping", "FILE", "TOML file with the options below as keys.")]
+Fields = Annotated[Texts, _option("--map", "OURS=THEIRS", "The column of a field, such as device_id=sensor.")]
 Constants = Annotated[
-    Texts, _option("--const", "OURS=TEXT", "Value of a field without one, such as zone=lab.")
+    Texts, _option("--const", "OURS=TEXT", "The text of a field that has no column, such as zone=lab.")
 ]
 Values = Annotated[
     Texts,
-    _option("--value", "COLUMN=KPI", "A column that is a reading by itself; more: =KPI,device_id=b,unit=K."),
+    _option(
+        "--value",
+        "COLUMN=KPI",
+        "A column of readings of this KPI; with more fields: COLUMN=KPI,device_id=b,unit=K.",
+    ),
 ]
 FileFormat = Annotated[
-    Text, _option("--format", "FORMAT", "csv, jsonl, json, senml or influx; else it is seen.")
+    Text, _option("--format", "FORMAT", "csv, jsonl, json, senml or influx.  [default: recognised]")
 ]
-Delimiter = Annotated[Text, _option("--delimiter", "MARK", "Between cells: a character, tab or blanks.")]
-Quote = Annotated[Text, _option("--quote", "MARK", "Around cells; none: nothing is.")]
-Encoding = Annotated[Text, _option("--encoding", "NAME", "Such as latin-1; UTF-16 is seen by itself.")]
-SkipLines = Annotated[Text, _option("--skip-lines", "N", "Lines before the header.")]
+Delimiter = Annotated[
+    Text, _option("--delimiter", "MARK", "What separates cells: a character, tab or blanks.")
+]
+Quote = Annotated[Text, _option("--quote", "MARK", "What quotes cells; none: nothing does.")]
+Encoding = Annotated[
+    Text, _option("--encoding", "NAME", "Encoding, such as latin-1.  [default: UTF-8 or UTF-16, recognised]")
+]
+SkipLines = Annotated[Text, _option("--skip-lines", "N", "Lines to skip before the header.")]
 SkipAfterHeader = Annotated[
-    Text, _option("--skip-after-header", "N", "Lines behind it, such as one of units.")
+    Text, _option("--skip-after-header", "N", "Lines to skip after the header, such as a row of units.")
 ]
-Comment = Annotated[Text, _option("--comment", "MARK", "What a comment's line begins with.")]
+Comment = Annotated[Text, _option("--comment", "MARK", "What a line of comment begins with.")]
 NoHeader = Annotated[
-    bool, typer.Option("--no-header", help="The first line is data.", rich_help_panel=_PANEL)
+    bool,
+    typer.Option("--no-header", help="There is no header: the first line is data.", rich_help_panel=_PANEL),
 ]
-Columns = Annotated[Texts, _option("--columns", "A,B,C", "Names of the columns, in place of a header's.")]
-Decimal = Annotated[Text, _option("--decimal", "MARK", "Before the fraction of a number: . or ,")]
-Thousands = Annotated[Text, _option("--thousands", "MARK", "Between thousands.")]
-Missing = Annotated[Texts, _option("--missing", "TEXT", "What stands where no reading is, such as -200.")]
-Keep = Annotated[Texts, _option("--keep", "THEIRS", "Columns kept as attributes, such as firmware,status.")]
-IdFrom = Annotated[Texts, _option("--id-from", "A,B,C", "Fields by which the same reading is one row.")]
-Readings = Annotated[Text, _option("--readings", "PATH", "Lists of readings in JSON, such as data[].")]
-TimeColumns = Annotated[Texts, _option("--time-column", "COLUMN", "One of the columns that are the time.")]
+Columns = Annotated[
+    Texts, _option("--columns", "A,B,C", "Names of the columns, instead of those of the header.")
+]
+Decimal = Annotated[Text, _option("--decimal", "MARK", "Decimal mark of numbers: . or ,")]
+Thousands = Annotated[Text, _option("--thousands", "MARK", "What separates thousands in numbers.")]
+Missing = Annotated[
+    Texts, _option("--missing", "TEXT", "What a cell has if there is no reading, such as -200.")
+]
+Keep = Annotated[
+    Texts, _option("--keep", "THEIRS", "Columns to keep as attributes, such as firmware,status.")
+]
+IdFrom = Annotated[
+    Texts,
+    _option(
+        "--id-from", "A,B,C", "Make the event id of these fields, so that the same reading twice is one row."
+    ),
+]
+Readings = Annotated[
+    Text, _option("--readings", "PATH", "Where the list of readings is in JSON, such as data[].")
+]
+TimeColumns = Annotated[
+    Texts,
+    _option(
+        "--time-column",
+        "COLUMN",
+        "A column of the time; more than once where date and time have a column each.",
+    ),
+]
 TimeFormat = Annotated[
     Text, _option("--time-format", "FORMAT", "day-month-year, month-day-year, s, ms, us, ns, or a %-pattern.")
 ]
-TsUnit = Annotated[Text, _option("--ts-unit", "UNIT", "The same, for numbers: s, ms, us or ns.")]
-TimeZone = Annotated[Text, _option("--time-zone", "ZONE", "Of times that name none, such as Europe/Berlin.")]
-TimeTwice = Annotated[
-    Text, _option("--time-twice", "WHICH", "Of an hour that comes twice: earlier, later or refuse.")
+TsUnit = Annotated[Text, _option("--ts-unit", "UNIT", "Unit of times that are numbers: s, ms, us or ns.")]
+TimeZone = Annotated[
+    Text,
+    _option(
+        "--time-zone", "ZONE", "Time zone of times that name none, such as Europe/Berlin.  [default: UTC]"
+    ),
 ]
-EarliestTime = Annotated[Text, _option("--earliest-time", "DAY", "Before it no time is believed.")]
+TimeTwice = Annotated[
+    Text,
+    _option("--time-twice", "WHICH", "Which one, in the hour that comes twice: earlier, later or refuse."),
+]
+EarliestTime = Annotated[Text, _option("--earliest-time", "DAY", "Refuse times before this day.")]
 
 _OPTIONS: Final = {
     "mapping": "--mapping",

@@ -16,7 +16,7 @@ from services.runtime.settings import ConsumerSettings, Sources
 StartServer = Annotated[
     bool,
     typer.Option(
-        "--start-server", help="Where no server runs in DATA_DIR: have ours run for as long as this takes."
+        "--start-server", help="If no server runs in DATA_DIR, start ours for as long as this takes."
     ),
 ]
 

@@ -71,8 +71,8 @@ def not_running(settings: ConsumerSettings) -> str:
     folder = _folder(settings)
     if folder.is_dir():
         return (
-            f"no server runs in {folder}, where data of earlier runs are: `telemetry run` goes on with it, "
-            "and `telemetry status` and `telemetry audit` have it run for a moment with --start-server"
+            f"no server runs in {folder}, which has the data of earlier runs: `telemetry run` starts one on "
+            "it, and so do `telemetry status` and `telemetry audit`, for a moment, with --start-server"
         )
     return (
         f"there is no server: BROKER_URL and REDIS_HOST name none, and none was ever started in {folder} "

@@ -20,7 +20,7 @@ from services.runtime.settings import ConsumerSettings, load, read_sources
 def status_command(
     watching: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C.")] = False,
     interval: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="Time between two looks, with --watch.")
+        float, typer.Option(min=0.1, metavar="SECONDS", help="With --watch: time between two readings.")
     ] = 2.0,
     start_server: StartServer = False,
     as_json: AsJson = False,
@@ -28,8 +28,8 @@ def status_command(
 ) -> None:
     """Show the main figures, the stream, groups, consumers, sink, dead letters and producer runs.
 
-    With --watch also rates and latency, of the time between two looks; where there is no terminal: one line
-    each time. Exit code 2 if the broker or the store can't be read, 1 if a letter or a record can't; what
+    With --watch also rates and latency since the reading before; without a terminal, one line for each
+    reading. Exit code 2 if the broker or the store can't be read, 1 if a letter or a record can't be. What
     isn't there yet is no error.
     """
     sources = read_sources()

@@ -56,7 +56,7 @@ def figures_part(found: Record, ours: Record | None, consumers: int = 1) -> Fact
 def _law(found: Record) -> list[tuple[str, str]]:
     accounts = found["law"]
     if accounts is None:
-        return [("law", "not known: no consumer answers from here")]
+        return [("law", "not known: no consumer runs here, or none answers")]
     parts = " + ".join(f"{accounts[name]:,} {name.replace('_', ' ')}" for name in _OUTCOMES)
     if found.get("conflicts"):
         parts += f" ({found['conflicts']:,} of the dead are conflicts)"

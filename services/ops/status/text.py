@@ -138,8 +138,8 @@ def _letters_part(dead_letters: Record) -> Part:
         return Facts("Dead letters", ((kind, dead_letters[kind]),))
     letters, purged = counted(dead_letters["letters"]), dead_letters["purged"]
     gone = f", {purged:,} purged" if purged else ""
-    of = f" of {dead_letters['events']:,} dead events and {dead_letters['conflicts']:,} conflicts"
-    title = f"Dead letters: {letters} in {dead_letters['place']},{of}{gone}"
+    now = f"events that are dead now: {dead_letters['events']:,}, conflicts: {dead_letters['conflicts']:,}"
+    title = f"Dead letters: {letters} in {dead_letters['place']}{gone}; {now}"
     return Table(title, _REASONS, dead_letters["reasons"])
 
 

@@ -1,13 +1,19 @@
 """`telemetry events` and `telemetry summary`."""
 
+import io
 import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from samples import id_of, row
 from telemetry_cli import is_refusal, json_lines, store, telemetry
+
+from services.ops.data.command import _summary_parts
+from services.ops.output.terminal import Terminal
+from services.stores.rows import GroupName
 
 
 def test_events_are_listed_newest_first() -> None:
@@ -301,3 +307,24 @@ def test_a_damaged_database_is_one_line() -> None:
             "data/telemetry.db can't be read: database disk image is malformed"
         ]
     assert "malformed" in telemetry("status").stderr
+
+
+@pytest.mark.parametrize("group", ["zone", "device", "hour"])
+def test_a_summary_fits_a_terminal_of_80_columns(group: GroupName) -> None:
+    """As a table, without what the other columns tell, and it says so."""
+    count = {"events": 1_163, "healthy": 1_162, "degraded": 1, "min": -7.19, "mean": 52.0818, "max": 57.05}
+    name = {"zone": "zone-1", "device": "device-01", "hour": "2026-11-29T04:00Z"}[group]
+    document = {
+        "events": 1_163,
+        "healthy": 1_162,
+        "degraded": 1,
+        "kpis": [{"kpi": "temperature", "unit": "°C", **count, f"{group}s": [{group: name, **count}]}],
+    }
+    shown = io.StringIO()
+    terminal = Terminal()
+    terminal._console = Console(file=shown, width=80, color_system=None, markup=False, highlight=False)
+    for part in _summary_parts(document, group, ""):
+        terminal.show(part)
+    (row,) = (line for line in shown.getvalue().splitlines() if name in line)
+    assert "57.05" in row
+    assert len(row) <= 80
