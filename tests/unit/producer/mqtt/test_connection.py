@@ -17,6 +17,6 @@ def test_no_acknowledgement_waits_until_the_one_before_is_confirmed(version: str
         taken, _ = listening.accept()
         with closing(taken):
             opened = client.socket()
-            assert opened is not None
+            assert isinstance(opened, socket.socket)
             assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     client.disconnect()
