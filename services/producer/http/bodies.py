@@ -63,17 +63,17 @@ class Body:
 
     async def _read(self, stream: AsyncIterator[bytes], *, is_packed: bool) -> bytes:
         parts: list[bytes] = []
-        unpacker = zlib.decompressobj(wbits=31) if is_packed else None
+        unpacker = _unpacker() if is_packed else None
         async for chunk in stream:
             if unpacker is None:
                 self._add(parts, chunk)
                 continue
             data = chunk
-            while data and not unpacker.eof:
+            while data:
+                if unpacker.eof:  # gzip is one member or several, which end wherever the sender likes
+                    unpacker = _unpacker()
                 self._add(parts, _unpacked(unpacker, data))
-                data = unpacker.unconsumed_tail
-            if unpacker.eof and unpacker.unused_data:
-                raise TurnedAway(400, "there is something behind the gzip data", field="body")
+                data = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
         while unpacker is not None and not unpacker.eof:
             if not (rest := _unpacked(unpacker, b"")):
                 raise TurnedAway(400, "the gzip data is cut off", field="body")
@@ -87,6 +87,10 @@ class Body:
         self._memory.take(len(part))
         self._held += len(part)
         parts.append(part)
+
+
+def _unpacker() -> "zlib._Decompress":
+    return zlib.decompressobj(wbits=31)
 
 
 def _unpacked(unpacker: "zlib._Decompress", data: bytes) -> bytes:
