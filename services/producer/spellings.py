@@ -27,6 +27,8 @@ _PLACES: Final = 20
 _SAME: Final = str.maketrans({"\u2212": "-", "\u2019": "'", "\u00a0": " ", "\u202f": " ", "\u2009": " "})
 """Marks that look like others: the minus sign, an apostrophe, and blanks that don't break."""
 _MOST_KEPT: Final = 4096
+_LONGEST_KEPT: Final = 128
+"""Characters of a name that is remembered: what is no name may be as long as a body."""
 _OWN: Final = Conversion()
 
 
@@ -115,6 +117,8 @@ class Spellings:
             return self._met[name]
         except KeyError:
             # A column has the same name a million times, but may have another each time.
+            if len(name) > _LONGEST_KEPT:
+                return self._by_name.get(alike(name))
             if len(self._met) >= _MOST_KEPT:
                 self._met.clear()
             met = self._met[name] = self._by_name.get(alike(name))

@@ -1,5 +1,6 @@
 """What sources write: numbers, names of KPIs and units, as the contract has them."""
 
+import tracemalloc
 from fractions import Fraction
 
 import pytest
@@ -164,3 +165,16 @@ def test_many_names_take_no_memory() -> None:
     for number in range(20_000):
         assert own.kpi(f"name-{number}") is None
     assert len(own._met) <= 4096
+
+
+def test_names_that_nobody_has_are_not_remembered_at_any_length() -> None:
+    """Whoever sends may write anything there: a thousand bodies of one name each would stay in memory."""
+    spellings = Spellings(KPIS)
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            assert spellings.kpi(f"{number}{'x' * 1_000_000}") is None
+        assert spellings.kpi(f"{' ' * 200}Temperature{' ' * 200}") is spellings.kpi("temperature")
+        assert tracemalloc.get_traced_memory()[0] < 5_000_000
+    finally:
+        tracemalloc.stop()
