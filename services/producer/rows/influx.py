@@ -4,6 +4,7 @@ Why it is ours: docs/decisions/0064. The grammar is InfluxDB's own: a backslash 
 """
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 from services.producer.rows.problem import Problem
@@ -18,9 +19,31 @@ TIME: Final = "time"
 _KEY: Final = r"(?:\\.|[^\\,= ])+"
 _HEAD: Final = re.compile(rf"(?P<measurement>(?:\\.|[^\\, ])+)(?P<tags>(?:,{_KEY}={_KEY})*) +")
 _PAIR: Final = re.compile(rf",?({_KEY})=({_KEY})")
-_FIELD: Final = re.compile(rf'({_KEY})=("(?:\\.|[^"\\])*"|[^ ,"]+)(,|(?= |$))')
+_TEXT: Final = r'"(?:[^"\\]|\\(?s:.))*"'
+_FIELD: Final = re.compile(rf'({_KEY})=({_TEXT}|[^ ,"]+)(,|(?= |$))')
 _NUMBER: Final = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)[iu]?")
+_LINE: Final = re.compile(
+    rb"[^\S\n]*+(?:#[^\n]*+|(?:\\[^\n]|[^ \n])*+"  # a comment, or all up to the first blank
+    rb'(?: (?:[^"=\\\n]++|="(?:[^"\\]++|\\(?s:.))*+"|\\[^\n]|[^\n])*+)?)'  # and the fields, with their texts
+)
 _ESCAPE: Final = re.compile(r"\\([,= \\])")
+
+
+def lines_of(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Give each line, without its end, behind its number, from 1.
+
+    A text of a field may have line breaks in it. What stands behind one is no line, whatever it looks like.
+    """
+    if b'"' not in data:
+        yield from enumerate(data.split(b"\n"), 1)
+        return
+    number, at = 1, 0
+    while at <= len(data):
+        found = _LINE.match(data, at)
+        assert found is not None  # noqa: S101 - it matches nothing, too
+        yield number, found[0]
+        number += 1 + found[0].count(b"\n")
+        at = found.end() + 1
 
 
 def parse_line(data: bytes) -> dict[str, Any]:

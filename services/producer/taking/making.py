@@ -16,7 +16,7 @@ from services.contract.kpis import Kpi
 from services.contract.producing.outgoing import FIELD_NAMES, TRACE_NAMES, Outgoing
 from services.producer.mapping.mapped import ATTRIBUTES, UNIT, Format, Mapped
 from services.producer.rows.forms import with_defaults
-from services.producer.rows.influx import FIELD, MEASUREMENT, TIME, VALUE, parse_line, rows_of
+from services.producer.rows.influx import FIELD, MEASUREMENT, TIME, VALUE, lines_of, parse_line, rows_of
 from services.producer.rows.nested import (
     COLUMNS,
     finder,
@@ -274,7 +274,7 @@ class LineMaker:
         """
         made = Made(self._rules.most_events)
         picker = self._pickers[precision]
-        for number, line in enumerate(data.split(b"\n"), 1):
+        for number, line in lines_of(data):
             if not line or line.isspace() or line.lstrip().startswith(b"#"):
                 continue
             try:

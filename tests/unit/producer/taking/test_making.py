@@ -186,6 +186,13 @@ def test_lines_have_usual_tags_and_kpis_by_their_fields() -> None:
     assert values(made) == [["h", "default", ARRIVAL, "pressure", "900"]]
 
 
+def test_what_stands_in_a_text_of_a_line_is_no_event() -> None:
+    """Logs and descriptions have line breaks, and Telegraf sends them as they are."""
+    made = lines('log,host=a text="up\nt,host=b temperature=1\n",temperature=2\nbad\nt,host=c temperature=3')
+    assert [(at, one.values[0]) for at, one in made.events] == [(1, "a"), (5, "c")]
+    assert refused(made) == [(4, "")]
+
+
 @pytest.mark.parametrize(
     ("precision", "time"),
     [
