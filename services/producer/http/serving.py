@@ -11,19 +11,24 @@ import resource
 import socket
 import threading
 import time
+from collections.abc import Collection
 from typing import Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.producer.http.certificates import Certificates
 from services.producer.http.crowd import Crowd
 from services.producer.http.handshake import Handshake, make_small
+from services.producer.http.refusals import AWAY_RETRY_S
 from services.runtime.telemetry.metrics import Metrics
 
 _LONGEST_HEAD: Final = 16_384
-"""Bytes of a request's line and headers, or a little more."""
+"""Bytes of a request's line and headers, or a little more; and of what is no part of its body behind them."""
+_MOST_AHEAD: Final = 100
+"""Requests that a connection may have sent ahead, before the first of them is answered."""
 _KEPT_S: Final = 65
 """How long a connection is kept between two requests: longer than balancers keep theirs."""
 _BACKLOG: Final = 512
@@ -74,8 +79,31 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+class _Flow(FlowControl):
+    """Reads no more while requests wait for the answer to the one before them: they wait in memory."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Collection[Any]) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+        self._is_passed_over = False
+
+    def resume_reading(self) -> None:
+        """Read on, where none waits."""
+        if self._is_passed_over or not self._waiting:
+            super().resume_reading()
+
+    def pass_over(self) -> None:
+        """Read on in any case: who closes with something unread takes back what its client has not read."""
+        self._is_passed_over = True
+        self.resume_reading()
+
+
+class _TooFarAhead(Exception):
+    """More requests were sent ahead than may be."""
+
+
 class _Connection(HttpToolsProtocol):
-    """A connection whose heads have their time and size."""
+    """A connection whose heads have their time and size, and whose client has its time to take an answer."""
 
     crowd: Crowd
     read_s: float
@@ -83,42 +111,72 @@ class _Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow: _Flow = _Flow(transport, self.pipeline)
+        transport.set_write_buffer_limits(high=1)  # so that it is told what the client does not take
         self._head_bytes = 0
         self._is_in_head = True
+        self._is_deaf = False
+        """Whether nothing more can be read: what is in hand is answered, and no more."""
         self._timer: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
         self.crowd.came(self)
         self._begin_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_timer()
+        self._end_stall()
         self.crowd.went(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_in_head:
-            if self._timer is None:
-                self._begin_head()
-            self._head_bytes += len(data)
+        if self._is_deaf:
+            return
+        if self._is_in_head and self._timer is None:
+            self._begin_head()
+        self._head_bytes += len(data)
         super().data_received(data)
-        # A whole body may have come along; what is still a head then has no end.
-        if self._is_in_head and self._head_bytes > _LONGEST_HEAD and not self.transport.is_closing():
-            self._answer(431, "Request Header Fields Too Large", "the head of the request is too large")
+        # A whole body may have come along; what is still none then has no end.
+        if self._head_bytes > _LONGEST_HEAD and not self.transport.is_closing():
+            self._refuse(431, "Request Header Fields Too Large", "the head of the request is too large")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_in_head:  # what stands behind a body is wanted by nobody
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= _MOST_AHEAD:
+            raise _TooFarAhead
         self._is_in_head = False
         self._head_bytes = 0
         self._end_timer()
         self.crowd.is_busy(self)
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._is_in_head = True
+        self._head_bytes = 0
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if not self.transport.is_closing():
+        if not self.transport.is_closing() and self.cycle.response_complete:
             self.crowd.is_idle(self)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._end_stall()
+        self._stall = self.loop.call_later(self.read_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._end_stall()
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own words
+        self._refuse(400, "Bad Request", "this is no request of HTTP/1.1")
 
     def drop(self) -> None:
         """Close it, since there are too many."""
@@ -141,6 +199,25 @@ class _Connection(HttpToolsProtocol):
             self._answer(408, "Request Timeout", "the head of the request was not there in time")
         else:
             self.transport.close()
+
+    def _end_stall(self) -> None:
+        """Note that the client has taken all that was sent to it."""
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _refuse(self, status: int, phrase: str, message: str) -> None:
+        """Answer what can't be read. Where whole requests are in hand they are answered, and it is not.
+
+        Its answer would be taken for theirs. The client sees the connection end, and sends the rest anew.
+        """
+        one = self.cycle
+        if one is not None and not one.response_complete and (self.pipeline or not one.more_body):
+            one.keep_alive = False
+            self._is_deaf = True
+            self.flow.pass_over()
+            return
+        self._answer(status, phrase, message)
 
     def _answer(self, status: int, phrase: str, message: str) -> None:
         self.metrics.count("telemetry_http_requests_total", endpoint="other", code=str(status))
@@ -246,12 +323,22 @@ class Serving:
 
     def _telling(self, app: ASGIApp) -> ASGIApp:
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            has_begun = False
+
             async def tell(message: Message) -> None:
+                nonlocal has_begun
+                has_begun = True
                 if message["type"] == "http.response.start" and self._server.is_leaving:
                     message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
                 await send(message)
 
-            await app(scope, receive, tell)
+            try:
+                await app(scope, receive, tell)
+            except asyncio.CancelledError:
+                if has_begun:
+                    raise
+                # The time is up that what had begun may take at the end.
+                await _say_later(tell)
 
         return answer
 
@@ -265,3 +352,14 @@ class Serving:
         if self._certificates is not None:
             self._looking = asyncio.create_task(self._certificates.keep_looking())  # it ends with the loop
         await self._server.serve(sockets=[self._listening])
+
+
+async def _say_later(send: Send) -> None:
+    text = b"this could not be done before the end; send it again\n"
+    headers = [
+        (b"content-type", b"text/plain"),
+        (b"content-length", str(len(text)).encode()),
+        (b"retry-after", str(AWAY_RETRY_S).encode()),
+    ]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
