@@ -133,6 +133,24 @@ def test_a_full_server_is_emptied_by_its_consumers(rig: Rig) -> None:
     rig.assert_complete()
 
 
+def test_a_full_server_is_emptied_though_it_keeps_the_dead_letters(rig: Rig) -> None:
+    """Beside a producer that takes all room: a letter comes before the acknowledgement that makes some."""
+    rig.client.setrange("filler", 10_000_000, "x")
+    rig.client.xgroup_create(KEYS.stream, KEYS.group, "0", mkstream=True)
+    rig.client.config_set("maxmemory-policy", "noeviction")
+    used = int(rig.client.info("memory")["used_memory"])
+    rig.client.config_set("maxmemory", used + 1_000_000)
+    producer = _producer(rig, rate=5000)
+    producer.says("redis_unavailable")
+    length = rig.client.xlen(KEYS.stream)
+    consumer = rig.consumer(DEAD_LETTERS="stream")
+    rig.wait_for_rows(2 * length)
+    assert rig.client.xlen(KEYS.dead_letters) > 0
+    producer.signal(signal.SIGTERM)
+    assert producer.wait() == 0, producer.text
+    rig.drain(consumer)
+
+
 def test_a_foreign_key_in_the_streams_place_is_waited_for(rig: Rig) -> None:
     """Something else under the stream's name: unready, the key untouched; once it is gone, all goes on."""
     rig.client.set(KEYS.stream, "something else")

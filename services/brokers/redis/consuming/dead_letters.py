@@ -7,7 +7,7 @@
     telemetry_stream:dlq, ...         the same of earlier versions: read, and purged from
 
 Durable as far as the server is: with AOF and `appendfsync always` as a file is, with `everysec` up to
-a second less.
+a second less. At maxmemory letters are kept all the same, as long as there is a little room (keep.lua).
 """
 
 import heapq
@@ -22,6 +22,7 @@ from services.brokers.redis.consuming.entries import after
 from services.brokers.redis.keys import StreamKeys
 from services.brokers.redis.server.connection import describe, error_kind
 from services.brokers.redis.server.entry_ids import id_parts
+from services.brokers.redis.server.scripts import Script, read_script
 from services.contract.consuming.damage import Damages, why
 from services.contract.consuming.doors import Dead
 from services.contract.consuming.letter import (
@@ -36,6 +37,7 @@ from services.contract.consuming.packed_letters import single_letters
 from services.contract.errors import DeadLettersUnavailable
 from services.runtime.telemetry.spans import current
 
+_KEEP: Final = Script(read_script("consuming/keep.lua"))
 _PAGE: Final = 1000
 _CONFLICT: Final = " conflict:"
 
@@ -70,10 +72,7 @@ class DeadLetterStream:
         portions = letter_lines(self._progress.rest(dead), self._now(), self._consumer, current())
         try:
             for portion in portions:
-                pipeline = self._client.pipeline(transaction=True)
-                for _, line in portion:
-                    pipeline.xadd(self._stream, {"letter": line})
-                pipeline.execute()
+                self._keep([line for _, line in portion])
                 self._progress.kept(len(portion))
         except redis.RedisError as error:
             raise DeadLettersUnavailable(f"{self._stream}: {describe(error)}", error_kind(error)) from error
@@ -150,6 +149,20 @@ class DeadLetterStream:
     def close(self) -> None:
         """Let go of the connection."""
         self._client.close()
+
+    def _keep(self, lines: Sequence[str]) -> None:
+        """Keep letters at once, all or none. Raises redis.RedisError."""
+        pipeline = self._client.pipeline(transaction=True)
+        for line in lines:
+            pipeline.xadd(self._stream, {"letter": line})
+        try:
+            pipeline.execute()
+        except redis.exceptions.OutOfMemoryError:
+            # Only its acknowledgement makes room, which comes behind the letter.
+            with suppress(redis.exceptions.NoPermissionError):
+                _KEEP.run(self._client, [self._stream], *lines)
+                return
+            raise
 
     def _letters(self) -> Iterator[_Kept]:
         return heapq.merge(*map(self._letters_of, self._streams), key=lambda one: one.place)

@@ -124,6 +124,7 @@ ALLOWED: Final[dict[str, list[Command]]] = {
         ("XTRIM", S, "MINID", "=", "0-1"),
         ("SET", KEYS.observer, "me", "PX", 1),
         ("XADD", LETTERS, "*", "letter", "{}"),
+        ("EVAL", "return redis.call('XADD', KEYS[1], '*', 'letter', '{}')", 1, LETTERS),
         ("EVAL", "return 1", 2, S, LARGE),
         ("XADD", LARGE, "*", "entry", "1-1"),
         ("XTRIM", LARGE, "MAXLEN", 0),

@@ -207,6 +207,33 @@ def test_a_full_server_keeps_no_dead_letter_and_says_so(own_server: OwnServer) -
         assert len(list(letters.read())) == 1
 
 
+def test_a_letter_is_kept_a_little_above_maxmemory(own_server: OwnServer) -> None:
+    """With it its entry can be trimmed; without the right to a script it waits, as beyond a tenth."""
+    server = own_server()
+    with (
+        closing(server.client()) as client,
+        closing(DeadLetterStream(server.client(), KEYS, lambda: 1.0)) as letters,
+    ):
+        client.setrange("filler", 10_000_000, "x")
+        used = int(client.info("memory")["used_memory"])
+        client.config_set("maxmemory", used - 100_000)
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            client.set("another", "x")
+        letters.put([dead(1), dead(2)])
+        assert [one.entry_id for one in letters.read()] == ["1700000000000-1", "1700000000000-2"]
+        client.execute_command("ACL", "SETUSER", "poor", "on", "nopass", "~*", "+@all", "-eval", "-evalsha")
+        poor = server.client(username="poor", password="x")  # noqa: S106 - it has none
+        with closing(DeadLetterStream(poor, KEYS, lambda: 1.0)) as others:
+            with pytest.raises(DeadLettersUnavailable) as caught:
+                others.put([dead(3)])
+            assert caught.value.kind == "oom"
+        client.config_set("maxmemory", used * 4 // 5)
+        with pytest.raises(DeadLettersUnavailable) as caught:
+            letters.put([dead(3)])
+        assert caught.value.kind == "oom"
+        assert len(list(letters.read())) == 2
+
+
 class Cut(redis.Redis):
     """A client whose connection ends behind so many transactions."""
 
