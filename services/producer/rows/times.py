@@ -20,14 +20,25 @@ _DECIMALS: Final = re.compile(r"([1-9][0-9]{0,11})\.([0-9]{1,20})")
 _NUMBER: Final = re.compile(r"\+?([0-9]{1,30}(?:[.,][0-9]{0,60})?|[.,][0-9]{1,60})(?:[eE]([+-]?[0-9]{1,2}))?")
 _WORD: Final = re.compile(r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*", re.IGNORECASE)
 _WEEKDAY: Final = re.compile(r"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*[.,]* +", re.IGNORECASE)
-_ZONE_BEHIND: Final = re.compile(r"(?<=[0-9Zz])\[[A-Za-z_/+\-0-9]{1,32}\]\Z")
-"""As Java writes it behind an offset, which says all."""
+_ZONE_BEHIND: Final = re.compile(r"(?<=[0-9Zz])\[!?([A-Za-z_/+\-0-9]{1,32})\]\Z")
+"""As Java writes it behind an offset, which says all; without an offset it is the time's own (RFC 9557)."""
+_DAY_AND_OFFSET: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})([Zz]|\+[0-9]{2}:?[0-9]{2})")
+"""A day of XML Schema. It may have an offset, which is no clock."""
+_PART_OF_A_CLOCK: Final = re.compile(r".{8,10}[T ][0-9]{2}(?::?[0-9]{2})?[.,][0-9]+[^.:]*", re.IGNORECASE)
+"""12.5 and 12:30.5. Python takes the fraction for one of a second, ISO 8601 for one of the hour or the minute."""
+_NO_MARCH: Final = "marras"
+"""Begins November in Finnish."""
 _ABBREVIATION: Final = re.compile(r"[0-9] ?([A-Z]{3,5})\Z")
 _UTC_WORD: Final = re.compile(r" ?(?:UTC|GMT|Z|z)\Z")
 _LATEST: Final = 7_258_118_400
 """Unix seconds of the year 2200: a number beyond is of another unit."""
 _LONGEST: Final = 64
 """Characters of a time."""
+_LONGEST_DAY: Final = 16
+"""Characters of a day with an offset."""
+_FIRST_DAY: Final = 25_569
+_LAST_DAY: Final = 73_051
+"""1970 and 2100 in a spreadsheet, which counts the days since 1899-12-30."""
 _DIGITS: Final = 20
 """Decimals that the stream's numbers may have."""
 _EXACT: Final = Context(prec=400)
@@ -37,7 +48,9 @@ _MONTHS: Final = {name: number for number, name in enumerate(
     ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1
 )}  # fmt: skip
 _CLOCK: Final = (
-    r"(?:(?:[ T]+|, *|(?<=[0-9]{4}):)(?P<hour>[0-9]{1,2})(?:[:. h](?P<minute>[0-9]{1,2})"
+    # 12.5 and 12:30.5 have a part of an hour or of a minute, and no minute 5 or second 5.
+    r"(?:(?:[ T]+|, *|(?<=[0-9]{4}):)(?![0-9]{1,2}:[0-9]{1,2}\.)(?P<hour>[0-9]{1,2})"
+    r"(?:(?!\.[0-9](?![0-9.:]))[:. h](?P<minute>[0-9]{1,2})"
     r"(?:[:. ](?P<second>[0-9]{1,2})(?:[.,](?P<fraction>[0-9]{1,9})[0-9]*)?)?)?"
     r"(?: ?(?P<half>[AaPp])\.?[Mm]\.?)?)?(?P<offset> ?(?:Z|z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?))?"
 )
@@ -124,6 +137,8 @@ class TimeReader:
                 if self._times.earliest <= _EXACT.scaleb(value, -places) < _LATEST and one != unit
             ]
             hint = f"; it looks like {fits[0]} (--ts-unit {fits[0]})" if fits else ""
+            if not fits and not self._places and _FIRST_DAY <= value < _LAST_DAY:
+                hint = "; it looks like a spreadsheet's days: have it write dates (yyyy-mm-dd hh:mm:ss)"
             raise Problem(
                 f"time {shown(text)} in {unit} is {_side(seconds)} what is believable{hint}",
                 "time not believable",
@@ -136,9 +151,12 @@ class TimeReader:
 
     def _iso(self, text: str) -> str:
         plain = text if len(text) <= _LONGEST else ""  # digits without end would pass for a fraction
-        plain = _ZONE_BEHIND.sub("", _UTC_WORD.sub("Z", plain))
+        zone = _ZONE_BEHIND.search(plain)
+        plain = _UTC_WORD.sub("Z", plain[: zone.start()] if zone else plain)
+        plain = _DAY_AND_OFFSET.sub(r"\1T00:00\2", plain) if len(plain) <= _LONGEST_DAY else plain
+        has_part = ("." in plain or "," in plain) and _PART_OF_A_CLOCK.fullmatch(plain) is not None
         try:
-            moment = datetime.fromisoformat(plain)
+            moment = datetime.fromisoformat("" if has_part else plain)
         except ValueError:
             text = _WEEKDAY.sub("", text, count=1) if _WEEKDAY.match(text) else text
             # A month that is a word is in no wrong place.
@@ -146,7 +164,7 @@ class TimeReader:
             if _WORD.search(text):
                 order = "day-month-year" if text[0].isdigit() and not text[:3].isdigit() else "month-day-year"
             moment = self._ordered(text, _PATTERNS[order], "")
-        return self._unix(moment, text)
+        return self._unix(moment, text, zone[1] if zone else "")
 
     def _ordered(self, text: str, pattern: re.Pattern[str], order: str) -> datetime:
         found = pattern.fullmatch(text)
@@ -181,7 +199,7 @@ class TimeReader:
         try:
             moment = datetime(
                 year,
-                int(month) if month.isdigit() else _MONTHS[month[:3].lower()],
+                int(month) if month.isdigit() else _month(month.lower()),
                 int(found["day"]),
                 0 if ends_day else hour,
                 int(found["minute"] or 0),
@@ -202,9 +220,10 @@ class TimeReader:
             ) from None
         return self._unix(moment, text)
 
-    def _unix(self, moment: datetime, text: str) -> str:
+    def _unix(self, moment: datetime, text: str, own_zone: str = "") -> str:
         if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC) if self._is_utc else self._local(moment, text)
+            is_utc = self._is_utc and not own_zone
+            moment = moment.replace(tzinfo=UTC) if is_utc else self._local(moment, text, own_zone)
         try:
             since = moment - _EPOCH
         except OverflowError:
@@ -216,23 +235,34 @@ class TimeReader:
             return str(seconds)
         return f"{seconds}.{since.microseconds:06}".rstrip("0")
 
-    def _local(self, moment: datetime, text: str) -> datetime:
+    def _local(self, moment: datetime, text: str, own_zone: str) -> datetime:
         """Give a local time its zone: it may have been twice, or never."""
-        first = moment.replace(tzinfo=self._zone)
+        name = own_zone or self._times.zone
+        try:
+            first = moment.replace(tzinfo=zone_of(own_zone) if own_zone else self._zone)
+        except ValueError as error:
+            raise Problem(f"{shown(text)}: {error}", "time not read") from None
         second = first.replace(fold=1)
         before, after = first.utcoffset(), second.utcoffset()
         if before == after or before is None or after is None:
             return first
         if before < after:
             raise Problem(
-                f"{shown(text)} was never in {self._times.zone}: clocks were set forward (does the logger "
+                f"{shown(text)} was never in {name}: clocks were set forward (does the logger "
                 "keep standard time? --time-zone +01:00)",
                 "time that never was",
             )
         if self._times.twice == "refuse":
-            raise Problem(f"{shown(text)} was twice in {self._times.zone}", "time that was twice")
+            raise Problem(f"{shown(text)} was twice in {name}", "time that was twice")
         self.twice += 1
         return second if self._times.twice == "later" else first
+
+
+def _month(word: str) -> int:
+    """Give the number of a month by its name. Raises KeyError."""
+    if word.startswith(_NO_MARCH):
+        raise KeyError(word)
+    return _MONTHS[word[:3]]
 
 
 def _side(seconds: float | Decimal) -> str:

@@ -31,6 +31,14 @@ NOON = 1710072000
         ("auto", "10/Mar/2024:12:00:00 +0000", "1710072000"),
         ("auto", "2024-03-10T13:00:00+01:00[Europe/Berlin]", "1710072000"),
         ("auto", "2024-03-10T12:00Z[UTC]", "1710072000"),
+        ("auto", "2024-07-10T12:00[Europe/Berlin]", "1720605600"),
+        ("auto", "2024-07-10T12:00Z[!Europe/Berlin]", "1720612800"),
+        ("auto", "2024-03-10+01:00", "1710025200"),
+        ("auto", "2024-03-10Z", "1710028800"),
+        ("auto", "2024-03-10 12.30", "1710073800"),
+        ("auto", "2024-03-10 9.5.7", "1710061507"),
+        ("auto", "20240310T120000,25", "1710072000.25"),
+        ("auto", "10 mars 2024", "1710028800"),
         ("auto", "20240310", "1710028800"),
         ("auto", "20240310120000", "1710072000"),
         ("auto", "202403101200", "1710072000"),
@@ -67,7 +75,16 @@ def test_every_form_is_the_moment_that_it_says(form: str, text: str, seconds: st
         ("auto", "1710072000123", "it looks like ms"),
         ("ms", "1710072000", "it looks like s"),
         ("auto", "2010", "before what is believable"),
-        ("auto", "45361.5", "before what is believable"),
+        ("auto", "45361.5", "before what is believable; it looks like a spreadsheet's days"),
+        ("auto", "2024-03-10 12.5", "neither"),
+        ("auto", "2024-03-10 12,5", "neither"),
+        ("auto", "2024-03-10 12:30.5", "neither"),
+        ("auto", "20240310T1230.5Z", "neither"),
+        ("day-month-year", "10.03.2024 12.5", "no time in the order"),
+        ("day-month-year", "10.03.2024 12:30.5", "no time in the order"),
+        ("auto", "10 marraskuu 2024", "no such day"),
+        ("auto", "2024-07-10T12:00[Europe/Berlino]", "no such time zone"),
+        ("auto", "2024-03-31T02:30[Europe/Berlin]", "never in Europe/Berlin"),
         ("auto", "0", "before"),
         ("auto", "10.03.2024 13:00", "--time-format day-month-year"),
         ("auto", "10.03.24 13:00", "--time-format day-month-year"),
@@ -99,6 +116,8 @@ def test_local_times_are_moved_by_their_zone_in_summer_and_winter() -> None:
     assert reader.seconds("2024-01-10 13:00") == "1704888000"
     assert reader.seconds("2024-07-10 14:00") == "1720612800"
     assert reader.seconds("2024-07-10 12:00Z") == "1720612800"
+    assert reader.seconds("2024-07-10T08:00[America/New_York]") == "1720612800"
+    assert reader.seconds("2024-07-10Z") == "1720569600"
     assert TimeReader(Times(zone="+01:00")).seconds("2024-07-10 13:00") == "1720612800"
     assert reader.twice == 0
 
