@@ -148,6 +148,10 @@ class Picker:
         texts = [
             _as_text(get(row), name, "ts").strip() for get, name in zip(self._time_gets, names, strict=True)
         ]
+        if not all(texts) and any(texts):
+            # A day without its clock would pass for its midnight.
+            empty = names[texts.index("")]
+            raise Problem(f"{shown(empty)} is empty, and a part of the time", "no ts", "ts")
         return self._times.seconds(" ".join(texts))
 
     def _text(self, row: Any, name: str, *, strip: bool = True) -> str:

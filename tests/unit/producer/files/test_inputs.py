@@ -461,3 +461,13 @@ def test_every_missing_column_of_a_header_is_named_at_once(tmp_path: Path) -> No
     text = str(error.value)
     for part in ("b is there 2 times", "#2", "no column for device_id, zone", "day, c"):
         assert part in text
+
+
+def test_a_day_without_its_clock_is_no_midnight(tmp_path: Path) -> None:
+    """Where two columns are the time, an empty one leaves it unknown."""
+    path = tmp_path / "a.csv"
+    path.write_text("day,clock,value\n2024-03-10,13:00,20\n2024-03-10,,21\n,,22\n", encoding="utf-8")
+    found = read_file(path, "--time-column=day", "--time-column=clock", *CONSTANTS)
+    assert [one[2:] for one in found.events] == [("1710075600", "temperature", "20")]
+    assert [line for line, _ in found.refused] == [3, 4]
+    assert found.refused[0][1] == "'clock' is empty, and a part of the time"
