@@ -92,6 +92,7 @@ TABLES: Final = {"fields": "--map", "constants": "--const", "values": "--value"}
 """The tables of names that are the source's own or ours."""
 _BY_NAME: Final = {key.name: key for key in KEYS}
 _LISTS: Final = re.compile(r"(?:[^.\[\]{}]+(?:\.[^.\[\]{}]+)*)?(?:\[\](?:\.[^.\[\]{}]+)*)*(?:\{\})?")
+_CODE: Final = re.compile(r"%(.)")
 _NONE: Final = "none"
 _MARKS: Final = {"tab": "\t", "\\t": "\t"}
 _MOST_LINES: Final = 1_000_000
@@ -282,6 +283,11 @@ def _time_format(text: str) -> str:
         datetime.strptime(datetime(2024, 3, 10, tzinfo=UTC).strftime(text), text)  # noqa: DTZ007 - a trial
     except ValueError as error:
         return f"not a pattern: {error}"
+    codes = set(_CODE.findall(text))
+    if "Z" in codes:
+        return "%Z tells no zone: write the letters themselves in its place, and name the zone (--time-zone)"
+    if ("p" in codes) != ("I" in codes):
+        return "%I and %p belong together: the hour is one of AM and PM. Of 24 hours it is %H, without %p"
     return ""
 
 

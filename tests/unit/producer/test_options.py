@@ -92,6 +92,22 @@ def test_a_mapping_file_says_what_options_say_and_options_say_it_louder() -> Non
     assert again.reading.mapped == mapped
 
 
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("%d/%m/%Y %H:%M %p", "%I and %p belong together"),
+        ("%d/%m/%Y %I:%M", "%I and %p belong together"),
+        ("%Y-%m-%d %H:%M:%S %Z", "%Z tells no zone"),
+    ],
+)
+def test_a_pattern_that_would_be_heeded_by_half_is_refused(pattern: str, why: str) -> None:
+    """Python passes over AM and PM beside an hour of 24, and over the letters of a zone."""
+    with pytest.raises(SettingsInvalid, match=why):
+        read_options(["--from", "a.csv", "--time-format", pattern])
+    told = read_options(["--from", "a.csv", "--time-format", "%d/%m/%Y %I:%M%p %z"])
+    assert told.reading is not None
+
+
 def test_every_error_of_a_mapping_file_is_told_with_its_line() -> None:
     """And those of the options beside it."""
     Path("m.toml").write_text(
