@@ -36,7 +36,7 @@ def see_json(text: bytes, name: str, *, is_lines: bool, readings: str = "") -> S
     objects = [one for one in found if isinstance(one, dict)]
     if (
         objects
-        and all(one.keys() <= _SENML for one in objects)
+        and all(name in _SENML or name.endswith("_") for one in objects for name in one)
         and any({"n", "bn"} & one.keys() for one in objects)
     ):
         return SeenJson([], is_senml=True)

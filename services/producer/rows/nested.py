@@ -11,7 +11,7 @@ a.hourly{}    of `readings`: an object of lists side by side, such as {"time": [
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 from functools import reduce
 from typing import Any, Final
 
@@ -23,6 +23,13 @@ _BARE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\b(?:nan|inf|infinity|none)\b',
 
 _UNITS: Final = {"Cel": "°C", "%RH": "%"}
 
+_VERSIONS: Final = tuple(map(str, range(1, 11)))
+"""Of SenML, as they stand in a record."""
+_RELATIVE: Final = 1 << 28
+"""A time of SenML below this one is so many seconds from now."""
+_MOST_DIGITS: Final = 40
+"""Before or behind the mark of a sum: no time and no reading has more."""
+_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,3})?")
 COLUMNS: Final = "{}"
 """Ends a path of readings to an object of lists side by side."""
 Row = tuple[Any, ...]
@@ -154,7 +161,8 @@ def resolved(elements: list[Any]) -> Iterator[dict[str, Any]]:
     for element in elements:
         if not isinstance(element, Mapping):
             raise Problem(f"not a SenML record but {kind_of(element)}")
-        base |= {name: element[name] for name in ("bn", "bt", "bu") if name in element}
+        _check_understood(element)
+        base |= {name: element[name] for name in ("bn", "bt", "bu", "bv") if name in element}
         own, prefix = element.get("n", ""), base.get("bn", "")
         row = {
             "device": prefix,
@@ -162,10 +170,12 @@ def resolved(elements: list[Any]) -> Iterator[dict[str, Any]]:
             "name": f"{prefix}{own}",
             "u": _unit(element.get("u", base.get("bu"))),
         }
-        # A time is of the base, and to be believed only with it.
-        row["t"] = _sum(base.get("bt"), element.get("t"))
+        row["t"] = _time(base.get("bt"), element.get("t"))
         if "v" in element:
-            yield row | {"v": element["v"]}
+            added, own = base.get("bv"), element["v"]
+            # What is no number is refused with the reading, or says that there is none.
+            is_sum = added is not None and isinstance(own, str) and _NUMBER.fullmatch(own)
+            yield row | {"v": _sum(added, own, "value") if is_sum else own}
 
 
 def _unit(unit: Any) -> Any:
@@ -173,13 +183,38 @@ def _unit(unit: Any) -> Any:
     return _UNITS.get(unit, unit) if isinstance(unit, str) else None
 
 
-def _sum(base: Any, own: Any) -> str | None:
+def _check_understood(record: Mapping[str, Any]) -> None:
+    """See that nothing is in a record that has to be understood and is not. Raises Problem."""
+    if foreign := [name for name in record if name.endswith("_")]:
+        raise Problem(f"{shown(foreign[0])}: SenML says that who does not know it must not read the record")
+    if "bver" in record and record["bver"] not in _VERSIONS:
+        raise Problem(f"SenML of version {shown(record['bver'])}: up to {_VERSIONS[-1]} are read")
+
+
+def _time(base: Any, own: Any) -> str | None:
+    """Give a record's time; None for that of its arrival."""
     if base is None and own is None:
         return None
+    time = _sum(base, own, "time")
+    if not float(time):
+        return None
+    if float(time) < _RELATIVE:
+        raise Problem(
+            f"time {shown(time)} is relative to when it was sent: only with a base time (bt) it is one",
+            "time not read",
+            "ts",
+        )
+    return time
+
+
+def _sum(base: Any, own: Any, what: str) -> str:
     try:
-        return format(Decimal(str(base or 0)) + Decimal(str(own or 0)), "f")
-    except InvalidOperation:
-        raise Problem(f"time {shown(base)} and {shown(own)}: no numbers", "time not read") from None
+        found = sum((Decimal(str(one)) for one in (base, own) if one is not None), Decimal(0))
+        if abs(found.adjusted()) <= _MOST_DIGITS:
+            return format(found, "f")
+    except DecimalException:
+        pass
+    raise Problem(f"{what} {shown(base)} and {shown(own)}: no numbers", f"{what} not read")
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -162,6 +162,42 @@ def test_a_mapping_reads_other_shapes() -> None:
     ]
 
 
+def test_what_the_base_of_a_senml_pack_says_is_added() -> None:
+    """A time of its arrival has none; a base holds until there is another."""
+    senml = Mapped(format="senml", constants={"zone": "z"})
+    base = {"bn": "d", "bt": 1710028800, "bv": 20, "bu": "Cel", "n": "temperature"}
+    pack = [{**base, "v": 1.25}, {"n": "temperature", "t": -60, "v": -0.5}, {"n": "humidity", "bv": 0, "v": 5}]
+    assert values(document(pack, senml))[:2] == [
+        ["d", "z", "1710028800", "temperature", "21.25"],
+        ["d", "z", "1710028740", "temperature", "19.5"],
+    ]
+    assert [one[4] for one in values(document([{**pack[2], "u": "%RH", "bn": "d"}], senml))] == ["5"]
+    assert values(document([{**base, "bt": 0, "v": 1}], senml))[0][2] == ARRIVAL
+    assert document([{**base, "v": "nan"}], senml).without_reading == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"must_": 1}, "must not read"),
+        ({"bver": 11}, "version '11'"),
+        ({"bt": None, "t": -5}, "relative"),
+        ({"bt": "1e9999999"}, "no numbers"),
+        ({"bt": {}}, "no numbers"),
+        ({"bv": "much"}, "no numbers"),
+        ({"bv": "1e9999999"}, "no numbers"),
+        ({"v": True}, "true or false"),
+    ],
+)
+def test_what_is_not_understood_of_senml_is_refused(change: dict[str, Any], why: str) -> None:
+    """No reading of it is guessed, and no number is too large for the answer."""
+    pack = [{"bn": "d", "bt": 1710028800, "bv": 1, "n": "temperature", "v": 20, **change}]
+    data = json.dumps(pack).replace('"1e9999999"', "1e9999999").encode()
+    made = JsonMaker(Mapped(format="senml", constants={"zone": "z"}), rules()).document(data)
+    assert made.events == []
+    assert why in made.refused[0].reason
+
+
 def test_a_mapping_says_what_tells_a_reading_from_others() -> None:
     """Then the id is of that alone, and a time is needed."""
     mapped = Mapped(id_from=("device_id", "ts", "kpi"))
