@@ -127,7 +127,7 @@ def _without_units(rest: list[str], kpi: Kpi) -> list[str]:
 def unit_in(name: str, kpi: Kpi) -> tuple[str, bool]:
     """Find a unit of a KPI in a column's name, such as in `Temp (°F)`, and whether it is surely one.
 
-    Empty: none, or the KPI's own.
+    Empty: none, or the KPI's own. Of words without a mark, such as in `tempF` or `temp_f_attic`, none is sure.
     """
     for found in _UNIT.finditer(name):
         text = (found[1] or found[2]).strip()
@@ -135,7 +135,27 @@ def unit_in(name: str, kpi: Kpi) -> tuple[str, bool]:
         unit = text if unit_of(kpi, text) is not None else next(lower, "")
         if unit:
             return conversion_of(kpi, unit), found[1] is not None
+    found_words = words(name)
+    for unit in sorted(kpi.units, key=len, reverse=True):
+        parts = words(unit)
+        spellings = (parts, ["".join(parts)]) if parts else ()
+        if any(_has(found_words, spelling) for spelling in spellings) and conversion_of(kpi, unit):
+            return unit, False
     return "", True
+
+
+def _has(found: list[str], part: list[str]) -> bool:
+    return any(found[at : at + len(part)] == part for at in range(1, len(found) - len(part) + 1))
+
+
+def unknown_unit(name: str, below: str, kpi: Kpi) -> str:
+    """Give what stands where a unit does, in brackets or in the row `below` a name, and is none of the KPI's.
+
+    Empty: there is no such text.
+    """
+    marked = [found[1].strip() for found in _UNIT.finditer(name) if found[1]]
+    texts = [below] if below else marked
+    return next((text for text in texts if text and unit_of(kpi, text) is None), "")
 
 
 def conversion_of(kpi: Kpi, unit: str) -> str:

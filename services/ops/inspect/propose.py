@@ -30,10 +30,11 @@ from services.ops.inspect.names import (
     part_of_time,
     rank,
     unit_in,
+    unknown_unit,
 )
 from services.ops.inspect.nested import is_line_protocol, see_json, see_line_protocol
 from services.producer.files.inputs import tell_format
-from services.producer.mapping.mapped import NO_READING, ORDERS, Format, Mapped, Times, ValueColumn
+from services.producer.mapping.mapped import NO_READING, ORDERS, UNIT, Format, Mapped, Times, ValueColumn
 from services.producer.rows.influx import FIELD, MEASUREMENT, TIME, VALUE
 from services.producer.spellings import NumberStyle, Spellings, unit_of
 
@@ -97,6 +98,7 @@ def _tell_uses(proposal: Proposal) -> None:
     uses = {mapped.column(name).casefold(): name for name in FIELDS}
     uses |= {one.column.casefold(): " ".join(one.constants.values()) for one in mapped.values}
     uses |= {name.casefold(): "ts" for name in mapped.times.columns}
+    uses |= {mapped.columns[name].casefold(): name for name in (UNIT,) if name in mapped.columns}
     uses |= {name.casefold(): "attribute" for name in mapped.kept}
     for number, column in enumerate(proposal.columns, 1):
         column.use = uses.get(column.name.casefold(), "") or uses.get(f"#{number}", "")
@@ -368,8 +370,11 @@ class _Maker:
             if found is None or not found[2]:
                 self._ask_kpi(name, self._constants["kpi"])
         units = [one for one in self._free("text") if rank("unit", one.title) is not None]
-        if units and "unit" not in self._fields and self._knows_units(units[0]):
-            self._take("unit", units[0])
+        if units and "unit" not in self._fields and "unit" not in self._constants:
+            if self._knows_units(units[0]):
+                self._take("unit", units[0])
+            else:
+                self._say(f"{units[0].name} has no unit of a KPI ({_some(units[0])}): values are taken as they are")
 
     def _ask_kpi(self, column: str, taken: str) -> None:
         known = next(iter(self._kpis))
@@ -377,8 +382,18 @@ class _Maker:
         self._say(f"Which KPI are the values of {column or 'it'}? {what} --const kpi={known}")
 
     def _knows_units(self, column: Column) -> bool:
-        cells = set(column.filled)
-        return all(any(unit_of(kpi, cell) is not None for kpi in self._kpis.values()) for cell in cells)
+        """Tell whether a column has units of ours; one that is none of a known KPI is refused with its value."""
+        return any(
+            unit_of(kpi, cell) is not None for kpi in self._kpis.values() for cell in set(column.filled)
+        )
+
+    def _unit_beside(self, column: Column) -> str:
+        """Find the unit of a list in JSON: beside `hourly.temperature` that is `hourly_units.temperature`."""
+        for one in self._columns if self._proposal.mapped.readings else ():
+            at, _, name = one.name.rpartition(".")
+            if name == column.name and "unit" in at.casefold() and len(set(one.filled)) == 1:
+                return one.filled[0]
+        return ""
 
     def _wide(self, wide: Sequence[tuple[Column, tuple[Kpi, str, bool]]]) -> None:
         """Take a reading out of each column; those of one KPI are told apart by the rest of their names."""
@@ -394,9 +409,15 @@ class _Maker:
             if apart and (counts[kpi.name] > 1 or (rest and apart == "device_id" and has_twins)):
                 one[apart] = rest or f"{kpi.name}_{number + 1}"
             unit, is_unit = unit_in(column.title, kpi)
-            unit = unit or conversion_of(kpi, column.unit)
+            below = column.unit or self._unit_beside(column)
+            unit = unit or conversion_of(kpi, below)
             if unit:
                 one["unit"] = unit
+            elif foreign := unknown_unit(column.title, below, kpi):
+                self._say(
+                    f"Is {column.name} in {kpi.unit}? Taken so, though it says {foreign[:20]!r}, which is no unit of "
+                    f"{kpi.name}. Else: name its unit in [values], and how it is converted in KPIS_FILE"
+                )
             if unit and not is_unit:
                 self._say(f"Is {column.name} in {unit}? Taken so. Else change its unit in [values]")
             self._values.append(ValueColumn(column.name, one))

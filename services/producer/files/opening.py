@@ -79,6 +79,8 @@ def open_reader(
     mapped = with_defaults(mapped, kind)
     if kind == "csv":
         return _table(source, mapped, wants, start, rewind)
+    if kind in {"json", "jsonl"}:
+        mapped = _with_unit(mapped, [UNIT])
     max_bytes = max(MAX_RECORD_BYTES, wants.max_entry_bytes)
     account = Account()
     records: Source
@@ -142,6 +144,16 @@ def _with_attributes(mapped: Mapped, columns: Sequence[str]) -> Mapped:
     if mapped.values or mapped.id_from or ATTRIBUTES in mapped.columns or not is_whole:
         return mapped
     return replace(mapped, columns={**mapped.columns, ATTRIBUTES: ATTRIBUTES})
+
+
+def _with_unit(mapped: Mapped, columns: Sequence[str]) -> Mapped:
+    """Have a column `unit` say what values are measured in, where they stand in one of our own name too."""
+    names = [name.strip().casefold() for name in columns]
+    is_told = UNIT in mapped.columns or UNIT in mapped.constants or UNIT in map(str.casefold, _wanted(mapped))
+    is_ours = not mapped.values and mapped.column("value").strip().casefold() == "value"
+    if is_told or not is_ours or names.count(UNIT) != 1:
+        return mapped
+    return replace(mapped, columns={**mapped.columns, UNIT: columns[names.index(UNIT)]})
 
 
 def _reader(
@@ -242,7 +254,7 @@ def _table(
     records = Records(source, max_bytes=max_bytes)
     head = _Head(records, mapped, wants)
     columns = head.read()
-    mapped = _with_attributes(mapped, columns)
+    mapped = _with_unit(_with_attributes(mapped, columns), columns)
     cut = cell_cutter(head.delimiter, mapped.layout.quote)
     row = row_cutter(cut, len(columns))
     find = _finder_of(columns, mapped, wants, head.line)

@@ -268,6 +268,52 @@ def test_a_unit_in_a_header_or_in_a_row_below_it_is_converted(tmp_path: Path) ->
     assert [one for one in told["unsure"] if one.startswith("Is temp_k in K?")] != []
 
 
+@pytest.mark.parametrize(
+    ("head", "below", "unit"),
+    [
+        ("TemperatureF", "", "°F"),
+        ("tempF", "", "°F"),
+        ("temp_f_attic", "", "°F"),
+        ("Temp-degF", "", "degF"),
+        ("temp_fahrenheit", "", "Fahrenheit"),
+        ("AirTemperature", "Deg F", "Deg F"),
+        ("PressureInHg", "", "inHg"),
+    ],
+)
+def test_a_unit_that_a_name_says_by_a_word_is_taken(tmp_path: Path, head: str, below: str, unit: str) -> None:
+    """And asked about where it might be something else."""
+    path = tmp_path / "a.csv"
+    path.write_text(f"time,{head}\n,{below}\n2024-03-10T00:00:00Z,29.92\n", encoding="utf-8")
+    _, told = look(path, "--write", "m.toml")
+    assert f'unit = "{unit}"' in Path("m.toml").read_text(encoding="utf-8")
+    assert bool(below) or [one for one in told["unsure"] if one.startswith(f"Is {head} in {unit}?")] != []
+
+
+@pytest.mark.parametrize(("head", "below"), [("Vibration (g)", ""), ("vibration", "g")])
+def test_a_unit_that_is_none_of_its_kpi_is_said(tmp_path: Path, head: str, below: str) -> None:
+    """Otherwise its values would be taken for what they are not."""
+    path = tmp_path / "a.csv"
+    path.write_text(f"time,{head}\nutc,{below}\n2024-03-10T00:00:00Z,0.5\n", encoding="utf-8")
+    _, told = look(path)
+    assert [one for one in told["unsure"] if one.startswith(f"Is {head} in mm/s? Taken so, though it says 'g'")]
+
+
+def test_units_that_stand_beside_their_values_are_taken(tmp_path: Path) -> None:
+    """In a column, also where some are of no KPI; in JSON of lists, in the object beside it."""
+    path = tmp_path / "a.csv"
+    path.write_text(
+        f"device,kpi,reading,uom,ts\na,temperature,71.6,°F,{MARCH}\na,power,9,W,{MARCH}\n", encoding="utf-8"
+    )
+    look(path, "--write", "m.toml")
+    found = read_file(path, "--mapping", "m.toml").events
+    assert [one[3:] for one in found] == [("temperature", "22.0"), ("power", "9")]
+    path = tmp_path / "b.json"
+    hourly = {"time": ["2024-03-10T00:00Z", "2024-03-10T01:00Z"], "temperature_2m": [71.6, 50]}
+    path.write_text(json.dumps({"hourly_units": {"temperature_2m": "°F"}, "hourly": hourly}), encoding="utf-8")
+    look(path, "--write", "n.toml")
+    assert [one[4] for one in read_file(path, "--mapping", "n.toml").events] == ["22.0", "10.0"]
+
+
 def test_a_number_that_may_be_another_is_said(tmp_path: Path) -> None:
     """One with a comma and three digits behind it, where no other tells what commas are."""
     path = tmp_path / "a.csv"

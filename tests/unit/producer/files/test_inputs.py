@@ -471,3 +471,33 @@ def test_a_day_without_its_clock_is_no_midnight(tmp_path: Path) -> None:
     assert [one[2:] for one in found.events] == [("1710075600", "temperature", "20")]
     assert [line for line, _ in found.refused] == [3, 4]
     assert found.refused[0][1] == "'clock' is empty, and a part of the time"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json"])
+def test_a_column_called_unit_says_what_values_are_measured_in(tmp_path: Path, name: str) -> None:
+    """As it does by HTTP: no mapping is needed where the value stands in a column of our name."""
+    rows = [
+        {"device_id": "d", "zone": "z", "ts": "1710028800", "kpi": kpi, "value": value, "unit": unit}
+        for kpi, value, unit in (
+            *(("temperature", "71.6", "°F"), ("temperature", "22", "°C"), ("temperature", "23", "")),
+            *(("temperature", "24", "furlong"), ("power", "5", "W")),
+        )
+    ]
+    path = tmp_path / name
+    if name == "a.csv":
+        text = "".join(f"{','.join(row.values())}\n" for row in rows)
+        path.write_text(f"device_id,zone,ts,kpi,value,Unit\n{text}", encoding="utf-8")
+    elif name == "a.jsonl":
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    else:
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    found = read_file(path)
+    assert [one[3:] for one in found.events] == [
+        ("temperature", "22.0"),
+        ("temperature", "22"),
+        ("temperature", "23"),
+        ("power", "5"),
+    ]
+    assert ["unit 'furlong' is none of temperature" in reason for _, reason in found.refused] == [True]
+    own = read_file(path, "--map", f"zone={'Unit' if name == 'a.csv' else 'unit'}")
+    assert [one[1] for one in own.events if one[4] == "24"] == ["furlong"]
