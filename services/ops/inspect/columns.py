@@ -23,6 +23,10 @@ _LIKELY: Final = 40
 _MARKS: Final = re.compile(r"[^\w\s]{1,8}|#[A-Z/0!?]{1,8}")
 _CLOCK: Final = re.compile(r"\d{1,2}(?:[:h]\d{2}|[:.]\d{2}[:.]\d{2})(?:[:.,]\d+)*(?: ?[AaPp]\.?[Mm]\.?)?")
 _EPOCH: Final = re.compile(r"\d{5,}(?:[.,]\d*)?|\d+[.,]\d+[eE]\+?\d+")
+_DAY_AND_HOUR: Final = re.compile(
+    r"20[0-2][0-9](?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])(?:[01][0-9]|2[0-3])"
+)
+_PATTERN: Final = "%Y%m%d%H"
 _ZONED: Final = re.compile(r"[:T]\d[\d:.,]* ?(?:Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)(?:\[.*)?\Z")
 _THREE: Final = re.compile(r"[+-]?\d{1,3},\d{3}")
 _STYLES: Final = (
@@ -134,6 +138,8 @@ def missing_marks(columns: Sequence[Column], style: NumberStyle) -> list[str]:
 def time_format(texts: Sequence[str], times: Times) -> tuple[str, int]:
     """Tell how times are written, and how many of them are some."""
     best, most = times.format, -1
+    if best == "auto" and texts and all(map(_DAY_AND_HOUR.fullmatch, texts)):
+        return _PATTERN, len(texts)  # as seconds they would be some of the year 2034
     for form in (times.format,) if times.format != "auto" else ("auto", "ms", "us", "ns", *_orders(texts)):
         reader = TimeReader(replace(times, format=form))
         read = sum(_is_time(reader, text) for text in texts)
@@ -154,7 +160,10 @@ def other_order(texts: Sequence[str], form: str) -> str:
 
 def names_no_zone(texts: Sequence[str]) -> bool:
     """Tell whether times are those of clocks on a wall."""
-    return any(not _ZONED.search(text.strip()) and not _is_epoch(text) for text in texts)
+    return any(
+        not _ZONED.search(text.strip()) and (not _is_epoch(text) or _DAY_AND_HOUR.fullmatch(text) is not None)
+        for text in texts
+    )
 
 
 def _is_epoch(text: str) -> bool:

@@ -61,6 +61,10 @@ def see_table(text: bytes, given: Mapped) -> Seen:
     first = layout.skip_lines and next(iter(rows), 0)
     if not layout.skip_lines:
         first = _first_full(rows)
+        if behind_it := _behind_a_wider(rows, first):
+            # A logger's own line may have more in it than the names of the columns below.
+            later = [cells for number, cells in rows.items() if number >= behind_it]
+            first = first if _has_data(later[0], later, given) else behind_it
         if any(number < first and lines[number].lower()[:4] != b"sep=" for number in at):
             layout = replace(layout, skip_lines=first)
     body = [cells for number, cells in rows.items() if number >= first]
@@ -125,6 +129,14 @@ def _first_full(rows: dict[int, list[str]]) -> int:
     usual = Counter(filled.values()).most_common(1)[0][0] if filled else 0
     wanted = max(min(2, most), 0.6 * min(most, 2 * usual))
     return next((number for number, count in filled.items() if count >= wanted), 0)
+
+
+def _behind_a_wider(rows: dict[int, list[str]], first: int) -> int:
+    """Find the first line behind `first` that has as many cells as most, where that one has more; 0: none."""
+    width, count = Counter(map(len, rows.values())).most_common(1)[0] if rows else (0, 0)
+    if first not in rows or 2 * count <= len(rows) or not any(rows[first][width:]):
+        return 0
+    return next((number for number, cells in rows.items() if number > first and len(cells) == width), 0)
 
 
 def _has_data(head: Sequence[str], body: Sequence[Sequence[str]], given: Mapped) -> bool:

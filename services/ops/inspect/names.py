@@ -127,7 +127,7 @@ def _without_units(rest: list[str], kpi: Kpi) -> list[str]:
 def unit_in(name: str, kpi: Kpi) -> tuple[str, bool]:
     """Find a unit of a KPI in a column's name, such as in `Temp (°F)`, and whether it is surely one.
 
-    Empty: none, or the KPI's own. Of words without a mark, such as in `tempF` or `temp_f_attic`, none is sure.
+    Empty: none, or the KPI's own. A word without a mark, as in `tempF` and `temp_f_attic`, is not sure.
     """
     for found in _UNIT.finditer(name):
         text = (found[1] or found[2]).strip()

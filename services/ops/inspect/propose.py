@@ -264,6 +264,10 @@ class _Maker:
             self._take("ts", by_name[0])
             return self._format(times, by_name[:1])
         first = min(found, key=lambda pair: pair[0])[1]
+        others = [one.name for at, one in found if one is not first and rank("ts", one.title) is not None]
+        if others:
+            several = ", ".join((first.name, *others[:4]))
+            self._say(f"Which is the time: {several}? Taken: the first. Else: --map ts=COLUMN")
         clocks = self._free("clock")
         self._use(first, "ts")
         if clocks and not any(":" in cell for cell in first.filled[:20]):
@@ -374,7 +378,9 @@ class _Maker:
             if self._knows_units(units[0]):
                 self._take("unit", units[0])
             else:
-                self._say(f"{units[0].name} has no unit of a KPI ({_some(units[0])}): values are taken as they are")
+                self._say(
+                    f"{units[0].name} has no unit of a KPI ({_some(units[0])}): values are taken as they are"
+                )
 
     def _ask_kpi(self, column: str, taken: str) -> None:
         known = next(iter(self._kpis))
@@ -382,7 +388,7 @@ class _Maker:
         self._say(f"Which KPI are the values of {column or 'it'}? {what} --const kpi={known}")
 
     def _knows_units(self, column: Column) -> bool:
-        """Tell whether a column has units of ours; one that is none of a known KPI is refused with its value."""
+        """Tell whether a column has units of ours; another one of a known KPI is refused."""
         return any(
             unit_of(kpi, cell) is not None for kpi in self._kpis.values() for cell in set(column.filled)
         )
@@ -415,8 +421,8 @@ class _Maker:
                 one["unit"] = unit
             elif foreign := unknown_unit(column.title, below, kpi):
                 self._say(
-                    f"Is {column.name} in {kpi.unit}? Taken so, though it says {foreign[:20]!r}, which is no unit of "
-                    f"{kpi.name}. Else: name its unit in [values], and how it is converted in KPIS_FILE"
+                    f"Is {column.name} in {kpi.unit}? Taken so, though it says {foreign[:20]!r}, which is no "
+                    f"unit of {kpi.name}. Else: its unit in [values], and how it is converted in KPIS_FILE"
                 )
             if unit and not is_unit:
                 self._say(f"Is {column.name} in {unit}? Taken so. Else change its unit in [values]")

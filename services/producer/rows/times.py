@@ -25,7 +25,7 @@ _ZONE_BEHIND: Final = re.compile(r"(?<=[0-9Zz])\[!?([A-Za-z_/+\-0-9]{1,32})\]\Z"
 _DAY_AND_OFFSET: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})([Zz]|\+[0-9]{2}:?[0-9]{2})")
 """A day of XML Schema. It may have an offset, which is no clock."""
 _PART_OF_A_CLOCK: Final = re.compile(r".{8,10}[T ][0-9]{2}(?::?[0-9]{2})?[.,][0-9]+[^.:]*", re.IGNORECASE)
-"""12.5 and 12:30.5. Python takes the fraction for one of a second, ISO 8601 for one of the hour or the minute."""
+"""12.5 and 12:30.5. For Python that is a part of a second, in ISO 8601 one of the hour or the minute."""
 _NO_MARCH: Final = "marras"
 """Begins November in Finnish."""
 _ABBREVIATION: Final = re.compile(r"[0-9] ?([A-Z]{3,5})\Z")

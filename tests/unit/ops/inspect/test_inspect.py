@@ -295,7 +295,9 @@ def test_a_unit_that_is_none_of_its_kpi_is_said(tmp_path: Path, head: str, below
     path = tmp_path / "a.csv"
     path.write_text(f"time,{head}\nutc,{below}\n2024-03-10T00:00:00Z,0.5\n", encoding="utf-8")
     _, told = look(path)
-    assert [one for one in told["unsure"] if one.startswith(f"Is {head} in mm/s? Taken so, though it says 'g'")]
+    assert [
+        one for one in told["unsure"] if one.startswith(f"Is {head} in mm/s? Taken so, though it says 'g'")
+    ]
 
 
 def test_units_that_stand_beside_their_values_are_taken(tmp_path: Path) -> None:
@@ -309,9 +311,53 @@ def test_units_that_stand_beside_their_values_are_taken(tmp_path: Path) -> None:
     assert [one[3:] for one in found] == [("temperature", "22.0"), ("power", "9")]
     path = tmp_path / "b.json"
     hourly = {"time": ["2024-03-10T00:00Z", "2024-03-10T01:00Z"], "temperature_2m": [71.6, 50]}
-    path.write_text(json.dumps({"hourly_units": {"temperature_2m": "°F"}, "hourly": hourly}), encoding="utf-8")
+    path.write_text(
+        json.dumps({"hourly_units": {"temperature_2m": "°F"}, "hourly": hourly}), encoding="utf-8"
+    )
     look(path, "--write", "n.toml")
     assert [one[4] for one in read_file(path, "--mapping", "n.toml").events] == ["22.0", "10.0"]
+
+
+def test_a_loggers_own_line_with_more_cells_than_columns_is_no_header(tmp_path: Path) -> None:
+    """Such as the first one of TOA5."""
+    path = tmp_path / "station.dat"
+    lines = [
+        '"TOA5","CR1000","CR1000","1234","CR1000.Std.32","CPU:x.CR1","999","Hourly"',
+        '"TIMESTAMP","RECORD","BattV_Min","AirTemp","RH"',
+        '"TS","RN","Volts","Deg F","%"',
+        '"","","Min","Avg","Smp"',
+        '"2024-03-10 00:00:00",0,12.5,71.6,40.1',
+        '"2024-03-10 01:00:00",1,12.5,"NAN",40.2',
+    ]
+    path.write_text("".join(f"{line}\r\n" for line in lines), encoding="utf-8")
+    result, _ = look(path, "--write", "m.toml")
+    assert result.exit_code == 0
+    assert [one[2:] for one in read_file(path, "--mapping", "m.toml").events] == [
+        ("1710028800", "temperature", "22.0"),
+        ("1710028800", "humidity", "40.1"),
+        ("1710032400", "humidity", "40.2"),
+    ]
+
+
+def test_a_day_and_an_hour_in_digits_are_no_seconds(tmp_path: Path) -> None:
+    """As weather services write them; and the pattern reads them."""
+    path = tmp_path / "a.csv"
+    path.write_text("time;temperature\n2024031000;20\n2024031013;21\n", encoding="utf-8")
+    _, told = look(path, "--write", "m.toml")
+    assert [one[2] for one in read_file(path, "--mapping", "m.toml").events] == ["1710028800", "1710075600"]
+    assert [one for one in told["unsure"] if one.startswith("Times name no zone")] != []
+
+
+def test_which_of_several_times_is_taken_is_said(tmp_path: Path) -> None:
+    """That of a gateway may be another than that of the reading."""
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "received_at,measured_at,temperature\n2024-03-10T00:00:05Z,2024-03-10T00:00:00Z,20\n",
+        encoding="utf-8",
+    )
+    _, told = look(path)
+    says = "Which is the time: received_at, measured_at? Taken: the first. Else: --map ts=COLUMN"
+    assert says in told["unsure"]
 
 
 def test_a_number_that_may_be_another_is_said(tmp_path: Path) -> None:
