@@ -12,10 +12,10 @@ from typing import Any, Final
 from services.contract.event import DEFAULT_ENTRY_BYTES
 from services.contract.producing.outgoing import FIELD_NAMES, TRACE_NAMES
 from services.producer.files.account import Account
-from services.producer.files.decode import BOM, SourceUnusable
+from services.producer.files.decode import BOM, SourceBroken, SourceUnusable
 from services.producer.files.documents import Documents
 from services.producer.files.lines import MAX_RECORD_BYTES, Bytes, Quotes, Record, Records
-from services.producer.files.read import MOST_OF_A_RECORD, Reader, Source
+from services.producer.files.read import MOST_OF_A_RECORD, HeaderAgain, Reader, Source
 from services.producer.keeping import OTHERS, LeftOut
 from services.producer.mapping.mapped import ATTRIBUTES, BLANKS, UNIT, Format, Mapped
 from services.producer.rows.forms import with_defaults
@@ -286,6 +286,8 @@ def _table(
         ahead = []
     reader = _reader(behind, lambda _, data: (row(data),), mapped, wants, find, account, position, columns)
     reader.ahead = iter(ahead)
+    if mapped.layout.has_header and columns:
+        reader.on_refused = _Headers(head.cells, wants.name, _wanted(mapped)).look
     unused, counts = _unused(mapped, columns), Counter[str]()
     if behind is records:
         plain = plain_rows(
@@ -345,6 +347,8 @@ class _Head:
         self.line = 0
         self.first: Record | None = None
         """The first row, where it had to be looked at."""
+        self.cells: list[str] = []
+        """Of the header itself, whatever its columns are to be called."""
         self.position = (0, 0)
         self._records = records
         self._layout = mapped.layout
@@ -377,6 +381,7 @@ class _Head:
             self.first = record
             return list(layout.columns) or [f"#{number}" for number in range(1, len(cells) + 1)]
         self._count(record, "header")
+        self.cells = cells
         self._records.quotes = None
         for _ in range(layout.skip_after_header):
             if (record := self._next()) is None:
@@ -421,6 +426,44 @@ class _Head:
 
     def _place(self, record: Record) -> str:
         return f"{self._wants.name}:{record.line}"
+
+
+class _Headers:
+    """Tells a header that stands between rows: of the same table once more, or of another one.
+
+    Behind the header of another one, values would be taken for those of the columns that were there before.
+    """
+
+    def __init__(self, header: Sequence[str], name: str, wanted: Sequence[str]) -> None:
+        self._header = [_plain(cell) for cell in header]
+        self._names = {cell for cell in self._header if cell}
+        self._name = name
+        taken = {_plain(one) for one in wanted}
+        self._taken = [at for at, cell in enumerate(self._header) if cell in taken or f"#{at + 1}" in taken]
+
+    def look(self, line: int, row: Sequence[str]) -> None:
+        """Look at a row that is refused. Raises HeaderAgain, and SourceBroken for that of another table."""
+        cells = [_plain(cell) for cell in row]
+        if cells == self._header:
+            raise HeaderAgain
+        filled = [cell for cell in cells if cell]
+        known = sum(cell in self._names for cell in filled)
+        has_own = any(cells[at] and cells[at] == self._header[at] for at in self._taken)
+        is_mostly_names = known > 1 and 2 * known >= len(filled)
+        if is_mostly_names or (has_own and not any(map(_has_digits, filled))):
+            shown = ", ".join(cell.strip() for cell in row)
+            raise SourceBroken(
+                f"{self._name}:{line}: another header: {shown[:200]}; what stands behind it is another "
+                "table: put it into a file of its own"
+            )
+
+
+def _plain(text: str) -> str:
+    return text.strip().casefold()
+
+
+def _has_digits(text: str) -> bool:
+    return any(map(str.isdigit, text))
 
 
 def _finder_of(columns: Sequence[str], mapped: Mapped, wants: Wants, line: int) -> Find:

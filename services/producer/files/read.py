@@ -40,6 +40,12 @@ _LONGEST_PAUSE: Final = 255
 """Lines that are taken one by one, where none was plainly right."""
 _BATCH_BYTES: Final = 2 << 20
 """What a batch is made of at most, but for the last record."""
+
+
+class HeaderAgain(Exception):
+    """A row is no row, but the table's header once more: files were put one behind the other."""
+
+
 Parse = Callable[[Record, bytes], Iterable[Any]]
 """Makes rows of a record and its bytes; raises Problem."""
 
@@ -102,6 +108,8 @@ class Reader:
     """Is shown the first row."""
     plain: tuple[Records, PlainRows] | None = None
     """Takes rows by many, where most of them are plainly right."""
+    on_refused: Callable[[int, Any], None] | None = None
+    """Is shown each row that is refused as a whole, with its line. Raises HeaderAgain and SourceBroken."""
     see: Callable[[Any], None] | None = None
     """Is shown each row of which something is published."""
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -173,7 +181,12 @@ class Reader:
                 self._is_done = True
                 break
             if made is None:
-                made = self._made(record)
+                try:
+                    made = self._made(record)
+                except SourceBroken as error:
+                    self._break(error)
+                    self._is_done = True
+                    break
                 if self._passing:
                     made = self._pass(made)
                     if not self._passing and any(isinstance(one, Picked) for one in made):
@@ -273,15 +286,20 @@ class Reader:
         try:
             return next(self._iterator or iter(()), _END)
         except SourceBroken as error:
-            self.broken = str(error)
-            self.logger.error("source_broken", extra={"error": self.broken})
+            self._break(error)
             return _END
 
+    def _break(self, error: SourceBroken) -> None:
+        self.broken = str(error)
+        self.logger.error("source_broken", extra={"error": self.broken})
+
     def _made(self, record: Record) -> list[Picked | Problem | None]:
-        """Make the events of a record, without their numbers, and enter it in the account."""
+        """Make the events of a record, without their numbers, and enter it in the account.
+
+        Raises SourceBroken where another table begins.
+        """
         data, lines = record.data, self._lines(record)
-        if record.line == 1 and data.startswith(BOM):
-            data = data[len(BOM) :]
+        data = data.removeprefix(BOM)  # of the first line, and where another file was put behind it
         is_torn, self.is_torn = self.is_torn, False
         if not record.problem:
             if not data or data.isspace():
@@ -294,6 +312,9 @@ class Reader:
                 record = record._replace(problem="its beginning was published before it had an end")
         try:
             made = self._events(record, data)
+        except HeaderAgain:
+            self.account.leave_out(lines, "header")
+            return []
         except Problem as problem:
             self.account.refuse(lines, problem.kind)
             self._report(record, problem, data)
@@ -333,7 +354,7 @@ class Reader:
             before = len(made)
             made.extend(
                 checked(one, self.max_entry_bytes) if isinstance(one, Picked) else one
-                for one in self._picked(row)
+                for one in self._picked(record, row)
             )
             if self.see is not None and any(isinstance(one, Picked) for one in made[before:]):
                 self.see(row)
@@ -341,11 +362,14 @@ class Reader:
                 raise Problem(f"more than {self.most_of_a_record} readings in it", "too many readings")
         return made
 
-    def _picked(self, row: Any) -> Sequence[Picked | Problem | None]:
+    def _picked(self, record: Record, row: Any) -> Sequence[Picked | Problem | None]:
         try:
-            return self.picker.events(row)
+            picked: Sequence[Picked | Problem | None] = self.picker.events(row)
         except Problem as problem:
-            return [problem]
+            picked = [problem]
+        if self.on_refused is not None and not any(isinstance(one, Picked) for one in picked):
+            self.on_refused(record.line, row)
+        return picked
 
     def _report(self, record: Record, problem: Problem, data: bytes) -> None:
         self.unreadable += 1

@@ -228,8 +228,9 @@ def plain_rows(
     if ts_at in value_at or (value_at | {ts_at}) & {*kept, *texts}:
         return None
     is_seconds = times.takes_seconds(_FIRST_SECOND)
+    # A byte order mark begins a line where another file was put behind this one.
     edge, inside = (
-        rf"[^{out}\x00-\x1f\x7f-\x9f{re.escape(delimiter + layout.quote)}]" for out in (r"\s", "")
+        rf"[^{out}\x00-\x1f\x7f-\x9f{re.escape(delimiter + layout.quote)}]" for out in (r"\s\ufeff", "")
     )
     text = rf"{edge}(?:{inside}{{0,{_MOST_CHARS}}}{edge})?"
     cells = []

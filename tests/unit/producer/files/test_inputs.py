@@ -501,3 +501,66 @@ def test_a_column_called_unit_says_what_values_are_measured_in(tmp_path: Path, n
     assert ["unit 'furlong' is none of temperature" in reason for _, reason in found.refused] == [True]
     own = read_file(path, "--map", f"zone={'Unit' if name == 'a.csv' else 'unit'}")
     assert [one[1] for one in own.events if one[4] == "24"] == ["furlong"]
+
+
+HEADER = "device_id,zone,ts,kpi,value\n"
+
+
+def test_a_header_between_rows_is_that_of_a_file_behind_another(tmp_path: Path) -> None:
+    """With a mark before it or none, and so may rows have one; nothing of it is refused, or in a name."""
+    path = tmp_path / "a.csv"
+    row = "d,z,1710028800,temperature,20\n"
+    path.write_text(f"\ufeff{HEADER}{row}\ufeff{HEADER}{row}{HEADER.upper()}\ufeff{row}", encoding="utf-8")
+    found = read_file(path)
+    assert found.events == [("d", "z", "1710028800", "temperature", "20")] * 3
+    assert (found.refused, found.account.left_out["header"]) == ([], 3)
+    lines = tmp_path / "a.jsonl"
+    event = dict(zip(HEADER.strip().split(","), row.strip().split(","), strict=True))
+    lines.write_text(f"\ufeff{json.dumps(event)}\n" * 2, encoding="utf-8")
+    assert read_file(lines).events == found.events[:2]
+
+
+@pytest.mark.parametrize(
+    ("header", "options"),
+    [
+        ("zone,device_id,ts,kpi,value", ()),
+        ("ts,kpi,value,device_id,zone", ()),
+        ("device,place,ts,name,reading", ()),
+    ],
+)
+def test_what_stands_behind_another_header_is_not_read(
+    tmp_path: Path, header: str, options: tuple[str, ...]
+) -> None:
+    """Its columns are others: a value would be taken for what it is not. What is before it is published."""
+    path = tmp_path / "a.csv"
+    row = "d,z,1710028800,temperature,20\n"
+    path.write_text(f"{HEADER}{row}{header}\n{row}{row}", encoding="utf-8")
+    found = read_file(path, *options)
+    assert len(found.events) == 1
+    assert found.positions[-1][0].line == 2
+    assert not found.positions[-1][0].is_done
+    assert [one for one in found.failures if f"a.csv:3: another header: {header.replace(',', ', ')}" in one]
+
+
+def test_columns_of_readings_that_change_places_are_not_mixed_up(tmp_path: Path) -> None:
+    """A logger writes its header anew when a sensor is added, or takes the place of another."""
+    path = tmp_path / "a.csv"
+    options = ("--value", "temp=temperature", "--value", "hum=humidity", *PLACE)
+    for second in ("ts,hum,temp", "ts,hum,co2"):
+        path.write_text(f"ts,temp,hum\n1710028800,20,40\n{second}\n1710028860,41,21\n", encoding="utf-8")
+        found = read_file(path, *options)
+        assert [one[2:] for one in found.events] == [
+            ("1710028800", "temperature", "20"),
+            ("1710028800", "humidity", "40"),
+        ]
+        assert "another header" in found.failures[-1]
+
+
+def test_a_row_with_a_word_in_it_is_no_header(tmp_path: Path) -> None:
+    """It is refused, and the rows behind it are read."""
+    path = tmp_path / "a.csv"
+    rows = "d,z,1710028800,temperature,value\nd,z,Total,temperature,20\nzone,z,1710028801,temperature,21\n"
+    path.write_text(f"{HEADER}{rows}", encoding="utf-8")
+    found = read_file(path)
+    assert [one[0] for one in found.events] == ["zone"]
+    assert [line for line, _ in found.refused] == [2, 3]

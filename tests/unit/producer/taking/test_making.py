@@ -166,7 +166,11 @@ def test_what_the_base_of_a_senml_pack_says_is_added() -> None:
     """A time of its arrival has none; a base holds until there is another."""
     senml = Mapped(format="senml", constants={"zone": "z"})
     base = {"bn": "d", "bt": 1710028800, "bv": 20, "bu": "Cel", "n": "temperature"}
-    pack = [{**base, "v": 1.25}, {"n": "temperature", "t": -60, "v": -0.5}, {"n": "humidity", "bv": 0, "v": 5}]
+    pack = [
+        {**base, "v": 1.25},
+        {"n": "temperature", "t": -60, "v": -0.5},
+        {"n": "humidity", "bv": 0, "v": 5},
+    ]
     assert values(document(pack, senml))[:2] == [
         ["d", "z", "1710028800", "temperature", "21.25"],
         ["d", "z", "1710028740", "temperature", "19.5"],
