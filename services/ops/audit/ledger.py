@@ -75,10 +75,10 @@ class Book:
             page[at] = place
         return True
 
-    def is_stored(self, sequence: int) -> bool:
-        """Tell whether an event was met among the rows."""
+    def place(self, sequence: int) -> int:
+        """Tell where an event was met; MISSING where it was not."""
         page = self.pages.get(sequence >> PAGE_BITS)
-        return page is not None and page[sequence & PAGE - 1] == STORED
+        return MISSING if page is None else page[sequence & PAGE - 1]
 
     def counts(self, first: int, last: int) -> Counter[int]:
         """Count the events of these numbers by place; MISSING has those that were not met."""

@@ -30,6 +30,7 @@ Memory: one byte for each numbered event that is looked for; ids that aren't num
 
 import itertools
 import time
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
@@ -242,9 +243,10 @@ def _settle(run: Followed, latest: RunRecord, show: int, result: Audit, *, full:
     counts = book.counts(book.floor + 1, end)
     absent = result.absent.get(base.run, [])
     if full:
-        hidden_to, hidden = base.expired_last, _count_proven_ids(run, one, counts, absent)
+        lettered = _lost_letters(run, absent)
+        hidden_to, hidden = base.expired_last, _count_proven_ids(run, one, counts, absent, len(lettered))
     else:
-        hidden_to, hidden = 0, 0
+        lettered, hidden_to, hidden = [], 0, 0
         one.tally.add(STORED, base.events - len(absent) - base.expired - base.expired_ids - base.accepted)
         one.tally.add(ACCEPTED, base.accepted)
         one.tally.add_expired(base.expired + base.expired_ids)
@@ -257,7 +259,8 @@ def _settle(run: Followed, latest: RunRecord, show: int, result: Audit, *, full:
     for place, number in counts.items():
         one.tally.add(place, number)
     if counts[MISSING]:
-        one.miss_numbers(book.missing(end), show, hidden_to, hidden)
+        one.miss_numbers([(number, number) for number in lettered], show, 0, 0)
+        one.miss_numbers(_without(book.missing(end), lettered), show, hidden_to, hidden)
     one.told_last = -1 if run.record.is_gone else last
     one.understated = _understated(run, latest, one)
     return one
@@ -274,16 +277,40 @@ def _miss_hidden(run: Followed, one: RunAudit) -> None:
         one.miss_unnamed(ids, are_proven=True)
 
 
+def _lost_letters(run: Followed, absent: Sequence[tuple[str, int]]) -> list[int]:
+    """Give the numbers of lost letters, among those that retention has dropped rows of: these had none."""
+    base = run.base
+    numbers = {
+        int(event_id[27:], 16)
+        for event_id, place in absent
+        if place == MISSING and not _is_foreign(event_id, base.run)
+    }
+    return sorted(one for one in numbers if one <= base.expired_last and run.book.place(one) == MISSING)
+
+
+def _without(pieces: Iterable[tuple[int, int]], numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Give pieces of numbers without some of them, which ascend."""
+    for begun, last in pieces:
+        first = begun
+        for number in numbers[bisect_left(numbers, begun) : bisect_right(numbers, last)]:
+            if first < number:
+                yield first, number - 1
+            first = number + 1
+        if first <= last:
+            yield first, last
+
+
 def _count_proven_ids(
-    run: Followed, one: RunAudit, counts: Counter[int], absent: Sequence[tuple[str, int]]
+    run: Followed, one: RunAudit, counts: Counter[int], absent: Sequence[tuple[str, int]], lettered: int
 ) -> int:
     """Count what is not looked at again where all is: ids that the broker has let go of, and dropped rows.
 
-    Gives how many numbers are missing among those that retention has dropped rows of.
+    `lettered`: how many letters of numbers are lost among those that retention has dropped rows of. Gives how
+    many other numbers are missing among these.
     """
     base, tally = run.base, one.tally
     among = run.book.counts(1, base.expired_last) if base.expired_last else Counter[int]()
-    gone, left = among[MISSING], base.expired
+    gone, left = among[MISSING] - lettered, base.expired
     # A letter that was replayed, and kept, and a copy that waits, say nothing new of an event that had a row.
     for place in (DEAD, PURGED, PENDING, UNDELIVERED):
         there = sum(

@@ -32,8 +32,10 @@ def prove_run(
     `stays` tells of a proven id whether the next audit has to know it: it comes again, or is read again.
     """
     base, book, proof = run.base, run.book, result.proof
-    # What is missing behind the proof is to be named by the next audit too.
-    behind = [first for first, _ in one.lost.numbers if first <= base.proven and first > book.floor]
+    # What is missing behind the proof is to be named by the next audit too. Of the numbers that retention has
+    # dropped rows of, only lost letters are named: they are events without a row for that audit as well.
+    floor = max(book.floor, base.expired_last)
+    behind = [first for first, _ in one.lost.numbers if floor < first <= base.proven]
     start = min([base.proven, *(first - 1 for first in behind)])
     end = max(one.end, base.proven)
     proven = book.settled(start + 1, end) if start < end else start
@@ -45,7 +47,7 @@ def prove_run(
         for event_id, place in result.absent.get(base.run, [])
     )
     for sequence, event_id in unnumbered.lettered(base.run, base.proven + 1, proven):
-        if not book.is_stored(sequence):
+        if book.place(sequence) != STORED:
             proof.without_row[event_id] = base.run
     for event_id in found.without_row:
         proof.without_row[event_id] = base.run

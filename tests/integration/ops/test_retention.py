@@ -368,6 +368,59 @@ def test_a_letter_whose_loss_is_closed_takes_no_place_of_a_dropped_row(world: Wo
     world.both()
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_a_lost_letter_among_what_is_dropped_keeps_its_number(world: World, *, full: bool) -> None:
+    """It had no row, so nobody dropped it: whichever audit looks names it, and closes it."""
+    bench = world.producer()
+    made = world.publish(bench, *["numbered"] * 6)
+    world.store(*made[:1], *made[3:])
+    world.bury(*made[1:3])
+    world.later(3 * DAY)
+    assert drop(world).rows == 4
+    path = world.settings.dead_letter_file
+    letters = path.read_bytes()
+    path.write_bytes(letters.splitlines(keepends=True)[1])
+    made[1].place = "missing"
+    for _ in range(2):
+        for is_full in (False, True):
+            (run,) = world.audit(full=is_full).runs
+            assert run.missing == [f"*-{bench.run.name}{2:09x}"]
+    assert world.known().runs[bench.run.name].hidden == 0
+    accept_loss(world.settings, bench.run.name, "its disk died", full=full, now=world.clock.now)
+    made[1].place = "accepted"
+    world.both()
+    world.both()
+    (loss,) = world.known().accepted
+    assert (loss.events, loss.hidden, list(loss.numbers)) == (1, 0, [(2, 2)])
+    path.write_bytes(letters)
+    made[1].place = "dead"
+    world.both()
+
+
+def test_a_lost_letter_and_a_hidden_loss_are_told_apart(world: World) -> None:
+    """One has its number, and of the other only how many of the numbers beside it are gone is known."""
+    bench = world.producer()
+    made = world.publish(bench, *["numbered"] * 6)
+    world.store(*made[:1], *made[2:])
+    world.bury(made[1])
+    world.later(2 * 3600)
+    world.audit()
+    delete_row(world, made[4])
+    world.later(3 * DAY)
+    assert drop(world).rows == 4
+    world.settings.dead_letter_file.unlink()
+    made[1].place = made[4].place = "missing"
+    (run,) = world.audit(full=True).runs
+    assert run.missing == [
+        f"*-{bench.run.name}{2:09x}",
+        f"1 of the 5 events with the numbers 1, 3 to 6: {DROPPED}",
+    ]
+    world.both()
+    accept_loss(world.settings, bench.run.name, "by hand", now=world.clock.now)
+    made[1].place = made[4].place = "accepted"
+    world.both()
+
+
 def test_a_closed_loss_of_a_run_is_closed_in_no_other_ones_place(world: World) -> None:
     """Of ids that neither has numbered nobody can tell whose row was deleted, or dropped."""
     benches = sorted((world.producer(), world.producer()), key=lambda one: one.run.name)
