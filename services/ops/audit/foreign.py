@@ -61,6 +61,11 @@ def day_of(event_id: str) -> int:
     return time_of(event_id) // _DAY_MS if event_id[14] in _WITH_TIME else NO_DAY
 
 
+def begins_at(event_id: str) -> int:
+    """Give the time that an id begins with, Unix milliseconds; 0 where it carries none."""
+    return time_of(event_id) if event_id[14] in _WITH_TIME else 0
+
+
 class Asked:
     """The ids that runs have published, did not number, and are not proven.
 
@@ -184,7 +189,7 @@ class ForeignLooks:
                 if place is not None:
                     self._prove(found, event_id, place)
                 continue
-            at_ms = time_of(event_id) if event_id[14] in _WITH_TIME else 0
+            at_ms = begins_at(event_id)
             before = found.unsettled_from
             found.unsettled_from = at_ms if before is None else min(at_ms, before)
             if event_id in stored:

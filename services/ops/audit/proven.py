@@ -5,7 +5,7 @@ from typing import Final
 
 from services.contract.consuming.proofs import ProvenRun
 from services.contract.ids import numbered
-from services.ops.audit.foreign import Found, day_of
+from services.ops.audit.foreign import Found, begins_at, day_of
 from services.ops.audit.ledger import ACCEPTED, MISSING, STORED
 from services.ops.audit.places import Followed
 from services.ops.audit.result import Audit, RunAudit
@@ -79,7 +79,8 @@ def prove_run(
     )
     if changed != base:
         proof.runs.append(changed)
-    _hold(result, one, found, changed.from_ms)
+    lost_at = [begins_at(it) for it, place in result.absent.get(base.run, []) if place == MISSING]
+    _hold(result, one, found, min([changed.from_ms, *lost_at]))
     if changed.folded_at is not None and not run.record.is_gone and run.record.ids_place:
         result.fold.append(run.record)
     elif found.chunk and run.record.ids_place:
@@ -89,10 +90,10 @@ def prove_run(
 def _hold(result: Audit, one: RunAudit, found: Found, from_ms: int) -> None:
     """Tell retention what of a run is missing, and which rows of ids that it did not number are not proven.
 
-    `from_ms`: what is not proven has ids from this time on.
+    `from_ms`: what is missing, or not proven, has ids from this time on.
     """
     proof = result.proof
-    if one.lost.hidden or one.lost.proven_ids:  # of any day
+    if one.lost.hidden or one.lost.proven_ids or one.lost.unreadable:  # of any day
         proof.missing_from = 0
     elif one.tally.missing:
         proof.missing_from = from_ms if proof.missing_from is None else min(from_ms, proof.missing_from)

@@ -421,6 +421,27 @@ def test_a_lost_letter_and_a_hidden_loss_are_told_apart(world: World) -> None:
     world.both()
 
 
+@pytest.mark.parametrize("kind", ["numbered", "foreign", "nameless"])
+def test_a_lost_letter_holds_up_until_it_is_accepted(world: World, kind: str) -> None:
+    """Its event is missing, so its day stays; one without a readable id may be of any."""
+    bench = world.producer()
+    made = world.publish(bench, *["numbered"] * 4, kind)
+    world.store(*made[:4])
+    world.bury(made[4])
+    world.later(2 * 3600)
+    world.both()
+    world.settings.dead_letter_file.unlink()
+    made[4].place = "missing"
+    world.later(3 * DAY)
+    for _ in range(2):
+        done = drop(world)
+        assert (done.rows, "missing" in done.waits) == (0, True)
+    accept_loss(world.settings, bench.run.name, "its disk died", now=world.clock.now)
+    made[4].place = "accepted"
+    assert drop(world).rows == 4
+    world.both()
+
+
 def test_a_closed_loss_of_a_run_is_closed_in_no_other_ones_place(world: World) -> None:
     """Of ids that neither has numbered nobody can tell whose row was deleted, or dropped."""
     benches = sorted((world.producer(), world.producer()), key=lambda one: one.run.name)
