@@ -759,7 +759,7 @@ def kill_at(step: str, nth: int, *, is_before: bool) -> None:
 def test_whatever_happens_nothing_goes_that_is_not_proven(
     world: World, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    """Runs that overlap, end and are folded, letters that are replayed late, over months."""
+    """Runs that overlap, end and are folded, letters that are replayed late or lost, over months."""
     monkeypatch.setattr(publishing, "CHUNK_IDS", 20)
     for store in (PagedRetention, SQLiteRetention):
         monkeypatch.setattr(store, "rows_a_step", 7)
@@ -768,7 +768,7 @@ def test_whatever_happens_nothing_goes_that_is_not_proven(
     buried: list[Made] = []
     world.producer()
     for step in range(50):
-        others = ["replay", "purge", "later", "later", "end", "new", "skew", "drop"]
+        others = ["replay", "purge", "spoil", "close", "later", "later", "end", "new", "skew", "drop"]
         kind = chance.choice(["publish"] * 4 + ["settle"] * 4 + others)
         if kind in {"publish", "skew"}:
             bench = chance.choice(world.benches[-3:])
@@ -789,6 +789,11 @@ def test_whatever_happens_nothing_goes_that_is_not_proven(
                 world.store(one)
         elif kind == "purge" and buried:
             world.purge(buried.pop(chance.randrange(len(buried))))
+        elif kind == "spoil" and (named := [one for one in buried if one.event_id is not None]):
+            buried.remove(one := chance.choice(named))
+            spoil(world, one)
+        elif kind == "close":
+            close_losses(world)
         elif kind == "later":
             world.later(chance.choice([100, 10_000, 1.2 * DAY, 3 * DAY, 9 * DAY]))
         elif kind == "end":
@@ -804,10 +809,30 @@ def test_whatever_happens_nothing_goes_that_is_not_proven(
         world.bury(one)
     world.later(9 * DAY)
     assert_sums(world)
+    close_losses(world)
     assert not drop(world).waits
     assert_sums(world)
     assert world.tally()["expired"] > 0
     assert not world.tally()["stored"]
+
+
+def spoil(world: World, one: Made) -> None:
+    """Lose a letter from under everybody."""
+    path = world.settings.dead_letter_file
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(line for line in lines if b'"%s"' % one.entry_id not in line))
+    if one.place == "dead":
+        one.place = "missing"
+
+
+def close_losses(world: World) -> None:
+    """Accept all that is missing, of whichever run."""
+    for one in prove(world.settings, full=True, now=world.clock.now).runs:
+        if one.tally.missing:
+            accept_loss(world.settings, one.run, "lost", full=True, now=world.clock.now)
+    for made in world.events:
+        if made.place == "missing":
+            made.place = "accepted"
 
 
 def assert_sums(world: World) -> None:
