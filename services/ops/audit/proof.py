@@ -53,6 +53,7 @@ from services.ops.audit.ledger import (
     Rows,
     is_numbered,
 )
+from services.ops.audit.nameless import settle_unreadable
 from services.ops.audit.places import Closed, Followed, Letters, Places
 from services.ops.audit.proven import prove_run, remember
 from services.ops.audit.result import Audit, RunAudit, Tally
@@ -118,14 +119,14 @@ def audit(
             scan.since(min((_rows_from(one, known) for one in runs.values()), default=known.unrecorded_from))
         latest = {one.run: one for one in broker.records().runs}
         foreign = ForeignLooks(asked, rows, unnumbered, known, scan, began)
-        _settle_ended(result, places, unnumbered)
+        _settle_ended(result, places)
         looked: list[tuple[Followed, RunAudit, Found]] = []
         for run in runs.values():
             # A record that went away meanwhile (FLUSHALL) stands as it was.
             one = _settle(run, latest.get(run.record.run, run.record), show, result, full=full)
             looked.append((run, one, foreign.settle(run, one, show)))
-            _settle_unreadable(one, run, unnumbered)
             result.runs.append(one)
+        settle_unreadable(result, places, unnumbered)
         last_numbers = {name: max(run.book.last, run.book.highest) for name, run in runs.items()}
         conflicts = list(unnumbered.conflicts())
         _settle_conflicts(result, last_numbers | _folded_numbers(conflicts, last_numbers, proofs), conflicts)
@@ -374,21 +375,6 @@ def _understated(run: Followed, record: RunRecord, one: RunAudit) -> str:
     return record.contradiction
 
 
-def _settle_unreadable(one: RunAudit, run: Followed, unnumbered: Unnumbered) -> None:
-    """Account for events without a readable id, which have no name: by their number."""
-    published = max(run.record.number("unnumbered"), run.base.unnumbered)
-    if not published:
-        return
-    found = unnumbered.take_unreadable(published)
-    for place, events in found.items():
-        one.tally.add(place, events)
-    accepted = min(published - found.total(), sum(loss.unreadable for loss in run.accepted))
-    one.tally.add(ACCEPTED, accepted)
-    one.unreadable = found.total() + accepted
-    if lost := published - one.unreadable:
-        one.miss_unreadable(lost)
-
-
 def _settle_absent(result: Audit, places: Places, rows: Rows) -> None:
     """Look again for each proven event that had no row."""
     ids = [event_id for event_id, run in places.known.without_row.items() if run]
@@ -404,14 +390,13 @@ def _settle_absent(result: Audit, places: Places, rows: Rows) -> None:
             result.absent.setdefault(run, []).append((event_id, place))
 
 
-def _settle_ended(result: Audit, places: Places, unnumbered: Unnumbered) -> None:
+def _settle_ended(result: Audit, places: Places) -> None:
     """Count the runs that are ended and proven, together."""
     folded = places.known.folded
     followed = [one.base for one in places.runs.values() if one.base.folded_at is not None]
     events = folded.events - sum(one.events for one in followed)
     expired = folded.expired - sum(one.expired + one.expired_ids for one in followed)
     accepted = folded.accepted - sum(one.accepted for one in followed)
-    unreadable = folded.unnumbered - sum(one.unnumbered for one in followed)
     result.ended_runs = folded.runs - len(followed)
     tally = result.ended
     absent = [pair for run, pairs in result.absent.items() if run not in places.runs for pair in pairs]
@@ -422,16 +407,6 @@ def _settle_ended(result: Audit, places: Places, unnumbered: Unnumbered) -> None
         tally.add(place)
         if place == MISSING:
             result.ended_missing.append(event_id)
-    if unreadable:
-        found = unnumbered.take_unreadable(unreadable)
-        for place, number in found.items():
-            tally.add(place, number)
-        lost = unreadable - found.total()
-        closed = sum(one.unreadable for one in places.known.accepted if one.run not in places.runs)
-        tally.add(ACCEPTED, min(lost, closed))
-        if (lost := max(0, lost - closed)) > 0:
-            tally.add(MISSING, lost)
-            result.ended_missing.append(f"{lost} events without a readable event_id")
 
 
 def _folded_numbers(

@@ -180,6 +180,11 @@ class Audit:
     fold: list[RunRecord] = field(default_factory=list)
     """Records that the broker need not keep, once the proof is written."""
 
+    def miss_unreadable(self, number: int) -> None:
+        """Count events without a readable id that are missing of the ended runs."""
+        self.ended.add(MISSING, number)
+        self.ended_missing.append(f"{number} events without a readable event_id")
+
     @property
     def unknown_rows(self) -> int:
         """Stored rows that no recorded run has published, here or, by its own proof, in another pipeline."""

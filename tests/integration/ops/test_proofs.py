@@ -403,6 +403,35 @@ def test_a_closed_number_that_is_there_again_hides_no_id_that_is_gone(world: Wor
     world.audit(full=True)
 
 
+def test_a_closed_loss_without_a_readable_id_is_no_other_runs(world: World) -> None:
+    """Its letter told no run: whichever run lacks it as runs come, and are folded, the loss is closed."""
+    benches = [world.producer(), world.producer()]
+    for bench in benches:
+        made = world.publish(bench, "numbered", "nameless")
+        world.store(made[0])
+        world.bury(made[1])
+    world.later(300)
+    world.both()
+    path = world.settings.dead_letter_file
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+    made[1].place = "missing"
+    (name,) = [one.run for one in world.audit().runs if one.missing]
+    accept_loss(world.settings, name, "its disk died", now=world.clock.now)
+    made[1].place = "accepted"
+    world.both()
+    benches.sort(key=lambda one: one.run.name == name, reverse=True)
+    for number, bench in enumerate(benches, 1):
+        bench.publisher.end()
+        world.later(2 * DAY)
+        world.both()
+        assert world.both().ended_runs == number
+    world.bury(*world.publish(world.producer(), "nameless"))
+    world.both()
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+    world.events[-1].place = "missing"
+    world.both()
+
+
 def test_an_accepted_loss_is_closed_and_recorded(world: World) -> None:
     """Numbers, ids and nameless events that are missing: from then on they are accepted."""
     bench = world.producer()
