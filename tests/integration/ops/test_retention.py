@@ -30,7 +30,7 @@ from services.contract.consuming.retention import DAY_MS, Step
 from services.contract.ids import time_of
 from services.contract.producing.outgoing import Batch, Outgoing
 from services.ops.audit.proving import accept_loss, prove
-from services.ops.audit.result import Tally
+from services.ops.audit.result import Audit, Tally
 from services.ops.audit.retaining import PublishedAgain, Retained, retain
 from services.ops.failures import CommandFailed
 from services.runtime.settings import ConsumerSettings
@@ -345,6 +345,17 @@ def test_a_dropped_row_that_comes_back_takes_no_place_of_a_closed_loss(world: Wo
     world.audit(full=True)
 
 
+def test_a_hidden_loss_that_was_closed_and_comes_back_is_stored(world: World) -> None:
+    """Its row was restored from a backup: an audit of everything counts it once."""
+    made = hide(world, "numbered")
+    world.audit(full=True)
+    accept_loss(world.settings, made.run, "deleted by hand", now=world.clock.now)
+    world.sink.write([row(event_id=made.event_id, device_id="d", zone="z")])
+    made.place = "stored"
+    world.audit(full=True)
+    world.audit(full=True)
+
+
 def test_a_letter_whose_loss_is_closed_takes_no_place_of_a_dropped_row(world: World) -> None:
     """It is one event: a row that comes back beside new ones hides none of these."""
     bench = world.producer()
@@ -498,6 +509,116 @@ def test_what_was_stored_since_the_audit_waits(world: World, kind: str) -> None:
     world.both()
 
 
+def test_one_row_that_came_since_the_audit_holds_all_of_its_day(world: World) -> None:
+    """The others of it were stored before, and are of ids that no run has numbered as well."""
+    bench = world.producer()
+    made = world.publish(bench, *["foreign"] * 3)
+    world.store(*made[:2])
+    world.later(3 * DAY)
+    result = prove(world.settings, now=world.clock.now)
+    world.store(made[2])
+    see_that_it_waits(world, result, "no audit of")
+    world.later(2 * 3600)
+    assert drop(world).rows == 3
+    world.both()
+
+
+def test_rows_behind_the_last_number_that_was_met_wait(world: World) -> None:
+    """Published and stored since the audit, with ids of a day whose other rows are proven."""
+    bench = world.producer()
+    world.store(*world.publish(bench, *["numbered"] * 3))
+    world.later(3 * DAY)
+    result = prove(world.settings, now=world.clock.now)
+    world.store(*world.publish(bench, *["numbered"] * 2, skew_ms=-3 * DAY_MS))
+    see_that_it_waits(world, result, "no audit of")
+    world.later(2 * 3600)
+    assert drop(world).rows == 5
+    world.both()
+
+
+def test_the_first_row_behind_an_open_id_waits(world: World) -> None:
+    """It is stored, and not proven as long as the id before it waits: nothing newer has to be there."""
+    made = world.publish(world.producer(), *["foreign"] * 2)
+    world.store(made[1])
+    world.later(3 * DAY)
+    result = prove(world.settings, now=world.clock.now)
+    see_that_it_waits(world, result, "no audit of")
+    world.store(made[0])
+    world.later(2 * 3600)
+    assert drop(world).rows == 2
+    world.both()
+
+
+def test_rows_of_a_run_that_another_group_has_not_met_wait_for_it(world: World) -> None:
+    """Its numbers say nothing there: they go by when they were stored."""
+    second = replace(world.settings, group_name="second")
+    world.client.xgroup_create(KEYS.stream, second.group_name, "0")
+    world.store(*world.publish(world.producer(), "numbered"))
+    world.later(3 * DAY)
+    assert prove(second, now=world.clock.now).is_kept
+    world.store(*world.publish(world.producer(), *["numbered"] * 2, skew_ms=-3 * DAY_MS))
+    result = prove(world.settings, now=world.clock.now)
+    see_that_it_waits(world, result, "group second has met")
+    world.later(2 * 3600)
+    assert prove(second, now=world.clock.now).is_kept
+    assert drop(world).rows == 3
+
+
+def test_a_proof_of_a_version_that_writes_no_holds_drops_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The holds that are there are of the proof before, and know nothing of what is missing since."""
+    bench = world.producer()
+    world.store(*world.publish(bench, *["numbered"] * 2))
+    world.later(3 * DAY)
+    world.audit()
+    original: Any = proofs.ProofTables.write
+
+    def write(self: Any, *arguments: Any) -> Any:
+        ask = self._ask
+        self._ask = lambda text, values: [] if "retention_holds" in text else ask(text, values)
+        return original(self, *arguments)
+
+    made = world.publish(bench, *["numbered"] * 2)
+    world.store(made[1])
+    world.lose(made[0])
+    with monkeypatch.context() as before:
+        before.setattr(proofs.ProofTables, "write", write)
+        result = prove(world.settings, now=world.clock.now)
+    assert result.is_kept
+    see_that_it_waits(world, result, "no audit since")
+
+
+def test_rows_without_a_time_wait_for_a_loss(world: World) -> None:
+    """They may be of its day, whichever that is."""
+    bench = world.producer()
+    now = world.clock.now()
+    ids = [f"12341234-1234-4abc-8def-{number:012x}" for number in range(1, 4)]
+    made = [Made(one, bench.run.name) for one in ids]
+    publish_ids(world, made)
+    for one in made:
+        world.sink.write([row(event_id=one.event_id, device_id="d", zone="z", ts=now)])
+        world._place(one, "stored")
+    world.lose(*world.publish(bench, "numbered"))
+    world.later(3 * DAY)
+    result = prove(world.settings, now=world.clock.now)
+    see_that_it_waits(world, result, "missing")
+    accept_loss(world.settings, bench.run.name, "lost", now=world.clock.now)
+    world.events[-1].place = "accepted"
+    prove(world.settings, now=world.clock.now)
+    assert drop(world).rows == 3
+    world.both()
+
+
+def see_that_it_waits(world: World, result: Audit, why: str) -> None:
+    """Drop behind an audit that was made, and see that nothing goes, and why."""
+    before = stored(world)
+    done = retain(replace(world.settings, retain_days=1), result, now=world.clock.now)
+    assert done is not None
+    assert (done.rows, stored(world)) == (0, before)
+    assert why in done.waits
+
+
 def test_rows_of_no_run_hold_nothing_back(world: World) -> None:
     """They are counted apart, and less of them are after the drop."""
     bench = world.producer()
@@ -512,6 +633,27 @@ def test_rows_of_no_run_hold_nothing_back(world: World) -> None:
     for full in (False, True):
         result = prove(world.settings, full=full, now=world.clock.now)
         assert (result.total.missing, result.total.expired, result.unrecorded.stored) == (0, 3, 0)
+
+
+def test_rows_of_no_run_that_stay_are_counted_as_before(world: World) -> None:
+    """A number 0 is no run's, and its row goes; the proven ids that go with it are taken for no such row."""
+    bench = world.producer()
+    world.store(*world.publish(bench, "numbered", *["foreign"] * 3))
+    store_strangers(world, f"{bench.run.name}{0:09x}")
+    world.later(2 * DAY)
+    store_strangers(world, "7aaa-8bbb-ccc000000001", "7aaa-8bbb-ccc000000002")
+    world.later(2 * 3600)
+    assert prove(world.settings, now=world.clock.now).unrecorded.stored == 3
+    assert drop(world).rows == 5
+    for full in (False, True):
+        assert prove(world.settings, full=full, now=world.clock.now).unrecorded.stored == 2
+
+
+def store_strangers(world: World, *ends: str) -> None:
+    """Store rows that no run has published: ids of now that end so."""
+    text = f"{int(world.clock.now() * 1000):012x}"
+    ids = [f"{text[:8]}-{text[8:]}-{end}" for end in ends]
+    world.sink.write([row(event_id=one, device_id="d", zone="z") for one in ids])
 
 
 @pytest.mark.parametrize("has_day", [True, False])
