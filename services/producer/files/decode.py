@@ -106,8 +106,10 @@ class _Unpacked:
 class _Transcoded:
     """Text of another encoding as UTF-8; what is none becomes a byte that no UTF-8 has, so it is refused."""
 
-    def __init__(self, source: Bytes, encoding: str) -> None:
+    def __init__(self, source: Bytes, name: str, encoding: str) -> None:
         self._source = source
+        self._name = name
+        self._encoding = encoding
         self._decoder = codecs.getincrementaldecoder(encoding)(errors="telemetry.marked")
         self._ready = b""
         self._is_done = False
@@ -118,7 +120,10 @@ class _Transcoded:
             if chunk is None:
                 return None
             self._is_done = not chunk
-            text = self._decoder.decode(chunk, final=self._is_done)
+            try:
+                text = self._decoder.decode(chunk, final=self._is_done)
+            except UnicodeError as error:  # not of a character, but of the whole
+                raise SourceBroken(f"{self._name}: not {self._encoding} (--encoding): {error}") from None
             self._ready = text.encode("utf-8", errors="surrogateescape")
         ready, self._ready = self._ready[:size], self._ready[size:]
         return ready
@@ -155,7 +160,7 @@ def decoded(
         start, whole = begin(_Unpacked(whole, name), is_stopping)
     found = encoding or _UTF_16.get(start[:2]) or _without_mark(start)
     if found and codecs.lookup(found).name != "utf-8":
-        is_changed, whole = True, _Transcoded(whole, found)
+        is_changed, whole = True, _Transcoded(whole, name, found)
         start, whole = begin(whole, is_stopping)
     start, whole = begin(whole, is_stopping, _shows_line_ends)
     if b"\r" in start and b"\n" not in start and b"\r" in start[:-1].rstrip(b"\r"):

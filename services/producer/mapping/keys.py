@@ -261,7 +261,7 @@ def _one_character(text: str, words: set[str]) -> str:
 def _encoding(text: str) -> str:
     try:
         "".encode(text)  # refuses what is none of text, such as base64
-    except LookupError:
+    except (LookupError, ValueError):
         return "no such encoding; write for example utf-8, latin-1, cp1252, utf-16"
     return ""
 

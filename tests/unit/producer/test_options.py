@@ -108,6 +108,14 @@ def test_a_pattern_that_would_be_heeded_by_half_is_refused(pattern: str, why: st
     assert told.reading is not None
 
 
+@pytest.mark.parametrize("name", ["base64", "undefined", "latin\\u0000"])
+def test_an_encoding_that_is_none_of_text_is_refused(name: str) -> None:
+    """Whatever Python makes of its name."""
+    Path("m.toml").write_text(f'encoding = "{name}"\n', encoding="utf-8")
+    with pytest.raises(SettingsInvalid, match=r"m.toml:1: encoding: .* no such encoding"):
+        read_options(["--from", "a.csv", "--mapping", "m.toml"])
+
+
 def test_every_error_of_a_mapping_file_is_told_with_its_line() -> None:
     """And those of the options beside it."""
     Path("m.toml").write_text(

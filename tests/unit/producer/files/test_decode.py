@@ -51,6 +51,13 @@ def test_what_is_no_character_of_an_encoding_makes_its_line_no_utf_8() -> None:
         second.decode()
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "idna"])
+def test_what_is_not_of_an_encoding_at_all_is_told(encoding: str) -> None:
+    """Such as UTF-16 without a mark at its beginning, which has to be named with the order of its bytes."""
+    with pytest.raises(SourceBroken, match=rf"a.csv: not {encoding} \(--encoding\)"):
+        decoded(io.BytesIO(b"ts,value\n1,2\n"), "a.csv", encoding, lambda: False)
+
+
 def test_carriage_returns_alone_end_lines_and_others_stay() -> None:
     """A file of an old system, and one of Windows."""
     whole, _ = decode(b"a\rb\rc\r")
