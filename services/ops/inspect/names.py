@@ -66,6 +66,7 @@ _LETTERS: Final[Mapping[str, str]] = {"t": "temperature", "p": "pressure", "h": 
 _NO_PLACE: Final = frozenset(_split("rel relative relativ relativa abs pct percent prozent"))
 """Words beside a KPI's that say how it is measured, and not where."""
 _UNIT: Final = re.compile(r"[(\[]([^()\[\]]{1,12})[)\]]|[,_ /]\s*([^\s,_/()\[\]]{1,8})(?=\s*(?:$|[(\[]))")
+_OFFSET: Final = re.compile(r"(?:GMT|UTC) ?([+-])(0?[0-9]|1[0-4])(?::?([0-5][0-9]))?(?![0-9])")
 _SHORT: Final = 4
 
 
@@ -89,6 +90,12 @@ def part_of_time(name: str) -> str | None:
     """Tell which part of a time a column is by its name: year, month and so on."""
     last = "_".join(words(name))
     return next((part for part, names in PARTS.items() if last in names), None)
+
+
+def offset_in(name: str) -> str:
+    """Find the offset from UTC that the name of a time says, such as `Date Time, GMT-05:00`; empty: none."""
+    found = _OFFSET.search(name)
+    return f"{found[1]}{int(found[2]):02}:{found[3] or '00'}" if found else ""
 
 
 def is_no_reading(name: str) -> bool:

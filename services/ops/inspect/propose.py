@@ -27,6 +27,7 @@ from services.ops.inspect.names import (
     conversion_of,
     is_no_reading,
     kpi_of,
+    offset_in,
     part_of_time,
     rank,
     unit_in,
@@ -287,6 +288,11 @@ class _Maker:
         if other:
             self._say(f"Is {texts[0][:20]} {form}? Taken so. Else: --time-format {other}")
         if times.zone == "UTC" and names_no_zone(texts):
+            if zone := next(filter(None, (offset_in(one.title) for one in columns)), ""):
+                self._say(
+                    f"Are times at {zone}, as their column says? Taken so. Else: --time-zone Europe/Berlin"
+                )
+                return replace(times, format=form, zone=zone)
             self._say("Times name no zone: taken as UTC. For local times: --time-zone Europe/Berlin")
         return replace(times, format=form)
 

@@ -348,6 +348,28 @@ def test_a_day_and_an_hour_in_digits_are_no_seconds(tmp_path: Path) -> None:
     assert [one for one in told["unsure"] if one.startswith("Times name no zone")] != []
 
 
+@pytest.mark.parametrize(
+    ("title", "ts"),
+    [
+        ("Date Time, GMT+01:00", MARCH - 3600),
+        ("time (UTC-5)", MARCH + 18000),
+        ("Time UTC+0530", MARCH - 19800),
+        ("Time (UTC)", MARCH),
+    ],
+)
+def test_an_offset_in_the_name_of_a_time_is_its_zone(tmp_path: Path, title: str, ts: int) -> None:
+    """As many loggers write it; whoever knows better says so."""
+    path = tmp_path / "a.csv"
+    path.write_text(f'"{title}",temperature\n2024-03-10 00:00:00,20\n', encoding="utf-8")
+    _, told = look(path, "--write", "m.toml")
+    assert [one[2] for one in read_file(path, "--mapping", "m.toml").events] == [str(ts)]
+    says = "Are times at " if ts != MARCH else "Times name no zone"
+    assert [one for one in told["unsure"] if one.startswith(says)] != []
+    assert [one[2] for one in read_file(path, "--mapping", "m.toml", "--time-zone=UTC").events] == [
+        str(MARCH)
+    ]
+
+
 def test_which_of_several_times_is_taken_is_said(tmp_path: Path) -> None:
     """That of a gateway may be another than that of the reading."""
     path = tmp_path / "a.csv"
