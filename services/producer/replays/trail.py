@@ -166,6 +166,9 @@ class Trail:
             piece.loop = self._begin(piece)
         before = piece.reader.position
         if not piece.loop.publish_next():
+            if piece.reader.broken:
+                self.close([look_at(self.path)])
+                raise SourceUnusable(piece.reader.broken)
             self.close()
             return True
         return piece.reader.position != before

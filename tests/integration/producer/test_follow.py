@@ -323,6 +323,27 @@ def test_a_file_that_cant_be_followed_holds_no_other_up(folder: Folder) -> None:
     folder.assert_law()
 
 
+def test_a_followed_file_is_not_read_behind_the_header_of_another_table(folder: Folder) -> None:
+    """It is named, and others are read on; rows behind it wait where they are, also after a restart."""
+    folder.write("a.csv", 2)
+    with (folder.logs / "a.csv").open("a", encoding="utf-8") as file:
+        file.write(f"when,value\n{1_700_000_000},99\n")
+    for _ in range(2):
+        with folder.followed() as process:
+            for _ in range(3):  # each is a turn of the other, too
+                folder.write("good.csv", 2)
+                folder.wait()
+            log = _stop(process, code=3)
+        assert "a.csv:4: another header: when, value" in log[-1]["failures"][0]
+        with (folder.logs / "a.csv").open("a", encoding="utf-8") as file:
+            file.write(f"{1_700_000_001},98\n")
+    folder.assert_law()
+    process = start_producer(folder.server, ("--from", "logs/a.csv", "--follow", *CONST), folder.folder)
+    _, complaints = finish(process)
+    assert process.returncode == 2
+    assert "a.csv:4: another header: when, value" in complaints
+
+
 def test_many_more_files_than_are_held_open(folder: Folder) -> None:
     """Each is closed when it is silent, and read on when something is appended."""
     names = [f"{number}.csv" for number in range(250)]
