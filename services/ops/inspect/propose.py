@@ -10,6 +10,7 @@ from services.contract.kpis import Kpi, Kpis
 from services.ops.inspect.beginning import Beginning, told_encoding
 from services.ops.inspect.columns import (
     MOST_CELLS,
+    MOST_COLUMNS,
     Column,
     is_number,
     is_unclear,
@@ -349,6 +350,7 @@ class _Maker:
             rest = [one for one in self._free("number") if not is_no_reading(one.title)]
             for column in rest[:_MOST_SAID]:
                 self._say(f"Is {column.name} a reading ({_some(column)})? Left out. Else: {_value(column)}")
+            self._say_more(rest[_MOST_SAID:])
             return
         own = [one for one in numbers if not is_no_reading(one.title)]
         if named or len(own) <= 1:
@@ -360,6 +362,17 @@ class _Maker:
             self._use(column, name)
         for column in own[:_MOST_SAID]:
             self._say(f"Which KPI is {column.name} ({_some(column)})? {_value(column)}")
+        self._say_more(own[_MOST_VALUES:])
+
+    def _say_more(self, columns: Sequence[Column]) -> None:
+        """Say that there are more columns of numbers than a proposal has: nobody would miss them."""
+        unseen = max(0, len(self._columns) - MOST_COLUMNS)
+        if count := len(columns) + unseen:
+            first = (columns or self._columns[MOST_COLUMNS:])[0]
+            self._say(
+                f"{count:,} more columns, from {first.name} on, are left out. Those that are readings: "
+                f"{_value(first)}, and so on"
+            )
 
     def _one_value(self, named: Sequence[tuple[int, Column]], numbers: Sequence[Column]) -> None:
         if "value" not in self._fields and "value" not in self._constants:

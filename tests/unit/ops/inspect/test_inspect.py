@@ -370,6 +370,28 @@ def test_an_offset_in_the_name_of_a_time_is_its_zone(tmp_path: Path, title: str,
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "columns", "says"),
+    [
+        ("probe_", 50, ""),
+        ("probe_", 60, "10 more columns, from probe_50 on, are left out."),
+        ("probe_", 700, "650 more columns, from probe_50 on, are left out."),
+        ("temp_", 60, ""),
+        ("temp_", 80, "18 more columns, from temp_62 on, are left out."),
+    ],
+)
+def test_columns_that_a_proposal_has_no_room_for_are_said(
+    tmp_path: Path, name: str, columns: int, says: str
+) -> None:
+    """Otherwise their readings would be missed by nobody."""
+    path = tmp_path / "a.csv"
+    head = ",".join(f"{name}{number}" for number in range(columns))
+    path.write_text(f"ts,{head}\n" + f"{MARCH}{',20.5' * columns}\n" * 2, encoding="utf-8")
+    _, told = look(path)
+    assert [one for one in told["unsure"] if "more columns" in one and one.startswith(says)] != [] or not says
+    assert says or not [one for one in told["unsure"] if "more columns" in one]
+
+
 def test_which_of_several_times_is_taken_is_said(tmp_path: Path) -> None:
     """That of a gateway may be another than that of the reading."""
     path = tmp_path / "a.csv"
