@@ -126,6 +126,20 @@ def version_of(connection: Connection, place: str) -> int:
     return 0
 
 
+def made_at(connection: Connection, place: str) -> float | None:
+    """Tell when the tables of this database were made, in Unix seconds by its own clock; None without any.
+
+    It goes with them to a standby and through a backup, so it tells one database from another.
+    Raises SinkWrong for a schema of somebody else, and psycopg.Error.
+    """
+    if version_of(connection, place) == 0:
+        return None
+    row = connection.execute(
+        "SELECT extract(epoch FROM min(applied_at))::float8 FROM telemetry.schema_migrations"
+    ).fetchone()
+    return None if row is None else row[0]
+
+
 def no_tables(place: str) -> str:
     """Say that a database has none of ours."""
     return f"PostgreSQL at {place}: no tables yet; a consumer makes them (DATABASE_URL)"

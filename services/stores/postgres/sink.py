@@ -29,7 +29,7 @@ from services.stores.postgres.connection import Database
 from services.stores.postgres.errors import is_moved, meaning_of, ours
 from services.stores.postgres.exchange import Exchange, Statement
 from services.stores.postgres.partitions import READERS_LOCK
-from services.stores.postgres.schema import refuse_unfit, update
+from services.stores.postgres.schema import made_at, refuse_unfit, update
 
 _LOGGER: Final = logging.getLogger(__name__)
 
@@ -108,6 +108,8 @@ class PostgresSink:
         self._logger = logger
         self._is_stopping = is_stopping
         self._exchange: Exchange | None = None
+        self._made_at: float | None = None
+        """By which the database that we began with is known from another."""
         self._close_also: list[Callable[[], None]] = []
         self._texts = arrays.Texts()
         # Why the last write failed, where that was no row's fault: a probe may pass where a write does not.
@@ -206,7 +208,15 @@ class PostgresSink:
             raise ours(error, place, is_start=is_start) from error
         try:
             refuse_unfit(connection, place)
+            if self._made_at is not None and made_at(connection, place) != self._made_at:
+                # Our tables there would take what comes next, away from all that is acknowledged.
+                raise SinkUnavailable(
+                    f"PostgreSQL at {place} is another database than before, or its tables were made anew: "
+                    "bring the one of before back; where this one is meant, restart the consumers",
+                    "replaced",
+                )
             update(connection, place, self._logger)
+            self._made_at = made_at(connection, place)
             self._exchange = Exchange(connection, database.timeout_s, database.lock_timeout_s)
         except psycopg.Error as error:
             connection.close()

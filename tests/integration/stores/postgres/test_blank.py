@@ -1,5 +1,6 @@
 """When a database is one in which nothing of a pipeline was ever kept."""
 
+import contextlib
 import os
 import time
 from contextlib import closing
@@ -7,7 +8,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
-from postgres import database, rows_of, with_tables
+from postgres import PostgresServers, database, rows_of, with_tables
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from samples import dead, row
@@ -109,3 +110,44 @@ def test_a_database_that_is_away_or_has_no_tables_is_an_error(postgres_url: str)
 def rows_of_nothing(url: str, statement: str) -> None:
     """Run a statement that gives no rows."""
     assert rows_of(url, f"{statement} RETURNING 1") == [(1,)]
+
+
+def renamed(admin: str, name: str, to: str) -> None:
+    """Give a database another name; whoever is connected to it is cut off."""
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
+        )
+        connection.execute(
+            sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(to))
+        )
+
+
+@pytest.mark.parametrize("has_tables", [False, True])
+def test_another_database_under_the_same_name_is_waited_out(
+    postgres_servers: PostgresServers, *, has_tables: bool
+) -> None:
+    """A server was made anew, a name leads elsewhere: what was acknowledged lies in the one of before."""
+    server = postgres_servers.any()
+    url, other, admin = server.new_database(), server.new_database(), server.new_database()
+    name, there = (url.rpartition("/")[2], other.rpartition("/")[2])
+    if has_tables:
+        with_tables(other)
+    with closing(PostgresSink(database(url), time.time)) as sink:
+        sink.write([row(1)])
+        renamed(admin, name, f"{name}_before")
+        renamed(admin, there, name)
+        for _ in range(3):
+            with pytest.raises(SinkUnavailable):
+                sink.write([row(2)])
+            with pytest.raises(SinkUnavailable, match="another database than before"):
+                sink.probe()
+        tables = "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('telemetry')::oid"
+        assert (rows_of(url, tables) != [(0,)]) == has_tables
+        renamed(admin, name, there)
+        renamed(admin, f"{name}_before", name)
+        for _ in range(2):
+            with contextlib.suppress(SinkUnavailable):  # the connection to the other one was cut, too
+                sink.write([row(2)])
+        sink.probe()
+    assert rows_of(url, "SELECT count(*) FROM telemetry.events") == [(2,)]
