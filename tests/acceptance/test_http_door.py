@@ -501,6 +501,11 @@ def test_nothing_that_is_sent_makes_it_fail(rig: Rig) -> None:
     assert post(f"{door.address}/write", bomb, Content_Encoding="gzip").status == 413
     assert post(f"{door.address}/write", good, Content_Encoding="br").status == 415
     assert post(f"{door.address}/v1/other", good).status == 404
+    for path, allowed in (("/ping", "GET, HEAD"), ("/write", "POST")):
+        status, text = curl("-i", "-X", "PUT", f"{door.address}{path}")
+        assert status == 405
+        assert f"allow: {allowed}\r\n" in text
+        assert f"use {allowed.replace(', ', ' or ')} here" in text
     assert rig.client.xlen("telemetry_stream") == 0
     assert door.events(event(1)).status == 200
     assert door.process.lines("request_failed") == []

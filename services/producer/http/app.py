@@ -105,10 +105,8 @@ class App:
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             request = Request(scope, receive)
             methods, handle = routes.get(scope["path"].rstrip("/"), ((), None))
-            if handle is None:
-                response = await self._no_such(request, 404)
-            elif scope["method"] not in methods:
-                response = await self._no_such(request, 405)
+            if handle is None or scope["method"] not in methods:
+                response = await self._no_such(request, sorted(methods))
             else:
                 response = await handle(request)
             await response(scope, receive, send)
@@ -142,14 +140,17 @@ class App:
 
         return answer
 
-    async def _no_such(self, request: Request, status: int) -> Response:
-        self.metrics.count("telemetry_http_requests_total", endpoint="other", code=str(status))
-        message = (
-            f"{shown(request.method, 20)}: use POST here"
-            if status == 405
-            else "there is POST /v1/events, /api/v2/write and /write, GET /ping and /health"
-        )
-        return await _turned_away(request, EventAnswers(), TurnedAway(status, message))
+    async def _no_such(self, request: Request, methods: list[str]) -> Response:
+        """Answer that there is nothing here, or not by this method."""
+        message = "there is POST /v1/events, /api/v2/write and /write, GET /ping and /health"
+        if methods:
+            message = f"{shown(request.method, 20)}: use {' or '.join(methods)} here"
+        refusal = TurnedAway(405 if methods else 404, message)
+        self.metrics.count("telemetry_http_requests_total", endpoint="other", code=str(refusal.status))
+        response = await _turned_away(request, EventAnswers(), refusal)
+        if methods:
+            response.headers["Allow"] = ", ".join(methods)
+        return response
 
     async def _ping(self, _: Request, __: Answers) -> Response:
         return Response(
