@@ -255,7 +255,8 @@ class App:
         except TooMany:
             raise TurnedAway(
                 413,
-                f"more than {self.limits.events:,} events (HTTP_MAX_EVENTS); send them in parts",
+                f"more than {self.limits.events:,} events (HTTP_MAX_EVENTS), or far more values than those; "
+                "send them in parts",
                 field="body",
             ) from None
 

@@ -66,7 +66,8 @@ class MessageMaker:
         except TooMany:
             return self.refused(
                 message,
-                f"more than {self._rules.most_events:,} events in one message; send them in parts",
+                f"more than {self._rules.most_events:,} events in a message, or far more values than those; "
+                "send them in parts",
                 "size",
             )
         lag_s = _lag_s(made, message.at)

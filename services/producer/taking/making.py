@@ -61,8 +61,13 @@ PRECISIONS: Final[Mapping[str, tuple[str, int]]] = {
 """How line protocol may say its times: a unit of ours, and how many of it."""
 
 
+_VALUES_OF_EVENT: Final = 40
+_MOST_VALUES: Final = 200_000
+"""Of a document, however few events it may have. One of 5 MiB can have millions, which take 200 MB."""
+
+
 class TooMany(Exception):
-    """There are more events than one request may have."""
+    """There are more events than one request may have, or far more values than they have."""
 
 
 class Refused(NamedTuple):
@@ -183,7 +188,15 @@ class JsonMaker:
 
         Where it is a list, an element that can't be read costs itself alone. `told`: see the class.
         """
-        return self.value(parse_json(data), told)
+        return self.value(self._parsed(data), told)
+
+    def _parsed(self, data: bytes) -> Any:
+        """Read a document, unless it would take up too much. Raises Problem and TooMany."""
+        most = max(_MOST_VALUES, _VALUES_OF_EVENT * self._rules.most_events)
+        # Each value but the first stands behind one of these.
+        if len(data) > most and sum(map(data.count, (b",", b"[", b"{"))) > most:
+            raise TooMany
+        return parse_json(data)
 
     def value(self, document: Any, told: Told | None = None) -> Made:
         """Make events of a document that is read already. Raises TooMany."""
@@ -201,7 +214,7 @@ class JsonMaker:
             if not line or line.isspace():
                 continue
             try:
-                found = parse_json(line)
+                found = self._parsed(line)
             except Problem as problem:
                 made.refuse(number, problem)
             else:

@@ -1,6 +1,7 @@
 """From what is sent to events, and to what is wrong with each."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -118,6 +119,23 @@ def test_a_request_has_a_bound_whatever_is_in_it() -> None:
         LineMaker(Mapped(), rules()).lines(b"bad\n" * 101, "ns")
     with pytest.raises(TooMany):
         JsonMaker(Mapped(), rules()).lines(b"{\n" * 101)
+
+
+@pytest.mark.parametrize("one", [b"[]", b'{"a":1}', b"12", b"[[[[[[[[[[]]]]]]]]]]"])
+def test_a_document_of_a_million_values_is_not_even_read(one: bytes) -> None:
+    """They would take fifty times its size, whatever they are."""
+    data = b"[" + (one + b",") * (3_000_000 // (1 + len(one))) + b"0]"
+    maker = JsonMaker(Mapped(), rules())
+    tracemalloc.start()
+    try:
+        for make in (maker.document, maker.lines):
+            with pytest.raises(TooMany):
+                make(data)
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(data)
+    finally:
+        tracemalloc.stop()
+    wide = {**EVENT, "attributes": {"note": "a, [b] and {c}"}, **{f"m{n}": [n] for n in range(50_000)}}
+    assert len(document(wide, checks=False).events) == 1
 
 
 def test_what_is_no_json_is_a_problem_of_the_whole() -> None:
