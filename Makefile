@@ -93,7 +93,7 @@ lock: ## Lock the dependencies again (needs uv): one file for each image, one fo
 	@$(COMPILE) --extra http --extra mqtt -o requirements/producer.txt
 	@$(COMPILE) --extra ops --extra postgres -o requirements/consumer.txt
 	@$(COMPILE) --all-extras -o requirements/dev.txt
-	@$(COMPILE) --extra ops --extra embedded --extra postgres --extra http --extra editable -o requirements/run.txt
+	@$(COMPILE) --extra ops --extra embedded --extra postgres --extra http --extra mqtt --extra editable -o requirements/run.txt
 
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' services/__init__.py)
 REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown)

