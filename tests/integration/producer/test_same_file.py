@@ -1,5 +1,6 @@
 """A file that was published before is recognised: nothing of it is published twice unless one says so."""
 
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -7,7 +8,12 @@ from typing import Any
 
 import pytest
 from integration.producer.parts import KEYS, entries, finish, start_producer
+from samples import row
 from servers import LocalServer
+
+from services.ops.audit.proving import prove
+from services.runtime.settings import ConsumerSettings
+from services.stores.sqlite.sink import SQLiteSink
 
 Start = Callable[..., LocalServer]
 
@@ -101,6 +107,42 @@ def test_another_file_under_the_same_path_is_published(files: Files) -> None:
     path.write_text("ts,value\n1700000009,6\n", encoding="utf-8")
     files.produce()
     assert files.values() == ["1", "2", "5", "6"]
+
+
+def test_a_replay_that_audits_have_let_go_of_goes_on_in_a_run_of_its_own(files: Files) -> None:
+    """Silent for nine days, and all of it proven: its position stays, and nothing is published twice."""
+    path = files.folder / "a.csv"
+    path.write_text(ROWS + "1700000002,3,9", encoding="utf-8")
+    files.produce("--resume", code=3)
+    settings = ConsumerSettings(
+        redis_host=files.server.host, redis_port=files.server.port, data_dir=files.folder, dead_letters="file"
+    )
+    with closing(files.server.client()) as client:
+        client.xgroup_create(KEYS.stream, KEYS.group, "0")
+    store_all(files, settings)
+    for _ in range(2):
+        result = prove(settings, now=lambda: time.time() + 9 * 86_400)
+    assert (len(result.runs), result.ended_runs, result.total.stored) == (0, 1, 2)
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n")
+    files.produce("--resume")
+    assert files.values() == ["1", "2", "3"]
+    store_all(files, settings)
+    result = prove(settings, full=True)
+    assert (len(result.runs), result.ended_runs, result.total.stored) == (1, 1, 3)
+    assert result.is_proven
+
+
+def store_all(files: Files, settings: ConsumerSettings) -> None:
+    """Store what is new in the stream, and acknowledge it."""
+    with (
+        closing(files.server.client()) as client,
+        closing(SQLiteSink(settings.database, 1000, time.time)) as sink,
+    ):
+        found: Any = client.xreadgroup(KEYS.group, "c", {KEYS.stream: ">"})
+        for entry_id, fields in found[0][1]:
+            sink.write([row(event_id=fields[b"event_id"].decode())])
+            client.xack(KEYS.stream, KEYS.group, entry_id)
 
 
 def test_a_file_that_was_changed_half_way_is_not_gone_on_with(files: Files) -> None:

@@ -94,6 +94,18 @@ def test_the_server_measures_and_cuts_as_we_do(
     assert [scripts.beginning(one) for one in published] == [*map(beginning, entries)]
 
 
+def test_the_server_looks_no_farther_than_a_weight(sizes: tuple[redis.Redis, Sizes]) -> None:
+    """It ends with the entry by which the weight is reached: each costs it a copy."""
+    client, scripts = sizes
+    published = publish(client, 4)
+    weights = [look.weight for look in scripts.look(published, 1 << 40)]
+    for number in range(1, 5):
+        reached = sum(weights[:number])
+        assert len(scripts.look(published, reached)) == number
+        assert len(scripts.look(published, reached - 1)) == number
+    assert len(scripts.look(published, 0)) == 1
+
+
 def test_a_pending_entry_that_is_too_large_is_not_read(server: Server) -> None:
     """Its beginning comes alone, little crosses the network, its mates are whole, and the server keeps it."""
     with closing(server.client()) as client:
