@@ -17,7 +17,7 @@ from typing import Any, Final
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, httptools  # type: ignore[attr-defined]
 
 from services.producer.http.certificates import Certificates
 from services.producer.http.crowd import Crowd
@@ -115,6 +115,9 @@ class _Connection(HttpToolsProtocol):
         transport.set_write_buffer_limits(high=1)  # so that it is told what the client does not take
         self._head_bytes = 0
         self._is_in_head = True
+        self._offering = b""
+        """Method of a request that offers another protocol, behind its head; empty: none does."""
+        self._version = b""
         self._is_deaf = False
         """Whether nothing more can be read: what is in hand is answered, and no more."""
         self._timer: asyncio.TimerHandle | None = None
@@ -134,10 +137,30 @@ class _Connection(HttpToolsProtocol):
         if self._is_in_head and self._timer is None:
             self._begin_head()
         self._head_bytes += len(data)
-        super().data_received(data)
+        self._read(data)
         # A whole body may have come along; what is still none then has no end.
         if self._head_bytes > _LONGEST_HEAD and not self.transport.is_closing():
             self._refuse(431, "Request Header Fields Too Large", "the head of the request is too large")
+
+    def _read(self, data: bytes) -> None:
+        """Read on. The parser takes a request that offers another protocol for one without a body.
+
+        Programs in Java offer HTTP/2 so. There is HTTP/1.1 alone here: it is read as if it offered nothing.
+        """
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self.parser = httptools.HttpRequestParser(self)
+            rest = data[offer.args[0] :]
+            self._read(b"%b%b" % (self._head_without_offer(), rest))
+        except httptools.HttpParserError:
+            self._refuse(400, "Bad Request", "this is no request of HTTP/1.1")
+
+    def _head_without_offer(self) -> bytes:
+        lines = [b"%b %b HTTP/%b" % (self._offering, self.url, self._version)]
+        lines += [b"%b: %b" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._is_in_head:  # what stands behind a body is wanted by nobody
@@ -146,6 +169,10 @@ class _Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= _MOST_AHEAD:
             raise _TooFarAhead
+        self._offering = b""
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._offering, self._version = self.parser.get_method(), self.parser.get_http_version().encode()
+            return
         self._is_in_head = False
         self._head_bytes = 0
         self._end_timer()
@@ -157,6 +184,8 @@ class _Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._offering:
+            return
         super().on_message_complete()
         self._is_in_head = True
         self._head_bytes = 0
@@ -174,9 +203,6 @@ class _Connection(HttpToolsProtocol):
     def resume_writing(self) -> None:
         self._end_stall()
         super().resume_writing()
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own words
-        self._refuse(400, "Bad Request", "this is no request of HTTP/1.1")
 
     def drop(self) -> None:
         """Close it, since there are too many."""

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 
 import pytest
 from servers import eventually, free_port
@@ -17,6 +18,7 @@ from services.runtime.telemetry.metrics import Metrics
 
 PATIENCE_S = 30.0
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKS = b"Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
 
@@ -128,6 +130,33 @@ def test_what_cannot_be_read_is_not_answered_in_the_place_of_a_request_in_hand()
             eventually(lambda app=app: app.begun, PATIENCE_S, "it is in hand")  # type: ignore[misc]
             app.released.set()
             assert statuses(one) == [b"200"]
+
+
+@pytest.mark.parametrize("cuts", [(), (9,), (60,), (130,), (-5,), (-1,), tuple(range(1, 200))])
+@pytest.mark.parametrize("length", [b"Content-Length: 5\r\n\r\nhello", CHUNKS])
+def test_a_request_that_offers_another_protocol_is_read_with_its_body(
+    length: bytes, cuts: tuple[int, ...]
+) -> None:
+    """As curl --http2 and programs in Java do. Without it, success would be said of nothing."""
+    bodies: list[bytes] = []
+
+    async def keep(_: Scope, receive: Receive, send: Send) -> None:
+        body, has_more = b"", True
+        while has_more:
+            message = await receive()
+            body, has_more = body + message["body"], message["more_body"]
+        bodies.append(body)
+        await answer(_, receive, send)
+
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
+    data = b"POST /x HTTP/1.1\r\nHost: x\r\n" + offer + length + LAST
+    places = [0, *(cut % len(data) for cut in cuts if cut < len(data)), len(data)]
+    with served(keep) as (port, _), connect(port) as one:
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start, end in pairwise(places):
+            one.sendall(data[start:end])
+        assert statuses(one) == 2 * [b"200"]
+    assert bodies == [b"hello", b""]
 
 
 @pytest.mark.parametrize(
