@@ -345,6 +345,25 @@ def test_a_dropped_row_that_comes_back_takes_no_place_of_a_closed_loss(world: Wo
     world.audit(full=True)
 
 
+def test_two_hidden_losses_of_a_run_are_both_closed(world: World) -> None:
+    """One after the other: the second takes no place of the first."""
+    first = hide(world, "numbered")
+    world.audit(full=True)
+    accept_loss(world.settings, first.run, "deleted by hand", now=world.clock.now)
+    first.place = "accepted"
+    world.later(2 * 3600)
+    world.both()
+    second = next(one for one in world.events if one.place == "stored")
+    delete_row(world, second)
+    world.later(3 * DAY)
+    assert drop(world).rows == 1
+    second.place = "missing"
+    world.audit(full=True)
+    accept_loss(world.settings, second.run, "deleted by hand", now=world.clock.now)
+    second.place = "accepted"
+    world.both()
+
+
 def test_a_hidden_loss_that_was_closed_and_comes_back_is_stored(world: World) -> None:
     """Its row was restored from a backup: an audit of everything counts it once."""
     made = hide(world, "numbered")
