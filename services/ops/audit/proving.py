@@ -91,10 +91,13 @@ def _loss(result: Audit, run: str, why: str, who: str, at: float, *, full: bool)
     found = next((one for one in result.runs if one.run == run), None)
     if found is None:
         named = ", ".join(one.run for one in result.runs if one.tally.missing or one.understated)
-        raise CommandFailed(
-            f"no run {run!r} is open here"
-            + (f"; with a loss: {named}" if named else ": nothing is missing of any")
-        )
+        if named:
+            others = f"; with a loss: {named}"
+        elif result.total.missing and not full:
+            others = "; what is missing of ended runs is closed with --full --accept"
+        else:
+            others = ": nothing is missing of any"
+        raise CommandFailed(f"no run {run!r} is open here{others}")
     if not found.tally.missing and not found.understated:
         hint = "" if full else "; what --full has found behind the proof is closed with --full --accept"
         raise CommandFailed(f"nothing is missing of run {run}, and its record says what is known{hint}")

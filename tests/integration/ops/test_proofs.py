@@ -568,6 +568,28 @@ def test_a_run_with_a_loss_is_not_folded_however_few_are_named(world: World) -> 
     assert world.client.exists(KEYS.run(made[0].run))
 
 
+def test_a_loss_of_an_ended_run_is_closed_as_the_refusal_says(world: World) -> None:
+    """It is no open run any more: an audit tells of the loss, and --full of whose it is."""
+    bench = world.producer()
+    made = world.publish(bench, *["numbered"] * 3)
+    world.store(*made[:2])
+    world.bury(made[2])
+    bench.publisher.end()
+    world.later(300)
+    world.both()
+    world.later(1.1 * DAY)
+    world.both()
+    world.settings.dead_letter_file.unlink()
+    made[2].place = "missing"
+    result = prove(world.settings, now=world.clock.now)
+    assert (result.total.missing, result.runs, result.ended_runs) == (1, [], 1)
+    with pytest.raises(CommandFailed, match=r"no run .* is open here; .* is closed with --full"):
+        accept_loss(world.settings, bench.run.name, "its disk died", now=world.clock.now)
+    accept_loss(world.settings, bench.run.name, "its disk died", full=True, now=world.clock.now)
+    made[2].place = "accepted"
+    world.both()
+
+
 def test_chunks_of_ids_that_are_proven_are_deleted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept of them at the broker does not grow."""
     monkeypatch.setattr(publishing, "CHUNK_IDS", 10)
