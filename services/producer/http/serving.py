@@ -14,10 +14,11 @@ import time
 from collections.abc import Collection
 from typing import Any, Final
 
+import httptools
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, httptools  # type: ignore[attr-defined]
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.producer.http.certificates import Certificates
 from services.producer.http.crowd import Crowd
