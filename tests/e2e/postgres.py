@@ -15,7 +15,7 @@ DATABASE: Final = "telemetry"
 USER: Final = "app"
 PORT: Final = 5432
 
-_PASSWORD: Final = "correct horse / battery @ staple"  # noqa: S105 - it opens nothing else
+PASSWORD: Final = "correct horse / battery @ staple"  # noqa: S105 - it opens nothing else
 _UID: Final = 999
 _TLS: Final = ("-c", "ssl=on", "-c", "ssl_cert_file=/tls/tls.crt", "-c", "ssl_key_file=/tls/tls.key")
 
@@ -25,9 +25,7 @@ def deploy(namespace: Namespace, folder: Path, node: str) -> None:
     key, certificate = certificate_for(HOST, folder)
     uri = f"postgresql://{USER}@{HOST}:{PORT}/{DATABASE}"
     namespace.apply(
-        secret(
-            SECRET, username=USER, password=_PASSWORD, dbname=DATABASE, host=HOST, port=str(PORT), uri=uri
-        ),
+        secret(SECRET, username=USER, password=PASSWORD, dbname=DATABASE, host=HOST, port=str(PORT), uri=uri),
         secret(CA_SECRET, **{"ca.crt": certificate.read_text()}),
         secret("pg-server", **{"tls.crt": certificate.read_text(), "tls.key": key.read_text()}),
         {

@@ -21,6 +21,7 @@ DOCS = ROOT / "docs"
 
 RUN: Final = {
     "tutorial/first-pipeline.md": "tests/acceptance/test_pages.py",
+    "tutorial/cluster.md": "tests/e2e/test_tutorial.py",
     "tutorial/own-data.md": "tests/acceptance/test_pages.py",
     "tutorial/own-step.md": "tests/acceptance/test_pages.py",
     "how-to/poison-event.md": "tests/acceptance/test_pages.py",
@@ -38,7 +39,6 @@ RUN: Final = {
 
 _CLUSTER: Final = "a cluster; tests/e2e does the same with the same values there"
 NOT_RUN: Final = {
-    "tutorial/cluster.md": _CLUSTER,
     "how-to/scaling.md": f"a terminal to watch; {_CLUSTER}",
     "how-to/upgrade.md": _CLUSTER,
     "how-to/wrong-deploy.md": "letters of a producer that nobody has here; test_replay.py has such ones",
