@@ -265,11 +265,18 @@ def check_host(host: str) -> str:
     return host
 
 
-def _check_name(host: str) -> None:
+def may_be_host(host: str) -> bool:
+    """Tell whether a name can be looked up: a part that is empty or too long is a UnicodeError to Python."""
     try:
         host.encode("idna")
     except UnicodeError:
-        raise AddressInvalid("no name of a host, nor an address") from None
+        return False
+    return True
+
+
+def _check_name(host: str) -> None:
+    if not may_be_host(host):
+        raise AddressInvalid("no name of a host, nor an address")
     if "," in host:
         raise AddressInvalid("there is more than one host: name one server")
     if not host or any(one.isspace() or one in "/?#[]@:\\\"'<>" or not one.isprintable() for one in host):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from services.runtime.address import host_and_port
+from services.runtime.address import host_and_port, may_be_host
 from services.runtime.redact import know
 from services.runtime.settings import ProducerSettings
 from services.runtime.small_files import FileUnreadable, read_small
@@ -109,7 +109,7 @@ def _address(url: str, errors: list[str]) -> tuple[str, int, bool]:
             "MQTT_URL: leave user and password out of it; MQTT_USERNAME_FILE and MQTT_PASSWORD_FILE name "
             "files that hold them"
         )
-    elif found.scheme not in _PORTS or not _HOST.fullmatch(host) or port == 0:
+    elif found.scheme not in _PORTS or not _HOST.fullmatch(host) or not may_be_host(host) or port == 0:
         errors.append(f"MQTT_URL: it is no address of a broker; {_HINT}")
     elif found.path not in {"", "/"} or found.query or found.fragment:
         errors.append(f"MQTT_URL: there is something behind the port; {_HINT}")

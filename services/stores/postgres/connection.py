@@ -21,6 +21,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.waiting import Ready, Wait
 
+from services.runtime.address import may_be_host
 from services.runtime.redact import know
 from services.runtime.small_files import FileUnreadable, read_small
 from services.stores.postgres.errors import NoAnswer
@@ -224,6 +225,8 @@ class _Attempt:
         connection = None
         try:
             connection = Connection.connect(**self._parameters, autocommit=True, prepare_threshold=None)
+        except UnicodeError:  # of PGHOST or of a service file: read_url refuses one of a URL
+            self._error = psycopg.OperationalError("could not translate host name: it is no name of a host")
         except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
             self._error = error
         with self._lock:
@@ -272,6 +275,9 @@ def read_url(url: str) -> dict[str, str]:
 
 
 def _check(found: Mapping[str, str]) -> None:
+    for host in found.get("host", "").split(","):
+        if host and not host.startswith(("/", "@")) and not may_be_host(host):  # else it is a socket
+            raise UrlInvalid("its host is no name of one, nor an address")
     for port in found.get("port", "").split(","):
         if port and not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
             raise UrlInvalid(

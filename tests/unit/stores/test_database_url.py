@@ -3,11 +3,12 @@
 import subprocess
 import sys
 
+import psycopg
 import pytest
 
 from services.runtime.settings import ConsumerSettings, SettingsInvalid, Sources, load
 from services.stores.choice import at_address, store_of
-from services.stores.postgres.connection import Database, read_url
+from services.stores.postgres.connection import Database, UrlInvalid, read_url
 from services.stores.postgres.store import PostgresStore
 from services.stores.sqlite.store import SQLiteStore
 
@@ -74,6 +75,19 @@ def test_what_the_url_does_not_say_libpqs_variables_say(monkeypatch: pytest.Monk
 def test_codes_in_a_url_are_read() -> None:
     """A password may have any character."""
     assert read_url("postgresql://me:a%40b%2Fc%3A@db/x")["password"] == "a@b/c:"  # noqa: S105 - of nobody
+
+
+@pytest.mark.parametrize("host", ["x" * 64, "db..example.com", f"db,{'x' * 64}"])
+def test_a_host_that_can_be_none_is_refused_wherever_it_stands(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """Python raises no error of the network for it."""
+    with pytest.raises(UrlInvalid, match="its host is no name of one, nor an address"):
+        read_url(f"postgresql://me:s3cret@{host}/x")
+    monkeypatch.setenv("PGHOST", host)
+    with pytest.raises(psycopg.OperationalError, match="no name of a host"):
+        Database.of("postgresql://").connect()
+    assert read_url(f"postgresql://%2Frun%2F{'x' * 64}/x")["host"] == f"/run/{'x' * 64}"
 
 
 def test_the_password_is_hidden_from_whoever_prints_the_database() -> None:

@@ -35,6 +35,7 @@ def test_an_address_is_read(url: str, place: str) -> None:
         "", "localhost:1883", "tcp://secret-word", "mqtt://", "mqtt://secret-word:x", "mqtt://secret-word:0",
         "mqtt://secret-word:99999", "mqtt://h:1/secret-word", "mqtt://h?secret-word", "mqtt://u:secret-word@h",
         "mqtt://secret-word@h", "mqtt://secret-word..x", "mqtt://[secret-word", "mqtt://.", "ws://secret-word",
+        f"mqtt://secret-word{'x' * 64}.org",
     ],
 )  # fmt: skip
 def test_what_is_none_is_told_without_a_piece_of_it(url: str) -> None:
