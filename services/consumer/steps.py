@@ -10,6 +10,7 @@ from typing import Final
 
 from services.contract.consuming.doors import Dead, Valid
 from services.contract.event import Event, Rejection
+from services.runtime.redact import shortened
 from services.steps import Step, reject
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
 
 GROUP: Final = "telemetry.steps"
 
+_LONGEST_WHY: Final = 500
+"""Characters of what a step has raised."""
 _KINDS: Final[Mapping[str, type | UnionType]] = {
     "event_id": str,
     "device_id": str,
@@ -104,4 +107,4 @@ def _told(error: BaseException) -> str:
 
 def _failed(step: Step, why: str) -> Rejection:
     name = getattr(step, "__qualname__", repr(step))
-    return Rejection("process", "step_failed", f"step {name}: {why}"[:500])
+    return Rejection("process", "step_failed", shortened(f"step {name}: {why}", _LONGEST_WHY))

@@ -71,6 +71,15 @@ def redact(text: str) -> str:
     return text
 
 
+def shortened(text: str, most: int) -> str:
+    """Give the text without its secrets, at most so many characters of it.
+
+    A text is cut behind that: half an address is none any more, so its password would be shown.
+    """
+    told = redact(text)
+    return told if len(told) <= most else f"{told[: most - 1]}…"
+
+
 def _may_name(folded: str) -> bool:
     return any(part in folded for part in _PARTS)
 

@@ -38,6 +38,7 @@ from services.ops.output.output import MOST_SHOWN, AsJson, Wide, answer, remark,
 from services.ops.output.parts import Column, Facts
 from services.ops.output.times import Since, Until, refuse_empty, show_time
 from services.ops.server.doors import open_server
+from services.runtime.redact import shortened
 from services.runtime.screen import answer_parts
 from services.runtime.settings import ConsumerSettings, Sources, load, read_sources
 
@@ -49,7 +50,7 @@ _MOST_SHOWN: Final = 200
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 1]}…"
+    return shortened(text, _MOST_SHOWN)
 
 
 def _mark(replayed_at: float | None) -> str:

@@ -24,6 +24,7 @@ from services.consumer.programs import python
 from services.ops.run.targets import hold_targets, remove_targets, write_targets
 from services.ops.server.child import start_child
 from services.runtime.own_files import open_own
+from services.runtime.redact import shortened
 
 _GRACE_S: Final = 20.0
 """How long a process may take to end after SIGTERM."""
@@ -240,5 +241,5 @@ def _words(line: str) -> Sequence[str]:
     except KeyError:
         return ()
     except (ValueError, TypeError, AttributeError, RecursionError):
-        words = [line[:_LONGEST_WORDS]] if line.strip() else []
+        words = [shortened(line, _LONGEST_WORDS)] if line.strip() else []
     return [f"  {word}" for word in words]

@@ -42,11 +42,14 @@ from services.producer.rows.table import (
     text_of,
 )
 from services.producer.rows.times import TimeReader
+from services.runtime.redact import shortened
 from services.runtime.telemetry.metrics import Metrics
 
 _LONGEST_COUNTED: Final = 128
 _MOST_COLUMNS: Final = 100
 """That are named in a log line."""
+_LONGEST_SHOWN: Final = 200
+"""Characters of a row that a message quotes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -451,9 +454,9 @@ class _Headers:
         has_own = any(cells[at] and cells[at] == self._header[at] for at in self._taken)
         is_mostly_names = known > 1 and 2 * known >= len(filled)
         if is_mostly_names or (has_own and not any(map(_has_digits, filled))):
-            shown = ", ".join(cell.strip() for cell in row)
+            shown = shortened(", ".join(cell.strip() for cell in row), _LONGEST_SHOWN)
             raise SourceBroken(
-                f"{self._name}:{line}: another header: {shown[:200]}; what stands behind it is another "
+                f"{self._name}:{line}: another header: {shown}; what stands behind it is another "
                 "table: put it into a file of its own"
             )
 
