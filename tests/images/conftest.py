@@ -1,5 +1,6 @@
 """The images, built once for all tests; no test here where they can't be built."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 
@@ -23,9 +24,15 @@ def engine() -> None:
 
 
 @pytest.fixture(scope="session")
-def images(engine: None) -> dict[str, Image]:  # noqa: ARG001 - it decides whether there are any
+def images(
+    engine: None,  # noqa: ARG001 - it decides whether there are any
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Image]:
     """Build both images, as a user does."""
-    return {service: build(service, f"telemetry-{service}:test") for service in SERVICES}
+    # One worker builds, and the others find its layers: at the same time each would make them again.
+    with (tmp_path_factory.getbasetemp().parent / "images.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        return {service: build(service, f"telemetry-{service}:test") for service in SERVICES}
 
 
 @pytest.fixture(params=SERVICES)
