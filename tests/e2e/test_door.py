@@ -1,16 +1,14 @@
 """Devices that send to a release: the commands of the page, and an update under load that cuts no request."""
 
 import json
-import os
 import re
-import signal
-import subprocess
 from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
-from e2e.cluster import PATIENCE_S, ROOT, Manifest, Namespace, our_images, run, server_pod, until
+from e2e.cluster import PATIENCE_S, ROOT, Manifest, Namespace, our_images, server_pod, until
 from e2e.conftest import NewNamespace
+from e2e.pages import blocks_of, typed
 from e2e.release import Release, Values, merged
 from servers import free_port
 
@@ -54,14 +52,11 @@ while any(one.is_alive() for one in threads):
 
 
 def _commands(port: int) -> str:
-    """Give the commands of the page, up to the next paragraph, with a port that is free here."""
-    found = re.search(r"^## On Kubernetes\n.*?^```\n(.*?)^```$", _PAGE, re.DOTALL | re.MULTILINE)
-    assert found is not None
-    assert (found[1].count("demo-http 8080"), found[1].count("127.0.0.1:8080")) == (1, 1)
-    return (
-        found[1]
-        .replace("demo-http 8080", f"demo-http {port}:8080")
-        .replace("127.0.0.1:8080", f"127.0.0.1:{port}")
+    """Give the commands of the page from outside of the cluster, with a port that is free here."""
+    found = "\n".join(blocks_of("devices.md", "## On Kubernetes")[:2])
+    assert (found.count("demo-http 8080"), found.count("127.0.0.1:8080")) == (1, 2)
+    return found.replace("demo-http 8080", f"demo-http {port}:8080").replace(
+        "127.0.0.1:8080", f"127.0.0.1:{port}"
     )
 
 
@@ -82,30 +77,16 @@ def release(new: NewNamespace) -> Release:
 def told(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run the commands of the page as they stand; give what they say."""
     folder = tmp_path_factory.mktemp("page")
-    (folder / "charts").symlink_to(ROOT / "charts")
     (folder / "tokens.toml").write_text(_tokens(), encoding="utf-8")
-    config = folder / "kubeconfig"
-    config.write_text(run("kubectl", "config", "view", "--raw", "--flatten"), encoding="utf-8")
-    environment = {**os.environ, "KUBECONFIG": str(config)}
-    named = f"kubectl config set-context --current --namespace={release.namespace.name} > context.log"
-    with (folder / "said").open("w") as said:
-        shell = subprocess.Popen(
-            ["bash", "-c", f"set -euo pipefail\n{named}\n{_commands(free_port())}"],
-            cwd=folder, env=environment, stdout=said, stderr=said, start_new_session=True,
-        )  # fmt: skip
-    try:
-        code = shell.wait(3 * PATIENCE_S)
-        text = (folder / "said").read_text(encoding="utf-8")
-        assert code == 0, text
-        yield text
-    finally:
-        os.killpg(shell.pid, signal.SIGKILL)  # with the port that is forwarded
+    with typed(release.namespace, folder, _commands(free_port())) as said:
+        yield said
 
 
 def test_the_commands_of_the_page_run_as_they_stand(told: str) -> None:
     """From nothing to a reading that is stored."""
     assert '{"published": 1}' in told or '{"published":1}' in told
-    assert "plant-1" in told.splitlines()[-1]
+    assert "plant-1" in told
+    assert "plant-2" in told.splitlines()[-1]
 
 
 def _sender() -> Manifest:
@@ -143,7 +124,7 @@ def test_an_update_under_load_cuts_no_request_and_loses_no_event(release: Releas
     answers = _answers(namespace)
     assert {text for text in answers if not text.startswith("200 ")} == set(), answers
     found = release.settled()
-    assert found["stored"] == sum(answers.values()) + 1
+    assert found["stored"] == sum(answers.values()) + 2  # and those of the page
     release.assert_logs()
 
 

@@ -1,16 +1,21 @@
 """A broker in the cluster, and pods that share what comes there: each reading is stored, and once."""
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from e2e.cluster import PATIENCE_S, Manifest, Namespace, our_images, run_given, server_pod, until
 from e2e.conftest import NewNamespace
-from e2e.release import Release, Values
+from e2e.pages import blocks_of, typed
+from e2e.release import Release
+from servers import free_port
 
 _IMAGE: Final = "eclipse-mosquitto:2"
 _TOPIC: Final = "plant/hall/oven-1/temperature"
 _POISON: Final = "cold"
+_HEADING: Final = "### Several producers, and none, on Kubernetes"
 
 # What waits for a session is kept, however much it is: a broker's loss is none that an audit could see.
 _BROKER: Final = r"""
@@ -91,48 +96,57 @@ def _has_session(namespace: Namespace, name: str) -> bool:
     return namespace.kubectl("exec", "sender", "--", "python", "-c", _ASK, name).strip() == "True"
 
 
+def _install_and_publish(namespace: Namespace) -> str:
+    """Give the commands of the page from nothing to a stored reading, with a broker and a port of ours."""
+    install, publish, _ = blocks_of("devices.md", _HEADING)
+    port = free_port()
+    for theirs, ours in {
+        "broker.iot:1883": f"broker.{namespace.name}:1883",
+        "--namespace iot service/broker 1883": f"--namespace {namespace.name} service/broker {port}:1883",
+        "mosquitto_pub -u": f"mosquitto_pub -p {port} -u",
+    }.items():
+        assert (install + publish).count(theirs) == 1
+        install, publish = install.replace(theirs, ours), publish.replace(theirs, ours)
+    return install + publish
+
+
 @pytest.fixture(scope="module")
-def release(new: NewNamespace) -> Release:
-    """Install two pods that share what a broker in their namespace has."""
+def release(new: NewNamespace, tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """Run a broker, and the commands of the page: two pods share what comes, and a reading is stored."""
+    if shutil.which("mosquitto_pub") is None:
+        pytest.skip("no mosquitto_pub here, by which the page publishes")
     run_given("TELEMETRY_E2E_LOAD", _IMAGE)
     namespace = new()
     namespace.apply(*_broker())
     namespace.kubectl("wait", "--for=condition=Ready", "pod/broker", "--timeout=60s")
-    mqtt: Values = {
-        "url": "mqtt://broker:1883",
-        "topics": ["plant/{zone}/{device}/{kpi}"],
-        "settings": {"mqttEndSession": True},
-    }
-    producer: Values = {"mode": "mqtt", "replicas": 2, "readinessProbe": {"periodSeconds": 1}, "mqtt": mqtt}
-    one = Release(namespace)
-    one.install({"producer": producer})
-    return one
+    with typed(namespace, tmp_path_factory.mktemp("page"), _install_and_publish(namespace)) as said:
+        assert "oven-3" in said.splitlines()[-1]
+    return Release(namespace)
 
 
-def test_pods_share_what_comes_and_one_that_is_scaled_away_leaves_nothing_behind(release: Release) -> None:
-    """Under load: its session ends once the broker has nothing for it; each reading is stored, and once.
+def test_pods_share_what_comes_and_one_that_is_scaled_away_leaves_nothing_behind(
+    release: Release, tmp_path: Path
+) -> None:
+    """Under load, by the commands of the page: its session ends once the broker has nothing for it.
 
-    What makes no event is a dead letter, and keeps nothing behind it from coming.
+    Each reading is stored, and once. What makes no event is a dead letter, and keeps nothing behind it from
+    coming.
     """
     namespace = release.namespace
-    pods = {pod.name: pod for pod in release.ready("producer", 2)}
-    assert pods.keys() == {"demo-producer-0", "demo-producer-1"}
-    for name, pod in pods.items():
-        assert pod.logged("mqtt_connected")[-1]["client_id"] == f"{namespace.name}.{name}"
     namespace.apply(_sender())
-    for pod in pods.values():
+    for pod in release.ready("producer", 2):
+        assert pod.logged("mqtt_connected")[-1]["client_id"] == f"{namespace.name}.{pod.name}"
         until(lambda one=pod: one.logged("published"), PATIENCE_S, f"{pod.name} has a share")  # type: ignore[misc]
     namespace.kubectl("exec", "broker", "--", "mosquitto_pub", "-q", "1", "-t", _TOPIC, "-m", _POISON)
-    release.assert_logs()
-    namespace.kubectl("scale", "statefulset/demo-producer", "--replicas=1")
-    (left,) = release.ready("producer", 1)
-    assert (left.name, left.restarts) == ("demo-producer-0", 0)
-    assert not _has_session(namespace, f"{namespace.name}.demo-producer-1")
+    with typed(namespace, tmp_path, blocks_of("devices.md", _HEADING)[-1]):
+        left = release.ready("producer", 2)
+    assert {pod.name for pod in left} == {"demo-producer-0", "demo-producer-1"}
+    assert not _has_session(namespace, f"{namespace.name}.demo-producer-2")
     before = _confirmed(namespace)
     until(lambda: _confirmed(namespace) > before + 100, PATIENCE_S, "the broker takes more")
     namespace.kubectl("exec", "sender", "--", "touch", "/tmp/stop")  # noqa: S108 - of its container
     namespace.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/sender", "--timeout=60s")
-    published = _confirmed(namespace)
+    published = _confirmed(namespace) + 1  # and the one of before
     until(lambda: release.audit()["stored"] >= published, PATIENCE_S, "all has come")
     found = release.settled()
     assert (found["stored"], found["dead"]) == (published, 1)
