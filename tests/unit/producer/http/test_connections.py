@@ -46,12 +46,14 @@ class Held:
 
 
 @contextmanager
-def served(app: ASGIApp, *, connections: int = 10, read_s: float = 30) -> Iterator[tuple[int, Serving]]:
+def served(
+    app: ASGIApp, *, host: str = "127.0.0.1", connections: int = 10, read_s: float = 30
+) -> Iterator[tuple[int, Serving]]:
     """Serve an application; give the port, too."""
     port = free_port()
     serving = Serving(
         app,
-        listen("127.0.0.1", port),
+        listen(host, port),
         Metrics("producer"),
         logging.getLogger("silent"),
         certificates=None,
@@ -91,6 +93,25 @@ def statuses(one: socket.socket) -> list[bytes]:
         while data := one.recv(65536):
             text += data
     return re.findall(rb"HTTP/1\.1 ([0-9]+) ", text)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", ""])
+def test_no_part_of_an_answer_waits_until_the_one_before_is_confirmed(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """A client takes up to 40 ms to confirm the head."""
+    at_once: list[int] = []
+    received = _Connection.data_received
+
+    def look_first(self: _Connection, data: bytes) -> None:
+        taken = self.transport.get_extra_info("socket")
+        at_once.append(taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        received(self, data)
+
+    monkeypatch.setattr(_Connection, "data_received", look_first)
+    with served(answer, host=host) as (port, _), connect(port, LAST) as one:
+        assert statuses(one) == [b"200"]
+    assert [bool(one) for one in at_once] == [True]
 
 
 def test_who_sends_far_ahead_is_answered_in_turn_and_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
