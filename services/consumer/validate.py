@@ -28,6 +28,7 @@ from services.contract.consuming.doors import Dead, Decoded, Entry, Valid
 from services.contract.event import MAX_LABEL_CHARS, Event, Fields, Reason, Rejection
 from services.contract.ids import CANONICAL
 from services.contract.kpis import Kpi, Kpis
+from services.runtime.redact import head
 
 _LABEL: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f]{{1,{MAX_LABEL_CHARS}}}")
 
@@ -141,4 +142,4 @@ def _future_rule(ts: float, latest_ts: float) -> str:
 
 def _shown(text: str) -> str:
     """Show a foreign text in a message: printable, and no longer than a line can bear."""
-    return ascii(text if len(text) <= 64 else f"{text[:61]}...")
+    return ascii(text if len(text) <= 64 else f"{head(text, 61)}...")

@@ -21,6 +21,7 @@ from typing import Final
 
 from services.contract.codec import DECIMAL, decimal
 from services.contract.kpis import Conversion, Kpi, Kpis, alike, unit_key
+from services.runtime.redact import head
 
 _PLACES: Final = 20
 """Digits that decimal text of the contract has at most on either side of the mark."""
@@ -134,7 +135,7 @@ class Spellings:
         number, behind = split(value, style)
         if number is None or (behind and (known is None or unit_of(known, behind) is None)):
             if style.decimal != "." and DECIMAL.fullmatch(value):
-                raise Unclear(f"value {value[:40]!a}: the decimal mark is {style.decimal}")
+                raise Unclear(f"value {head(value, 40)!a}: the decimal mark is {style.decimal}")
             return name, value
         return name, (number if known is None else convert(known, number, behind or unit))
 
@@ -153,8 +154,8 @@ def convert(kpi: Kpi, number: str, unit: str) -> str:
     if conversion is None:
         accepted = ", ".join(dict.fromkeys((kpi.unit, *kpi.units)))
         raise Unclear(
-            f"unit {unit[:40]!a} is none of {kpi.name}, which has {accepted}: name another, or add it to "
-            f"the units of [{kpi.name}] (KPIS_FILE)"
+            f"unit {head(unit, 40)!a} is none of {kpi.name}, which has {accepted}: name another, or add it "
+            f"to the units of [{kpi.name}] (KPIS_FILE)"
         )
     if conversion == _OWN:
         return number

@@ -80,6 +80,11 @@ def shortened(text: str, most: int) -> str:
     return told if len(told) <= most else f"{told[: most - 1]}…"
 
 
+def head(text: str, most: int) -> str:
+    """Give the beginning of a text without its secrets, for a message that quotes it."""
+    return redact(text)[:most]
+
+
 def _may_name(folded: str) -> bool:
     return any(part in folded for part in _PARTS)
 

@@ -21,6 +21,7 @@ from services.ops.audit.proof import audit
 from services.ops.audit.result import Audit
 from services.ops.dlq.letters import are_at_broker, letters_of
 from services.ops.failures import CommandFailed
+from services.runtime.redact import head
 from services.runtime.settings import ConsumerSettings
 from services.stores.choice import open_rows, place_of_letters, store_of
 
@@ -108,8 +109,8 @@ def _loss(result: Audit, run: str, why: str, who: str, at: float, *, full: bool)
     return Accepted(
         run,
         at,
-        (who or _user())[:128],
-        why.strip()[:1000],
+        head(who or _user(), 128),
+        head(why.strip(), 1000),
         found.tally.missing,
         found.lost.numbers,
         frozenset(found.lost.ids),

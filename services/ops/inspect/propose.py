@@ -39,6 +39,7 @@ from services.producer.files.inputs import tell_format
 from services.producer.mapping.mapped import NO_READING, ORDERS, UNIT, Format, Mapped, Times, ValueColumn
 from services.producer.rows.influx import FIELD, MEASUREMENT, TIME, VALUE
 from services.producer.spellings import NumberStyle, Spellings, unit_of
+from services.runtime.redact import head
 
 UNKNOWN: Final = "unknown"
 """What a proposal says of a zone or a KPI that nothing in the file tells."""
@@ -76,7 +77,7 @@ def propose(
     if encoding is not None and given.layout.encoding is None:
         line = next(one for one in text.split(b"\n") if not one.isascii()).decode("utf-8", "replace").strip()
         proposal.unsure.append(
-            f"It is not UTF-8: read as {encoding}. Is this right: {line[:40]}? Else: --encoding NAME"
+            f"It is not UTF-8: read as {encoding}. Is this right: {head(line, 40)}? Else: --encoding NAME"
         )
     if kind == "csv":
         _see_table(proposal, text)
@@ -192,8 +193,8 @@ class _Maker:
             column.kind = "number"
             if texts and any(map(str.isalpha, texts[0])):
                 self._say(
-                    f"{column.name} has {texts[0][:20]!r}, which is refused. "
-                    f"If it means no reading: --missing {texts[0][:20]!r}"
+                    f"{column.name} has {head(texts[0], 20)!r}, which is refused. "
+                    f"If it means no reading: --missing {head(texts[0], 20)!r}"
                 )
 
     def _say(self, text: str) -> None:
@@ -287,7 +288,7 @@ class _Maker:
         form, _ = time_format(texts, times)
         other = other_order(texts, form) if times.format == "auto" and form in ORDERS else ""
         if other:
-            self._say(f"Is {texts[0][:20]} {form}? Taken so. Else: --time-format {other}")
+            self._say(f"Is {head(texts[0], 20)} {form}? Taken so. Else: --time-format {other}")
         if times.zone == "UTC" and names_no_zone(texts):
             if zone := next(filter(None, (offset_in(one.title) for one in columns)), ""):
                 self._say(
@@ -440,8 +441,9 @@ class _Maker:
                 one["unit"] = unit
             elif foreign := unknown_unit(column.title, below, kpi):
                 self._say(
-                    f"Is {column.name} in {kpi.unit}? Taken so, though it says {foreign[:20]!r}, which is no "
-                    f"unit of {kpi.name}. Else: its unit in [values], and how it is converted in KPIS_FILE"
+                    f"Is {column.name} in {kpi.unit}? Taken so, though it says {head(foreign, 20)!r}, which "
+                    f"is no unit of {kpi.name}. Else: its unit in [values], and how it is converted in "
+                    "KPIS_FILE"
                 )
             if unit and not is_unit:
                 self._say(f"Is {column.name} in {unit}? Taken so. Else change its unit in [values]")
@@ -465,7 +467,7 @@ def _counts_rows(column: Column) -> bool:
 
 
 def _some(column: Column) -> str:
-    return ", ".join(one[:12] for one in column.examples[:2])
+    return ", ".join(head(one, 12) for one in column.examples[:2])
 
 
 def _value(column: Column) -> str:

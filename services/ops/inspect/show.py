@@ -11,6 +11,7 @@ from services.ops.inspect.propose import Proposal
 from services.ops.inspect.trial import Trial
 from services.ops.output.parts import printable
 from services.producer.mapping.mapped import BLANKS
+from services.runtime.redact import head
 
 _WIDTH: Final = 80
 _MOST_COLUMNS: Final = 40
@@ -94,7 +95,7 @@ def lines_of(
                 _tail(one.title, 24),
                 one.kind,
                 one.use or "-",
-                ", ".join(one[:20] for one in one.examples),
+                ", ".join(head(one, 20) for one in one.examples),
             )
             for at, one in enumerate(proposal.columns[:_MOST_COLUMNS], 1)
         ]

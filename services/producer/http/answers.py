@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from services.producer.http.refusals import TurnedAway
 from services.producer.taking.making import Made
+from services.runtime.redact import shortened
 
 _LONGEST: Final = 4000
 """Characters of a message that clients show, or put into a header."""
@@ -79,7 +80,8 @@ class InfluxAnswers:
         return self._say(refusal.status, str(refusal), _headers(refusal, "Basic"))
 
     def _say(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-        message = message[:_LONGEST]
+        if len(message) > _LONGEST:  # a hint of ours may name a token, and is short
+            message = shortened(message, _LONGEST)
         if self._version == 1:
             shown = {"X-Influxdb-Error": message.encode("ascii", "backslashreplace").decode()[:_LONGEST]}
             return _json(status, {"error": message}, {**(headers or {}), **shown})

@@ -34,6 +34,7 @@ from services.producer.taking.contexts import traced
 from services.producer.taking.desk import Bundle, Desk, Outcome
 from services.producer.taking.making import PRECISIONS, JsonMaker, LineMaker, Made, TooMany
 from services.runtime.health import Health
+from services.runtime.redact import head
 from services.runtime.telemetry.metrics import Metrics
 
 _VERSION: Final = "2.7.0"
@@ -171,7 +172,7 @@ class App:
         if kind not in _DOCUMENT | _LINES:
             hint = "; curl sends it by itself: use --json, or -H" if kind == _FORM else ""
             raise TurnedAway(
-                415, f"content-type {kind[:60]!a}: application/json or application/x-ndjson{hint}"
+                415, f"content-type {head(kind, 60)!a}: application/json or application/x-ndjson{hint}"
             )
         if kind in _LINES:
             return await self._take(request, answers, self.json.lines)
@@ -187,7 +188,7 @@ class App:
     async def _lines(self, request: Request, answers: Answers) -> Response:
         precision = request.query_params.get("precision", "ns") or "ns"
         if precision not in PRECISIONS:
-            raise TurnedAway(400, f"precision {precision[:20]!a}: ns, us, ms or s", field="ts")
+            raise TurnedAway(400, f"precision {head(precision, 20)!a}: ns, us, ms or s", field="ts")
         return await self._take(request, answers, lambda data: self.influx.lines(data, precision))
 
     async def _take(self, request: Request, answers: Answers, make: _Make) -> Response:

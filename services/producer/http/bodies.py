@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Final, Self
 
 from services.producer.http.refusals import TurnedAway
+from services.runtime.redact import head
 
 _AHEAD: Final = 1 << 16
 
@@ -45,7 +46,7 @@ class Body:
     async def read(self, stream: AsyncIterator[bytes], encoding: str, length: str, timeout_s: float) -> bytes:
         """Read all of it. Raises TurnedAway."""
         if encoding not in {"", "identity", "gzip", "x-gzip"}:
-            raise TurnedAway(415, f"content-encoding {encoding[:40]!a}: gzip, or none")
+            raise TurnedAway(415, f"content-encoding {head(encoding, 40)!a}: gzip, or none")
         try:
             if length.isascii() and length.isdigit() and int(length[:20]) > self._most:
                 raise self._too_large()

@@ -22,6 +22,7 @@ from services.producer.taking.desk import Bundle, Desk, Outcome
 from services.producer.taking.making import Rules
 from services.runtime.clock import Clock
 from services.runtime.health import Health
+from services.runtime.redact import head
 from services.runtime.settings import ProducerSettings, SettingsInvalid
 from services.runtime.telemetry.metrics import Metrics
 
@@ -254,7 +255,7 @@ def _arrived(message: MQTTMessage, at: float) -> Arrived:
 def _shared(topic_filter: str, group: str, errors: list[str]) -> str:
     if not group:
         return topic_filter
-    wrong = f"MQTT_SHARE: {ascii(group)[:80]}: a name without /, + and #"
+    wrong = f"MQTT_SHARE: {head(ascii(group), 80)}: a name without /, + and #"
     if set(group) & set("/+#") and wrong not in errors:
         errors.append(wrong)
     return f"$share/{group}/{topic_filter}"

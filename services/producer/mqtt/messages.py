@@ -15,6 +15,7 @@ from services.producer.rows.problem import Problem
 from services.producer.taking.contexts import traced
 from services.producer.taking.desk import AsItCame
 from services.producer.taking.making import ARRIVAL, JsonMaker, Made, Rules, TooMany
+from services.runtime.redact import head
 
 Result = Literal["events", "dead", "partly", "without_reading"]
 
@@ -125,4 +126,4 @@ def _told(made: Made) -> str:
         f"event {one.position}: {one.reason}" if several else one.reason for one in made.refused
     )
     more = len(made.refused_fields) - len(made.refused)
-    return f"{named}{f'; and {more} more' if more else ''}"[:_LONGEST_PROBLEM]
+    return head(f"{named}{f'; and {more} more' if more else ''}", _LONGEST_PROBLEM)

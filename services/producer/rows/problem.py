@@ -1,5 +1,7 @@
 """What is wrong with a record, or with a cell of it."""
 
+from services.runtime.redact import head, redact
+
 
 class Problem(Exception):
     """A record or a cell can't be used; the message says why.
@@ -15,5 +17,5 @@ class Problem(Exception):
 
 
 def shown(text: object, most: int = 80) -> str:
-    """Give a foreign text for a message: ASCII, and no longer than a line bears."""
-    return ascii(text)[:most]
+    """Give a foreign text for a message: ASCII, and without secrets, and no longer than a line bears."""
+    return ascii(redact(text))[:most] if isinstance(text, str) else head(ascii(text), most)

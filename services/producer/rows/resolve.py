@@ -6,6 +6,7 @@ from typing import Final
 from services.contract.codec import DECIMAL
 from services.producer.rows.pick import Resolve
 from services.producer.spellings import NumberStyle, Spellings
+from services.runtime.redact import head
 
 _COMMA: Final = re.compile(r"[+-]?[0-9]+,[0-9]+")
 _GROUPED: Final = re.compile(r"[+-]?[0-9]{1,3}(?:([ ,'])[0-9]{3})+(?:\.[0-9]+)?")
@@ -29,7 +30,7 @@ def resolver(spellings: Spellings, style: NumberStyle) -> Resolve:
         name, text = spellings.reading(kpi, value, unit, style)
         if not is_decimal(text):
             # The stream would take it, as a dead letter; here its line can be told.
-            raise NoNumber(f"value {value[:40]!a} is no number{_hint(value, style)}")
+            raise NoNumber(f"value {head(value, 40)!a} is no number{_hint(value, style)}")
         return name, text
 
     return resolve

@@ -21,6 +21,7 @@ from services.runtime.logs.fields import Fields, Formatter, note_span
 from services.runtime.logs.limit import Repeats
 from services.runtime.logs.text import text_line, wants_colour
 from services.runtime.outlet import Outlet, descriptor_of, unhurried
+from services.runtime.redact import head
 from services.runtime.screen import lines_of, remark, remarks_on_terminal
 
 LOGGER: Final = "telemetry"
@@ -87,7 +88,7 @@ class Gate(logging.Handler):
 
     def _broken(self, record: logging.LogRecord, error: Exception) -> None:
         # An INFO line of ours is found by its message, of which there is one in the code.
-        where = f"{record.pathname}:{record.lineno}" if record.pathname else str(record.msg)[:200]
+        where = f"{record.pathname}:{record.lineno}" if record.pathname else head(str(record.msg), 200)
         line = _own_record(
             logging.ERROR, "log_line_broken", error=f"{type(error).__name__}: {error}", where=where
         )
@@ -296,7 +297,7 @@ class Logs:
             "exception_ignored",
             extra={
                 "kind": failure.exc_type.__name__,
-                "where": repr(failure.object)[:200],
+                "where": head(repr(failure.object), 200),
                 "error": "" if error is None else _named(error),
             },
             exc_info=None if error is None else (failure.exc_type, error, failure.exc_traceback),

@@ -17,7 +17,7 @@ from services.brokers.redis.server.connection import connect, explain
 from services.ops.about.log_catalogue import CATALOGUE as MESSAGES
 from services.runtime import redact as module
 from services.runtime.logs.gate import Logs
-from services.runtime.redact import is_secret, know, redact, shortened
+from services.runtime.redact import head, is_secret, know, redact, shortened
 from services.runtime.settings import ConsumerSettings, ProducerSettings, declared
 from services.runtime.telemetry.catalogue import CATALOGUE as METRICS
 
@@ -218,3 +218,4 @@ def test_a_text_is_cut_when_its_secrets_are_out_of_it(most: int) -> None:
     assert "hunter" not in told
     assert len(told) <= most
     assert shortened("plain", most) == "plain"
+    assert "hunter" not in head("reach redis://me:hunter22-letmein@h/0, password=hunter22-letmein", most)

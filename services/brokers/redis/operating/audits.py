@@ -13,6 +13,7 @@ import redis
 from services.brokers.consuming.foreign import name_of, number_of
 from services.brokers.redis.keys import StreamKeys
 from services.contract.operating import AuditResult
+from services.runtime.redact import head
 
 _MOST: Final = 1 << 62
 _LATEST_S: Final = 1e11
@@ -43,7 +44,7 @@ def read_audit(client: redis.Redis, keys: StreamKeys) -> tuple[AuditResult | Non
             raise
         return None, [f"{keys.audit}: this key is not a hash, so somebody else has written it"]
     unreadable = [
-        f"{keys.audit}: {name_of(name)} can't be {name_of(value[:40])!r}"
+        f"{keys.audit}: {name_of(name)} can't be {head(name_of(value), 40)!r}"
         for name, value in found.items()
         if (amount := number_of(value)) is None or not 0 <= amount < _MOST
     ]

@@ -20,6 +20,7 @@ from services.brokers.consuming.foreign import name_of, number_of, whole_of
 from services.brokers.redis.keys import StreamKeys, chunk_key
 from services.contract.ids import ID_BYTES, MAX_SEQUENCE
 from services.contract.operating import IdChunk, Records, RunRecord
+from services.runtime.redact import head
 
 _Value = TypeVar("_Value", int | None, float | None)
 
@@ -73,11 +74,11 @@ def read_chunks(client: redis.Redis, record: RunRecord, first: int) -> list[IdCh
             pipeline.strlen(key)
             pipeline.getrange(key, 0, ID_BYTES - 1)
         answers = pipeline.execute()
-        for number, size, head in zip(some, answers[::2], answers[1::2], strict=True):
+        for number, size, dropped in zip(some, answers[::2], answers[1::2], strict=True):
             if number == 0 and size:
                 found.append(IdChunk(0, 0, size // ID_BYTES))
             elif size >= ID_BYTES:
-                found.append(IdChunk(number, whole_of(head, _MOST) or 0, size // ID_BYTES - 1))
+                found.append(IdChunk(number, whole_of(dropped, _MOST) or 0, size // ID_BYTES - 1))
     return found
 
 
@@ -137,7 +138,8 @@ def _record(
     def noted(field_name: str, value: _Value) -> _Value:
         raw = fields.get(field_name.encode())
         if value is None and raw is not None:
-            wrong.append(f"{keys.run(name)}: {field_name} can't be {name_of(raw[:_SHOWN])!r}")
+            shown = head(raw.decode(errors="backslashreplace"), _SHOWN)
+            wrong.append(f"{keys.run(name)}: {field_name} can't be {shown!r}")
         return value
 
     numbers = {one: noted(one, whole_of(fields.get(one.encode()), most)) for one, most in _NUMBERS.items()}
