@@ -20,7 +20,7 @@ Step = Callable[[Event], Event | Rejection]
 
 def reject(why: str) -> Rejection:
     """Refuse an event from within a step; it becomes a dead letter with this sentence in it."""
-    return Rejection("process", "rejected_by_step", why[:500])
+    return Rejection("process", "rejected_by_step", why)
 
 
 def attributes(event: Event) -> dict[str, str]:

@@ -4,6 +4,7 @@ A step sees an event of the right form, of any KPI and in any range; what it giv
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import entry_points
 from types import NoneType, UnionType
 from typing import Final
@@ -24,7 +25,7 @@ __all__ = [
 GROUP: Final = "telemetry.steps"
 
 _LONGEST_WHY: Final = 500
-"""Characters of what a step has raised."""
+"""Characters of what a step has raised, or rejects an event with."""
 _KINDS: Final[Mapping[str, type | UnionType]] = {
     "event_id": str,
     "device_id": str,
@@ -81,7 +82,7 @@ def through(event: Event, steps: Sequence[Step]) -> Event | Rejection:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - users' code: it ends this event, not us
             return _failed(step, _told(error))
         if isinstance(outcome, Rejection):
-            return outcome
+            return _rejected(step, outcome)
         if not isinstance(outcome, Event):
             return _failed(step, f"returned {type(outcome).__name__}, neither an Event nor a rejection")
         wrong = [name for name, kind in _KINDS.items() if not isinstance(getattr(outcome, name), kind)]
@@ -103,6 +104,14 @@ def _told(error: BaseException) -> str:
         return f"{name}: {error}"
     except Exception:  # noqa: BLE001 - the words of an error are users' code as well
         return name
+
+
+def _rejected(step: Step, rejection: Rejection) -> Rejection:
+    """Cut a step's sentence here: where it is made, nobody knows our secrets."""
+    why: object = rejection.error
+    if not isinstance(why, str):
+        return _failed(step, f"rejected an event with {type(why).__name__}, and no sentence")
+    return replace(rejection, error=shortened(why, _LONGEST_WHY))
 
 
 def _failed(step: Step, why: str) -> Rejection:

@@ -42,7 +42,15 @@ def test_a_rejection_ends_an_event_with_its_reason() -> None:
 
 def test_a_long_reason_is_cut() -> None:
     """A step's sentence can't blow up a dead letter."""
-    assert len(reject("x" * 10_000).error) == 500
+    _, dead = run(lambda _: reject("x" * 10_000))
+    assert len(dead[0].rejection.error) == 500
+
+
+def test_a_rejection_without_a_sentence_is_the_steps_failure() -> None:
+    """What stands in a dead letter is a text, whatever a step says."""
+    _, dead = run(lambda _: reject(cast("str", 5)))
+    assert dead[0].rejection.reason == "step_failed"
+    assert "rejected an event with int, and no sentence" in dead[0].rejection.error
 
 
 def test_an_exception_ends_the_event_and_not_the_batch() -> None:
