@@ -4,6 +4,8 @@ from typing import Final
 
 import redis
 
+from services.runtime.redact import head
+
 _ELSEWHERE: Final = frozenset(
     {
         "READONLY",
@@ -39,8 +41,15 @@ MALFORMED: Final = (TypeError, ValueError, LookupError, AttributeError)
 
 def malformed(why: object) -> redis.InvalidResponse:
     """Say that what answers is no Redis server, whatever it is. `why`: the answer, or what came of it."""
-    return redis.InvalidResponse(f"what is there answers as no Redis server does ({str(why)[:_LONGEST_WHY]})")
+    return redis.InvalidResponse(
+        f"what is there answers as no Redis server does ({head(str(why), _LONGEST_WHY)})"
+    )
 
 
 class SentinelAnswers(redis.ResponseError):
     """What answers is a Redis Sentinel; the message names the masters that it watches."""
+
+
+def is_of_all(error: BaseException) -> bool:
+    """Tell whether a server says it of whatever it is asked: it is a sentinel, or in protected mode."""
+    return isinstance(error, SentinelAnswers) or code_of(error) == "DENIED"

@@ -3,6 +3,9 @@
 **Not this server.** After a failover behind a stable address the old server lives on, as a replica that
 takes no writes. What it says then (READONLY, UNBLOCKED, MOVED ...) counts for every connection of the
 process: none of them sends anything more, each connects anew. How long they wait: sockets.py.
+
+**Unasked.** A server that takes nobody says why at once, and hangs up: too many clients, or protected mode.
+The pool would take that for an answer to nothing, and not read it.
 """
 
 import os
@@ -36,6 +39,8 @@ class AttentiveConnection(AbstractConnection):
         self._generation = attention.generation
         self._options = {"attention": attention, **options}
         self._is_asking = False
+        self._has_asked = False
+        """Whether anything was sent over the connection that there is."""
         self._masters = ""
         """Whom it watches, where it was found to be a sentinel."""
         super().__init__(**options)
@@ -44,6 +49,7 @@ class AttentiveConnection(AbstractConnection):
         """Connect, if it is not."""
         if not self.is_connected:
             self._generation = self._attention.generation
+            self._has_asked = False
         super().connect_check_health(*arguments, **options)
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
@@ -51,6 +57,7 @@ class AttentiveConnection(AbstractConnection):
         if self._generation != self._attention.generation:
             self._drop()
         cast("Any", super()).send_packed_command(command, check_health)
+        self._has_asked = True
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
         """Read an answer."""
@@ -66,6 +73,19 @@ class AttentiveConnection(AbstractConnection):
             self._heed(answer[0])  # of a transaction
         return answer
 
+    def can_read(self, timeout: float = 0) -> bool:
+        """Tell whether there is data. Raises redis.RedisError of what is said unasked."""
+        is_there = self._has_data(timeout)
+        if is_there and not self._has_asked:
+            try:
+                self.read_response()
+            finally:
+                self._drop()
+        return is_there
+
+    def _has_data(self, timeout: float) -> bool:
+        return bool(super().can_read(timeout))
+
     def is_over(self) -> bool:
         """Tell whether this connection is no more to be used: closed by the server, or by what it said.
 
@@ -77,7 +97,7 @@ class AttentiveConnection(AbstractConnection):
             return True
         try:
             return self.can_read()
-        except (redis.ConnectionError, redis.TimeoutError):
+        except redis.RedisError:
             return True
 
     def _ask_who(self, error: redis.ResponseError) -> None:
@@ -229,10 +249,10 @@ class TlsConnection(TcpConnection):
         self._is_open = True
         return TlsSocket(secure, self._answer_s, self._attention)
 
-    def can_read(self, timeout: float = 0) -> bool:
+    def _has_data(self, timeout: float) -> bool:
         """Tell whether there is data. Raises redis.ConnectionError."""
         try:
-            return super().can_read(timeout) and cast("TlsSocket", self._sock).has_data()
+            return super()._has_data(timeout) and cast("TlsSocket", self._sock).has_data()
         except (redis.ConnectionError, OSError) as error:
             self._drop()
             raise redis.ConnectionError(self._unanswered(str(error))) from error

@@ -4,11 +4,13 @@ import io
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +19,16 @@ import redis
 from consumers import KEYS, Consumer, ids, publish
 from integration.producer.parts import Bench
 from samples import dead
-from servers import Absent, LocalServer, eventually, form_cluster, free_port, local_binary, system_redis
+from servers import (
+    Absent,
+    LocalServer,
+    Server,
+    eventually,
+    form_cluster,
+    free_port,
+    local_binary,
+    system_redis,
+)
 
 from services.brokers.redis.consuming.backlog import read_backlog
 from services.brokers.redis.consuming.dead_letters import DeadLetterStream
@@ -272,6 +283,74 @@ def test_a_socket_in_the_file_system_leads_to_a_server(own_server: OwnServer, tm
         with pytest.raises(redis.ConnectionError) as caught:
             client.ping()
         assert f"Redis at unix://{tmp_path}/gone.sock can't be reached" in explain(caught.value, gone)
+
+
+@contextmanager
+def saying(words: bytes) -> Iterator[int]:
+    """Listen, and say the same to whoever connects, unasked; then hang up."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    connection.sendall(words)
+                    connection.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (b"-DENIED Redis is running in protected mode because ...\r\n", "says: DENIED Redis is running in"),
+        (b"-ERR max number of clients reached\r\n", "can't be reached: max number of clients reached"),
+        (b"-NOAUTH whatever is to come\r\n", "whatever is to come"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "says: Protocol error"),
+        (b"", "can't be reached: "),
+    ],
+)
+def test_what_a_server_says_before_it_is_asked_is_told(words: bytes, told: str) -> None:
+    """It is said and hung up at once, so it is there before the first command, or comes with it."""
+    with saying(words) as port:
+        settings = ConsumerSettings(redis_host="127.0.0.1", redis_port=port)
+        for _ in range(20):
+            with closing(connect(settings)) as client, pytest.raises(redis.RedisError) as caught:
+                client.ping()
+            assert told in (line := explain(caught.value, settings))
+            assert "not ready" not in line
+
+
+def test_a_consumer_in_front_of_protected_mode_says_that_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """It is not the user who lacks a right."""
+    with saying(b"-DENIED Redis is running in protected mode\r\n") as port:
+        server = Server("protected", "127.0.0.1", port)
+        client = connect(ConsumerSettings(redis_host=server.host, redis_port=server.port))
+        with closing(Consumer(server, client=client)) as source:
+            for _ in range(20):
+                with pytest.raises(SourceUnavailable, match="DENIED Redis is running in protected mode"):
+                    source.read()
+    assert "right_lacking" not in caplog.text
+
+
+def test_a_server_that_takes_no_more_clients_says_so(own_server: OwnServer) -> None:
+    """Whichever comes first, its words or our command."""
+    server = own_server()
+    settings = ConsumerSettings(redis_host=server.host, redis_port=server.port)
+    with closing(server.client()) as client:
+        client.config_set("maxclients", 1)
+        for _ in range(30):
+            with closing(connect(settings)) as other, pytest.raises(redis.ConnectionError) as caught:
+                other.ping()
+            assert is_passing(caught.value)
+            assert "Connection not ready" not in str(caught.value)
+        client.config_set("maxclients", 10)
+        with closing(connect(settings)) as other:
+            assert other.ping()
 
 
 @pytest.fixture

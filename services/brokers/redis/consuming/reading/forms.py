@@ -12,7 +12,7 @@ import redis
 
 from services.brokers.redis.consuming.reading.lines import Commands
 from services.brokers.redis.consuming.reading.member import Member
-from services.brokers.redis.server.answers import SentinelAnswers
+from services.brokers.redis.server.answers import is_of_all
 from services.brokers.redis.server.connection import is_passing
 from services.brokers.redis.server.scripts import read_script
 
@@ -44,7 +44,7 @@ class Forms:
         try:
             self._say(_HOLDS_S, str(_FORGET_MS) if self._is_new else "")
         except redis.ResponseError as error:
-            if is_passing(error) or isinstance(error, SentinelAnswers):
+            if is_passing(error) or is_of_all(error):
                 raise
             if self._is_new:
                 self._member.logger.warning(
