@@ -100,6 +100,10 @@ class RedisPublisher:
         self._last = run.last
         self._foreign = run.foreign
         self._unnumbered = run.unnumbered
+        self._told_batches = self._told_last = 0
+        """Up to where we have told what the server has lost."""
+        self._still_there = 0
+        """Numbered events up to there that it has not lost."""
         self.position: Position | None = None
         """How far a file is published, as far as this process knows."""
         keys = self._keys
@@ -329,12 +333,16 @@ class RedisPublisher:
             self._log.info("run_reopened", extra={"run": self.run.name, "last": self._last})
         else:
             self._say_lost(0, 0)
-        # With the numbers that are used up: whoever resumes before the next batch goes on behind them.
-        run = replace(self.run, last=self._last, foreign=self._foreign, unnumbered=self._unnumbered)
+        # With the numbers that are used up: whoever resumes before the next batch goes on behind them. And
+        # with the batches: a record that is restored from a backup has fewer, and is behind, not another's.
+        run = replace(
+            self.run, batches=self._batches, last=self._last,
+            foreign=self._foreign, unnumbered=self._unnumbered,
+        )  # fmt: skip
         if not write_run(self._client, self._keys, self._patience, run, self.position):
             raise BrokerRefuses(f"run {self.run.name} was written by another process after the loss")
         self._tell_limit()
-        self._batches = 0
+        self._told_batches, self._told_last, self._still_there = self._batches, self._last, 0
 
     def _was_folded(self) -> bool:
         """Tell whether an audit has let go of our record, where we may know."""
@@ -350,16 +358,22 @@ class RedisPublisher:
         """Take the server's count: what it forgot stays unpublished, and the audit names it."""
         self._say_lost(batches, last)
         self._batches = batches
+        self._told_batches = min(self._told_batches, batches)
 
     def _say_lost(self, batches: int, last: int) -> None:
-        if self._batches == 0:
+        """Tell how much of what was confirmed is gone: each event once, however often something is lost."""
+        lost = self._batches - max(batches, self._told_batches)
+        there = min(self._still_there, last) + max(0, last - self._told_last)
+        lost_events = self._still_there + self._last - self._told_last - there
+        self._still_there, self._told_last = there, self._last
+        if lost <= 0:
             return
         self._log.error(
             "redis_lost_writes",
             extra={
                 "run": self.run.name,
-                "lost_batches": self._batches - batches,
-                "lost_events": max(0, self._last - last),
+                "lost_batches": lost,
+                "lost_events": max(0, lost_events),
                 "confirmed_last": self._last,
                 "server_last": last,
                 "hint": "the server had confirmed them; `telemetry audit` names what is missing",

@@ -1,7 +1,7 @@
 """A producer run, as Redis knows it.
 
     {stream}:run:RUN        hash    writer       who may write: a random token, so two never share a run
-                                    batches      how many were applied; the script counts them
+                                    batches      how many were applied, also before a server was emptied
                                     last         the last sequence number published
                                     part         events of the last batch that are there, where it was cut;
                                                  else 0
@@ -69,7 +69,7 @@ def write_run(
     names = [keys.run(run.name), keys.runs, *([keys.replay(run.replay)] if run.replay else [])]
     now = f"{patience.tools.clock.now():.3f}"
     record: dict[str, str | int] = {
-        "writer": run.writer, "batches": 0, "last": run.last, "part": 0,
+        "writer": run.writer, "batches": run.batches, "last": run.last, "part": 0,
         "published": 0, "duplicates": 0, "unnumbered": run.unnumbered,
         "started_at": now, "updated_at": now,
         "host": socket.gethostname(), "pid": os.getpid(), "source": run.source, "stream": keys.stream,
