@@ -14,15 +14,18 @@ from postgres import PostgresServers, database, with_tables
 from samples import dead, entry, event_fields, flat, id_of, raw_fields
 from servers import KINDS, Servers, shared_server
 
+from services.brokers.redis.consuming import dead_letters as stream_letters
 from services.brokers.redis.consuming.dead_letters import DeadLetterStream
 from services.brokers.redis.keys import StreamKeys
 from services.contract.consuming.damage import Damages
 from services.contract.consuming.doors import Dead
-from services.contract.consuming.letter import DeadLetter, Purged
+from services.contract.consuming.letter import DeadLetter, Purged, parse_letter
 from services.contract.event import Rejection
 from services.contract.trace_context import TraceContext
 from services.runtime.telemetry.spans import set_current
+from services.stores.files import dead_letters as file_letters
 from services.stores.files.dead_letters import DeadLetterFile
+from services.stores.postgres import dead_letters as postgres_letters
 from services.stores.postgres.dead_letters import PostgresDeadLetters
 
 FAILED_AT = 1_800_000_000.25
@@ -257,6 +260,24 @@ def test_the_events_of_an_entry_that_have_a_letter_are_named(box: Box) -> None:
     box.put([dead(1)._replace(entry=entry(1)._replace(entry_id=name)) for name in names])
     assert sorted(box.events_of("1-1")) == ["1-1/13", "1-1/2"]
     assert list(box.events_of("1-3")) == []
+
+
+def test_no_other_letter_is_read_for_the_events_of_an_entry(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 100,000 letters a consumer would read JSON for seconds, while all that is in its hands waits."""
+    box.put([dead(number) for number in range(100)])
+    box.put([dead(1)._replace(entry=entry(1)._replace(entry_id=b"1-1/2"))])
+    read: list[bytes | str] = []
+
+    def parse(line: bytes | str) -> DeadLetter:
+        read.append(line)
+        return parse_letter(line)
+
+    for place in (stream_letters, file_letters, postgres_letters):
+        monkeypatch.setattr(place, "parse_letter", parse)
+    assert list(box.events_of("1-1")) == ["1-1/2"]
+    assert len(read) <= 1
 
 
 def test_the_note_of_an_entry_of_many_events_names_each_of_them(box: Box) -> None:

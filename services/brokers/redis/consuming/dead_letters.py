@@ -11,7 +11,7 @@ a second less. At maxmemory letters are kept all the same, as long as there is a
 """
 
 import heapq
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, cast
 
@@ -39,6 +39,7 @@ from services.runtime.telemetry.spans import current
 
 _KEEP: Final = Script(read_script("consuming/keep.lua"))
 _PAGE: Final = 1000
+_BEGINNING: Final = b'{"entry_id":"'
 _CONFLICT: Final = " conflict:"
 
 
@@ -88,11 +89,14 @@ class DeadLetterStream:
 
         Raises DeadLettersUnavailable.
         """
+        begin = _BEGINNING + f"{entry_id}/".encode()  # no other letter is worth being read as JSON
         try:
             return {
                 one.letter.entry_id
-                for one in self._letters()
-                if one.letter.entry_id.startswith(f"{entry_id}/")
+                for stream in self._streams
+                for key, fields in self._entries_of(stream)
+                if fields.get(b"letter", b"").startswith(begin)
+                if (one := self._kept(stream, key, fields)) is not None
             }
         except redis.RedisError as error:
             raise DeadLettersUnavailable(f"{self._stream}: {describe(error)}", error_kind(error)) from error
@@ -168,6 +172,21 @@ class DeadLetterStream:
         return heapq.merge(*map(self._letters_of, self._streams), key=lambda one: one.place)
 
     def _letters_of(self, stream: str) -> Iterator[_Kept]:
+        for key, fields in self._entries_of(stream):
+            if (one := self._kept(stream, key, fields)) is not None:
+                yield one
+
+    def _kept(self, stream: str, key: bytes, fields: Mapping[bytes, bytes]) -> _Kept | None:
+        """Read the letter of an entry; None, and a line about it, where it is none."""
+        try:
+            return _Kept(id_parts(key.decode()), stream, key, parse_letter(fields[b"letter"]))
+        except KeyError:
+            self.damages.tell(f"{stream} entry {key.decode()}", "it has no field `letter`")
+        except ValueError as error:
+            self.damages.tell(f"{stream} entry {key.decode()}", why(error))
+        return None
+
+    def _entries_of(self, stream: str) -> Iterator[tuple[bytes, Mapping[bytes, bytes]]]:
         start: str | None = "-"
         count = 1
         with _unless_elsewhere():
@@ -175,15 +194,7 @@ class DeadLetterStream:
                 page = cast("list[Any]", self._client.xrange(stream, start, "+", count=count))
                 size = sum(len(fields.get(b"letter", b"")) for _, fields in page)
                 count = min(_PAGE, 2 * count) if size < PORTION_CHARS else max(1, count // 2)
-                for key, fields in page:
-                    try:
-                        letter = parse_letter(fields[b"letter"])
-                    except KeyError:
-                        self.damages.tell(f"{stream} entry {key.decode()}", "it has no field `letter`")
-                    except ValueError as error:
-                        self.damages.tell(f"{stream} entry {key.decode()}", why(error))
-                    else:
-                        yield _Kept(id_parts(key.decode()), stream, key, letter)
+                yield from page
                 start = after(page[-1][0]) if page else None
 
 
