@@ -15,10 +15,12 @@ made the same of (a property test holds them together).
 import functools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import compress, repeat
 from operator import attrgetter, le
 from typing import Final, NamedTuple
+
+import msgspec
 
 from services.consumer.packed.events import Events
 from services.contract.codec import REQUIRED
@@ -38,6 +40,7 @@ _SECONDS_CHARS: Final = len("1700000000.123456")
 _LONG_AGO: Final = 1e9
 
 _DIGITS: Final = b"0123456789"
+_decode_numbers: Final = msgspec.json.Decoder(list[float]).decode
 _NOT_BETWEEN: Final = bytes(one for one in range(256) if one not in b"\t\n")
 """All that is in values, and not between them."""
 _HEX_TO_0: Final = bytes(b"0"[0] if one in b"0123456789abcdef" else one for one in range(256))
@@ -121,18 +124,18 @@ def _all_of(
         if any({*found} != {name.decode()} for found, name in zip(columns[::2], REQUIRED, strict=True)):
             return None
         columns = columns[1::2]
-    event_ids, device_ids, zones, times, names, values = columns
+    event_ids, device_ids, zones, ts_texts, names, value_texts = columns
     is_ordinary = (
         _are_ids(event_ids)
-        and all(map(_is_label, {*device_ids, *zones}))
-        and (all(map(_is_label, {*names})) if kpis is None else {*kpis}.issuperset(names))
-        and _may_be_decimals(times, _DIGITS + b".\n")
-        and _may_be_decimals(values, _DIGITS + b".\n-")
+        and _are_labels({*device_ids, *zones})
+        and (_are_labels({*names}) if kpis is None else {*kpis}.issuperset(names))
     )
-    try:
-        return _converted(columns) if is_ordinary else None
-    except ValueError:  # 1.2.3 or 1-2, say
+    if not is_ordinary:
         return None
+    times, values = _numbers(ts_texts, _DIGITS + b"."), _numbers(value_texts, _DIGITS + b".-")
+    if times is None or values is None:
+        return None
+    return event_ids, device_ids, zones, _to_microseconds(times, ts_texts), names, values
 
 
 def _are_ids(texts: Sequence[str]) -> bool:
@@ -141,21 +144,45 @@ def _are_ids(texts: Sequence[str]) -> bool:
     return joined.translate(_HEX_TO_0) == _ID_IN_0 * len(texts)
 
 
-def _may_be_decimals(texts: Sequence[str], letters: bytes) -> bool:
-    """Tell whether each of these that float() takes is a number in decimal text, none of them long."""
-    joined = b"\n%s\n" % "\n".join(texts).encode(errors="replace")
-    # float() takes other letters, too, and a point with nothing before it or behind it.
-    is_odd = joined.translate(None, letters) or b"\n." in joined or b"-." in joined or b".\n" in joined
-    return not is_odd and max(map(len, texts)) <= _FEW_DIGITS
+def _are_labels(texts: Collection[str]) -> bool:
+    """Tell whether all of these may be names of devices, zones or KPIs."""
+    # What is printable has no character that a label may not have; the expression takes some others, too.
+    if "".join(texts).isprintable():
+        lengths = set(map(len, texts))
+        return 0 not in lengths and max(lengths) <= MAX_LABEL_CHARS
+    return all(map(_is_label, texts))
+
+
+def _numbers(texts: Sequence[str], letters: bytes) -> list[float] | None:
+    """Read short decimals of these letters; None where one is none, or not written as JSON writes numbers.
+
+    float() would call for each of them what is called once here.
+    """
+    joined = f"[{','.join(texts)}]".encode(errors="replace")
+    # The decoder takes exponents and blanks, too, and drops the sign of a zero without a point.
+    if joined.translate(None, letters + b"[,]") or max(map(len, texts)) > _FEW_DIGITS:
+        return None
+    if b"-0," in joined or b"-0]" in joined:
+        return None
+    try:
+        numbers = _decode_numbers(joined)
+    except msgspec.MsgspecError:  # 1.2.3, 1-2 or 007, say
+        return None
+    return numbers if len(numbers) == len(texts) else None
 
 
 def _converted(columns: Sequence[Sequence[str]]) -> _Columns:
-    """Make numbers of the texts of times and values. Raises ValueError."""
+    """Make numbers of the texts of times and values, each of them a decimal."""
     event_ids, device_ids, zones, ts_texts, kpis, values = columns
-    times = list(map(float, ts_texts))
-    if max(map(len, ts_texts)) > _SECONDS_CHARS or min(times) < _LONG_AGO:
-        times = [round(ts, 6) for ts in times]
+    times = _to_microseconds(list(map(float, ts_texts)), ts_texts)
     return event_ids, device_ids, zones, times, kpis, list(map(float, values))
+
+
+def _to_microseconds(times: list[float], texts: Sequence[str]) -> list[float]:
+    """Round times to microseconds, where one of the texts that they are read from may have more."""
+    if max(map(len, texts)) > _SECONDS_CHARS or min(times) < _LONG_AGO:
+        return [round(ts, 6) for ts in times]
+    return times
 
 
 def _lines(text: bytes, kpis: tuple[str, ...] | None) -> list[_Line]:
@@ -222,14 +249,14 @@ def _within(columns: _Columns, bounds: _Bounds) -> Sequence[bool]:
 
     def looks() -> list[Iterator[bool]]:
         return [
-            map(le, times, repeat(bounds.latest_ts)),
             map(le, map(bounds.least.__getitem__, kpis), values),
             map(le, values, map(bounds.most.__getitem__, kpis)),
         ]
 
-    if all(map(all, looks())):
+    if max(times) <= bounds.latest_ts and all(map(all, looks())):
         return (True,)
-    return list(map(all, zip(*looks(), strict=False)))
+    are_past = map(le, times, repeat(bounds.latest_ts))
+    return list(map(all, zip(are_past, *looks(), strict=False)))
 
 
 @functools.lru_cache(maxsize=16)

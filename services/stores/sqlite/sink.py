@@ -15,7 +15,6 @@ an insert is small (docs/decisions/0003).
 
 import contextlib
 import functools
-import itertools
 import json
 import logging
 import sqlite3
@@ -258,15 +257,19 @@ def _statements(rows: Sequence[Event]) -> list[_Statement]:
     # A column of nulls would cost all who have no attributes a tenth of their write.
     if not any(columns[-1]):
         columns = columns[:-1]
-    width, number = len(columns), len(rows)
-    values = itertools.chain.from_iterable(zip(*columns, strict=True))
     return [
-        _Statement(
-            _insert_statement(min(_ROWS_A_STATEMENT, number - start), width),
-            [None, *itertools.islice(values, _ROWS_A_STATEMENT * width)],
-        )
-        for start in range(0, number, _ROWS_A_STATEMENT)
+        _statement([column[start : start + _ROWS_A_STATEMENT] for column in columns])
+        for start in range(0, len(rows), _ROWS_A_STATEMENT)
     ]
+
+
+def _statement(columns: Sequence[Sequence[Any]]) -> _Statement:
+    """Write the statement of some rows, given as columns."""
+    width, number = len(columns), len(columns[0])
+    values: list[Any] = [None] * (1 + number * width)
+    for place, column in enumerate(columns, start=1):
+        values[place::width] = column
+    return _Statement(_insert_statement(number, width), values)
 
 
 @functools.cache
