@@ -2,12 +2,16 @@
 
 import re
 import shlex
+import signal
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from acceptance.pages import block_with
+from acceptance.rig import PATIENCE_S, Process
 from acceptance.test_run import Laptop
+from servers import eventually
 
 from services.producer.mapping.keys import KEYS, TABLES, build
 from services.producer.mapping.mapping_file import read_mapping
@@ -59,3 +63,71 @@ def test_every_key_of_a_mapping_is_on_the_page_and_right() -> None:
     assert tomllib.loads(text).keys() >= {*TABLES, "time"}
     for option in (*(key.option for key in KEYS), *TABLES.values()):
         assert option in text
+
+
+def _write(path: Path, *devices: str) -> None:
+    """Write a file whose device has a name of its own in the mapping of these tests, or append to it."""
+    path.parent.mkdir(exist_ok=True)
+    head = "" if path.exists() else "Sensor,zone,ts,kpi,value\n"
+    rows = "".join(f"{device},barn,1710000000,temperature,21.5\n" for device in devices)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(head + rows)
+
+
+@pytest.fixture
+def mapped(laptop: Laptop) -> Laptop:
+    """Have a mapping of the name that the page gives it."""
+    (laptop.folder / "mapping.toml").write_text('[fields]\ndevice_id = "Sensor"\n', encoding="utf-8")
+    return laptop
+
+
+def _types(laptop: Laptop, text: str) -> Process:
+    """Type the command of the page that has a text; what is in folders of a system is in that of the test."""
+    command = block_with("your-data.md", text)
+    for theirs, ours in {"/var/log/": "log/", "/data/": "incoming/"}.items():
+        command = command.replace(theirs, ours)
+    program, *words = shlex.split(command)
+    assert program == "telemetry"
+    return laptop.types(*words)
+
+
+def _devices(laptop: Laptop) -> set[str]:
+    return {row.device_id for row in laptop.rows()} if laptop.stored() else set()
+
+
+def test_several_files_go_in_by_one_command(mapped: Laptop) -> None:
+    """A file, a pattern and a folder."""
+    for number, name in enumerate(("monday.csv", "logs/b.csv", "logs/a.csv", "archive/old.csv")):
+        _write(mapped.folder / name, f"d{number}")
+    run = _types(mapped, "--from monday.csv")
+    assert run.wait() == 0, run.text
+    assert _devices(mapped) == {"d0", "d1", "d2", "d3"}
+
+
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        ("sensors.csv --follow", ["log/sensors.csv"]),
+        ("sensors --from", ["log/sensors/one.csv", "log/sensors/two.csv", "incoming/three.csv"]),
+    ],
+)
+def test_what_is_still_written_is_followed_until_ctrl_c(mapped: Laptop, text: str, files: list[str]) -> None:
+    """What is there, and what comes then; the same command goes on there."""
+    (mapped.folder / "log").mkdir()
+    for number, name in enumerate(files):
+        _write(mapped.folder / name, f"first-{number}")
+    wanted = {f"first-{number}" for number in range(len(files))}
+
+    def are_stored() -> bool:
+        return _devices(mapped) == wanted
+
+    for time in ("second", "third"):
+        run = _types(mapped, text)
+        eventually(are_stored, PATIENCE_S, f"{wanted} are stored")
+        for number, name in enumerate(files):
+            _write(mapped.folder / name, f"{time}-{number}")
+        wanted |= {f"{time}-{number}" for number in range(len(files))}
+        eventually(are_stored, PATIENCE_S, f"{wanted} are stored")
+        run.signal(signal.SIGINT)
+        assert run.wait() == 0, run.text
+        assert "the same command goes on there" in run.text

@@ -38,6 +38,7 @@ from services.producer.rows.table import (
     cell_cutter,
     find_column,
     find_delimiter,
+    named_columns,
     row_cutter,
     text_of,
 )
@@ -259,8 +260,9 @@ def _table(
     columns = head.read()
     mapped = _with_unit(_with_attributes(mapped, columns), columns)
     cut = cell_cutter(head.delimiter, mapped.layout.quote)
-    row = row_cutter(cut, len(columns))
     find = _finder_of(columns, mapped, wants, head.line)
+    named = named_columns(columns, {find_column(name, columns) for name in _wanted(mapped)})
+    row = row_cutter(cut, len(columns), named, head.delimiter)
     tell_unused(wants, mapped, columns)
     quotes = None
     if mapped.layout.quote and head.delimiter != BLANKS:
@@ -302,6 +304,7 @@ def _table(
             min(wants.max_entry_bytes, max_bytes),
             unused,
             counts,
+            named,
         )
         reader.plain = None if plain is None else (records, plain)
     if unused:

@@ -188,8 +188,12 @@ def plain_rows(
     max_entry_bytes: int,
     unused: Sequence[tuple[int, str]],
     counts: Counter[str],
+    named: int | None = None,
 ) -> PlainRows | None:
-    """Make what takes plain rows; None where a row needs more than that: units, marks of numbers, ids."""
+    """Make what takes plain rows; None where a row needs more than that: units, marks of numbers, ids.
+
+    `named`: behind so many columns every cell is empty.
+    """
     layout = mapped.layout
     try:
         at = {name: find_column(mapped.column(name), columns) for name in (*FIELD_NAMES, *TRACE_NAMES)}
@@ -243,6 +247,8 @@ def plain_rows(
             cells.append(f"({text})")
         elif place in kept:
             cells.append(f"((?:{edge}{inside}{{0,{_MOST_CHARS}}})?)")
+        elif named is not None and place >= named:
+            cells.append("()")
         else:
             cells.append(f"((?:{edge}{inside}*)?)")
     no_comment = f"(?!{re.escape(layout.comment)})" if layout.comment else ""

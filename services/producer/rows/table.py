@@ -2,13 +2,15 @@
 
 import csv
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from services.producer.mapping.mapped import BLANKS, Layout
-from services.producer.rows.problem import Problem
+from services.producer.rows.problem import Problem, shown
 
 _NUMBERED: Final = re.compile(r"#([0-9]{1,5})")
+_WHOLE: Final = re.compile(r"[+-]?[0-9]+")
+_DIGITS: Final = re.compile(r"[0-9]+")
 _LIKELY: Final = (",", ";", "\t", "|")
 
 
@@ -97,16 +99,43 @@ def find_column(name: str, header: Sequence[str]) -> int | None:
     return near[0] if near else None
 
 
-def row_cutter(cut: Callable[[bytes], list[str]], width: int) -> Callable[[bytes], list[str]]:
-    """Make what cuts a record into as many cells as there are columns; it raises Problem."""
+def named_columns(columns: Sequence[str], taken: Collection[int | None]) -> int:
+    """Tell how many columns there are up to the last one that has a name, or is taken by its number."""
+    return max((at + 1 for at, name in enumerate(columns) if name.strip() or at in taken), default=0)
+
+
+def row_cutter(
+    cut: Callable[[bytes], list[str]], width: int, named: int | None = None, delimiter: str = ","
+) -> Callable[[bytes], list[str]]:
+    """Make what cuts a record into as many cells as there are columns; it raises Problem.
+
+    Behind the columns that are named, cells have to be empty: with a value there, it is not known which value
+    is that of which column.
+    """
+    end = width if named is None else named
 
     def row(data: bytes) -> list[str]:
         cells = cut(data)
-        if len(cells) == width:
-            return cells
-        # Some writers end each line, or each line but the header, with a delimiter.
-        if len(cells) > width and not any(cells[width:]):
-            return cells[:width]
-        raise Problem(f"{len(cells)} columns, and the header has {width}", "another number of columns")
+        if len(cells) != width:
+            # Some writers end each line, or each line but the header, with a delimiter.
+            if len(cells) < width or any(cells[width:]):
+                raise Problem(
+                    f"{len(cells)} columns, and the header has {width}", "another number of columns"
+                )
+            cells = cells[:width]
+        if end < width and any(map(str.strip, cells[end:])):
+            raise _without_name(cells, end, delimiter)
+        return cells
 
     return row
+
+
+def _without_name(cells: Sequence[str], named: int, delimiter: str) -> Problem:
+    at = next(at for at in range(named, len(cells)) if cells[at].strip())
+    hint = "name all columns (--columns)"
+    if delimiter == "," and at and _WHOLE.fullmatch(cells[at - 1].strip()) and _DIGITS.fullmatch(cells[at]):
+        hint = (
+            f"if {shown(f'{cells[at - 1]},{cells[at]}', 40)} is one number, quote it, or use ; between cells"
+        )
+    message = f"{shown(cells[at], 40)} is in column #{at + 1}, which has no name: {hint}"
+    return Problem(message, "a value in a column without a name")

@@ -281,6 +281,71 @@ def test_what_cant_be_stored_is_refused_line_by_line(
     assert found.failures != []
 
 
+@pytest.mark.parametrize(
+    ("header", "row", "reason"),
+    [
+        (
+            "ts,value,",
+            "1710028800,21,5",
+            "'5' is in column #3, which has no name: if '21,5' is one number, quote it",
+        ),
+        ("ts,value, ,", "1710028800,21,5,", "'5' is in column #3"),
+        ("ts,value,", "1710028800,21,5,", "'5' is in column #3"),
+        (
+            "ts,value,note,",
+            "1710028800,21,5,fine",
+            "'fine' is in column #4, which has no name: name all columns",
+        ),
+        ("value,ts,", "21,5,1710028800", "'1710028800' is in column #3"),
+        (
+            "ts;value;",
+            "1710028800;21;5",
+            "'5' is in column #3, which has no name: name all columns (--columns)",
+        ),
+        ("ts,value", "1710028800,21,5", "3 columns, and the header has 2"),
+    ],
+)
+def test_a_value_behind_the_columns_that_have_a_name_is_refused(
+    tmp_path: Path, header: str, row: str, reason: str
+) -> None:
+    """It moves the others: a decimal comma without quotes would store 21 for 21.5."""
+    path = tmp_path / "a.csv"
+    path.write_text(f"{header}\n{row}\n", encoding="utf-8")
+    found = read_file(path, *CONSTANTS)
+    assert found.events == []
+    ((line, why),) = found.refused
+    assert (line, why[: len(reason)]) == (2, reason)
+    assert found.failures != []
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "value"),
+    [
+        ("ts,value,\n1710028800,21,\n", [], "21"),
+        ("ts,value,,\n1710028800,21, ,\n", [], "21"),
+        ('ts,value,\n1710028800,"21,5",\n', ["--decimal", ","], "21.5"),
+        (",ts,value\n0,1710028800,21\n", [], "21"),
+        ("ts,,value\n1710028800,x,21\n", [], "21"),
+        ("ts,value,\n1710028800,x,21\n", ["--map", "value=#3"], "21"),
+        ("ts,value,\n1710028800,21,5\n", ["--keep", "#3"], "21"),
+        (
+            "ts,value,\n1710028800,21,5\n",
+            ["--columns", "ts,value,other", "--skip-lines", "1", "--no-header"],
+            "21",
+        ),
+    ],
+)
+def test_a_column_without_a_name_may_be_empty_or_stand_before_others_or_be_taken_by_its_number(
+    tmp_path: Path, text: str, options: list[str], value: str
+) -> None:
+    """As writers that end each line with a delimiter have it, and those that number rows."""
+    path = tmp_path / "a.csv"
+    path.write_text(text, encoding="utf-8")
+    found = read_file(path, *CONSTANTS, *options)
+    assert [event[4] for event in found.events] == [value]
+    assert found.refused == []
+
+
 def test_no_time_of_many_forms_is_stored_wrong() -> None:
     """All of them were written for the same spring; one that can't be told for certain is refused."""
     found = read_file(INPUTS / "times.csv")

@@ -37,6 +37,7 @@ CELLS: Final = {
     "more": ["", "ok", "warm", " warm", "m" * 127, "m" * 128, "m" * 129],
     "v0": ["1", "2.5", "", "-", "x"],
     "v1": ["3", "4.5", "", "n/a", "-1"],
+    "": ["", "5", " ", "x"],
 }
 TABLES: Final[dict[str, tuple[list[str], list[str]]]] = {
     "usual": (["device_id", "zone", "ts", "kpi", "value"], []),
@@ -61,6 +62,11 @@ TABLES: Final[dict[str, tuple[list[str], list[str]]]] = {
     "milliseconds": (["device_id", "zone", "ts", "kpi", "value"], ["--time-format=ms"]),
     "unquoted": (["device_id", "zone", "ts", "kpi", "value"], ["--quote=none"]),
     "decimal commas": (["device_id", "zone", "ts", "kpi", "value"], ["--delimiter=;", "--decimal=,"]),
+    "a delimiter at the end": (["device_id", "zone", "ts", "kpi", "value", ""], []),
+    "columns without a name": (
+        ["", "device_id", "zone", "ts", "kpi", "value", "", "", ""],
+        ["--map=value=#6", "--keep=#7"],
+    ),
     "marks for missing": (["device_id", "zone", "ts", "kpi", "value"], ["--missing=1"]),
 }
 
