@@ -71,7 +71,8 @@ class SQLiteRows(Rows):
             raise SinkUnavailable(f"{path} is no ordinary file; move it away", "SQLITE_CANTOPEN")
         with self._errors():
             self._connection = sqlite3.connect(
-                f"file:{quote(str(path.absolute()))}?{_mode(path)}",
+                # The host is empty: a path that begins with // would name one.
+                f"file://{quote(str(path.absolute()))}?{_mode(path)}",
                 uri=True,
                 isolation_level=None,
                 timeout=busy_timeout_ms / 1000,

@@ -160,6 +160,13 @@ def test_a_path_with_marks_of_an_address_is_a_path() -> None:
         assert rows.count() == 1
 
 
+def test_a_path_that_begins_with_two_slashes_is_a_path() -> None:
+    """And not the name of a host: DATA_DIR=//data, or sqlite:////data as other programs write it."""
+    store([row(1)])
+    with SQLiteRows(Path(f"/{DATABASE.absolute()}")) as rows:
+        assert rows.count() == 1
+
+
 def test_a_file_that_is_no_database_is_refused() -> None:
     """The message names the file."""
     DATABASE.parent.mkdir()
