@@ -101,12 +101,17 @@ def content_id(device_id: str, zone: str, ts: str, kpi: str, value: str) -> tupl
     return made, bytes.fromhex(made.replace("-", ""))
 
 
+def text_of(raw: bytes) -> str:
+    """Write the 16 bytes of an id as canonical text."""
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
 def _derived(ts: str, data: bytes) -> tuple[str, bytes]:
     bits = int.from_bytes(hashlib.blake2b(data, digest_size=ID_BYTES).digest()[:10]) >> 6
     low = bits & _MOST_LOW | 1 << 63
     made = (_moment(ts) << 80 | 8 << 76 | (bits >> 62) << 64 | low).to_bytes(ID_BYTES)
-    text = made.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}", made
+    return text_of(made), made
 
 
 def _by_value(text: str) -> str:

@@ -8,17 +8,16 @@ came before, and is counted already.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
-from uuid import UUID
 
 from services.brokers.operating.side import OperatorSide
 from services.contract.consuming.proofs import Proven, ProvenRun
-from services.contract.ids import time_of
+from services.contract.ids import text_of, time_of
 from services.contract.operating import IdChunk
 from services.ops.audit.ledger import ACCEPTED, MISSING, PENDING, STORED, UNDELIVERED, Rows, is_numbered
 from services.ops.audit.places import Followed
 from services.ops.audit.result import RunAudit
 from services.ops.audit.windows import Scan
-from services.stores.sqlite.scratch import Unnumbered
+from services.stores.sqlite.scratch import Met, Unnumbered
 
 _IDS_A_CHUNK: Final = 10_000
 _DAY_MS: Final = 86_400_000
@@ -86,7 +85,8 @@ class Asked:
 
     def is_numbered(self, event_id: str) -> bool:
         """Tell whether a run has numbered the event of this id."""
-        return is_numbered(event_id, self._last_numbers)
+        # Most are of no run's form: a look at where its name would be is sooner than the whole check.
+        return event_id[14:27] in self._last_numbers and is_numbered(event_id, self._last_numbers)
 
     def chunks(self, run: Followed) -> list[IdChunk]:
         """Tell which chunks there are of a run."""
@@ -105,7 +105,7 @@ class Asked:
             raw = self._broker.foreign_ids(run.record, chunk, at - chunk.start, most)
             if not raw:  # somebody has removed it meanwhile
                 return
-            yield at, [str(UUID(bytes=one)) for one in raw]
+            yield at, [text_of(one) for one in raw]
             at += len(raw)
 
 
@@ -172,31 +172,36 @@ class ForeignLooks:
     ) -> bool:
         """Count where ids are; tells whether one of them is not proven, so that none behind it is."""
         stored = self._rows.stored_at(list(dict.fromkeys(ids)))
+        uncounted = self._unnumbered.uncounted(ids)
+        still_open: list[str] = []
+        proven: list[str] = []
         for position, event_id in enumerate(ids, at):
-            is_again = event_id in self._known.without_row or self._is_repeat(
-                position, run.base, stored.get(event_id)
-            )
-            place = None
-            if not is_again and not self._asked.is_numbered(event_id) and self._unnumbered.is_first(event_id):
-                place = self._place(event_id, stored, accepted_ids)
+            at_ms, was = time_of(event_id), stored.get(event_id)
+            is_again = event_id in self._known.without_row or self._is_repeat(position, run.base, was)
+            # Taken out, so that it counts once: a file may have it in two lines.
+            met = None if is_again else uncounted.pop(event_id, None)
+            if met is not None:
+                is_accepted = event_id in accepted_ids
+                place = self._place(at_ms, met, was, is_accepted=is_accepted)
                 one.tally.add(place)
-                self._count(found, event_id, place)
+                self._count(found, at_ms, met, place)
                 if place == MISSING:
                     one.miss_id(event_id, show)
-            is_open = is_open or (place is not None and not self._is_settled(event_id, place, stored))
+                is_open = is_open or not self._is_settled(at_ms, place, was)
+                (still_open if is_open else proven).append(event_id)
+                if not is_open:
+                    self._prove(found, event_id, met, place)
             if not is_open:
                 found.ids = position + 1
-                if place is not None:
-                    self._prove(found, event_id, place)
                 continue
-            at_ms = begins_at(event_id)
+            begins = begins_at(event_id)
             before = found.unsettled_from
-            found.unsettled_from = at_ms if before is None else min(at_ms, before)
-            if event_id in stored:
-                was = stored[event_id]
+            found.unsettled_from = begins if before is None else min(begins, before)
+            if was is not None:
                 found.stored_from = was if found.stored_from is None else min(was, found.stored_from)
-            if place is None:
+            if met is None:
                 self._again.add(event_id)
+        self._unnumbered.count(still_open, proven)
         return is_open
 
     def come_again(self) -> set[str]:
@@ -208,36 +213,32 @@ class ForeignLooks:
         is_new = position >= base.ids_seen and self._known.generation > 0
         return is_new and stored_at is not None and stored_at < self._known.proven_at
 
-    def _place(self, event_id: str, stored: Mapping[str, float], accepted_ids: set[str]) -> int:
+    def _place(self, at_ms: int, met: Met, stored_at: float | None, *, is_accepted: bool) -> int:
         """Tell where an id was met."""
-        place = self._unnumbered.place_of(event_id)
         # A row that comes when the rows were read is for the next audit: it is where it was met.
-        is_late = self._scan.window.has(time_of(event_id)) and not self._unnumbered.is_seen(event_id)
-        if event_id in stored and not (is_late and place != MISSING):
+        is_late = not met.is_seen and self._scan.window.has(at_ms)
+        if stored_at is not None and not (is_late and met.place != MISSING):
             return STORED
-        return ACCEPTED if place == MISSING and event_id in accepted_ids else place
+        return ACCEPTED if met.place == MISSING and is_accepted else met.place
 
-    def _is_settled(self, event_id: str, place: int, stored: Mapping[str, float]) -> bool:
+    def _is_settled(self, at_ms: int, place: int, stored_at: float | None) -> bool:
         """Tell whether an id can be proven: what is stored meanwhile, or read again, is for the next one."""
         if place in {MISSING, UNDELIVERED, PENDING}:
             return False
-        return place != STORED or (stored[event_id] < self._began and self._scan.is_kept(time_of(event_id)))
+        if place != STORED:
+            return True
+        return stored_at is not None and stored_at < self._began and self._scan.is_kept(at_ms)
 
-    def _count(self, found: Found, event_id: str, place: int) -> None:
-        if (
-            place == STORED
-            and self._unnumbered.is_seen(event_id)
-            and self._scan.window.has(at := time_of(event_id))
-        ):
+    def _count(self, found: Found, at_ms: int, met: Met, place: int) -> None:
+        if place == STORED and met.is_seen and self._scan.window.has(at_ms):
             found.in_window += 1
-            found.kept_in_window += self._scan.is_kept(at)
+            found.kept_in_window += self._scan.is_kept(at_ms)
 
-    def _prove(self, found: Found, event_id: str, place: int) -> None:
+    def _prove(self, found: Found, event_id: str, met: Met, place: int) -> None:
         found.events += 1
-        self._unnumbered.prove(event_id)
         if place == ACCEPTED:
             found.accepted += 1
-        elif place != STORED or self._unnumbered.has_conflict(event_id):
+        elif place != STORED or met.has_conflict:
             # Where a conflict's letter is of an id, its run is known by it.
             found.without_row.append(event_id)
         else:

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
-from uuid import UUID
 
 from services.brokers.operating.side import OperatorSide
 from services.contract.consuming.letter import DeadLetter
 from services.contract.consuming.packed_letters import single_letters
 from services.contract.consuming.proofs import Folded, ProvenRun
+from services.contract.ids import text_of
 from services.contract.operating import RunRecord
 from services.ops.audit.ledger import is_numbered, readable_id
 from services.stores.sqlite.scratch import DifferentIds
@@ -115,7 +115,7 @@ class ForeignIds:
 
 
 def _is_numbered(raw: bytes, last_numbers: Mapping[str, int]) -> bool:
-    return is_numbered(str(UUID(bytes=raw)), last_numbers)
+    return is_numbered(text_of(raw), last_numbers)
 
 
 def recorded(runs: Iterable[RunRecord], folded: Folded | None = None) -> int:

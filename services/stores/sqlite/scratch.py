@@ -1,9 +1,21 @@
 """What an audit has to remember and memory can't hold, in temporary files: gone when they are closed."""
 
+import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Self
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Self
+
+
+class Met(NamedTuple):
+    """What was met of an event that a run has published and not numbered."""
+
+    place: int
+    """The highest one; 0 where there is none."""
+    is_seen: bool
+    """Whether its row was seen."""
+    has_conflict: bool
+    """Whether another content was met under its id."""
 
 
 class Unnumbered:
@@ -55,8 +67,10 @@ class Unnumbered:
     def ask(self, run: str, event_ids: Iterable[str]) -> None:
         """Note ids that a run has published; an id belongs to the first run that has."""
         self._is_any_asked = True
-        self._file.executemany(
-            "INSERT INTO asked VALUES (?, ?, 0, 0) ON CONFLICT DO NOTHING", ((one, run) for one in event_ids)
+        # In order, so that neighbours are written together.
+        self._file.execute(
+            "INSERT INTO asked SELECT value, ?, 0, 0 FROM json_each(?) WHERE true ON CONFLICT DO NOTHING",
+            (run, json.dumps(sorted(event_ids))),
         )
 
     def is_asked(self, event_id: str) -> bool:
@@ -67,36 +81,36 @@ class Unnumbered:
     def see(self, event_ids: Iterable[str]) -> None:
         """Note that rows were seen, of ids that runs have published."""
         if self._is_any_asked:
-            self._file.executemany(
-                "UPDATE asked SET seen = 1 WHERE event_id = ?", ((one,) for one in event_ids)
+            # json_each ends a text at its first NUL: of somebody else's id an asked one would be left.
+            names = [one for one in event_ids if "\0" not in one]
+            self._file.execute(
+                "UPDATE asked SET seen = 1 WHERE event_id IN (SELECT value FROM json_each(?))",
+                (json.dumps(names),),
             )
 
-    def is_seen(self, event_id: str) -> bool:
-        """Tell whether its row was seen."""
-        found = self._file.execute("SELECT seen FROM asked WHERE event_id = ?", (event_id,)).fetchone()
-        return found is not None and bool(found[0])
-
-    def is_first(self, event_id: str) -> bool:
-        """Count an event that was asked for; False where it was counted: a file may have it in two lines."""
-        return bool(
-            self._file.execute(
-                "UPDATE asked SET state = 1 WHERE event_id = ? AND state = 0", (event_id,)
-            ).rowcount
+    def uncounted(self, event_ids: Sequence[str]) -> dict[str, Met]:
+        """Give those of these ids that were asked for and are not counted yet, each once."""
+        found = self._file.execute(
+            "SELECT asked.event_id, coalesce(met.place, 0), seen, "
+            "EXISTS (SELECT 1 FROM conflicts WHERE conflicts.event_id = asked.event_id) "
+            "FROM json_each(?) AS given CROSS JOIN asked ON asked.event_id = given.value "
+            "LEFT JOIN met ON met.event_id = asked.event_id WHERE state = 0",
+            (json.dumps(event_ids),),
         )
+        return {event_id: Met(place, bool(seen), bool(conflict)) for event_id, place, seen, conflict in found}
 
-    def prove(self, event_id: str) -> None:
-        """Note that an event is proven where it was counted."""
-        self._file.execute("UPDATE asked SET state = 2 WHERE event_id = ?", (event_id,))
+    def count(self, still_open: Sequence[str], proven: Sequence[str]) -> None:
+        """Note that events that were asked for are counted, and which of them are proven there."""
+        for state, event_ids in ((1, still_open), (2, proven)):
+            self._file.execute(
+                "UPDATE asked SET state = ? WHERE event_id IN (SELECT value FROM json_each(?))",
+                (state, json.dumps(event_ids)),
+            )
 
     def is_open(self, event_id: str) -> bool:
         """Tell whether an event was counted, and is not proven there."""
         found = self._file.execute("SELECT state FROM asked WHERE event_id = ?", (event_id,)).fetchone()
         return found is not None and found[0] == 1
-
-    def place_of(self, event_id: str) -> int:
-        """Tell where an event was met; 0 where it was not."""
-        met = self._file.execute("SELECT place FROM met WHERE event_id = ?", (event_id,)).fetchone()
-        return int(met[0]) if met else 0
 
     def take_unreadable(self, number: int) -> Counter[int]:
         """Give the places of at most `number` unreadable events, and use them up."""

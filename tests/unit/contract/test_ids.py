@@ -19,6 +19,7 @@ from services.contract.ids import (
     id_pattern,
     numbered,
     run_name,
+    text_of,
     time_of,
 )
 
@@ -81,6 +82,12 @@ def test_a_run_of_other_bits_is_refused(random_bits: int) -> None:
 def test_ids_of_others_have_no_number(text: str) -> None:
     """Other versions, other variants and capitals are not ours."""
     assert numbered(text) is None
+
+
+@given(st.uuids())
+def test_the_bytes_of_an_id_are_written_as_everywhere(one: uuid.UUID) -> None:
+    """Whatever its version."""
+    assert text_of(one.bytes) == str(one)
 
 
 def test_a_missing_id_is_named_without_its_time() -> None:

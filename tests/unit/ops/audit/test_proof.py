@@ -17,6 +17,7 @@ from services.contract.consuming.doors import Dead
 from services.contract.event import Reason, Rejection
 from services.contract.ids import event_id, id_pattern, numbered, run_name
 from services.contract.operating import IdChunk, Records, RunRecord, Waiting
+from services.ops.audit import foreign
 from services.ops.audit.live import ForeignIds, count_dead, recorded
 from services.ops.audit.proof import audit
 from services.ops.audit.result import Audit, Tally
@@ -168,12 +169,20 @@ FATES: Final = st.builds(
 )
 
 
-@given(st.dictionaries(st.sampled_from(NAMES), FATES))
-@example(dict.fromkeys(NUMBERED, Fate((0,), is_stored=True)))
-@example(dict.fromkeys(NUMBERED, Fate((0, 0, 1), letters=2)))
-@example({NAMES[LAST + 1]: Fate((1,), letters=1), NAMES[LAST + 2]: Fate((0,), is_stored=True)})
-def test_every_event_counts_once_at_its_place(fates: dict[str, Fate]) -> None:
-    """For its own run, whoever has published it again: no count is negative, and all of them add up."""
+AT_ONCE: Final = st.sampled_from([1, 2, 3, 10_000])
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), FATES), AT_ONCE)
+@example(dict.fromkeys(NUMBERED, Fate((0,), is_stored=True)), 10_000)
+@example(dict.fromkeys(NUMBERED, Fate((0, 0, 1), letters=2)), 10_000)
+@example({NAMES[LAST + 1]: Fate((1,), letters=1), NAMES[LAST + 2]: Fate((0,), is_stored=True)}, 10_000)
+@example(dict.fromkeys(NAMES[-3:], Fate((0, 0, 0, 1), is_stored=True)), 2)
+@example(dict.fromkeys(NAMES[-3:], Fate((0, 0, 0, 1), "pending")), 2)
+def test_every_event_counts_once_at_its_place(fates: dict[str, Fate], at_once: int) -> None:
+    """For its own run, whoever has published it again: no count is negative, and all of them add up.
+
+    `at_once`: how many ids of files are looked for together, which makes no difference.
+    """
     # Above its last number, and of no file: then the run's record says too little (test_lowered_records.py).
     beyond = {name for name in NAMES[: 2 * (LAST + 3)] if int(name[27:], 16) > LAST}
     fates = {name: one for name, one in fates.items() if one.files or name not in beyond}
@@ -189,7 +198,9 @@ def test_every_event_counts_once_at_its_place(fates: dict[str, Fate]) -> None:
             own = numbered(name) if name in NUMBERED else None
             missing[run].add(name if own is None else id_pattern(own.run, own.sequence))
     world = World(fates)
-    result = world.audit()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(foreign, "_IDS_A_CHUNK", at_once)
+        result = world.audit()
     tallies: dict[str | None, Tally] = {one.run: one.tally for one in result.runs}
     tallies[None] = result.unrecorded
     for run, tally in tallies.items():
@@ -202,8 +213,8 @@ def test_every_event_counts_once_at_its_place(fates: dict[str, Fate]) -> None:
     assert result.total.stored + result.unrecorded.stored == len(world.event_ids())
     # And so do the live figures.
     runs = world.records().runs
-    with closing(ForeignIds()) as foreign:
-        published = recorded(runs) + foreign.count(cast("Any", world), runs, 60)
+    with closing(ForeignIds()) as live_ids:
+        published = recorded(runs) + live_ids.count(cast("Any", world), runs, 60)
     assert published == result.total.published - result.total.conflicts
     live = count_dead(world.letters.read(), world.missing_of)
     both = (result.total, result.unrecorded)
@@ -230,3 +241,39 @@ def test_no_more_missing_events_are_named_than_asked_for() -> None:
     world = World(dict.fromkeys(NAMES[-3:], Fate((0,))))
     assert [len(run.missing) for run in world.audit(show=2).runs] == [2, 2, 2, 0]
     assert world.audit(show=0).total.missing == 2 * LAST + 3
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 4, 10_000])
+def test_ids_are_proven_in_their_order_up_to_the_first_that_is_not(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """Each once, at its first; one that is proven and comes again behind is kept for the next audit.
+
+    How many are looked for together makes no difference, nor in which run an id comes again.
+    """
+    monkeypatch.setattr(foreign, "_IDS_A_CHUNK", at_once)
+    first, second, dead, waits, behind, other = (f"018f3c5e-8a10-8abc-8def-{n:012}" for n in range(6))
+    published = {
+        FILES[0]: [first, second, first, dead, second, waits, second, waits, behind, behind, dead],
+        FILES[1]: [second, other, behind, other],
+    }
+
+    class Ordered(World):
+        def _foreign(self, run: str) -> list[bytes]:
+            return [UUID(name).bytes for name in published.get(run, [])]
+
+    stored = dict.fromkeys((first, second, behind, other), Fate(is_stored=True))
+    world = Ordered({**stored, dead: Fate(letters=1), waits: Fate(waits="pending")})
+    result = world.audit()
+    tallies = {one.run: one.tally for one in result.runs}
+    assert tallies[FILES[0]] == Tally(published=5, stored=3, dead=1, pending=1)
+    assert tallies[FILES[1]] == Tally(published=1, stored=1)
+    assert result.unrecorded == Tally()
+    proven = {one.run: one for one in result.proof.runs}
+    assert (proven[FILES[0]].ids, proven[FILES[0]].id_events) == (5, 3)
+    assert (proven[FILES[1]].ids, proven[FILES[1]].id_events) == (4, 1)
+    assert sorted((run, events) for (run, _), events in result.proof.id_days.items()) == [
+        (FILES[0], 2),
+        (FILES[1], 1),
+    ]
+    assert result.proof.without_row == {dead: FILES[0], second: ""}

@@ -17,8 +17,9 @@ def test_a_purged_event_may_be_elsewhere_again() -> None:
         unnumbered.meet("c", PURGED, unless_met=True)
         unnumbered.meet("e", PENDING)
         unnumbered.meet("e", UNDELIVERED)
-        places = [unnumbered.place_of(name) for name in "abcde"]
-    assert places == [UNDELIVERED, DEAD, PURGED, MISSING, PENDING]
+        unnumbered.ask("run", "abcde")
+        found = unnumbered.uncounted([*"abcde"])
+    assert [found[name].place for name in "abcde"] == [UNDELIVERED, DEAD, PURGED, MISSING, PENDING]
 
 
 def test_an_id_that_is_published_twice_is_asked_for_once() -> None:
@@ -27,11 +28,12 @@ def test_an_id_that_is_published_twice_is_asked_for_once() -> None:
         for name in "abc":
             unnumbered.meet(name, DEAD)
         unnumbered.ask("first", ["a", "a", "b"])
-        assert [unnumbered.is_first(name) for name in ("a", "a", "b")] == [True, False, True]
+        assert unnumbered.uncounted([*"aabc"]).keys() == {"a", "b"}
+        unnumbered.count(["a"], ["b"])
         unnumbered.ask("second", ["b", "x"])
-        assert [unnumbered.is_first(name) for name in ("b", "x", "nobody's")] == [False, True, False]
-        unnumbered.prove("x")
-        assert [unnumbered.is_open(name) for name in ("a", "x", "c")] == [True, False, False]
+        assert unnumbered.uncounted([*"abcx"]).keys() == {"x"}
+        unnumbered.count([], ["x"])
+        assert [unnumbered.is_open(name) for name in "abxc"] == [True, False, False, False]
         assert [name for name in "abcdx" if unnumbered.is_asked(name)] == ["a", "b", "x"]
         assert list(unnumbered.not_asked()) == [("c", DEAD)]
 
@@ -43,7 +45,16 @@ def test_what_is_seen_is_told_of_the_ids_alone_that_runs_have_published() -> Non
         assert not unnumbered.is_asked("a")
         unnumbered.ask("run", ["a", "b"])
         unnumbered.see(["b", "c"])
-        assert [unnumbered.is_seen(name) for name in "abc"] == [False, True, False]
+        found = unnumbered.uncounted([*"abc"])
+    assert {name: one.is_seen for name, one in found.items()} == {"a": False, "b": True}
+
+
+def test_a_row_of_somebody_else_is_not_taken_for_one_that_begins_like_it() -> None:
+    """A text may go on behind a NUL."""
+    with Unnumbered() as unnumbered:
+        unnumbered.ask("run", ["a"])
+        unnumbered.see(["a\0"])
+        assert not unnumbered.uncounted(["a"])["a"].is_seen
 
 
 def test_events_without_a_readable_id_are_used_up_in_the_order_of_their_places() -> None:
@@ -64,8 +75,10 @@ def test_a_conflict_is_an_id_and_a_content() -> None:
         unnumbered.meet_conflict("b", "one", PURGED)
         unnumbered.meet_conflict("b", "one", DEAD)
         unnumbered.meet_conflict("b", "other", PURGED)
-        unnumbered.ask("run", ["b"])
+        unnumbered.ask("run", ["b", "c"])
         found = sorted(unnumbered.conflicts(), key=str)
+        asked = unnumbered.uncounted(["b", "c"])
+        assert [asked[name].has_conflict for name in "bc"] == [True, False]
     assert found == [("a", DEAD, None), ("b", PURGED, "run"), ("b", DEAD, "run")]
 
 
