@@ -301,6 +301,11 @@ def rows_of(url: str, text: str, *values: Any) -> list[tuple[Any, ...]]:
         return connection.execute(text.encode(), values).fetchall()
 
 
+def waiting(url: str) -> int:
+    """Count who waits for a lock on the server of a database."""
+    return int(rows_of(url, "SELECT count(*) FROM pg_locks WHERE NOT granted")[0][0])
+
+
 def own_postgres() -> Iterator[LocalPostgres]:
     """Give a server of one's own that runs; it ends with the test."""
     try:

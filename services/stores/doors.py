@@ -57,6 +57,13 @@ class Store(Protocol):
         """Open the rows to read them. Raises SinkAbsent, SinkUnusable and SinkUnavailable."""
         ...
 
+    def lacking_rights(self) -> dict[str, list[str]]:
+        """Tell what this user lacks for each use of the store; nothing where there are no users.
+
+        Raises SinkUnavailable and SinkUnusable.
+        """
+        ...
+
     def open_proofs(self) -> Proofs:
         """Give what audits of our pipeline, stream and group have proven; nothing is sent yet."""
         ...

@@ -39,6 +39,17 @@ class OperatorSide(Protocol):
         """Tell what the server is."""
         ...
 
+    def lacking_rights(self) -> dict[str, list[str]] | None:
+        """Tell what this user lacks to be each of the pipeline's users; None where nobody can tell.
+
+        Nothing is done with any right.
+        """
+        ...
+
+    def now(self) -> float | None:
+        """Tell the server's time, in Unix seconds; None where it has none, or does not tell us."""
+        ...
+
     def overview(self, now: float) -> Overview | None:
         """Look at the stream, its groups and their consumers; None when there is no stream.
 

@@ -9,10 +9,9 @@ database.
 
 import logging
 import re
+from collections.abc import Collection
 from importlib import resources
 from typing import Final, NamedTuple
-
-import psycopg
 
 from services.contract.errors import SinkUnavailable, SinkWrong
 from services.stores.postgres.connection import Connection
@@ -34,6 +33,37 @@ _LOOK: Final = (
     "(SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('telemetry')::oid AND relkind "
     "IN ('r', 'p', 'v'))"
 )
+
+_WRITTEN: Final = {
+    "events": "INSERT",
+    "sink_probe": "INSERT UPDATE",
+    "upkeep": "INSERT UPDATE",
+    "last_readings": "INSERT UPDATE DELETE",
+    "dead_letters": "INSERT DELETE",
+    "dead_letters_replayed": "INSERT UPDATE",
+    "dead_letters_purged": "INSERT UPDATE",
+    "proofs": "INSERT UPDATE",
+    "proven_runs": "INSERT UPDATE",
+    "proven_without_row": "INSERT DELETE",
+    "proven_id_days": "INSERT UPDATE DELETE",
+    "accepted_losses": "INSERT",
+    "retention": "INSERT UPDATE",
+    "retention_holds": "INSERT UPDATE",
+}
+"""What the sink, the letters and the proofs do to each table, beside reading it."""
+_SCHEMA: Final = (
+    "SELECT to_regnamespace('telemetry') IS NOT NULL, has_database_privilege(current_database(), 'CREATE'), "
+    "coalesce(has_schema_privilege(to_regnamespace('telemetry')::oid, 'USAGE'), false), "
+    "coalesce(has_schema_privilege(to_regnamespace('telemetry')::oid, 'CREATE'), false)"
+)
+_REFUSED: Final = (
+    "SELECT name, privilege "
+    "FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS given (name, privilege, at) "
+    "JOIN pg_class ON relname = name AND relnamespace = to_regnamespace('telemetry')::oid "
+    "WHERE NOT CASE privilege WHEN 'owner' THEN pg_has_role(relowner, 'USAGE') "
+    "ELSE has_table_privilege(pg_class.oid, privilege) END ORDER BY at"
+)
+"""By the catalogue, which everybody may read."""
 
 
 class Migration(NamedTuple):
@@ -63,18 +93,9 @@ def refuse_unfit(connection: Connection, place: str) -> None:
 
     Raises SinkWrong, SinkUnavailable and psycopg.Error.
     """
-    try:
-        # More than one statement in a transaction: what pools by statement ends here.
-        with connection.transaction():
-            row = connection.execute(_FIT).fetchone()
-    except psycopg.Error as error:
-        if error.sqlstate == "08P01" and "pooling" in str(error):
-            raise SinkWrong(
-                f"PostgreSQL at {place}: {error.diag.message_primary}; the pooler there pools by statement: "
-                "use pool_mode = transaction or session",
-                "statement_pooling",
-            ) from error
-        raise
+    # More than one statement in a transaction: what pools by statement ends here.
+    with connection.transaction():
+        row = connection.execute(_FIT).fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM has a row
     version, fsync, encoding, is_standby = row
     if version < OLDEST_SERVER:
@@ -101,6 +122,28 @@ def refuse_unfit(connection: Connection, place: str) -> None:
             "target_session_attrs=read-write (DATABASE_URL)",
             "read_only",
         )
+
+
+def lacking_rights(connection: Connection) -> dict[str, list[str]]:
+    """Tell what this role lacks to store events, and to read them. Raises psycopg.Error."""
+    row = connection.execute(_SCHEMA).fetchone()
+    assert row is not None  # noqa: S101 - as above
+    is_there, may_make, may_use, may_create = row
+    if not is_there:
+        return {"consumer": [] if may_make else ["CREATE on the database"]}
+    use = [] if may_use else ["USAGE on the schema telemetry"]
+    create = [] if may_create else ["CREATE on the schema telemetry"]
+    reads = [(table, "SELECT") for table in ("schema_migrations", *_WRITTEN)]
+    writes = [(table, one) for table, privileges in _WRITTEN.items() for one in privileges.split()]
+    # A day is a partition, and only the owner makes one, with CREATE on the schema.
+    asked = [*reads, ("events", "owner"), *writes]
+    found = connection.execute(_REFUSED, ([name for name, _ in asked], [one for _, one in asked])).fetchall()
+
+    def named(pairs: Collection[tuple[str, str]]) -> list[str]:
+        refused = [(name, one) for name, one in found if (name, one) in pairs]
+        return [f"ownership of {name}" if one == "owner" else f"{one} on {name}" for name, one in refused]
+
+    return {"consumer": [*use, *create, *named(asked)], "reader": [*use, *named(reads)]}
 
 
 def version_of(connection: Connection, place: str) -> int:

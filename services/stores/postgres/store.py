@@ -27,6 +27,7 @@ from services.stores.postgres.proving.proofs import PostgresProofs
 from services.stores.postgres.proving.retention import PostgresRetention, register
 from services.stores.postgres.readings import PostgresReadings
 from services.stores.postgres.rows import PostgresRows
+from services.stores.postgres.schema import lacking_rights
 from services.stores.postgres.sink import PostgresSink
 from services.stores.proofs import scope_of
 from services.stores.rows import Rows
@@ -125,6 +126,14 @@ class PostgresStore:
     def open_rows(self) -> Rows:
         """Open the rows to read them. Raises SinkAbsent, SinkUnusable and SinkUnavailable."""
         return PostgresRows(self._database)
+
+    def lacking_rights(self) -> dict[str, list[str]]:
+        """Tell what this role lacks to store, and to read. Raises SinkUnavailable and SinkUnusable."""
+        try:
+            with closing(self._database.named("look").connect()) as connection:
+                return lacking_rights(connection)
+        except psycopg.Error as error:
+            raise ours(error, self._database.place, is_start=True) from error
 
     def open_proofs(self) -> Proofs:
         """Give what audits of our pipeline, stream and group have proven; nothing is sent yet."""

@@ -78,6 +78,10 @@ class SQLiteStore:
         """Open the rows to read them. Raises SinkAbsent, SinkUnusable and SinkUnavailable."""
         return SQLiteRows(self._settings.database)
 
+    def lacking_rights(self) -> dict[str, list[str]]:
+        """Tell nothing: a file has the rights of its folder."""
+        return {}
+
     def open_proofs(self) -> Proofs:
         """Give what audits of our pipeline, stream and group have proven; nothing is sent yet."""
         settings = self._settings

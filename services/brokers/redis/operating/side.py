@@ -18,8 +18,9 @@ from services.brokers.redis.operating.large import parts_of, read_pieces
 from services.brokers.redis.operating.letters import ExplainedLetters
 from services.brokers.redis.operating.overview import about_server, look_at_stream
 from services.brokers.redis.operating.records import read_chunks, read_foreign_ids, read_records
+from services.brokers.redis.operating.rights import lacking_rights
 from services.brokers.redis.operating.waiting import events_added, read_waiting
-from services.brokers.redis.server.connection import address, connect, greet
+from services.brokers.redis.server.connection import address, connect, greet, lacks_command, lacks_right
 from services.contract.operating import (
     About,
     AuditResult,
@@ -73,6 +74,22 @@ class RedisOperatorSide:
         """Tell what the server is."""
         with self._explained():
             return about_server(self.client)
+
+    def lacking_rights(self) -> dict[str, list[str]] | None:
+        """Tell what this user lacks to be a producer, a consumer, an operator; None where nobody can tell."""
+        with self._explained():
+            return lacking_rights(self.client, self.keys, has_letters=self.settings.letters_in == "stream")
+
+    def now(self) -> float | None:
+        """Tell the server's time, in Unix seconds; None where it does not tell us."""
+        with self._explained():
+            try:
+                seconds, microseconds = self.client.time()
+            except redis.RedisError as error:
+                if lacks_right(error) or lacks_command(error):
+                    return None
+                raise
+        return seconds + microseconds / 1e6
 
     def overview(self, now: float) -> Overview | None:
         """Look at the stream, its groups and their consumers; None when there is no stream."""

@@ -131,6 +131,7 @@ ALLOWED: Final[dict[str, list[Command]]] = {
     ],
     "operator": [
         *_LOOK,
+        ("TIME",),
         ("SCRIPT", "KILL"),
         ("EVAL", "return 1", 1, S),
         ("EVALSHA", "0" * 40, 1, S),
