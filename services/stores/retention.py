@@ -95,6 +95,39 @@ class _Own(NamedTuple):
     most: str
     newest: float
 
+    def and_(self, more: "_Own") -> "_Own":
+        """Add rows of the same run."""
+        return _Own(
+            self.run,
+            self.rows + more.rows,
+            min(self.least, more.least),
+            max(self.most, more.most),
+            max(self.newest, more.newest),
+        )
+
+
+class Found(NamedTuple):
+    """Which rows a piece has."""
+
+    own: Sequence[_Own] = ()
+    """Those of runs that some scope knows, by run."""
+    others: int = 0
+    """How many others."""
+    newest: float = 0.0
+    """When the last one of these was stored, Unix seconds."""
+
+    @property
+    def rows(self) -> int:
+        """Tell how many rows there are."""
+        return sum(one.rows for one in self.own) + self.others
+
+    def and_(self, more: "Found") -> "Found":
+        """Add what another piece has."""
+        own = {one.run: one for one in self.own}
+        for one in more.own:
+            own[one.run] = one.and_(own[one.run]) if one.run in own else one
+        return Found(tuple(own.values()), self.others + more.others, max(self.newest, more.newest))
+
 
 class _Known(NamedTuple):
     """What is proven of a run."""
@@ -154,7 +187,7 @@ class RetentionTables:
         """Tell from when on rows of other ids may not be proven, Unix seconds. Raises Held."""
         return min((one.others_from for one in self._scopes(day)), default=float("inf"))
 
-    def own(self, piece: Piece) -> tuple[list[_Own], int, float]:
+    def own(self, piece: Piece) -> Found:
         """Read which rows of a piece are of known runs; how many others, and when their newest was stored."""
         own = (
             f"SELECT substr({self._in.id}, 15, 13) AS run, substr({self._in.id}, 28) AS number, "
@@ -170,9 +203,9 @@ class RetentionTables:
             f"SELECT count(*), coalesce(max(at), 0) FROM ({own}) AS own WHERE run NOT IN {known}",  # noqa: S608
             piece.values,
         )
-        return [_Own(*row) for row in rows], int(others), float(newest)
+        return Found([_Own(*row) for row in rows], int(others), float(newest))
 
-    def judge(self, piece: Piece, found: tuple[list[_Own], int, float]) -> list[tuple[_Scope, _Counted]]:
+    def judge(self, piece: Piece, found: Found) -> list[tuple[_Scope, _Counted]]:
         """Ask every scope whether the rows of a piece may go. Raises Held."""
         return [(scope, self._count(scope, piece, *found)) for scope in self._scopes(piece.day)]
 

@@ -4,7 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import ClassVar, Final
 
 from services.contract.consuming.proofs import Scope
 from services.contract.consuming.retention import DAY_MS, Again, Step, Waits
@@ -18,6 +18,8 @@ _LEAST_PAUSE_S: Final = 0.005
 class PagedRetention(ABC):
     """Drops the rows of a table by pages. `scope`: whose broker is asked for what was published again."""
 
+    table: ClassVar[str]
+    """Which has all rows."""
     rows_a_step = 1000
     """Most rows that one transaction deletes."""
     busy_share = 0.5
@@ -54,6 +56,14 @@ class PagedRetention(ABC):
         """Take it upon us to audit, once in an interval."""
         with self.writing() as ask:
             return RetentionTables(ask, self._in).claim_audit(self._scope, now, interval_s)
+
+    @abstractmethod
+    def now(self) -> float | None:
+        """Tell the time by a clock that is not ours; None where there is none."""
+
+    def oldest_day(self, before_ms: int) -> int | None:
+        """Tell the oldest day with rows that ends at a time or before it, since 1970; None: there is none."""
+        return self._first_day(self.table, before_ms)
 
     def drop(self, before_ms: int, again: Again) -> Iterator[Step | Waits]:
         """Drop the days that end at a time or before it, the oldest first."""

@@ -44,6 +44,20 @@ class Retention(Protocol):
         """
         ...
 
+    def now(self) -> float | None:
+        """Tell the time by a clock that is not ours, in Unix seconds; None where the store has none.
+
+        Raises SinkUnavailable.
+        """
+        ...
+
+    def oldest_day(self, before_ms: int) -> int | None:
+        """Tell the oldest day with rows that ends at a time or before it, since 1970; None: there is none.
+
+        Rows whose ids carry no time are not asked. Raises SinkUnavailable and SinkAbsent.
+        """
+        ...
+
     def drop(self, before_ms: int, again: Again) -> Iterator[Step | Waits]:
         """Drop the days that end at a time or before it, Unix milliseconds, the oldest first.
 

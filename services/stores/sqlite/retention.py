@@ -35,6 +35,7 @@ _DIALECT: Final = Dialect("", "event_id", "stored_at", "ts", "substr(event_id, 1
 class SQLiteRetention(PagedRetention):
     """Drops rows of one file. `busy_timeout_ms`: how long a step waits for another's write."""
 
+    table = _TABLE
     rows_a_step = 250
     busy_share = 0.2
 
@@ -43,6 +44,9 @@ class SQLiteRetention(PagedRetention):
         self._path = path
         self._busy_timeout_ms = busy_timeout_ms
         self._steps = 0
+
+    def now(self) -> None:
+        """Tell no time: a file has no clock."""
 
     def drop(self, before_ms: int, again: Again) -> Iterator[Step | Waits]:
         """Drop the days that end at a time or before it, the oldest first."""

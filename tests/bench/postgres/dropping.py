@@ -37,7 +37,9 @@ _DAYS_AGO: Final = 3
 _BUSY_MS: Final = 30_000
 _PAUSE_S: Final = 0.02
 """Between two batches: a consumer that is not at its limit, as one that nobody is to notice the drop at."""
-_TIMEOUT_S: Final = 1200
+_BEFORE: Final = 20
+"""Times as many are written before as the case growth compares: a 99th percentile of few is chance."""
+_TIMEOUT_S: Final = 3600
 _KEYS: Final = StreamKeys()
 _DROP: Final = """
 import json, sys, time
@@ -107,7 +109,7 @@ def _dropped(bench: Bench, store: str, place: Place, open_sink: Callable[[], Sin
     _answer(_start(bench, place, retain_days=0))
     with closing(open_sink()) as sink:
         new = _timed(sink)
-        before = [next(new) for _ in range(bench.plan.growth_batches)]
+        before = [next(new) for _ in range(_BEFORE * bench.plan.growth_batches)]
         dropping = _start(bench, place, retain_days=1)
         beside = [next(new)]
         while dropping.poll() is None:

@@ -112,7 +112,7 @@ def are_there(ask: Ask, table: str = "proofs") -> bool:
 def _are_newest(ask: Ask) -> bool:
     found = ask(
         "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('telemetry.proven_runs') "
-        "AND attname = ? AND NOT attisdropped)",
+        "AND attname = ?)",
         (NEWEST[0],),
     )
     return bool(found[0][0])

@@ -12,20 +12,20 @@ same, stay there until their `ts` is old enough.
 
 import contextlib
 import datetime as dt
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Final
-
-import psycopg
+from typing import Final, NamedTuple
 
 from services.contract.consuming.proofs import Scope
 from services.contract.consuming.retention import DAY_MS, Again, Step, Waits
 from services.contract.errors import SinkAbsent, SinkUnavailable
+from services.contract.ids import id_from
 from services.stores.postgres.connection import Connection, Database
 from services.stores.postgres.partitions import KEEPER_LOCK, days, name_of
 from services.stores.postgres.proving.proofs import asking, transaction
 from services.stores.postgres.schema import no_tables
-from services.stores.retention import Ask, Dialect, Held, Piece, RetentionTables
+from services.stores.retention import Ask, Dialect, Found, Held, Piece, RetentionTables
 from services.stores.retention_pages import PagedRetention
 
 _DIALECT: Final = Dialect(
@@ -45,12 +45,31 @@ _TABLE_LOCK_MS: Final = 50
 _LIMIT_S: Final = 600.0
 
 
+class _Look(NamedTuple):
+    """What a table has: where it is the same again, nobody has written there."""
+
+    rows: int
+    newest: float
+    """When the last one was stored, Unix seconds."""
+
+
 class PostgresRetention(PagedRetention):
     """Drops rows of one database."""
+
+    busy_share = 0.2
+    rows_a_page = 2500
+    """So many rows of a partition are counted at once, in some 15 ms: no longer than a batch takes."""
+    table = "telemetry.events"
 
     def __init__(self, database: Database, scope: Scope) -> None:
         super().__init__(scope, _DIALECT)
         self._database = database.named("retention")
+
+    def now(self) -> float:
+        """Tell the server's time, in Unix seconds."""
+        with self.reading() as ask:
+            ((now,),) = ask("SELECT extract(epoch FROM clock_timestamp())::float8", ())
+        return float(now)
 
     def drop(self, before_ms: int, again: Again) -> Iterator[Step | Waits]:
         """Drop the days that end at a time or before it, the oldest first."""
@@ -130,35 +149,59 @@ class PostgresRetention(PagedRetention):
             if not _is_there(ask, table):  # somebody else was sooner
                 return 0
             tables = RetentionTables(ask, _DIALECT)
-            before = (_look_of(ask, table), tables.moment())
-            rows, others = before[0][:2]
-            if not rows:
+            moment = tables.moment()
+            look, found = self._read(ask, table, number)
+            if not found.rows:
                 return 0
-            found = tables.own(piece)
             tables.judge(piece, found)
         with self.writing() as ask:
             ask(f"LOCK TABLE {table} IN SHARE MODE", ())
             tables = RetentionTables(ask, _DIALECT)
-            if (_look_of(ask, table), tables.moment()) != before:
+            if (_look_of(ask, table), tables.moment()) != (look, moment):
                 raise Held("rows came, or an audit was made, while it was counted")
             tables.count(piece, tables.judge(piece, found), self._scope, again)
-            if others:
+            is_shared = found.rows < look.rows
+            if is_shared:
                 ask(
                     "CREATE TEMPORARY TABLE staying ON COMMIT DROP AS "  # noqa: S608
                     f"SELECT * FROM {table} WHERE NOT {_DIALECT.timed}",
                     (),
                 )
             ask(f"TRUNCATE {table}", ())
-            if others:
+            if is_shared:
                 ask(f"INSERT INTO {table} SELECT * FROM pg_temp.staying", ())  # noqa: S608
-        return rows
+        return found.rows
+
+    def _read(self, ask: Ask, table: str, day: int) -> tuple["_Look", Found]:
+        """Read a partition page by page, with pauses: a batch of a consumer is hardly slower meanwhile."""
+        rows, newest, last = 0, 0.0, id_from(0)
+        found = Found()
+        while True:
+            began = time.monotonic()
+            page = (
+                f"(SELECT * FROM {table} WHERE event_id > ? "  # noqa: S608
+                f"ORDER BY event_id LIMIT {self.rows_a_page}) AS page"
+            )
+            ((some, at, end),) = ask(
+                f"SELECT count(*), coalesce(max({_DIALECT.stored_at}), 0), "  # noqa: S608
+                f'max({_DIALECT.id} COLLATE "C") FROM {page}',
+                (last,),
+            )
+            if some:
+                piece = Piece(f"FROM {page} WHERE {_DIALECT.timed}", (last,), day)
+                found = found.and_(RetentionTables(ask, _DIALECT).own(piece))
+                rows, newest, last = rows + some, max(newest, at), end
+            if some < self.rows_a_page:
+                return _Look(rows, newest), found
+            self._held_s = time.monotonic() - began
+            self._pause()
 
     def _remove_empty(self, old: list[dt.date]) -> None:
         """Remove partitions that have no row any more; what can't be now is for the next time."""
         for day in old:
             table = f"telemetry.{name_of(day)}"
             with (
-                contextlib.suppress(psycopg.Error),
+                contextlib.suppress(SinkUnavailable),
                 self._connected() as connection,
                 connection.transaction(),
             ):
@@ -205,14 +248,12 @@ def _is_there(ask: Ask, table: str) -> bool:
     return bool(ask("SELECT to_regclass(?) IS NOT NULL", (table,))[0][0])
 
 
-def _look_of(ask: Ask, table: str) -> tuple[int, int, float]:
-    """Tell how many rows of a table go by their ids, how many don't, and when the newest was stored."""
-    ((rows, others, newest),) = ask(
-        f"SELECT count(*) FILTER (WHERE {_DIALECT.timed}), count(*) FILTER (WHERE NOT {_DIALECT.timed}), "  # noqa: S608
-        f"coalesce(max({_DIALECT.stored_at}), 0) FROM {table}",
+def _look_of(ask: Ask, table: str) -> _Look:
+    ((rows, newest),) = ask(
+        f"SELECT count(*), coalesce(max({_DIALECT.stored_at}), 0) FROM {table}",  # noqa: S608
         (),
     )
-    return int(rows), int(others), float(newest)
+    return _Look(int(rows), float(newest))
 
 
 def _ms(day: dt.date) -> int:
