@@ -1,21 +1,30 @@
-"""Dropping the days that RETAIN_DAYS says, behind an audit: as far as what is stored of them is proven."""
+"""Dropping the days that RETAIN_DAYS says, behind an audit: as far as what is stored of them is proven.
+
+What is dropped does not come back, and our clock may be wrong. So a day goes when it is too old by the clock
+of the broker and by that of the store as well.
+"""
 
 import datetime as dt
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Final
-from uuid import UUID
+from typing import Final, NamedTuple
 
 from services.brokers.choice import operator_side
 from services.brokers.operating.side import OperatorSide
-from services.contract.consuming.retention import DAY_MS, Step
+from services.contract.consuming.retention import DAY_MS, Retention, Step, Waits
 from services.contract.errors import PipelineError, SinkAbsent
+from services.contract.ids import text_of
 from services.ops.audit.result import Audit
 from services.runtime.settings import ConsumerSettings
 from services.stores.choice import store_of
 
+_SET: Final = "set the one that is wrong"
+_NO_CLOCK: Final = (
+    "no clock but ours can be asked, and that may be wrong: allow this user of the broker to ask for its "
+    "time (Redis: +time)"
+)
 _IDS_A_CHUNK: Final = 10_000
 
 
@@ -42,30 +51,71 @@ class Retained:
         return f"{told}; {self.waiting_day or 'the rest'} waits: {self.waits}" if self.waits else told
 
 
+class Told(NamedTuple):
+    """What another clock than ours says."""
+
+    whose: str
+    at: float
+    """In Unix seconds."""
+
+
+def clocks_of(settings: ConsumerSettings, broker: OperatorSide, retention: Retention) -> list[Told]:
+    """Ask the broker and the store for their time. Raises BrokerUnavailable and SinkUnavailable."""
+    asked = ((broker.place, broker.now()), (store_of(settings).place, retention.now()))
+    return [Told(whose, at) for whose, at in asked if at is not None]
+
+
 def retain(
-    settings: ConsumerSettings, result: Audit, now: Callable[[], float] = time.time
+    settings: ConsumerSettings,
+    result: Audit,
+    now: Callable[[], float] = time.time,
+    clocks: Callable[[ConsumerSettings, OperatorSide, Retention], Sequence[Told]] = clocks_of,
 ) -> Retained | None:
-    """Drop what is older than RETAIN_DAYS, after an audit; None where that is 0. `now` in Unix seconds."""
+    """Drop what is older than RETAIN_DAYS, after an audit; None where that is 0. `now` in Unix seconds.
+
+    `clocks` asks those that are not ours: nothing goes that is younger by one of them, or if there is none.
+    """
     if settings.retain_days == 0:
         return None
-    before_ms = (int(now() * 1000) - settings.retain_days * DAY_MS) // DAY_MS * DAY_MS
-    done = Retained(before=_name(before_ms // DAY_MS))
+    ours = now()
+    due = first = _first_day(settings, ours)
+    done = Retained(before=_name(first))
+    why = ""
     try:
         with closing(operator_side(settings)) as broker:
-            again = PublishedAgain(broker, result)
-            for one in store_of(settings).open_retention().drop(before_ms, again):
-                if isinstance(one, Step):
-                    done.rows += one.rows
-                    done.days += one.day is not None
-                    continue
-                done.waits, done.waiting_day = one.why, _name(one.day)
-                due_s = (one.day + 1 + settings.retain_days) * DAY_MS / 1000
-                done.waiting_seconds = max(0, int(now() - due_s))
+            retention = store_of(settings).open_retention()
+            if told := clocks(settings, broker, retention):
+                other = min(told, key=lambda one: one.at)
+                first = min(due, _first_day(settings, other.at))
+                done.before = _name(first)
+                for one in retention.drop(first * DAY_MS, PublishedAgain(broker, result)):
+                    if isinstance(one, Step):
+                        done.rows += one.rows
+                        done.days += one.day is not None
+                    else:
+                        _wait(done, one, settings, now())
+                if first < due and ours - other.at > settings.max_future_s:
+                    why = f"our clock is {ours - other.at:,.0f} s ahead of that of {other.whose}: {_SET}"
+            else:
+                why = _NO_CLOCK
+            if why and not done.waits and (day := retention.oldest_day(due * DAY_MS)) is not None:
+                _wait(done, Waits(day, why), settings, ours)
     except SinkAbsent:
         return done
     except PipelineError as error:  # what is dropped is dropped, and the rest is for the next time
         done.waits = str(error)
     return done
+
+
+def _first_day(settings: ConsumerSettings, now: float) -> int:
+    """Tell the first day that stays at a time, since 1970."""
+    return int(max(0.0, now) * 1000) // DAY_MS - settings.retain_days
+
+
+def _wait(done: Retained, one: Waits, settings: ConsumerSettings, now: float) -> None:
+    done.waits, done.waiting_day = one.why, _name(one.day)
+    due_s = (one.day + 1 + settings.retain_days) * DAY_MS / 1000
+    done.waiting_seconds = max(0, int(now - due_s))
 
 
 class PublishedAgain:
@@ -96,9 +146,9 @@ class PublishedAgain:
                     )
                     if not raw:
                         break
-                    self._ids.update(str(UUID(bytes=one)) for one in raw)
+                    self._ids.update(map(text_of, raw))
                     at += len(raw)
-            self._read[record.run] = max(at, self._read.get(record.run, 0))
+            self._read[record.run] = at
         return self._ids
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import signal
+import sqlite3
 import threading
 import time
 from collections import Counter
@@ -31,12 +32,15 @@ from services.contract.ids import time_of
 from services.contract.producing.outgoing import Batch, Outgoing
 from services.ops.audit.proving import accept_loss, prove
 from services.ops.audit.result import Audit, Tally
-from services.ops.audit.retaining import PublishedAgain, Retained, retain
+from services.ops.audit.retaining import PublishedAgain, Retained, Told
+from services.ops.audit.retaining import retain as really_retain
 from services.ops.failures import CommandFailed
 from services.runtime.settings import ConsumerSettings
 from services.stores import proofs
 from services.stores.choice import store_of
 from services.stores.postgres.partitions import days, make_day
+from services.stores.postgres.proving.retention import PostgresRetention
+from services.stores.proofs import scope_of
 from services.stores.retention import RetentionTables
 from services.stores.retention_pages import PagedRetention
 from services.stores.sqlite.retention import SQLiteRetention
@@ -44,6 +48,9 @@ from services.stores.sqlite.retention import SQLiteRetention
 __all__ = ["server", "settings"]
 DAY: Final = 86_400.0
 DROPPED: Final = "retention has dropped the others, so nobody can tell which"
+
+retain: Final = functools.partial(really_retain, clocks=lambda *_: [Told("a server of that time", 1e11)])
+"""Time passes for the pipeline alone here. See test_retention_clocks.py."""
 
 
 @pytest.fixture
@@ -740,6 +747,69 @@ def test_a_letter_that_is_replayed_after_its_proof_is_dropped_with_its_day(world
     assert_counted(world)
 
 
+def test_a_replayed_letter_takes_no_place_of_a_lost_row(world: World) -> None:
+    """A consumer whose clock is behind has stored it, and a row of its day was deleted, between audits."""
+    made = world.publish(world.producer(), *["foreign"] * 6)
+    world.store(*made[1:])
+    world.bury(made[0])
+    world.later(3 * DAY)
+    result = prove(world.settings, now=world.clock.now)
+    world.later(-2 * DAY)
+    world.store(made[0])
+    world.later(2 * DAY)
+    delete_row(world, made[3])
+    done = retain(replace(world.settings, retain_days=1), result, now=world.clock.now)
+    assert done is not None
+    assert done.rows == 5
+    assert world.known().runs[made[0].run].expired_ids == 5
+    see_expired(world, is_whole=True)
+    made[3].place = "missing"
+    assert numbers_of(prove(world.settings, full=True, now=world.clock.now).total) == world.tally()
+
+
+def test_ids_that_only_another_group_knows_are_remembered_for_it(world: World) -> None:
+    """Nobody asks its broker which of them come again; an id with a number is its run's, and needs it not."""
+    second = replace(world.settings, group_name="second")
+    world.client.xgroup_create(KEYS.stream, second.group_name, "0")
+    bench = world.producer()
+    made = world.publish(bench, *["numbered"] * 3, *["foreign"] * 3)
+    world.store(*made)
+    world.later(3 * DAY)
+    assert prove(second, now=world.clock.now).is_kept
+    assert drop(world).rows == 6
+    remembered = store_of(second).open_proofs().read().without_row
+    assert remembered == {str(one.event_id): "" for one in made[3:]}
+    assert world.known().without_row == {}
+    world.publish(bench, "again")
+    assert prove(second, now=world.clock.now).total.published == 6
+
+
+def test_an_id_that_is_remembered_is_no_letter(world: World) -> None:
+    """Its row is back, as from a backup, and goes again: it stays remembered, and the rows are its run's."""
+    made = world.publish(world.producer(), *["foreign"] * 3)
+    world.store(*made)
+    world.later(3 * DAY)
+    world.audit()
+    remember(world, made[0])
+    before_ms = (int(world.clock.now() * 1000) // DAY_MS - 1) * DAY_MS
+    steps = store_of(world.settings).open_retention().drop(before_ms, lambda: ())
+    assert sum(one.rows for one in steps if isinstance(one, Step)) == 3
+    known = world.known()
+    assert known.without_row == {made[0].event_id: ""}
+    assert known.runs[made[0].run].expired_ids == 3
+
+
+def remember(world: World, one: Made) -> None:
+    """Note that an event's row went before, and its id may come again."""
+    values = (*scope_of(world.settings), one.event_id)
+    if world.settings.database_url:
+        text = "INSERT INTO telemetry.proven_without_row VALUES (%s, %s, %s, %s, '') RETURNING 1"
+        rows_of(world.settings.database_url, text, *values)
+        return
+    with closing(sqlite3.connect(world.settings.database)) as connection, connection:
+        connection.execute("INSERT INTO proven_without_row VALUES (?, ?, ?, ?, '')", values)
+
+
 def test_a_letter_that_is_replayed_between_the_audit_and_the_drop_counts_once(world: World) -> None:
     """Its number is proven, so its row goes with the day, and it is no event without a row any more."""
     made = world.publish(world.producer(), *["numbered"] * 3)
@@ -862,6 +932,23 @@ def test_an_empty_partition_is_removed(world: World) -> None:
     assert rows_of(world.settings.database_url, "SELECT count(*) FROM telemetry.events") == [(0,)]
 
 
+def test_an_empty_partition_that_is_in_the_way_of_nobody_is_removed_later(world: World) -> None:
+    """While a batch is written the table can't be locked: that is no reason to say that retention waits."""
+    if not world.settings.database_url:
+        pytest.skip("the other store has no partitions")
+    world.store(*world.publish(world.producer(), *["numbered"] * 5))
+    world.later(3 * DAY)
+    database = postgres_database(world.settings.database_url)
+    with closing(database.connect()) as connection, closing(database.connect()) as writing:
+        before = days(connection)
+        with writing.transaction():
+            writing.execute("LOCK TABLE ONLY telemetry.events IN ROW EXCLUSIVE MODE")
+            done = drop(world)
+        assert (done.rows, done.waits, days(connection)) == (5, "", before)
+        done = drop(world)
+        assert (done.rows, done.waits, len(before) - len(days(connection))) == (0, "", 3)
+
+
 POINTS: Final = [("judge", True), ("count", True), ("count", False), ("took", False), ("delete", True)]
 
 
@@ -888,6 +975,7 @@ def test_a_drop_that_is_killed_at_any_step_loses_nothing(
         if child == 0:
             kill_at(step, nth, is_before=is_before)
             PagedRetention.rows_a_step = SQLiteRetention.rows_a_step = 5
+            PostgresRetention.rows_a_page = 5
             retain(replace(settings, retain_days=1), result, now=world.clock.now)
             os._exit(0)
         os.waitpid(child, 0)
@@ -924,6 +1012,7 @@ def test_whatever_happens_nothing_goes_that_is_not_proven(
     monkeypatch.setattr(publishing, "CHUNK_IDS", 20)
     for store in (PagedRetention, SQLiteRetention):
         monkeypatch.setattr(store, "rows_a_step", 7)
+    monkeypatch.setattr(PostgresRetention, "rows_a_page", 3)
     chance = random.Random(seed)
     waits: list[Made] = []
     buried: list[Made] = []

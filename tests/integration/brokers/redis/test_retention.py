@@ -361,3 +361,22 @@ def test_trimming_goes_on_where_the_count_may_not_be_kept(server: Server) -> Non
         upkeep.run_due()
         assert client.xlen(KEYS.stream) == 0
         client.execute_command("ACL", "DELUSER", "earlier")
+
+
+@pytest.mark.parametrize(("interval_s", "stays"), [(1.0, False), (0.0, True)])
+def test_without_an_interval_nothing_is_trimmed_and_nobody_removed(
+    server: Server, interval_s: float, stays: bool
+) -> None:
+    """As RETENTION_INTERVAL_S says; with one, an acknowledged entry and an idle consumer go."""
+    with closing(server.client()) as client:
+        entry_id: Any = client.xadd(KEYS.stream, {"a": "b"})
+        client.xgroup_create(KEYS.stream, KEYS.group, "0")
+        client.xreadgroup(KEYS.group, "idle", {KEYS.stream: ">"})
+        client.xack(KEYS.stream, KEYS.group, entry_id)
+        clock = FakeClock()
+        logger = logging.getLogger("upkeep")
+        upkeep = Upkeep(client, KEYS, "c", interval_s, 0.0, clock, Metrics("consumer"), logger)
+        clock.sleep(3600.0)
+        upkeep.run_due()
+        consumers: Any = client.xinfo_consumers(KEYS.stream, KEYS.group)
+        assert (client.xlen(KEYS.stream), len(consumers)) == (int(stays), int(stays))
