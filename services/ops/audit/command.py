@@ -5,24 +5,24 @@ With --record the numbers are left in the hash {telemetry_stream}:audit, for an 
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
 import typer
 
 from services.brokers.operating.side import OperatorSide
-from services.contract.errors import BrokerFull
+from services.contract.errors import BrokerFull, SinkAbsent
 from services.ops.audit.proving import accept_loss, prove
 from services.ops.audit.result import RARE, Audit, Tally
 from services.ops.audit.retaining import Retained, retain
 from services.ops.failures import CommandFailed
 from services.ops.output.output import AsJson, Wide, answer, choose_style, show_document
 from services.ops.output.parts import Column, Table, number
-from services.ops.server.doors import Server, StartServer, open_server
+from services.ops.server.doors import LOOK_S, Server, StartServer, open_server, wait_for
 from services.runtime.settings import ConsumerSettings, load, read_sources
+from services.stores.choice import open_rows
 
-_LOOK_S: Final = 0.2
-"""Time between two looks whether the consumers have caught up, with --wait."""
 _MOST_NAMED: Final = 1_000_000
 _ENDED: Final = "(ended)"
 """How runs are named together that are ended and proven."""
@@ -44,7 +44,8 @@ def audit_command(
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="First wait until a producer run is recorded and what is published is acknowledged.",
+            help="First wait until the broker and the store answer, a producer run is recorded, and what is "
+            "published is acknowledged.",
         ),
     ] = 0.0,
     start_server: StartServer = False,
@@ -82,8 +83,12 @@ def audit_command(
     if accept and not why.strip():
         raise CommandFailed("--accept closes a loss for good: say why, with --why TEXT", exit_code=2)
     sources = read_sources()
-    with open_server(load(ConsumerSettings, sources), sources, may_start=start_server) as server:
-        is_settled = wait == 0 or settle(server.side, wait)
+    until = time.monotonic() + wait
+    settings = load(ConsumerSettings, sources)
+    with open_server(settings, sources, may_start=start_server, wait_s=wait) as server:
+        if wait > 0:
+            wait_for(lambda: _find_store(server.settings), until - time.monotonic())
+        is_settled = wait == 0 or settle(server.side, until - time.monotonic())
         if accept:
             accept_loss(server.settings, accept, why, who, full=full)
         result = prove(server.settings, show, full=full)
@@ -103,6 +108,12 @@ def audit_command(
         raise CommandFailed(complaints[0], details=complaints[1:])
     if result.total.missing:
         raise typer.Exit(1)
+
+
+def _find_store(settings: ConsumerSettings) -> None:
+    """Raise SinkUnavailable where the store can't be read now. That it isn't there yet is an answer."""
+    with suppress(SinkAbsent), open_rows(settings):
+        pass
 
 
 def _record(server: Server, result: Audit, retained: Retained | None) -> str:
@@ -132,7 +143,7 @@ def settle(broker: OperatorSide, at_most_s: float) -> bool:
             return True
         if time.monotonic() >= deadline:
             return False
-        time.sleep(_LOOK_S)
+        time.sleep(LOOK_S)
 
 
 def _is_any_recorded(broker: OperatorSide) -> bool:

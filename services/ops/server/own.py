@@ -71,8 +71,9 @@ def not_running(settings: ConsumerSettings) -> str:
     folder = _folder(settings)
     if folder.is_dir():
         return (
-            f"no server runs in {folder}, which has the data of earlier runs: `telemetry run` starts one on "
-            "it, and so do `telemetry status` and `telemetry audit`, for a moment, with --start-server"
+            f"no server runs for the data of earlier runs in {folder}: add --start-server to `telemetry "
+            "status` or `telemetry audit`, which then start one for as long as they need it, or begin "
+            "another `telemetry run`"
         )
     return (
         f"there is no server: BROKER_URL and REDIS_HOST name none, and none was ever started in {folder} "

@@ -10,7 +10,7 @@ import typer
 from services.ops.failures import CommandFailed
 from services.ops.output.output import AsJson, Wide, remark, show_document, watch
 from services.ops.output.parts import Record
-from services.ops.server.doors import StartServer
+from services.ops.server.doors import LOOK_S, StartServer
 from services.ops.server.own import reachable, running
 from services.ops.status.looks import Looks
 from services.ops.status.text import errors_of, status_line, status_parts
@@ -22,6 +22,10 @@ def status_command(
     interval: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="With --watch: time between two readings.")
     ] = 2.0,
+    wait: Annotated[
+        float,
+        typer.Option(min=0, metavar="SECONDS", help="First wait until the broker and the store answer."),
+    ] = 0.0,
     start_server: StartServer = False,
     as_json: AsJson = False,
     _wide: Wide = False,
@@ -29,7 +33,7 @@ def status_command(
     """Show the main figures, the stream, groups, consumers, sink, dead letters and producer runs.
 
     With --watch also rates and latency since the reading before; without a terminal, one line for each
-    reading. Exit code 2 if the broker or the store can't be read, 1 if a letter or a record can't be. What
+    reading. Exit code 1 if a letter or a record can't be read; 2 if the broker or the store can't be. What
     isn't there yet is no error.
     """
     sources = read_sources()
@@ -45,12 +49,22 @@ def status_command(
                 watch(_looks(looks, interval), status_parts, status_line, as_json=as_json)
             except KeyboardInterrupt:  # the way to end it, so no error
                 return
-        document = looks.look()
+        document = _look(looks, wait)
     show_document(document, status_parts(document), as_json=as_json)
     remark(*document["dead_letters"].get("notes", ()))
     if errors := errors_of(document):
-        is_away = any("error" in document[part] for part in ("server", "database"))
-        raise CommandFailed(errors[0], 2 if is_away else 1, errors[1:])
+        raise CommandFailed(errors[0], 2 if _is_away(document) else 1, errors[1:])
+
+
+def _look(looks: Looks, wait_s: float) -> Record:
+    deadline = time.monotonic() + wait_s
+    while _is_away(document := looks.look()) and time.monotonic() < deadline:
+        time.sleep(LOOK_S)
+    return document
+
+
+def _is_away(document: Record) -> bool:
+    return any("error" in document[part] for part in ("server", "database"))
 
 
 def _looks(looks: Looks, interval_s: float) -> Iterator[Record]:

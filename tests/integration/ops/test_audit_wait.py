@@ -4,12 +4,15 @@ import json
 import logging
 import threading
 import time
-from contextlib import closing
-from typing import Any
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
+from forwarder import Forwarder
+from psycopg.conninfo import conninfo_to_dict
 from samples import RUN, event_fields
-from servers import LocalServer, Server
+from servers import LocalServer, Server, free_port, local_binary
 from telemetry_cli import telemetry
 
 from services.brokers.redis.consuming.observer import Observer
@@ -58,6 +61,53 @@ def test_the_audit_comes_when_what_was_published_before_is_acknowledged(server: 
         later = threading.Timer(0.3, settle)
         later.start()
         result = telemetry("audit", "--wait", "30", "--json", **_at(server))
+        later.join()
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("verb", ["audit", "status"])
+def test_a_server_that_does_not_answer_yet_is_waited_for(verb: str, tmp_path: Path) -> None:
+    """As in a new pod, which network policies let through a moment after it has started."""
+    server = LocalServer(local_binary(), tmp_path, "--appendonly", "yes")
+    with ExitStack() as stack:
+        stack.callback(server.kill)
+        server.start()
+        with closing(server.client()) as client:
+            client.xack(KEYS.stream, KEYS.group, *_deliver(client, 1))
+        server.kill()
+        assert telemetry(verb, "--wait", "0.1", **_at(server)).exit_code == 2
+        later = threading.Timer(0.3, server.start)
+        later.start()
+        result = telemetry(verb, "--wait", "30", "--json", **_at(server))
+        later.join()
+    assert result.exit_code == 0, result.output
+    assert "error" not in result.stdout
+
+
+class _Place(NamedTuple):
+    host: str
+    port: int
+
+
+@pytest.mark.parametrize("verb", ["audit", "status"])
+def test_a_database_that_does_not_answer_yet_is_waited_for(
+    server: Server, verb: str, postgres_url: str
+) -> None:
+    """That it has no tables yet is an answer."""
+    where = conninfo_to_dict(postgres_url)
+    there = _Place(str(where["host"]), int(where["port"] or 0))
+    with (
+        closing(Forwarder(_Place("127.0.0.1", free_port()))) as forwarder,
+        closing(server.client()) as client,
+    ):
+        client.xack(KEYS.stream, KEYS.group, *_deliver(client, 1))
+        user, password, database = where.get("user", ""), where.get("password", ""), where["dbname"]
+        url = f"postgresql://{user}:{password}@{forwarder.host}:{forwarder.port}/{database}"
+        settings = {"DATABASE_URL": url, **_at(server)}
+        assert telemetry(verb, "--wait", "0.1", **settings).exit_code == 2
+        later = threading.Timer(0.3, lambda: forwarder.lead_to(there))
+        later.start()
+        result = telemetry(verb, "--wait", "30", "--json", **settings)
         later.join()
     assert result.exit_code == 0, result.output
 
