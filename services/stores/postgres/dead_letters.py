@@ -88,7 +88,7 @@ class PostgresDeadLetters:
                     arrays.float_value(failed_at),
                     *map(arrays.some_texts, columns),
                 ]
-                exchange.transact(Statement(_INSERT, parameters, _BINARY), is_durable=True)
+                exchange.transact(Statement(_INSERT, parameters, _BINARY))
                 self._progress.kept(len(portion))
         except psycopg.Error as error:
             raise DeadLettersUnavailable(told(error, self._database.place), kind_of(error)) from error

@@ -50,23 +50,18 @@ _BY_CODE: Final[dict[str, Meaning]] = {
     ),
     "3D000": Meaning("unusable", "create the database, or name another one (DATABASE_URL, PGDATABASE)"),
     "3F000": Meaning("unusable", _TABLES),
-    "40001": Meaning("again"),
-    "40003": Meaning("again"),
-    "40P01": Meaning("again"),
     "42501": Meaning("unusable", _GRANT),
     "53100": Meaning("down", "the server's disk is full: make room there"),
     "53200": Meaning("down", "the server is out of memory: give it more, or lower BATCH_SIZE"),
     "53300": Meaning(
         "down", "the server has no connection left: raise max_connections, or put a pooler before it"
     ),
-    "54000": Meaning("refused", "it is larger than the database can hold"),
     "55P03": Meaning("again", "somebody holds a lock on the rows or the table (pg_locks shows who)"),
     "57014": Meaning("again", "the statement took too long, or was cancelled (DATABASE_TIMEOUT_S)"),
     "57P01": Meaning("down", "the server is being shut down, or an administrator ended the connection"),
     "57P02": Meaning("down", "the server has crashed and starts again"),
     "57P03": Meaning("down", "the server starts, stops or recovers"),
     "57P04": Meaning("unusable", "the database was dropped: create it, or name another one (DATABASE_URL)"),
-    "XX000": Meaning("again", "an internal error of the server: its log tells more"),
     "XX001": Meaning("down", "a table is damaged: restore it from a backup; the server's log names it"),
     "XX002": Meaning("down", "an index is damaged: REINDEX it; the server's log names it"),
 }

@@ -161,7 +161,7 @@ class Keeper:
         for day in dict.fromkeys([*wanted, *stray]):
             if self._asked_to_end.is_set():
                 return False
-            if day in there and day not in stray:
+            if day in there:
                 continue
             try:
                 moved = make_day(connection, day)

@@ -33,7 +33,7 @@ from services.stores.postgres.connection import Database
 from services.stores.postgres.copying.writing import LIMIT_S, reading, writing
 from services.stores.postgres.errors import is_moved, ours
 from services.stores.postgres.exchange import Exchange, Statement
-from services.stores.postgres.partitions import FIRST, LAST, READERS_LOCK, Taken, days, make_day
+from services.stores.postgres.partitions import FIRST, LAST, READERS_LOCK, Taken, days, following, make_day
 from services.stores.postgres.schema import check_version, refuse_unfit, update, version_of
 
 _MOST_DAYS: Final = 1000
@@ -276,8 +276,8 @@ class PostgresCopied:
 def _is_believed(event_id: str) -> bool:
     """Tell whether an id begins with a time of a day that can have a partition."""
     ms = int(f"{event_id[:8]}{event_id[9:13]}", 16)
-    first, last = ((one - dt.date(1970, 1, 1)).days * 86_400_000 for one in (FIRST, LAST))
-    return first <= ms < last
+    first, beyond = ((one - dt.date(1970, 1, 1)).days * 86_400_000 for one in (FIRST, following(LAST)))
+    return first <= ms < beyond
 
 
 def _read_as(name: str, kind: str, there: Sequence[str]) -> str:

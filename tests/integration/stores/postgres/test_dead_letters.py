@@ -5,6 +5,7 @@ from contextlib import closing
 
 import psycopg
 import pytest
+from fakes import FakeClock
 from postgres import LocalPostgres, database, rows_of, with_tables
 from samples import dead, entry, event_fields, flat
 from servers import eventually
@@ -81,6 +82,43 @@ def test_a_letter_of_many_megabytes_is_kept(postgres_url: str) -> None:
         first, second = box.read()
     assert first.fields == fields
     assert second.entry_id == "1700000000000-2"
+
+
+def test_the_last_replay_of_a_letter_and_the_last_purge_count(postgres_url: str) -> None:
+    """A letter may be replayed again, and an entry may be buried and purged again."""
+    url = with_tables(postgres_url)
+    clock = FakeClock()
+    reason = Rejection("sink", "conflict", "stored already, with another content")
+    with closing(PostgresDeadLetters(database(url), "here", "stream", clock.now)) as box:
+        noted: list[str | None] = []
+        for value in ("1", "2"):
+            box.put([Dead(entry(1, event_fields(1, value=value)), reason)])
+            (letter,) = box.read()
+            box.mark_replayed([(letter.entry_id, "8-8"), (letter.entry_id, f"9-{value}")])
+            assert box.replayed() == {letter.entry_id: clock.now()}
+            assert box.purge([letter.entry_id]) == 1
+            noted += [one.content for one in box.purged()]
+            assert noted[-1] == letter.content
+            clock.elapsed += 60
+    assert noted[0] != noted[1]
+    assert rows_of(url, "SELECT replayed_as FROM telemetry.dead_letters_replayed") == [("9-2",)]
+
+
+def test_a_purge_that_can_t_remove_a_letter_notes_nothing(postgres_url: str) -> None:
+    """An audit would count the same event as dead and as purged."""
+    url = with_tables(postgres_url)
+    with closing(letters_of(url)) as box, psycopg.connect(url, autocommit=True) as owner:
+        box.put([dead(1)])
+        owner.execute(
+            "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'kept'; END $$"
+        )
+        owner.execute(
+            "CREATE TRIGGER keep BEFORE DELETE ON telemetry.dead_letters FOR EACH ROW EXECUTE FUNCTION keep()"
+        )
+        with pytest.raises(DeadLettersUnavailable, match="kept"):
+            box.purge(["1700000000000-1"])
+        assert list(box.purged()) == []
+        assert [one.entry_id for one in box.read()] == ["1700000000000-1"]
 
 
 def test_a_letter_that_somebody_has_spoilt_is_told_by_its_place(postgres_url: str) -> None:

@@ -177,12 +177,17 @@ def test_what_was_broken_off_is_replaced(postgres_url: str) -> None:
     """A build that ends in the middle leaves an index that is kept and never used."""
     one = keeper(database(postgres_url), on=True)
     with held_up(postgres_url, one) as failures:
-        rows_of(
-            postgres_url,
-            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity "
-            "WHERE application_name LIKE '%%keeper' AND wait_event_type = 'Lock'",
-        )
-        eventually(lambda: rows_of(postgres_url, BUILDING) == [(0,)], 30, "it is broken off")
+
+        def is_broken_off() -> bool:
+            # It may not wait yet, so it is told again.
+            rows_of(
+                postgres_url,
+                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name LIKE '%%keeper' AND wait_event_type = 'Lock'",
+            )
+            return rows_of(postgres_url, BUILDING) == [(0,)]
+
+        eventually(is_broken_off, 30, "it is broken off")
     assert "cancel" in str(failures)
     assert (TABLE, False) in rows_of(postgres_url, DEVICE_INDEXES)
     eventually(one.tend_index, 30, "all are there")

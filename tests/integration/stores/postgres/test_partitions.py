@@ -15,12 +15,16 @@ from psycopg import sql
 from samples import row
 from servers import eventually
 
+from services.contract.consuming.doors import Written
 from services.contract.errors import SinkUnavailable
 from services.contract.event import Event
 from services.contract.ids import event_id, run_name
+from services.stores.postgres import keeper as keeper_module
+from services.stores.postgres import partitions
 from services.stores.postgres.connection import Connection
 from services.stores.postgres.keeper import Keeper
 from services.stores.postgres.partitions import (
+    READERS_LOCK,
     Taken,
     days,
     low,
@@ -133,6 +137,28 @@ def test_days_of_old_events_are_made_of_what_lies_in_default(
     assert where(admin) == {"events_d20210601": 4, "events_d20230228": 4, "events_default": 1}
 
 
+def test_no_more_days_are_made_of_old_events_than_there_may_be(
+    postgres_url: str, sink: PostgresSink, admin: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each makes every plan longer. The newest are made; the others' rows stay where they are."""
+
+    def turn() -> None:
+        Keeper(database(postgres_url), LOGGER, interval_s=0.0).turn()
+
+    turn()
+    ahead = len(days(admin))
+    monkeypatch.setattr(keeper_module, "_MOST_STRAY_DAYS", ahead + 2)
+    for number in range(1, 4):
+        sink.write(events(ids_of(dt.date(2021, 6, number), range(2))))
+    turn()
+    made = {"events_d20210603": 2, "events_d20210602": 2, "events_default": 2}
+    assert where(admin) == made
+    monkeypatch.setattr(keeper_module, "_MOST_STRAY_DAYS", ahead)
+    sink.write(events([*ids_of(dt.date(2021, 6, 4), range(2)), *ids_of(dt.date(2021, 6, 5), range(2))]))
+    turn()
+    assert where(admin) == made | {"events_default": 6}
+
+
 def test_many_rows_leave_default_under_load(postgres_url: str, admin: Connection) -> None:
     """Writers of that day, and of others, go on meanwhile; no row is lost, doubled, or inserted twice."""
     day = today(admin) + dt.timedelta(days=1)
@@ -190,6 +216,66 @@ def test_many_rows_leave_default_under_load(postgres_url: str, admin: Connection
     assert rows_in_default(admin) == 0
 
 
+def test_a_row_whose_day_is_attached_while_it_waits_goes_there(
+    postgres_url: str, sink: PostgresSink, admin: Connection
+) -> None:
+    """It waited for the DEFAULT partition, which has no place for it any more: no fault of the row."""
+    day = today(admin)
+    ids = ids_of(day, range(3))
+    sink.write(events(ids[:1]))
+    written: list[Written] = []
+    thread = threading.Thread(target=lambda: written.append(sink.write(events(ids))))
+    with admin.transaction():
+        assert make_day(admin, day) == (True, 1)
+        thread.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        eventually(lambda: rows_of(postgres_url, waiting) != [(0,)], 10, "the write waits")
+    thread.join()
+    assert written == [(2, [])]
+    assert where(admin) == {name_of(day): 3}
+
+
+def test_a_row_that_is_not_committed_yet_goes_with_its_day(
+    postgres_url: str, sink: PostgresSink, admin: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever makes the day waits for it, and only then takes over what came."""
+    monkeypatch.setattr(partitions, "LOCK_MS", 20_000)
+    day = today(admin)
+    ids = ids_of(day, range(3))
+    sink.write(events(ids[:2]))
+    made: list[partitions.Moved] = []
+    thread = threading.Thread(target=lambda: made.append(make_day(admin, day)))
+    with psycopg.connect(postgres_url) as other:
+        other.execute(
+            "INSERT INTO telemetry.events (event_id, device_id, zone, ts, kpi, value, is_degraded, "
+            "stored_at) VALUES (%s, 'other', 'zone-1', now(), 'humidity', 1, false, now())",
+            (ids[2],),
+        )
+        thread.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        eventually(lambda: rows_of(postgres_url, waiting) != [(0,)], 10, "the day waits")
+        other.commit()
+    thread.join()
+    assert made == [(True, 3)]
+    assert where(admin) == {name_of(day): 3}
+
+
+def test_a_day_is_taken_out_of_many_others(
+    postgres_url: str, sink: PostgresSink, admin: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where what stays in the DEFAULT partition is too much to be written anew, and by several portions."""
+    del postgres_url
+    monkeypatch.setattr(partitions, "_FEW", 2)
+    monkeypatch.setattr(partitions, "COPIED_AT_ONCE", 3)
+    day = today(admin)
+    other_day = day + dt.timedelta(days=1)
+    sink.write(events([*ids_of(day, range(7)), *ids_of(other_day, range(4))]))
+    assert make_day(admin, day) == (True, 7)
+    assert where(admin) == {name_of(day): 7, "events_default": 4}
+    assert make_day(admin, other_day) == (True, 4)
+    assert where(admin) == {name_of(day): 7, name_of(other_day): 4}
+
+
 def test_what_somebody_reads_for_long_is_left_for_the_next_turn(
     postgres_url: str, sink: PostgresSink, admin: Connection
 ) -> None:
@@ -204,6 +290,19 @@ def test_what_somebody_reads_for_long_is_left_for_the_next_turn(
     sink.write(events(ids_of(day, range(5))))
     assert make_day(admin, day).rows == 5
     assert where(admin) == {name_of(day): 5}
+
+
+def test_no_day_is_attached_while_somebody_plans_a_look_at_rows(
+    postgres_url: str, sink: PostgresSink, admin: Connection
+) -> None:
+    """A plan of before would look for its rows where they are no more."""
+    day = today(admin)
+    sink.write(events(ids_of(day, range(3))))
+    with psycopg.connect(postgres_url) as reader:
+        reader.execute("SELECT pg_advisory_xact_lock_shared(%s)", (READERS_LOCK,))
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            make_day(admin, day)
+    assert make_day(admin, day) == (True, 3)
 
 
 def test_rows_that_a_person_deletes_while_their_day_is_made_stay_deleted(

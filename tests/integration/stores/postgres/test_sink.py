@@ -8,12 +8,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from postgres import STORED, LocalPostgres, database, own_postgres, rows_of
+from postgres import STORED, LocalPostgres, database, own_postgres, rows_of, waiting
 from samples import id_of, row
 from servers import eventually
 
 from services.contract.errors import RowsRefused, SinkUnavailable, SinkUnusable
 from services.contract.event import Event
+from services.stores.postgres.partitions import READERS_LOCK
 from services.stores.postgres.sink import PostgresSink
 
 
@@ -93,8 +94,12 @@ def test_two_consumers_write_the_same_rows_in_opposite_order(postgres_url: str) 
     ]
 
 
-def test_another_content_that_is_committed_meanwhile_is_a_conflict(postgres_url: str) -> None:
-    """It was not there when the write began, and the write has waited for it."""
+@pytest.mark.parametrize("isolation", ["read committed", "serializable"])
+def test_another_content_that_is_committed_meanwhile_is_a_conflict(postgres_url: str, isolation: str) -> None:
+    """It was not there when the write began, which has waited for it; whatever isolation the database has."""
+    name = postgres_url.rpartition("/")[2]
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'".encode())
     with opened(postgres_url, lock_timeout_s=20.0) as sink, psycopg.connect(postgres_url) as other:
         other.execute(
             "INSERT INTO telemetry.events (event_id, device_id, zone, ts, kpi, value, is_degraded, "
@@ -113,11 +118,31 @@ def test_another_content_that_is_committed_meanwhile_is_a_conflict(postgres_url:
 
 def wait_for_lock(url: str) -> None:
     """Wait until somebody waits for a lock."""
-    eventually(
-        lambda: rows_of(url, "SELECT count(*) FROM pg_locks WHERE NOT granted") != [(0,)],
-        10,
-        "somebody waits",
-    )
+    eventually(lambda: waiting(url), 10, "somebody waits")
+
+
+def test_a_row_that_is_deleted_before_it_is_compared_is_no_duplicate(postgres_url: str) -> None:
+    """It was there when the write came to it. Nothing is certain of it then, and the next try stores it."""
+    with opened(postgres_url) as sink, psycopg.connect(postgres_url) as other:
+        sink.write([row(1)])
+        # As who attaches a day does: rows are compared behind that.
+        other.execute("SELECT pg_advisory_xact_lock(%s)", (READERS_LOCK,))
+        failures: list[str] = []
+
+        def write() -> None:
+            with pytest.raises(SinkUnavailable) as caught:
+                sink.write([row(1), row(2)])
+            failures.append(caught.value.kind)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        wait_for_lock(postgres_url)
+        other.execute("DELETE FROM telemetry.events WHERE event_id = %s", (id_of(1),))
+        other.commit()
+        thread.join()
+        assert failures == ["locked"]
+        sink.probe()
+        assert sink.write([row(1), row(2)]) == (1, [])
 
 
 def test_a_row_that_somebody_holds_is_waited_for_no_longer_than_told(postgres_url: str) -> None:
@@ -141,9 +166,11 @@ def test_a_row_that_somebody_holds_is_waited_for_no_longer_than_told(postgres_ur
 def test_a_probe_finds_a_table_or_a_day_that_is_locked(postgres_url: str) -> None:
     """Else whole batches would become dead letters while somebody works on the table."""
     with opened(postgres_url, lock_timeout_s=0.2) as sink:
-        for table in ("events", "events_default"):
+        # The last is of who makes an index there.
+        locks = (("events", "ACCESS EXCLUSIVE"), ("events_default", "ACCESS EXCLUSIVE"), ("events", "SHARE"))
+        for table, mode in locks:
             with psycopg.connect(postgres_url) as other:
-                other.execute(f"LOCK TABLE ONLY telemetry.{table} IN ACCESS EXCLUSIVE MODE")
+                other.execute(f"LOCK TABLE ONLY telemetry.{table} IN {mode} MODE".encode())
                 with pytest.raises(SinkUnavailable, match="55P03"):
                     sink.probe()
         sink.probe()
@@ -232,16 +259,6 @@ def test_a_commit_that_no_standby_confirms_is_no_commit(own_postgres_server: Loc
         assert patient.write([row(1), row(2)]) == (0, [])
 
 
-def test_a_database_of_another_isolation_still_finds_conflicts(postgres_url: str) -> None:
-    """Under REPEATABLE READ the comparison would not see what was committed meanwhile."""
-    name = postgres_url.rpartition("/")[2]
-    with psycopg.connect(postgres_url, autocommit=True) as admin:
-        admin.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
-    with opened(postgres_url) as sink:
-        sink.write([row(1)])
-        assert sink.write([row(1, value=7.0), row(2)]) == (1, [0])
-
-
 @pytest.mark.parametrize(
     ("option", "told"),
     [("fsync=off", "fsync = on"), ("default_transaction_read_only=on", "read-only")],
@@ -253,6 +270,19 @@ def test_a_server_that_can_not_keep_rows_is_refused_with_what_to_change(option: 
         server.start(option)
         with pytest.raises((SinkUnusable, SinkUnavailable), match=told), opened(server.dsn()):
             pass
+
+
+def test_a_warning_of_a_trigger_is_no_doubt_about_the_commit(postgres_url: str) -> None:
+    """Only what is warned of at the COMMIT says that it may not last."""
+    with opened(postgres_url) as sink, psycopg.connect(postgres_url, autocommit=True) as owner:
+        owner.execute(
+            "CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "RAISE WARNING 'a strange value'; RETURN NEW; END $$"
+        )
+        owner.execute(
+            "CREATE TRIGGER warn BEFORE INSERT ON telemetry.events FOR EACH ROW EXECUTE FUNCTION warn()"
+        )
+        assert sink.write([row(1), row(2)]) == (2, [])
 
 
 def test_an_old_row_of_another_sort_is_refused_alone(postgres_url: str) -> None:
