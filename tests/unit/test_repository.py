@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -34,7 +35,7 @@ def test_actionlint_finds_nothing_in_the_workflows() -> None:
 def test_a_workflow_uses_actions_by_commit_and_asks_for_its_rights(file: Path) -> None:
     """A tag can be moved by whoever owns the action."""
     text = file.read_text(encoding="utf-8")
-    used = re.findall(r"uses: (\S+)(.*)", text)
+    used = re.findall(r"uses: (?!\./)(\S+)(.*)", text)
     assert used
     assert [
         action
@@ -42,6 +43,41 @@ def test_a_workflow_uses_actions_by_commit_and_asks_for_its_rights(file: Path) -
         if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action) or not re.fullmatch(r" # v[\d.]+", comment)
     ] == []
     assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
+
+
+def _jobs(workflow: str) -> dict[str, Any]:
+    text = (ROOT / ".github" / "workflows" / workflow).read_text(encoding="utf-8")
+    jobs: dict[str, Any] = yaml.safe_load(text)["jobs"]
+    return jobs
+
+
+def test_nothing_is_published_of_a_commit_that_fails_the_checks() -> None:
+    """They run for the tag: whoever pushes it may not have waited for those of the branch."""
+    jobs = _jobs("release.yml")
+    assert jobs["checks"] == {"uses": "./.github/workflows/checks.yml"}
+    assert jobs["build"]["needs"] == "checks"
+    assert jobs["publish"]["needs"] == "build"
+
+
+def test_the_checks_are_what_make_check_runs_and_the_site() -> None:
+    """`make site` ends with an error where a link is broken."""
+    commands = [step.get("run", "") for job in _jobs("checks.yml").values() for step in job["steps"]]
+    made = {
+        target
+        for text in commands
+        for line in re.findall(r"^make (.+)$", text, re.MULTILINE)
+        for target in line.split()
+    }
+    (parts,) = re.findall(r"^check: (.+?) ##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert made >= {*parts.split(), "site"}
+
+
+def test_nothing_is_tracked_that_is_ignored() -> None:
+    """A link in the place of an environment would replace the environment of whoever takes the commit."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no repository here")
+    done = _run("git", "ls-files", "--cached", "--ignored", "--exclude-standard")
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_an_action_has_one_commit_everywhere() -> None:
@@ -53,18 +89,84 @@ def test_an_action_has_one_commit_everywhere() -> None:
 def test_all_pythons_that_the_package_names_are_tested() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     named = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
-    checks = yaml.safe_load((ROOT / ".github" / "workflows" / "checks.yml").read_text(encoding="utf-8"))
-    assert checks["jobs"]["test"]["strategy"]["matrix"]["python"] == named
+    assert _jobs("checks.yml")["test"]["strategy"]["matrix"]["python"] == named
     assert project["requires-python"] == f">={named[0]}"
 
 
-def test_the_hooks_of_a_commit_are_what_make_lint_and_make_types_run() -> None:
+def test_the_hooks_of_a_push_are_what_make_check_runs_and_those_of_a_commit_leave_out_the_tests() -> None:
+    """A hook without a stage of its own is run at both."""
     rules = (ROOT / "Makefile").read_text(encoding="utf-8")
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
-    hooks = {hook["entry"].removesuffix(" --force-exclude") for hook in config["repos"][0]["hooks"]}
+    assert config["default_install_hook_types"] == ["pre-commit", "pre-push"]
+    stages = {hook["entry"]: hook.get("stages") for hook in config["repos"][0]["hooks"]}
+    assert stages.pop("make test") == ["pre-push"]
+    assert set(stages.values()) == {None}
+    assert re.findall(r"^check: (.+?) ##", rules, re.MULTILINE) == ["lint types test"]
+    hooks = {entry.removesuffix(" --force-exclude") for entry in stages}
     made = re.findall(r"^(?:lint|types): .*\n((?:\t.*\n)+)", rules, re.MULTILINE)
     lines = [line.strip(" .") for part in made for line in part.split("\n") if line]
     assert hooks == {line.strip("\t@").replace("$(BIN)", ".venv/bin").removesuffix(" .") for line in lines}
+
+
+def test_kind_is_given_every_image_that_a_test_loads() -> None:
+    """`kind load docker-image` takes only what Docker has, and fails otherwise."""
+    tests = "".join(file.read_text("utf-8") for file in sorted((ROOT / "tests" / "e2e").glob("*.py")))
+    named = dict(re.findall(r'^(\w+): Final = "([^"]+)"$', tests, re.MULTILINE))
+    loads = re.findall(r'run_given\("TELEMETRY_E2E_LOAD", (.+)\)$', tests, re.MULTILINE)
+    loaded = {one for load in loads for one in load.split(", ") if one != "*our_images()"}
+    wanted = {one.strip('"') if one.startswith('"') else named[one] for one in loaded}
+    assert len(wanted) >= 5
+    script = (ROOT / ".ci" / "kind").read_text("utf-8")
+    assert wanted <= set(re.findall(r"^docker pull --quiet (\S+)$", script, re.MULTILINE))
+
+
+@pytest.fixture
+def kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put programs first on the PATH that answer as for a cluster of kind; gives the file of its rules."""
+    nodes = {
+        f"telemetry-tests-{name}": number
+        for number, name in enumerate(("control-plane", "worker", "worker2"))
+    }
+    rules = tmp_path / "rules"
+    answers = {
+        "kind": f"printf '%s\\n' {' '.join(nodes)}",
+        "kubectl": 'case "$3" in\n'
+        + "".join(f"{node}) printf 10.244.{number}.0/24 ;;\n" for node, number in nodes.items())
+        + "*) exit 1 ;;\nesac",
+        "docker": f"""touch {rules}
+node=$2 verb=$5; shift 5
+case $verb in
+--insert) echo "$node $*" >> {rules} ;;
+--delete) grep -qxF "$node $*" {rules} || exit 1
+    grep -vxF "$node $*" {rules} > {rules}.new; mv {rules}.new {rules} ;;
+*) exit 9 ;;
+esac""",
+    }
+    for name, script in answers.items():
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return rules
+
+
+def test_kind_cuts_two_nodes_off_from_each_other_and_ends_it(kind: Path) -> None:
+    """Each drops what comes from the other's pods; and the tests are told how."""
+    done = _run(".ci/kind", "partition", "telemetry-tests-worker", "telemetry-tests-worker2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert kind.read_text("utf-8").splitlines() == [
+        "telemetry-tests-worker FORWARD --source 10.244.2.0/24 --jump DROP",
+        "telemetry-tests-worker2 FORWARD --source 10.244.1.0/24 --jump DROP",
+    ]
+    for _ in range(2):  # also where nothing is cut
+        done = _run(".ci/kind", "heal")
+        assert (done.returncode, done.stderr, kind.read_text("utf-8")) == (0, "", "")
+    script = (ROOT / ".ci" / "kind").read_text("utf-8")
+    assert (
+        'TELEMETRY_E2E_PARTITION="$PWD/.ci/kind partition" TELEMETRY_E2E_HEAL="$PWD/.ci/kind heal"\n'
+        in script
+    )
 
 
 @pytest.fixture
@@ -79,14 +181,29 @@ def copy(tmp_path: Path) -> Path:
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
-    text = f"# Changelog\n\n## {__version__} (2026-12-01)\n\n- One.\n\n- Two.\n\n## 0.0.9\n\n- Old.\n"
+    text = f"# Changelog\n\n## [Unreleased]\n\n## [{__version__}] - 2026-12-01\n\n- One.\n\n- Two.\n\n"
+    text += "## [0.0.9] - 2026-11-01\n\n- Old.\n"
     (tmp_path / "CHANGELOG.md").write_text(text, encoding="utf-8")
     return tmp_path
 
 
 def test_the_notes_of_a_release_are_its_section_of_the_changelog(copy: Path) -> None:
     assert _run(".ci/release", "notes", __version__, cwd=copy).stdout == "- One.\n\n- Two.\n\n"
-    assert _run(".ci/release", "notes", __version__).stdout.startswith("The first version.")
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    version, notes = re.findall(r"^## \[(.+?)\].*\n\n((?:(?!## ).*\n)+)", text, re.MULTILINE)[0]
+    assert _run(".ci/release", "notes", version).stdout == notes != ""
+
+
+def test_the_headings_of_the_changelog_are_those_of_keep_a_changelog() -> None:
+    """What its readers' tools look for: a version with its day, and what is in none yet."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    wrong = [one for one in versions if not re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", one)]
+    assert versions
+    assert wrong in ([], [versions[0]])
+    assert set(wrong) <= {"[Unreleased]"}
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= kinds
 
 
 def test_a_tag_is_checked_against_every_place_that_names_the_version(copy: Path) -> None:
@@ -101,8 +218,9 @@ def test_a_tag_is_checked_against_every_place_that_names_the_version(copy: Path)
         ("charts/telemetry-pipeline/Chart.yaml", f'appVersion: "{__version__}"', 'appVersion: "9.9.9"'),
         ("Dockerfile.producer", f"ARG VERSION={__version__}", "ARG VERSION=9.9.9"),
         ("Dockerfile.consumer", f"ARG VERSION={__version__}", "ARG VERSION=9.9.9"),
-        ("CHANGELOG.md", f"## {__version__} (2026-12-01)", "## 9.9.9 (2026-12-01)"),
-        ("CHANGELOG.md", "(2026-12-01)", "(unreleased)"),
+        ("CHANGELOG.md", f"## [{__version__}] - 2026-12-01", "## [9.9.9] - 2026-12-01"),
+        ("CHANGELOG.md", f"## [{__version__}] - 2026-12-01", f"## [{__version__}] - soon"),
+        ("CHANGELOG.md", "- One.\n\n- Two.\n", ""),
     ):
         text = (copy / name).read_text(encoding="utf-8")
         assert old in text
@@ -131,7 +249,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     for name, digit in (("python-3.13-slim", "a"), ("redis-8.2", "b")):
         (tmp_path / name).write_text(f"sha256:{digit * 64}\n", encoding="utf-8")
-    (tmp_path / "version").write_text("8.2.3", encoding="utf-8")
+    (tmp_path / "version").write_text("8.2.8", encoding="utf-8")
     return tmp_path
 
 
@@ -151,12 +269,12 @@ def _redis_of_compose() -> str:
     return str(services["redis"]["image"]).removeprefix("redis:")
 
 
-@pytest.mark.parametrize("version", ["8.2.2", "7.4.9", ""])
+@pytest.mark.parametrize("version", ["8.2.7", "7.4.10", ""])
 def test_a_release_refuses_a_redis_without_its_fixes(registry: Path, version: str) -> None:
     (registry / "version").write_text(version, encoding="utf-8")
     done = _run(".ci/release", "bases")
     assert done.returncode == 1
-    assert "8.2.3 is the oldest" in done.stderr
+    assert "8.2.8 is the oldest" in done.stderr
     assert "redis" not in done.stdout
 
 
