@@ -1,7 +1,7 @@
 """The `telemetry` command in this process, and a data folder with something in it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typer.testing import CliRunner, Result
 
 from services.contract.consuming.doors import Dead
 from services.contract.event import Event
-from services.ops.app import app
+from services.ops.app import COMMANDS, app
+from services.ops.lazy import load
 from services.runtime.settings import ConsumerSettings, ProducerSettings, declared, variable
 from services.stores.files.dead_letters import DeadLetterFile
 from services.stores.sqlite.sink import SQLiteSink
@@ -20,6 +21,19 @@ from services.stores.sqlite.sink import SQLiteSink
 def telemetry(*arguments: str, **environment: str) -> Result:
     """Run the command with these settings; whatever it says is text without colours."""
     return CliRunner().invoke(app, list(arguments), env=environment, prog_name="telemetry")
+
+
+def every_command() -> Iterator[tuple[str, Any]]:
+    """Give the name of each command and of those below it, and what it is when it is called."""
+    for name, (target, _) in COMMANDS.items():
+        yield from _with_those_below(name, load(target))
+
+
+def _with_those_below(name: str, found: Any) -> Iterator[tuple[str, Any]]:
+    below = getattr(found, "commands", {})
+    yield name, found if below else found.make_context(name, [], resilient_parsing=True).command
+    for word, one in below.items():
+        yield from _with_those_below(f"{name} {word}", one)
 
 
 def json_lines(result: Result) -> list[Any]:

@@ -119,8 +119,8 @@ def draw(shown: Sequence[tuple[str, Sequence[str]]]) -> str:
         if len(lines) > _FIRST_LINES + _LAST_LINES + 1:
             kept = [*lines[:_FIRST_LINES], "...", *lines[-_LAST_LINES:]]
         for line in (*kept, ""):
-            text = Text.from_ansi(line)
-            for row in text.divide(range(COLUMNS, len(text), COLUMNS)):  # as a terminal breaks it
+            # Between words, where a terminal breaks within them: a picture is read, and not copied from.
+            for row in Text.from_ansi(line).wrap(console, COLUMNS):
                 console.print(row, no_wrap=True)
                 delays.append(at_s)
             at_s += _LINE_S

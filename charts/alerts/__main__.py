@@ -19,17 +19,23 @@ _CONSEQUENCES: Final = (
 
 _HEAD: Final = f"""# Alerts
 
-Made from charts/telemetry-pipeline/files/rules by `make docs`. Severity `critical` wakes somebody: events are
-lost, late or not taken in now. `warning` is for the next morning. Each name leads to its runbook: what it
-means, how to see it, what to do.
+These are all alerts for Prometheus. Click a name for its runbook: what the alert means, how to see it, and
+what to do.
 
-Both files of rules load as they are, by `rule_files` of a Prometheus on a laptop and by the chart's
-PrometheusRule (`prometheusRule.enabled`). They tell pipelines apart by the labels `namespace` and `release`.
-The chart's ServiceMonitor and PodMonitor set both; where series have neither, all of them are one pipeline.
-So one Prometheus needs the rules once, however many releases it scrapes. `prometheusRule.runbookUrl` is where
-your people find the runbooks; `prometheusRule.disabled` leaves alerts out.
+An alert of severity `critical` should wake somebody: events are lost or late, or none are taken in. A
+`warning` can wait until the next morning.
 
-For a receiver that wakes somebody, route by severity, and let a cause silence what follows from it:
+To use them on a cluster, set `prometheusRule.enabled=true` in the chart; `make observe` uses them on a
+laptop. Elsewhere, name both files of `charts/telemetry-pipeline/files/rules` under `rule_files` of
+Prometheus. `prometheusRule.disabled` leaves alerts out. `prometheusRule.runbookUrl` is the address at which
+your people find the runbooks.
+
+Load the rules once into each Prometheus, however many releases it scrapes: they tell pipelines apart by the
+labels `namespace` and `release`. The chart's ServiceMonitor and PodMonitor set both labels. Series without
+these labels count as one pipeline.
+
+This configuration of the Alertmanager routes alerts by severity. It also suppresses an alert while one of
+its causes fires:
 
 ```yaml
 route:
@@ -46,9 +52,14 @@ receivers: [{{name: wake}}, {{name: morning}}]
 """
 
 
+_FOOT: Final = """
+This page is made from charts/telemetry-pipeline/files/rules/alerts.yaml by `make docs`.
+"""
+
+
 def page(rules: str) -> str:
     """Write the page of a file of rules."""
-    return _HEAD + "".join(line + "\n" for line in _tables(yaml.safe_load(rules)))
+    return _HEAD + "".join(line + "\n" for line in _tables(yaml.safe_load(rules))) + _FOOT
 
 
 def _tables(document: dict[str, Any]) -> Iterator[str]:
@@ -56,7 +67,7 @@ def _tables(document: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield f"## {group['name'].removeprefix('telemetry-').capitalize()}"
         yield ""
-        yield "| alert | severity | for | tells |"
+        yield "| alert | severity | for | what it says |"
         yield "| --- | --- | --- | --- |"
         for rule in group["rules"]:
             name = rule["alert"]

@@ -42,7 +42,7 @@ _SILENT: Final = (
 def _values() -> Panel:
     panel = lines(
         "Values of $kpi",
-        f"Mean of each point, by device: of the first {_LINES} of those that are chosen. In the KPI's unit.",
+        f"Mean value at each point, in the unit of the KPI: a line for each chosen device, {_LINES} at most.",
         "short",
         Sql(
             f"SELECT {_POINT}, device_id AS metric, avg(value) AS value {_EVENTS} AND device_id IN (SELECT device_id "
@@ -57,24 +57,24 @@ def _values() -> Panel:
 
 
 _NOW: Final = Row(
-    "What is there",
+    "Now",
     figure(
         "Events",
-        "Events of the chosen time.",
+        "Events in the chosen time range.",
         "short",
         Sql(f"SELECT count(*) AS events {_EVENTS}"),
         width=5,
     ),
     figure(
         "Devices",
-        "Devices that have readings of the chosen time.",
+        "Devices that have events in the chosen time range.",
         "short",
         Sql(f"SELECT count(DISTINCT device_id) AS devices {_EVENTS}"),
         width=5,
     ),
     figure(
         "Degraded",
-        "Share of the readings that are above their threshold.",
+        "Share of the events that are above their threshold.",
         "percentunit",
         Sql(f"SELECT avg(is_degraded::int)::float8 AS degraded {_EVENTS}"),
         steps=[(0.05, "yellow"), (0.2, "red")],
@@ -83,7 +83,7 @@ _NOW: Final = Row(
     ),
     figure(
         "Newest reading",
-        "How long ago the newest of them was stored.",
+        "Time since the newest of these events was stored.",
         "s",
         Sql(f"SELECT extract(epoch FROM now() - max(stored_at))::float8 AS age {_EVENTS}"),
         decimals=0,
@@ -91,8 +91,8 @@ _NOW: Final = Row(
     ),
     figure(
         "Silent devices",
-        "Devices that used to send, and of which nothing was stored for the chosen silence. Consumers note it where "
-        "SILENT_AFTER_S is set.",
+        "Devices that used to send, but of which nothing was stored for the time in «Silent after». Consumers "
+        "write this down only if SILENT_AFTER_S is set.",
         "short",
         Sql(f"SELECT count(*) AS silent {_SILENT}"),
         steps=[(1, "yellow")],
@@ -106,7 +106,7 @@ _DEGRADED: Final = Row(
     "Degraded readings",
     lines(
         "Degraded share by KPI",
-        "Share of the readings that are above their threshold.",
+        "Share of the events that are above their threshold.",
         "percentunit",
         Sql(
             f"SELECT {_POINT}, kpi AS metric, avg(is_degraded::int)::float8 AS value {_EVENTS} GROUP BY 1, 2 ORDER BY 1, 2",
@@ -117,14 +117,14 @@ _DEGRADED: Final = Row(
     ),
     listing(
         "By device and KPI",
-        f"Devices and KPIs of the chosen time, the most degraded first; {_ROWS} at most.",
+        f"Devices and KPIs in the chosen time range, the most degraded first; {_ROWS} at most.",
         Sql(
             'SELECT device_id AS "Device", zone AS "Zone", kpi AS "KPI", count(*) AS "Events", '
             'avg(is_degraded::int)::float8 AS "Degraded", min(value) AS "Min", avg(value) AS "Mean", max(value) AS "Max" '
             f'{_EVENTS} GROUP BY 1, 2, 3 ORDER BY "Degraded" DESC, "Events" DESC, 1, 3 LIMIT {_ROWS}'
         ),
         units={"Degraded": "percentunit"},
-        no_value="no event of the chosen time",
+        no_value="no event in the chosen time range",
         width=14,
     ),
 )
@@ -133,20 +133,20 @@ _DEVICES: Final = Row(
     "Devices",
     listing(
         "Newest readings",
-        f"The newest reading of each device and KPI in the chosen time, the newest first; {_ROWS} at most.",
+        f"The newest reading of each device and KPI in the chosen time range, the newest first; {_ROWS} at most.",
         Sql(
             'SELECT * FROM (SELECT DISTINCT ON (device_id, kpi) ts AS "Time", device_id AS "Device", zone AS "Zone", '
             f'kpi AS "KPI", value AS "Value", is_degraded AS "Degraded" {_EVENTS} ORDER BY device_id, kpi, ts DESC) '
             f'AS newest ORDER BY "Time" DESC, "Device", "KPI" LIMIT {_ROWS}'
         ),
         units={"Degraded": "bool_yes_no"},
-        no_value="no event of the chosen time",
+        no_value="no event in the chosen time range",
         width=12,
     ),
     listing(
         "Silent",
-        f"Devices of which nothing was stored for the chosen silence, with their last reading; {_ROWS} at most. Whatever the "
-        "chosen time is.",
+        f"Devices of which nothing was stored for the time in «Silent after», with their last readings; {_ROWS} at most. The "
+        "time range does not matter here.",
         Sql(
             'SELECT to_timestamp(stored_at) AS "Last stored", extract(epoch FROM now())::float8 - stored_at AS "Silent for", '
             'device_id AS "Device", zone AS "Zone", kpi AS "KPI", value AS "Value", pipeline AS "Pipeline" '
@@ -178,7 +178,7 @@ def _choice(name: str, title: str, column: str) -> build.QueryVariable:
 DATA: Final = Board(
     "data",
     "Telemetry pipeline / Data",
-    "What the devices say, read from PostgreSQL: values, degraded readings, the newest ones, silent devices.",
+    "What devices report, read from PostgreSQL: values, degraded readings, the newest readings, silent devices.",
     (_NOW, _VALUES, _DEGRADED, _DEVICES),
     variables=(
         build.DatasourceVariable(selectors.DATABASE).type(selectors.POSTGRES).label("Database"),

@@ -32,21 +32,21 @@ _PODS = Row(
     ),
     figure(
         "Out of memory",
-        "Containers whose last end was a kill for lack of memory.",
+        "Containers that last ended because they ran out of memory (OOMKilled).",
         "short",
         Query('sum(kube_pod_container_status_last_terminated_reason{pods,reason="OOMKilled"}) or vector(0)'),
         steps=[(1, "red")],
     ),
     figure(
         "Waiting",
-        "Containers that wait to start, whatever for.",
+        "Containers that wait to start, for any reason.",
         "short",
         Query("sum(kube_pod_container_status_waiting{pods})"),
         steps=[(1, "yellow")],
     ),
     figure(
         "Fullest volume",
-        "Share that is used of the volume with the least room.",
+        "Used share of the fullest volume.",
         "percentunit",
         Query("max(kubelet_volume_stats_used_bytes{claims} / kubelet_volume_stats_capacity_bytes{claims})"),
         steps=[(0.7, "yellow"), (0.9, "red")],
@@ -54,7 +54,7 @@ _PODS = Row(
     ),
     figure(
         "Closest to its memory limit",
-        "Memory against its limit, of the container with the least left.",
+        "Memory as a share of its limit, for the container that is closest to it.",
         "percentunit",
         Query(
             "max(max by (namespace, pod, container) (container_memory_working_set_bytes{pods}) / max by (namespace, pod,"
@@ -88,10 +88,10 @@ _PODS = Row(
 )
 
 _TAKEN = Row(
-    "What they take",
+    "Processor, memory and network",
     lines(
         "Processor time",
-        "Processors that each container uses.",
+        "Processors that each container uses: 1 is one whole processor.",
         "short",
         Query(
             f"max by (pod, container) (rate(container_cpu_usage_seconds_total{{pods}}[{RATE}]))",
@@ -105,8 +105,8 @@ _TAKEN = Row(
         dashed="limit.*",
     ),
     lines(
-        "Held back",
-        "Share of the periods in which a container was held back at its processor limit.",
+        "Throttled",
+        "Share of the periods in which a container was throttled at its processor limit.",
         "percentunit",
         Query(
             f"sum by (pod, container) (rate(container_cpu_cfs_throttled_periods_total{{pods}}[{RATE}])) / sum by (pod,"
@@ -118,7 +118,7 @@ _TAKEN = Row(
     ),
     lines(
         "Memory",
-        "Working set of each container, which is what the limit is compared with.",
+        "Working set of each container: the memory that is compared with the limit.",
         "bytes",
         Query("max by (pod, container) (container_memory_working_set_bytes{pods})", "{{pod}} {{container}}"),
         Query(
@@ -149,8 +149,8 @@ _VOLUMES = Row(
     "Volumes",
     lines(
         "Used",
-        "Bytes used on each claim's volume, and its capacity. On some storage, such as a directory of the node, these are "
-        "those of the whole disk.",
+        "Used bytes of each claim's volume, and its capacity. On some storage, such as a directory of the node, "
+        "both are those of the whole disk.",
         "bytes",
         Query(
             "max by (persistentvolumeclaim) (kubelet_volume_stats_used_bytes{claims})",
@@ -165,7 +165,7 @@ _VOLUMES = Row(
     ),
     lines(
         "Inodes used",
-        "Share of the files that each volume can hold.",
+        "Used share of each volume's inodes, which limit how many files it can hold.",
         "percentunit",
         Query(
             "max by (persistentvolumeclaim) (kubelet_volume_stats_inodes_used{claims} /"
@@ -178,10 +178,10 @@ _VOLUMES = Row(
 )
 
 _SCALE = Row(
-    "Scale",
+    "Replicas",
     lines(
         "Replicas of the deployments",
-        "Wanted, and ready.",
+        "Replicas that are wanted, and replicas that are ready.",
         "short",
         Query(
             'max by (deployment) (kube_deployment_spec_replicas{claims,deployment=~"($release)-.*"})',
@@ -195,7 +195,7 @@ _SCALE = Row(
     ),
     lines(
         "Redis",
-        "Replicas of the stateful set: wanted, and ready. Empty with a Redis of your own.",
+        "Replicas of Redis' StatefulSet that are wanted, and that are ready. Empty with an external Redis.",
         "short",
         Query(
             'max by (statefulset) (kube_statefulset_replicas{claims,statefulset=~"($release)-.*"})',
@@ -212,7 +212,8 @@ _SCALE = Row(
 KUBERNETES = Board(
     "kubernetes",
     "Telemetry pipeline / Kubernetes",
-    "What the cluster gives the pods, and what they take. Needs kube-state-metrics and the kubelets' metrics.",
+    "Pods, and the processor time, memory and volumes that they use. Needs kube-state-metrics and the metrics of "
+    "the kubelets.",
     (_PODS, _TAKEN, _VOLUMES, _SCALE),
     needs_namespace=True,
 )

@@ -12,8 +12,9 @@ _LOST = Row(
     "Is anything lost?",
     figure(
         "Unaccounted for",
-        "The law: received = stored + duplicate + dead + pending + in flight, for every consumer and at every scrape. "
-        "Anything but 0 is an event whose fate nobody recorded. The worst of the time range.",
+        "Checks the law for each consumer at every scrape: received = stored + duplicate + dead + pending + in "
+        "flight. Any number but 0 means that a consumer lost count of an event. The largest difference in the "
+        "time range.",
         "short",
         Query(
             "max(max_over_time(abs(sum by (namespace, release, pod) (telemetry_consumer_received_events_total{consumers})"
@@ -25,8 +26,8 @@ _LOST = Row(
     ),
     figure(
         "Missing at the last audit",
-        "Published events that the last `telemetry audit --record` found in no place: not stored, not dead, not waiting. "
-        "The audit's own output names them.",
+        "Published events that the last `telemetry audit --record` did not find anywhere: not stored, not dead, "
+        "not waiting. The output of the audit names them.",
         "short",
         Query("max(telemetry_audit_missing_events{group})", "missing"),
         Query("max(telemetry_audit_published_events{group})", "of"),
@@ -36,7 +37,7 @@ _LOST = Row(
     ),
     figure(
         "Last audit",
-        "How long ago the last audit was recorded. A missing event is noticed no sooner than this.",
+        "Time since the last recorded audit. Events that went missing since then are not noticed yet.",
         "s",
         Query("time() - max(telemetry_audit_last_run_timestamp_seconds{group})"),
         steps=[(2 * 3600, "yellow"), (24 * 3600, "orange")],
@@ -45,8 +46,8 @@ _LOST = Row(
     ),
     figure(
         "Content gone while pending",
-        "Entries of the time range that were delivered, not settled, and then no longer in the stream: somebody trimmed "
-        "or deleted them.",
+        "Entries in the time range that were delivered but not acknowledged, and then were no longer in the "
+        "stream: somebody trimmed or deleted them.",
         "short",
         Query("sum(increase(telemetry_lost_entries_total{consumers}[$__range]))"),
         steps=[(1, "red")],
@@ -56,7 +57,7 @@ _LOST = Row(
     shared.trimmed_unread(),
     figure(
         "Given up by producers",
-        "Events of the time range that a producer could not publish: the oldest, dropped from a full stream "
+        "Events in the time range that producers gave up: the oldest ones, dropped from a full stream "
         "(STREAM_FULL=drop_oldest), and lines of a file that can't be read.",
         "short",
         Query(
@@ -67,9 +68,10 @@ _LOST = Row(
     ),
     figure(
         "Where the published events were at the last audit",
-        "The law for the stream as a whole: published = stored + dead + conflicts + purged + pending + undelivered "
-        "+ expired + accepted + missing. A conflict is another content under the id of a stored event; accepted is a "
-        "loss that a person has closed with telemetry audit --accept.",
+        "The law for the whole stream: published = stored + dead + conflicts + purged + pending + undelivered + "
+        "expired + accepted + missing. A conflict has the id of a stored event, but another content. Purged: a "
+        "person removed the dead letter. Expired: proven, then dropped with its day. Accepted: lost, and a person "
+        "closed the loss with `telemetry audit --accept`.",
         "short",
         *(
             Query(f"max(telemetry_audit_{where}_events{{group}})", where)
@@ -90,12 +92,12 @@ _LOST = Row(
     ),
     figure(
         "Retention waits",
-        "How long a day has been too old that the last audit could not drop: something is missing of it, or not proven. "
-        "Nothing is lost by that, and the store grows.",
+        "How long the oldest day has been older than RETAIN_DAYS without being dropped: the last audit found that some of it is "
+        "missing or not proven. Nothing is lost, but the store grows. 0 if no such day waits, or if RETAIN_DAYS is 0.",
         "s",
         Query("max(telemetry_retention_waiting_seconds{group})"),
         steps=[(6 * 3600, "orange")],
-        no_value="keeps all",
+        no_value="never audited",
         decimals=0,
     ),
 )
@@ -104,14 +106,14 @@ _HEALTHY = Row(
     "Is it healthy?",
     figure(
         "Alerts firing",
-        "How many of this pipeline's alerts fire now. The list is below.",
+        "Number of alerts of this pipeline that fire now. The table below lists them.",
         "short",
         Query('count(ALERTS{group,alertname=~"Telemetry.*",alertstate="firing"}) or vector(0)'),
         steps=[(1, "red")],
     ),
     figure(
         "Consumers",
-        "Consumers that Prometheus sees.",
+        "Number of consumers that Prometheus scrapes.",
         "short",
         Query("count(telemetry_sink_up{consumers}) or vector(0)"),
         steps=[(1, "green")],
@@ -120,7 +122,7 @@ _HEALTHY = Row(
     ),
     figure(
         "Producers",
-        "Producers that Prometheus sees. None is right where events come from elsewhere.",
+        "Number of producers that Prometheus scrapes. 0 is right if events come from elsewhere.",
         "short",
         Query("count(telemetry_producer_last_publish_timestamp_seconds{group}) or vector(0)"),
         steps=[(1, "green")],
@@ -129,7 +131,7 @@ _HEALTHY = Row(
     ),
     figure(
         "Redis",
-        "Down when any process does not reach it.",
+        "Down if any process can't reach it.",
         "short",
         Query("min(telemetry_redis_up{group})"),
         texts=_UP_DOWN,
@@ -138,7 +140,8 @@ _HEALTHY = Row(
     ),
     figure(
         "Sink",
-        "Down when the sink of any consumer takes no writes. Nothing is read meanwhile, and nothing lost.",
+        "Down if the sink of any consumer takes no writes. That consumer reads nothing meanwhile, and nothing is "
+        "lost.",
         "short",
         Query("min(telemetry_sink_up{consumers})"),
         texts=_UP_DOWN,
@@ -147,8 +150,8 @@ _HEALTHY = Row(
     ),
     figure(
         "Breaker",
-        "Open when a consumer has stopped, since so many events of a batch were invalid that a bad deployment is likelier "
-        "(DLQ_BREAKER_RATIO).",
+        "Open if a consumer has stopped because too many of the latest entries were invalid (DLQ_BREAKER_RATIO). "
+        "A bad deployment is the likely cause.",
         "short",
         Query("max(telemetry_breaker_open{consumers})"),
         texts={0: ("closed", "green"), 1: ("open", "red")},
@@ -156,8 +159,8 @@ _HEALTHY = Row(
     ),
     figure(
         "Silent devices",
-        "Devices that used to send, and of which nothing was stored for SILENT_AFTER_S. `telemetry events --silent` names "
-        "them.",
+        "Devices that used to send, but of which nothing was stored for SILENT_AFTER_S seconds. `telemetry events "
+        "--silent` lists them.",
         "short",
         Query("max(telemetry_silent_devices{group})"),
         steps=[(1, "yellow")],
@@ -170,7 +173,7 @@ _LATE = Row(
     "Is it late?",
     figure(
         "Lag",
-        "Entries that the group has not been given yet.",
+        "Entries not yet delivered to the group.",
         "short",
         Query("max(telemetry_group_lag_entries{group})"),
         steps=[(10_000, "yellow"), (100_000, "red")],
@@ -179,7 +182,7 @@ _LATE = Row(
     shared.lag_told_by(),
     figure(
         "Pending",
-        "Entries that are delivered and not acknowledged.",
+        "Entries delivered and not yet acknowledged.",
         "short",
         Query("max(telemetry_group_pending_entries{group})"),
         steps=[(10_000, "yellow"), (100_000, "red")],
@@ -187,7 +190,7 @@ _LATE = Row(
     ),
     figure(
         "Oldest unread",
-        "Age of the oldest entry that the group has not been given.",
+        "Age of the oldest entry that is not yet delivered to the group.",
         "s",
         Query("max(telemetry_group_oldest_unread_seconds{group})"),
         steps=[(10, "yellow"), (60, "red")],
@@ -196,7 +199,7 @@ _LATE = Row(
     ),
     figure(
         "Oldest pending",
-        "Age of the oldest entry that is not acknowledged.",
+        "Age of the oldest entry that is delivered and not yet acknowledged.",
         "s",
         Query("max(telemetry_group_oldest_pending_seconds{group})"),
         steps=[(60, "yellow"), (300, "red")],
@@ -205,10 +208,16 @@ _LATE = Row(
     ),
     figure(
         "Drained in",
-        "How long until nothing waits, if the rates stay as they are: infinite where it grows, 0 where nothing waits. "
-        "From the recording rules.",
+        "How long until the backlog is gone, if the rates stay as they are. Infinite if it does not shrink; 0 if "
+        "it is less than a minute of work. From the recording rules.",
         "s",
-        Query("max(namespace_release:telemetry_group_drain_seconds:rate5m{group})"),
+        # What consumers have in hand is always there: as the alert, this takes no less than a minute of work for a backlog.
+        Query(
+            "max(namespace_release:telemetry_group_drain_seconds:rate5m{group} and on (namespace, release)"
+            " namespace_release:telemetry_group_backlog_entries:sum{group}"
+            " > namespace_release:telemetry_acknowledged_entries:rate5m{group} * 60)"
+            " or clamp_max(max(namespace_release:telemetry_group_drain_seconds:rate5m{group}), 0)"
+        ),
         steps=[(300, "yellow"), (1800, "red")],
         no_value="no recording rules",
         decimals=0,
@@ -219,7 +228,7 @@ _LATE = Row(
 )
 
 _FLOW = Row(
-    "What flows",
+    "How much flows?",
     lines(
         "In and out",
         "Events a second: published by our producers, added to the stream by anybody, and stored.",
@@ -239,9 +248,9 @@ _FLOW = Row(
     ),
     shared.dead_letters(),
     figure(
-        "What became of the events received",
-        "The law in numbers, over the time range: received = stored + duplicate + dead + pending + in flight. "
-        "Pending are those that a consumer left, to be received again.",
+        "Received events by outcome",
+        "The law in numbers, for the time range: received = stored + duplicate + dead + pending + in flight. "
+        "Pending events were left by a consumer, and are received again.",
         "short",
         Query("sum(increase(telemetry_consumer_received_events_total{consumers}[$__range]))", "received"),
         Query(
@@ -255,7 +264,7 @@ _FLOW = Row(
     ),
     rows(
         "Alerts",
-        "This pipeline's alerts that fire, or would after a while. Each has a runbook.",
+        "Alerts of this pipeline that are firing or pending. Each has a runbook.",
         "short",
         Query(
             'group by (alertname, severity, alertstate, namespace, release) (ALERTS{group,alertname=~"Telemetry.*"})'

@@ -20,15 +20,15 @@ _FLOW = Row(
     "Does it flow?",
     lines(
         "Published",
-        "Events a second of each outcome. «duplicate» was published twice on purpose, «dropped» is the oldest that a full "
-        "stream gave up, «unreadable» a line of a file.",
+        "Events a second, by outcome. duplicate: published twice on purpose. dropped: the oldest events of a full "
+        "stream. unreadable: lines of a file that can't be read.",
         "eps",
         Query(f"sum by (outcome) (rate(telemetry_producer_events_total{{group}}[{RATE}]))", "{{outcome}}"),
         links=[*links.to_traces("telemetry-producer"), *links.to_logs()],
     ),
     lines(
         "Received",
-        "Entries a second: new ones, and those that were delivered before and are received again.",
+        "Entries a second. new: received for the first time. recovered: delivered before, and received again.",
         "eps",
         Query(
             f"sum by (source) (rate(telemetry_consumer_received_events_total{{consumers}}[{RATE}]))",
@@ -38,8 +38,8 @@ _FLOW = Row(
         links=links.to_traces(),
     ),
     lines(
-        "Settled",
-        "Entries a second by outcome. Together they are those received; pending ones are received again.",
+        "Outcomes",
+        "Entries a second, by outcome. Together they are the entries received. Pending entries are received again.",
         "eps",
         Query(
             f"sum by (outcome) (rate(telemetry_consumer_settled_events_total{{consumers}}[{RATE}]))",
@@ -54,8 +54,8 @@ _TIME = Row(
     "What takes the time?",
     heat(
         "From publication to commit",
-        "How the batches spread over the time from an entry's publication to its commit, for the oldest entry of each. The "
-        "dots are exemplars, which lead to their traces.",
+        "Time from an entry's publication to its commit, for the oldest entry of each batch. The colour shows how "
+        "many batches took so long. The dots are exemplars: each leads to the trace of a batch.",
         "s",
         Query(
             f"sum by (le) (increase(telemetry_consumer_publish_to_commit_seconds_bucket{{consumers}}[{RATE}]))",
@@ -64,8 +64,8 @@ _TIME = Row(
         links=links.to_traces(),
     ),
     lines(
-        "Each stage, 99th percentile",
-        "Time of a batch in each stage.",
+        "Time of each stage, 99th percentile",
+        "How long a batch takes in each stage.",
         "s",
         Query(
             "histogram_quantile(0.99, sum by (le, stage) (rate(telemetry_consumer_stage_duration_seconds_bucket{consumers}"
@@ -75,9 +75,9 @@ _TIME = Row(
         links=links.to_traces(),
     ),
     lines(
-        "What the time goes into",
-        "Share of the consumers' time that each stage takes; what is left to 100 % is idle. A batch is counted when it is "
-        "over: one that took longer than the time between two points counts as no more than all of it.",
+        "Share of time by stage",
+        "Share of the consumers' time that each stage takes; the rest, up to 100 %, is idle. A batch is counted "
+        "when it ends. If it took longer than the time between two points, it counts as 100 % of that time.",
         "percentunit",
         Query(_SHARES, "{{stage}}"),
         stacked=True,
@@ -90,7 +90,7 @@ _WRONG = Row(
     shared.dead_letters(),
     lines(
         "Failed writes",
-        "Writes a second that failed: to the sink, by kind of error, and of dead letters. Nothing of them is "
+        "Failed writes a second: to the sink, by kind of error, and of dead letters. Their entries are not "
         "acknowledged.",
         "cps",
         Query(
@@ -103,14 +103,16 @@ _WRONG = Row(
         "Retries",
         "Writes a second that were tried again, by stage.",
         "cps",
-        Query(f"sum by (stage) (rate(telemetry_retries_total{{consumers}}[{RATE}])) > 0", "{{stage}}"),
+        *shared.or_none(
+            f"sum by (stage) (rate(telemetry_retries_total{{consumers}}[{RATE}])) > 0", "{{stage}}"
+        ),
         links=[*links.to_failed_traces(), *PROBLEMS],
     ),
     shared.redis_errors(),
     lines(
         "Taken over, lost, removed",
-        "Entries taken over from idle consumers, entries whose content was gone from the stream, idle consumers that were "
-        "removed, and consumer groups that had to be made: how many a minute.",
+        "How many a minute: entries taken over from idle consumers, entries whose content was gone from the "
+        "stream, idle consumers removed from the group, and consumer groups made.",
         "short",
         Query(f"sum(rate(telemetry_claimed_events_total{{consumers}}[{RATE}])) * 60", "entries taken over"),
         Query(
@@ -123,7 +125,8 @@ _WRONG = Row(
     ),
     lines(
         "Clock behind",
-        "How far the clock of a consumer's machine is behind the server's. It consumes nothing until it is right.",
+        "How far the clock of a consumer's machine is behind the server's. The consumer consumes nothing until "
+        "the clock is right.",
         "s",
         Query("max by (pod) (telemetry_clock_behind_seconds{consumers})", "{{pod}}"),
         links=PROBLEMS,
@@ -134,7 +137,7 @@ _PUBLISH = Row(
     "Publishing",
     lines(
         "Time of a round trip",
-        "How long the server takes to write a batch and the record of it.",
+        "From sending a batch until the server has written it, with the run's record.",
         "s",
         *quantiles("telemetry_producer_send_duration_seconds_bucket{group}"),
         links=links.to_traces("telemetry-producer"),
@@ -148,7 +151,7 @@ _PUBLISH = Row(
     ),
     lines(
         "Last published",
-        "How long ago each producer published something.",
+        "Time since each producer last published something.",
         "s",
         Query(
             "time() - max by (pod) (telemetry_producer_last_publish_timestamp_seconds{group} > 0)", "{{pod}}"
@@ -158,11 +161,12 @@ _PUBLISH = Row(
 )
 
 _DOOR = Row(
-    "Door (PRODUCER_MODE=http)",
+    "HTTP (PRODUCER_MODE=http)",
     lines(
         "Requests",
-        "Requests a second by how they were answered. 200, 204: all is in the stream; 207, 400: not all of it was good; "
-        "429: the stream is full; 503: the broker is away.",
+        "Requests a second, by endpoint and status code. 200, 204: all events are in the stream. 207, 400: some "
+        "or all of them were refused. 429: the stream is full. 503: the broker is away or has not confirmed the "
+        "events in time.",
         "cps",
         Query(
             f"sum by (endpoint, code) (rate(telemetry_http_requests_total{{group}}[{RATE}])) > 0",
@@ -177,15 +181,15 @@ _DOOR = Row(
         *quantiles("telemetry_http_publish_duration_seconds_bucket{group}"),
     ),
     lines(
-        "Refused by the door",
-        "Events a second that were refused, by the field at fault; of a body or token, requests a second. Who sent them was "
-        "told why.",
+        "Refused events",
+        "Events a second that were refused, by the wrong field. body, token: the whole request was refused, and "
+        "counts once. The answer tells the sender why.",
         "eps",
         Query(f"sum by (field) (rate(telemetry_http_refused_events_total{{group}}[{RATE}]))", "{{field}}"),
     ),
     lines(
         "Connections of clients",
-        "Open now, by pod. At HTTP_CONNECTIONS the oldest without a request makes room.",
+        "Open connections, by pod. If there are more than HTTP_CONNECTIONS, the oldest idle one is closed.",
         "short",
         Query("sum by (pod) (telemetry_http_connections{group})", "{{pod}}"),
     ),
@@ -194,8 +198,9 @@ _DOOR = Row(
 _MQTT = Row(
     "MQTT (PRODUCER_MODE=mqtt)",
     lines(
-        "Messages of the broker",
-        "Messages a second: new ones, and those that the broker says it sends again.",
+        "Messages received",
+        "Messages a second. new: received for the first time. redelivered: the broker says that it has sent them "
+        "before.",
         "cps",
         Query(
             f"sum by (delivery) (rate(telemetry_mqtt_received_messages_total{{group}}[{RATE}]))",
@@ -204,16 +209,19 @@ _MQTT = Row(
         links=links.to_logs(),
     ),
     lines(
-        "What became of messages",
-        "Messages a second by what became of them. dead, partly: something of them made no event, and is a dead letter.",
+        "Messages by outcome",
+        "Messages a second, by outcome. events: all of it became events. dead: it becomes a dead letter. partly: "
+        "both. without_reading: it says itself that it has no reading. retained: an old message that came with "
+        "the subscription. repeated: sent again while the first was still in work.",
         "cps",
         Query(
             f"sum by (outcome) (rate(telemetry_mqtt_settled_messages_total{{group}}[{RATE}]))", "{{outcome}}"
         ),
     ),
     lines(
-        "Messages that made no event",
-        "Messages a second, by the first field at fault. Each of them is a dead letter that says what is wrong.",
+        "Refused messages",
+        "Messages a second that were refused as a whole or in part, by the first wrong field. Each becomes a dead "
+        "letter that says what is wrong.",
         "cps",
         Query(
             f"sum by (reason) (rate(telemetry_mqtt_refused_messages_total{{group}}[{RATE}]))", "{{reason}}"
@@ -227,35 +235,36 @@ _MQTT = Row(
     ),
     lines(
         "Lag of messages",
-        "From a message's own time until it came, of messages that say one: what devices and the broker have kept it for. "
-        "A clock that is wrong shows here, too.",
+        "From the time in a message to its arrival, for messages that have a time: how long the device and the "
+        "broker kept it. A device's wrong clock shows here too.",
         "s",
         *quantiles("telemetry_mqtt_lag_seconds_bucket{group}"),
     ),
     lines(
         "Messages in flight",
-        "Received, and not in the stream yet, by pod. It stays at MQTT_MAX_IN_FLIGHT while the stream is full or away.",
+        "Messages received and not yet in the stream, by pod. The number stays at MQTT_MAX_IN_FLIGHT while the "
+        "stream is full or the server is away.",
         "short",
         Query("sum by (pod) (telemetry_mqtt_in_flight_messages{group})", "{{pod}}"),
     ),
     lines(
         "Connected to the MQTT broker",
-        "1 while a pod is connected and subscribed.",
+        "1 while a pod is connected and subscribed, else 0.",
         "short",
         Query("min by (pod) (telemetry_mqtt_connected{group})", "{{pod}}"),
         links=PROBLEMS,
     ),
     lines(
         "Waiting at the MQTT broker",
-        "Messages that the broker says it holds, of all its clients; retained ones are not counted. Only brokers with "
-        "Mosquitto's $SYS topics say so.",
+        "Messages that the broker holds for all its clients, without retained ones. Only brokers with Mosquitto's "
+        "$SYS topics report this.",
         "short",
         Query("max(telemetry_mqtt_broker_waiting_messages{group})", "waiting"),
     ),
     lines(
         "Dropped by the MQTT broker",
-        "Messages that the broker says it has dropped since its start, of all its clients. Only brokers with Mosquitto's $SYS "
-        "topics say so.",
+        "Messages that the broker has dropped since its start, for all its clients. Only brokers with Mosquitto's "
+        "$SYS topics report this.",
         "short",
         Query("max(telemetry_mqtt_broker_dropped_messages{group})", "dropped"),
     ),
@@ -265,7 +274,7 @@ _RECEIVE = Row(
     "Receiving",
     lines(
         "Received by each consumer",
-        "How the work is shared.",
+        "Entries a second, by consumer: how evenly the work is shared.",
         "eps",
         Query(
             f"sum by (pod) (rate(telemetry_consumer_received_events_total{{consumers}}[{RATE}]))", "{{pod}}"
@@ -274,7 +283,7 @@ _RECEIVE = Row(
     ),
     lines(
         "Entries in a batch",
-        "Median and 99th percentile. A median at BATCH_SIZE: there is more to do than is done.",
+        "Median and 99th percentile. If the median is BATCH_SIZE, more entries wait than one batch can take.",
         "short",
         *quantiles("telemetry_consumer_batch_size_events_bucket{consumers}"),
     ),
@@ -290,7 +299,7 @@ _RECEIVE = Row(
     ),
     lines(
         "In flight",
-        "Entries received and not settled yet. Between two batches it is 0.",
+        "Entries that each consumer has received, and whose outcome is still open. Between two batches it is 0.",
         "short",
         Query("max by (pod) (telemetry_consumer_in_flight_events{consumers})", "{{pod}}"),
     ),
@@ -301,17 +310,17 @@ _STORE = Row(
     shared.publish_to_commit("From publication to commit, median and 99th percentile"),
     _duration(
         "A whole batch",
-        "From a batch's receipt to its acknowledgement.",
+        "From the receipt of a batch to its acknowledgement.",
         "telemetry_consumer_batch_duration_seconds_bucket{consumers}",
     ),
     _duration(
         "Write to the sink",
-        "One transaction, durable.",
+        "Time of one transaction, until it is durable.",
         "telemetry_sink_commit_duration_seconds_bucket{consumers}",
     ),
     lines(
-        "Above their threshold",
-        "Events a second that are stored as degraded, by KPI.",
+        "Degraded events",
+        "Events a second that are above their threshold, by KPI.",
         "eps",
         Query(
             f"sum by (kpi) (rate(telemetry_consumer_degraded_events_total{{consumers}}[{RATE}]))", "{{kpi}}"
@@ -320,24 +329,25 @@ _STORE = Row(
     ),
     lines(
         "Acknowledged",
-        "Acknowledgements a second. «already_acked» was acknowledged by another consumer before: it was taken over.",
+        "Entries acknowledged a second. already_acked: another consumer had taken the entry over, and "
+        "acknowledged it before.",
         "eps",
         Query(f"sum by (result) (rate(telemetry_ack_events_total{{consumers}}[{RATE}]))", "{{result}}"),
         stacked=True,
     ),
     lines(
         "Log lines lost",
-        "Lines a second that nobody read, or that the disk had no room for. The work goes on.",
+        "Log lines a second that could not be written: nobody read them, or the disk was full. The work goes on.",
         "cps",
         Query(f"sum by (pod) (rate(telemetry_log_lines_lost_total{{group}}[{RATE}]))", "{{pod}}"),
     ),
 )
 
 _ROOM = Row(
-    "Room",
+    "Resources",
     figure(
         "Disk left",
-        "Share of the volume with the data that is free, of the consumer with the least.",
+        "Free share of the volume with the data, for the consumer with the least free space.",
         "percentunit",
         Query("min(telemetry_disk_free_bytes{consumers} / telemetry_disk_size_bytes{consumers})"),
         below="red",
@@ -347,7 +357,7 @@ _ROOM = Row(
     ),
     figure(
         "Last commit",
-        "How long ago any consumer stored a batch.",
+        "Time since any consumer last stored a batch.",
         "s",
         Query("time() - max(telemetry_last_commit_timestamp_seconds{consumers} > 0)"),
         steps=[(60, "yellow"), (600, "red")],
@@ -357,7 +367,7 @@ _ROOM = Row(
     ),
     lines(
         "Database, write-ahead log, dead letters",
-        "Sizes of the files. A log that grows: a reader keeps it from being emptied.",
+        "Sizes of the files. If the write-ahead log grows, a reader keeps it from being emptied.",
         "bytes",
         Query("max(telemetry_sink_database_bytes{consumers})", "database"),
         Query("max(telemetry_sink_wal_bytes{consumers})", "write-ahead log"),
@@ -365,27 +375,28 @@ _ROOM = Row(
     ),
     lines(
         "Disk",
-        "Size of the volume with the data, and what of it is free.",
+        "Size of the volume with the data, and its free space.",
         "bytes",
         Query("min(telemetry_disk_free_bytes{consumers})", "free"),
         Query("max(telemetry_disk_size_bytes{consumers})", "size"),
         dashed="size",
     ),
     lines(
-        "Days made ahead",
-        "PostgreSQL: from today to the newest day that has a partition. It falls while no consumer can make days.",
+        "Partitions made ahead",
+        "PostgreSQL: from today to the newest day that has a partition. It falls while no consumer can make "
+        "partitions.",
         "s",
         Query("min(telemetry_sink_partitions_ahead_seconds{consumers})", "made ahead"),
     ),
     lines(
         "Rows without a partition",
-        "PostgreSQL: rows of days that have none yet. They are moved once their day is made.",
+        "PostgreSQL: rows of days that have no partition yet. They are moved once the partition is made.",
         "short",
         Query("max(telemetry_sink_unpartitioned_events{consumers})", "rows"),
     ),
     lines(
         "Processor time",
-        "Processors that each process uses.",
+        "Processors that each process uses: 1 is one whole processor.",
         "short",
         Query(
             f"sum by (pod) (rate(process_cpu_seconds_total{{consumers}}[{RATE}]) and on (namespace, pod, instance)"
@@ -405,7 +416,7 @@ _ROOM = Row(
     ),
     lines(
         "Open files",
-        "Open files and connections of each process, and how many it may have.",
+        "Open files and connections of each process.",
         "short",
         Query(
             "sum by (pod) (process_open_fds{consumers} and on (namespace, pod, instance) telemetry_build_info)",

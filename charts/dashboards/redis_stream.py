@@ -9,14 +9,15 @@ _NOW = Row(
     "Now",
     figure(
         "Entries",
-        "Entries in the stream, acknowledged ones that are not trimmed yet included.",
+        "Entries in the stream, including acknowledged ones that are not trimmed yet.",
         "short",
         Query("max(telemetry_stream_length_entries{group})"),
         area=True,
     ),
     figure(
         "Full",
-        "Events in the stream against STREAM_MAX_LENGTH, at which producers wait.",
+        "Events in the stream, as a share of STREAM_MAX_LENGTH. At 100 %, producers wait or drop the oldest "
+        "(STREAM_FULL).",
         "percentunit",
         Query(
             "max(telemetry_stream_length_events{group}) / max(telemetry_stream_length_limit_events{group})"
@@ -27,7 +28,7 @@ _NOW = Row(
     ),
     figure(
         "Memory",
-        "Redis' memory against its limit, at which it refuses writes.",
+        "Memory of Redis, as a share of its limit. At 100 % it refuses writes.",
         "percentunit",
         Query(
             "max(telemetry_redis_memory_used_bytes{group}) / (max(telemetry_redis_memory_max_bytes{group}) > 0)"
@@ -38,7 +39,7 @@ _NOW = Row(
     ),
     figure(
         "Consumers in the group",
-        "Those that the group knows, the idle ones too, which are removed after a while.",
+        "Consumers that the group knows. Idle ones are removed after CONSUMER_EXPIRY_S.",
         "short",
         Query("max(telemetry_group_consumers{group})"),
         below="red",
@@ -53,22 +54,23 @@ _BEHIND = Row(
     shared.waiting(),
     shared.age_of_what_waits(),
     lines(
-        "Added, given, acknowledged",
-        "Entries a second: added to the stream by anybody, given to the group by the server's count, acknowledged by our "
-        "consumers, and removed by somebody else than us, which should be none.",
+        "Added, delivered, acknowledged",
+        "Entries a second: added to the stream by anybody, delivered to the group (as the server counts them), "
+        "acknowledged by consumers, and removed by other programs, which should be 0.",
         "eps",
         Query(f"sum(rate(telemetry_stream_added_entries_total{{group}}[{RATE}]))", "added"),
-        Query(f"sum(rate(telemetry_group_read_entries_total{{group}}[{RATE}]))", "given"),
+        Query(f"sum(rate(telemetry_group_read_entries_total{{group}}[{RATE}]))", "delivered"),
         Query(f'sum(rate(telemetry_ack_events_total{{group,result="acked"}}[{RATE}]))', "acknowledged"),
         Query(f"sum(rate(telemetry_stream_removed_by_others_total{{group}}[{RATE}]))", "removed by others"),
     ),
 )
 
 _ROOM = Row(
-    "Room",
+    "Capacity",
     lines(
         "Length against its limit",
-        "Events in the stream, and the entries that they are in. At the limit of events producers wait, or drop the oldest.",
+        "Events in the stream, and the entries that hold them. At the limit of events, producers wait or drop the "
+        "oldest (STREAM_FULL).",
         "short",
         Query("max(telemetry_stream_length_events{group})", "events"),
         Query("max(telemetry_stream_length_entries{group})", "entries"),
@@ -77,7 +79,7 @@ _ROOM = Row(
     ),
     lines(
         "Memory against its limit",
-        "Redis' memory. There is no line for the limit where there is none.",
+        "Memory of Redis. If there is no limit, there is no line for it.",
         "bytes",
         Query("max(telemetry_redis_memory_used_bytes{group})", "used"),
         Query("max(telemetry_redis_memory_max_bytes{group} > 0)", "limit"),
@@ -85,26 +87,26 @@ _ROOM = Row(
     ),
     lines(
         "Trimmed",
-        "Acknowledged entries that consumers removed from the stream, a second.",
+        "Acknowledged entries that consumers remove from the stream, a second.",
         "eps",
         Query(f"sum(rate(telemetry_trimmed_entries_total{{group}}[{RATE}]))", "trimmed"),
     ),
 )
 
 _WHO = Row(
-    "Who",
+    "Producers and consumers",
     lines(
         "Consumers",
-        "Consumers that the group knows, and those that Prometheus sees. More in the group: some have died, and are "
-        "removed once nothing of theirs is pending.",
+        "Consumers that the group knows, and consumers that Prometheus scrapes. If the group has more, some have "
+        "died. They are removed when none of their entries is pending.",
         "short",
         Query("max(telemetry_group_consumers{group})", "in the group"),
-        Query("count(telemetry_sink_up{group})", "seen"),
+        Query("count(telemetry_sink_up{group})", "scraped"),
     ),
     shared.producers_blocked(),
     lines(
         "Dropped by producers",
-        "The oldest events that producers gave up when the stream was full (STREAM_FULL=drop_oldest), a second.",
+        "Events a second that producers dropped from a full stream, the oldest first (STREAM_FULL=drop_oldest).",
         "eps",
         Query(
             f'sum(rate(telemetry_producer_events_total{{group,outcome="dropped"}}[{RATE}])) or vector(0)',
@@ -114,7 +116,7 @@ _WHO = Row(
     ),
     lines(
         "Redis reached",
-        "1 while a process reaches the server.",
+        "1 while a process reaches Redis, else 0.",
         "short",
         Query("min by (pod) (telemetry_redis_up{group})", "{{pod}}"),
         maximum=1.1,
@@ -122,8 +124,9 @@ _WHO = Row(
     ),
     shared.redis_errors(),
     lines(
-        "Who looks after the group's figures",
-        "The replica that exports what is told once for the group. A change means that the one before has ended or hung.",
+        "Observer of the group",
+        "The replica that exports the metrics of the whole group. If it changes, the replica before it has ended "
+        "or hung.",
         "short",
         Query("max by (pod) (telemetry_group_observer{group})", "{{pod}}"),
         maximum=1.1,

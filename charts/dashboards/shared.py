@@ -8,6 +8,8 @@ from charts.dashboards.panels import Panel, Query, figure, lines
 PROBLEMS: Final = links.to_logs("Warnings and errors", links.PROBLEMS)
 RATE: Final = "$__rate_interval"
 """The window of rates, which Grafana chooses so that it holds enough scrapes."""
+NONE: Final = "none"
+"""Name of the line that says that nothing went wrong."""
 
 
 def quantiles(histogram: str, *, exemplars: bool = False) -> tuple[Query, Query]:
@@ -23,8 +25,8 @@ def publish_to_commit(title: str) -> Panel:
     """Draw how long an event takes through everything."""
     return lines(
         title,
-        "Time from an entry's publication to its commit, for the oldest entry of each batch. The dots are exemplars: "
-        "batches that were traced; each leads to its trace.",
+        "Time from an entry's publication to its commit, for the oldest entry of each batch. The dots are "
+        "exemplars: each leads to the trace of a batch.",
         "s",
         *quantiles("telemetry_consumer_publish_to_commit_seconds_bucket{consumers}", exemplars=True),
         logarithmic=True,
@@ -35,8 +37,9 @@ def publish_to_commit(title: str) -> Panel:
 def lag_told_by() -> Panel:
     """Show whether the lag is the server's."""
     return figure(
-        "Lag told by",
-        "Whether the server knows the lag, or it had to be counted: it does not after entries were deleted or trimmed.",
+        "Source of the lag",
+        "server: Redis reports the lag. counted: a consumer counts it, up to 100,000, because Redis does not know "
+        "it after entries were deleted or trimmed.",
         "short",
         Query("min(telemetry_group_lag_known{group})"),
         texts={0: ("counted", "yellow"), 1: ("server", "green")},
@@ -47,7 +50,7 @@ def trimmed_unread() -> Panel:
     """Show whether the group lost entries before it had read them."""
     return figure(
         "Trimmed unread",
-        "Whether entries were removed from the stream before the group had read them.",
+        "yes if entries were removed from the stream before the group had read them.",
         "bool_yes_no",
         Query("max(telemetry_stream_trimmed_unread{group})"),
         texts={0: ("no", "green"), 1: ("yes", "red")},
@@ -59,7 +62,7 @@ def waiting() -> Panel:
     """Draw how much waits."""
     return lines(
         "Lag and pending",
-        "Entries that the group has not been given (lag), and those that it has not acknowledged (pending).",
+        "Entries not yet delivered to the group (lag), and entries delivered but not yet acknowledged (pending).",
         "short",
         Query("max(telemetry_group_lag_entries{group})", "lag"),
         Query("max(telemetry_group_pending_entries{group})", "pending"),
@@ -70,14 +73,26 @@ def waiting() -> Panel:
 def age_of_what_waits() -> Panel:
     """Draw how old it is."""
     return lines(
-        "Age of what waits",
-        "How old the oldest unread and the oldest pending entries are. A line that rises by a second a second is one "
-        "entry that does not move. A newest id ahead of the clock was set by somebody, or a clock is wrong.",
+        "Age of the oldest entries",
+        "Age of the oldest unread entry and of the oldest pending one. If a line rises by one second per second, "
+        "it is always the same entry. «newest id ahead» is how far the newest id is ahead of the clock: if it is "
+        "not 0, somebody has set the id, or a clock is wrong.",
         "s",
         Query("max(telemetry_group_oldest_unread_seconds{group})", "unread"),
         Query("max(telemetry_group_oldest_pending_seconds{group})", "pending"),
         Query("max(telemetry_stream_id_ahead_seconds{group})", "newest id ahead"),
         links=PROBLEMS,
+    )
+
+
+def or_none(text: str, legend: str) -> tuple[Query, Query]:
+    """Ask for what goes wrong; where nothing does, draw a 0: «No data» would look as if nobody were asked.
+
+    Where no process of ours is scraped, there is no data.
+    """
+    return (
+        Query(text, legend),
+        Query(f"0 * count(telemetry_build_info{{group}}) unless on () ({text})", NONE),
     )
 
 
@@ -87,7 +102,7 @@ def dead_letters() -> Panel:
         "Dead letters",
         "Events a second that became dead letters, by stage and reason. `telemetry dlq list` shows them.",
         "eps",
-        Query(
+        *or_none(
             f"sum by (stage, reason) (rate(telemetry_consumer_dead_events_total{{consumers}}[{RATE}])) > 0",
             "{{stage}}: {{reason}}",
         ),
@@ -100,9 +115,9 @@ def redis_errors() -> Panel:
     """Draw what goes wrong with the server."""
     return lines(
         "Errors of Redis",
-        "Errors a second, of the server or the connection to it, of producers and consumers.",
+        "Errors a second that producers and consumers get from Redis, or from the connection to it.",
         "eps",
-        Query(f"sum by (error) (rate(telemetry_redis_errors_total{{group}}[{RATE}])) > 0", "{{error}}"),
+        *or_none(f"sum by (error) (rate(telemetry_redis_errors_total{{group}}[{RATE}])) > 0", "{{error}}"),
         links=PROBLEMS,
     )
 
@@ -111,8 +126,8 @@ def producers_blocked() -> Panel:
     """Draw how long producers wait for room."""
     return lines(
         "Producers blocked",
-        "Share of the time that each producer waits because the stream is full (STREAM_MAX_LENGTH). 100 %: nothing is "
-        "published.",
+        "Share of the time in which each producer waits because the stream is full (STREAM_MAX_LENGTH). At 100 % "
+        "it publishes nothing.",
         "percentunit",
         Query(
             # What is waited is counted at the end of a pause, and rates are made longer than their samples.

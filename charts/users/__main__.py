@@ -24,7 +24,7 @@ def acl_file(users: Mapping[str, str], drops: str) -> str:
     """Write the lines of an ACL file; `drops`: the producer's rules where STREAM_FULL is drop_oldest."""
     lines = [f"user {user} on >PASSWORD {rule}" for user, rule in users.items()]
     extra = drops.removeprefix(users["producer"]).strip()
-    head = "With STREAM_FULL=drop_oldest the line of the producer goes on with:"
+    head = "With STREAM_FULL=drop_oldest, add this to the line of the producer:"
     return "\n".join(["```", *lines, "```", "", head, "", "```", extra, "```", ""])
 
 

@@ -36,7 +36,7 @@ COMMANDS: Final = {
     "summary": ("services.ops.data.command:summary_command", "Count stored events by KPI and zone."),
     "groups": (
         "services.ops.groups:groups",
-        "Show the consumer groups of the stream, and remove one.",
+        "Show the consumer groups of the stream, or remove one.",
     ),
     "copy": (
         "services.ops.copy.command:copy_command",

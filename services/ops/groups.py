@@ -23,7 +23,7 @@ from services.ops.server.doors import open_server
 from services.runtime.settings import ConsumerSettings, load, read_sources
 
 groups: Final = bare_app(
-    help="Show the consumer groups of the stream, and remove one.",
+    help="Show the consumer groups of the stream, or remove one.",
     invoke_without_command=True,
 )
 
@@ -74,7 +74,7 @@ def remove_group(
     """Remove a consumer group that is not used any more.
 
     Entries that only this group kept are trimmed soon after. A consumer that uses the name again begins at
-    the oldest entry that is still there.
+    the oldest entry that is still there. Exit code 1 if there is no such group, or it is in use or our own.
     """
     sources = read_sources()
     with open_server(load(ConsumerSettings, sources), sources) as server:

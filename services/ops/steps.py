@@ -47,7 +47,7 @@ def try_steps(
     functions: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODULE:FUNCTION]...",
+            metavar="MODULE:FUNCTION",
             help="Steps to try, in this order; without any: the installed steps.",
         ),
     ] = None,

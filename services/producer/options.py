@@ -18,14 +18,14 @@ from services.runtime.settings import ProducerSettings, SettingsInvalid, Sources
 
 _SETTINGS: Final = {
     "--rate": ("RATE", "events a second"),
-    "--duration": ("PRODUCER_RUN_DURATION", "seconds to publish; 0: for ever"),
+    "--duration": ("PRODUCER_RUN_DURATION", "seconds to publish; 0: until it is stopped"),
     "--batch-size": ("BATCH_SIZE", "events in one round trip"),
     "--sleep-interval": ("SLEEP_INTERVAL", "seconds between batches, without --rate"),
-    "--seed": ("SEED", "for a repeatable run"),
+    "--seed": ("SEED", "seed for a repeatable run"),
     "--invalid-ratio": ("INVALID_RATIO", "share of invalid events, 0 to 1"),
     "--duplicate-ratio": ("DUPLICATE_RATIO", "share of events published twice, 0 to 1"),
-    "--device-count": ("DEVICE_COUNT", "devices that are simulated"),
-    "--zone-count": ("ZONE_COUNT", "zones that they are spread over"),
+    "--device-count": ("DEVICE_COUNT", "number of simulated devices"),
+    "--zone-count": ("ZONE_COUNT", "number of zones of these devices"),
 }
 _FILE_BATCH: Final = 500
 _DOORS: Final = ("http", "mqtt")
@@ -131,10 +131,10 @@ def _parser() -> argparse.ArgumentParser:
     for option, (name, meaning) in _SETTINGS.items():
         parser.add_argument(option, metavar="N", help=f"{meaning} ({name})")
     parser.add_argument(
-        "--http", action="store_true", help="take what is sent to HTTP_HOST, HTTP_PORT (PRODUCER_MODE=http)"
+        "--http", action="store_true", help="take events by HTTP at HTTP_HOST, HTTP_PORT (PRODUCER_MODE=http)"
     )
     parser.add_argument(
-        "--mqtt", action="store_true", help="take what comes to MQTT_TOPICS at MQTT_URL (PRODUCER_MODE=mqtt)"
+        "--mqtt", action="store_true", help="take messages of MQTT_TOPICS at MQTT_URL (PRODUCER_MODE=mqtt)"
     )
     parser.add_argument(
         "--from",
@@ -142,7 +142,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FILE",
-        help="a table, JSON or line protocol; a folder, or 'logs/*.csv'; also several; -: stdin",
+        help="publish this file, folder or pattern such as 'logs/*.csv'; -: standard input. May be given "
+        "more than once",
     )
     parser.add_argument("--mapping", metavar="FILE", help="TOML file with the options from here to --value")
     for key in KEYS:
@@ -159,31 +160,37 @@ def _parser() -> argparse.ArgumentParser:
         else:
             parser.add_argument(key.option, metavar=key.metavar, help=key.meaning.replace("%", "%%"))
     parser.add_argument(
-        "--map", action="append", default=[], metavar="OURS=THEIRS", help="such as device_id=sensor,ts=time"
+        "--map",
+        action="append",
+        default=[],
+        metavar="OURS=THEIRS",
+        help="columns of fields, such as device_id=sensor,ts=time",
     )
     parser.add_argument(
-        "--const", action="append", default=[], metavar="OURS=TEXT", help="value of a missing field"
+        "--const",
+        action="append",
+        default=[],
+        metavar="OURS=TEXT",
+        help="text of a field that has no column, such as zone=lab",
     )
     parser.add_argument(
         "--value",
         action="append",
         default=[],
         metavar="COLUMN=KPI",
-        help="a column that is a reading by itself; COLUMN=KPI,device_id=probe-1,unit=K",
+        help="a column of readings of this KPI; with more fields: COLUMN=KPI,device_id=b,unit=K",
     )
-    parser.add_argument("--ts-unit", metavar="UNIT", help="as --time-format: s, ms, us or ns")
-    parser.add_argument("--max-rejected", metavar="N", help="refused lines that are no failure (0)")
-    parser.add_argument("--resume", action="store_true", help="go on with the file where it stopped")
+    parser.add_argument("--ts-unit", metavar="UNIT", help="unit of times that are numbers: s, ms, us or ns")
+    parser.add_argument("--max-rejected", metavar="N", help="lines that may be refused without a failure (0)")
+    parser.add_argument("--resume", action="store_true", help="go on in a file where the last run stopped")
+    parser.add_argument("--again", action="store_true", help="publish a file once more, from its beginning")
     parser.add_argument(
-        "--again", action="store_true", help="publish it from its beginning, though it was published before"
-    )
-    parser.add_argument(
-        "--complete", action="store_true", help="with --resume: a last line without an end is a whole one"
+        "--complete", action="store_true", help="with --resume: take a last line without a line end as whole"
     )
     parser.add_argument(
         "--follow",
         action="store_true",
-        help="wait for what is appended; goes on where it stopped, as --resume",
+        help="wait for appended lines and new files; goes on where the last run stopped, as with --resume",
     )
     return parser
 

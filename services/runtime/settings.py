@@ -25,7 +25,7 @@ from services.contract.event import (
 from services.contract.kpis import Kpi, KpisInvalid
 from services.runtime.address import host_and_port, read_address
 from services.runtime.env_file import read_env_file
-from services.runtime.redact import is_secret, know
+from services.runtime.redact import head, is_secret, know
 from services.runtime.screen import escaped
 from services.runtime.small_files import FileUnreadable, read_small
 
@@ -76,62 +76,68 @@ class Settings:
 
     broker_url: str = setting(
         "",
-        "The whole address of the Redis or Valkey server: `redis://user:password@host:port/db`, `rediss://` "
-        "for TLS (or `valkey://`, `valkeys://`), `unix://user:password@/path?db=0`. It replaces REDIS_HOST "
-        "and REDIS_PORT; what it doesn't say, the other REDIS_ settings say",
+        "Address of the Redis or Valkey server: `redis://user:password@host:port/db`, with `rediss://` for "
+        "TLS (also `valkey://` and `valkeys://`), or `unix://user:password@/path?db=0`. It replaces "
+        "REDIS_HOST and REDIS_PORT. The other REDIS_ settings count for what is not in it",
         secret=True,
     )
-    redis_url: str = setting("", "BROKER_URL by its old name", secret=True)
+    redis_url: str = setting("", "The old name of BROKER_URL", secret=True)
     redis_host: str = setting("localhost", "Host of the Redis or Valkey server")
     redis_port: int = setting(6379, "Its port", least=1, most=65535)
-    redis_db: int = setting(0, "Its database number", least=0)
+    redis_db: int = setting(0, "Number of the database on this server", least=0)
     redis_username: str = setting("", "ACL user; empty: the default user")
     redis_password: str = setting("", "Password of that user", secret=True)
     redis_password_file: str = setting(
-        "", "File that holds the password; read again at each connection, so it can be rotated"
+        "", "File with this password. It is read again at each connection, so the password can be rotated"
     )
-    redis_tls: bool = setting(False, "Speak TLS to the server")
-    redis_ca_file: str = setting("", "Certificate authority for TLS; empty: the system's")
+    redis_tls: bool = setting(False, "Use TLS")
+    redis_ca_file: str = setting("", "File with the certificate authority for TLS; empty: the system's")
     redis_cert_file: str = setting(
-        "", "Certificate of ours, where the server asks for one (mutual TLS); read again at each connection"
+        "",
+        "File with the client's certificate, if the server asks for one (mutual TLS). It is read again at "
+        "each connection",
     )
-    redis_key_file: str = setting("", "Its private key; empty: it is in the same file")
-    redis_timeout_s: float = setting(5.0, "How long to wait for the server's answer, in seconds", least=0.1)
+    redis_key_file: str = setting(
+        "", "File with the private key of this certificate; empty: the key is in the same file"
+    )
+    redis_timeout_s: float = setting(
+        5.0, "How long to wait for an answer of the server, in seconds", least=0.1
+    )
     stream_name: str = setting(DEFAULT_STREAM, "The stream with the events")
     group_name: str = setting(DEFAULT_GROUP, "The consumer group on it")
     max_entry_bytes: int = setting(
         DEFAULT_ENTRY_BYTES,
-        "How large an entry of the stream may be, in bytes: its names and values together. Producers refuse "
-        "a larger event; of a larger entry only the beginning becomes a dead letter",
+        "Largest entry of the stream, in bytes: its names and values together. Producers refuse a larger "
+        "event. Of a larger entry in the stream, only the beginning becomes a dead letter",
         least=LEAST_ENTRY_BYTES,
         most=MOST_ENTRY_BYTES,
     )
     data_dir: Path = setting(  # noqa: RUF009 - a path can't be changed either
-        Path("data"), "Folder of the database, the dead letters and the logs"
+        Path("data"), "Folder with the database, the dead letters and the logs"
     )
-    kpis_file: str = setting("", "TOML file of the KPIs; empty: the one that is shipped")
+    kpis_file: str = setting("", "TOML file with the KPIs; empty: the file that is shipped")
     log_level: str = setting(
-        "INFO", "Least severe log line that is written", choices=("DEBUG", "INFO", "WARNING", "ERROR")
+        "INFO", "Lowest level of log lines that are written", choices=("DEBUG", "INFO", "WARNING", "ERROR")
     )
     log_format: str = setting(
-        "auto", "json, or text for a person; auto: text on a terminal", choices=("auto", "json", "text")
+        "auto", "Form of the log lines. auto: text on a terminal, else json", choices=("auto", "json", "text")
     )
     metrics_host: str = setting(
         "",
-        "Address on which /metrics, /livez and /readyz are served; empty: every address of the machine. "
-        "`telemetry run` takes 127.0.0.1 where it is empty",
+        "Address on which /metrics, /livez and /readyz are served; empty: every address of the machine, "
+        "but with `telemetry run` only 127.0.0.1",
     )
     trace_sample_ratio: float = setting(
         0.01,
-        "Share of batches that are traced, 0 to 1, where OTEL_ variables switch traces on; "
-        "errors and dead letters always are",
+        "Share of batches that are traced, 0 to 1, if OTEL_ variables switch traces on. Errors and dead "
+        "letters are always traced",
         least=0,
         most=1,
     )
     trace_spans_per_second: float = setting(
         100.0,
-        "Spans a second that a process makes of what was sampled; errors and dead letters come on top. "
-        "0: no limit",
+        "Most spans a second that a process makes of sampled batches. Those of errors and dead letters "
+        "come on top. 0: no limit",
         least=0,
     )
     kpis: Mapping[str, Kpi] = field(default_factory=dict, metadata={"derived": True})
@@ -169,21 +175,23 @@ class ProducerSettings(Settings):
 
     batch_size: int = setting(5, "Events published in one round trip", least=1, most=10_000)
     sleep_interval: float = setting(1.0, "Pause between batches, in seconds", least=0)
-    producer_run_duration: float = setting(30.0, "How long to publish, in seconds; 0: for ever", least=0)
+    producer_run_duration: float = setting(
+        30.0, "How long to publish, in seconds; 0: until it is stopped", least=0
+    )
     rate: float = setting(
-        0.0, "Events a second; it replaces SLEEP_INTERVAL. 0: as BATCH_SIZE and SLEEP_INTERVAL say",
+        0.0, "Events a second; it replaces SLEEP_INTERVAL. 0: BATCH_SIZE and SLEEP_INTERVAL count",
         env="RATE", least=0,
     )  # fmt: skip
-    device_count: int = setting(20, "Devices that are simulated", least=1, most=1_000_000)
-    zone_count: int = setting(4, "Zones that they are spread over", least=1, most=10_000)
+    device_count: int = setting(20, "Number of simulated devices", least=1, most=1_000_000)
+    zone_count: int = setting(4, "Number of zones of these devices", least=1, most=10_000)
     invalid_ratio: float = setting(0.0, "Share of events made invalid, 0 to 1", least=0, most=1)
     duplicate_ratio: float = setting(0.0, "Share of events published twice, 0 to 1", least=0, most=1)
     seed: str = setting("", "Seed for a repeatable run; empty: another run each time")
     events_per_entry: int = setting(
         1,
-        "Events that share an entry of the stream, at most; 100 takes most of the work from the server. Only "
-        "events of one batch do, and only once each consumer reads such entries; then the producer begins by "
-        "itself (docs/your-data.md)",
+        "Most events in one entry of the stream; 100 takes most of the work from the server. An entry has "
+        "only events of one batch. The producer begins with this by itself, when every consumer can read "
+        "such entries (docs/your-data.md)",
         least=1,
         most=1000,
     )
@@ -193,9 +201,11 @@ class ProducerSettings(Settings):
         least=0,
     )
     stream_full: str = setting(
-        "block", "What a producer does then: wait, or drop the oldest entries and count their events",
+        "block",
+        "What a producer does at this limit. block: it waits. drop_oldest: it drops the oldest entries, and "
+        "counts their events",
         choices=("block", "drop_oldest"),
-    )  # fmt: skip
+    )
     metrics_port: int = setting(
         8001,
         "Port of /metrics, /livez and /readyz; 0: none",
@@ -205,103 +215,122 @@ class ProducerSettings(Settings):
     )
     producer_mode: str = setting(
         "generate",
-        "Where a producer has its events from: it makes them up, takes what is sent to it by HTTP, or "
-        "subscribes to them at an MQTT broker",
+        "Where events come from. generate: the producer makes them up. http: devices send them by HTTP. "
+        "mqtt: the producer subscribes to them at an MQTT broker",
         choices=("generate", "http", "mqtt"),
     )
     http_host: str = setting(
         "127.0.0.1",
-        "Address on which events are taken by HTTP; 0.0.0.0 is every address of the machine, and then "
-        "HTTP_TOKENS_FILE says who may send",
+        "Address on which events are taken by HTTP; 0.0.0.0: every address of the machine. If others "
+        "can reach it, say who may send: HTTP_TOKENS_FILE, HTTP_CLIENT_CA_FILE or ANONYMOUS",
     )
-    http_port: int = setting(8080, "Its port", least=1, most=65535)
+    http_port: int = setting(8080, "Port for events by HTTP", least=1, most=65535)
     http_tokens_file: str = setting(
         "",
-        "TOML file of who may send by HTTP, and for which devices and zones (docs/devices.md); read again "
-        "when it changes",
+        "TOML file with the tokens of those who may send by HTTP, and for which devices and zones "
+        "(docs/devices.md). It is read again when it changes",
     )
     http_cert_file: str = setting(
         "",
-        "PEM file with the certificate of the HTTP port, and those between it and its authority; then it "
-        "speaks TLS alone. Read again when it changes",
+        "PEM file with the certificate of the HTTP port, and those between it and its authority. With it "
+        "the port takes HTTPS only. It is read again when it changes",
     )
-    http_key_file: str = setting("", "PEM file with its private key, without a password")
+    http_key_file: str = setting("", "PEM file with the private key of this certificate, without a password")
     http_client_ca_file: str = setting(
-        "", "PEM file of the authorities that sign clients' certificates; with it, each client must show one"
+        "",
+        "PEM file with the authorities that sign clients' certificates. With it, each client must show a "
+        "certificate",
     )
-    anonymous: bool = setting(
-        False, "Take events by HTTP from whoever sends them, on an address that is not this machine's own"
-    )
+    anonymous: bool = setting(False, "Let everybody send who can reach the HTTP port")
     http_mapping_file: str = setting(
-        "", "Mapping of the JSON that is sent by HTTP; empty: it has our names (docs/your-data.md)"
+        "",
+        "Mapping of the JSON that is sent by HTTP; empty: the JSON has the names of an event's fields "
+        "(docs/your-data.md)",
     )
     influx_mapping_file: str = setting(
         "", "Mapping of the line protocol that is sent by HTTP; empty: by the usual tags (docs/devices.md)"
     )
     http_check_kpis: bool = setting(
         True,
-        "Refuse an event at once whose KPI is unknown or whose value is outside its range. false: publish "
-        "it, for a step to mend, or to be a dead letter",
+        "Refuse an event at once if its KPI is unknown or its value is outside the range. false: publish "
+        "it. Then a step can correct it; otherwise it becomes a dead letter",
     )
     http_max_body_bytes: int = setting(
-        5 << 20, "How large the body of a request may be, unpacked", least=1024, most=64 << 20
+        5 << 20, "Largest body of a request, unpacked, in bytes", least=1024, most=64 << 20
     )
     http_max_events: int = setting(
-        5000, "Events that one request may have; they are published in one step", least=1, most=10_000
+        5000,
+        "Most events in one request, and never more than STREAM_MAX_LENGTH. They are published together or "
+        "not at all",
+        least=1,
+        most=10_000,
     )
     http_connections: int = setting(
-        1000, "Connections that are open at once; of idle ones the oldest makes room", least=1, most=100_000
+        1000,
+        "Most connections that are open at once. If there are more, the oldest idle one is closed",
+        least=1,
+        most=100_000,
     )
     http_read_timeout_s: float = setting(
         10.0, "How long the head of a request may take, and then its body, in seconds", least=0.1
     )
     http_wait_s: float = setting(
         10.0,
-        "How long a request waits until its events are in the stream, in seconds; then its answer is 503",
+        "How long a request waits until its events are in the stream, in seconds. After that the answer is "
+        "503",
         least=0.1,
     )
     mqtt_url: str = setting(
         "mqtt://localhost:1883",
-        "The MQTT broker: mqtt://host:port, or mqtts://host:port for TLS. User and password are in files of "
-        "their own",
+        "Address of the MQTT broker: mqtt://host:port, or mqtts://host:port for TLS. User and password are "
+        "not in it: see MQTT_USERNAME_FILE and MQTT_PASSWORD_FILE",
     )
     mqtt_topics: str = setting(
         "",
-        "Topics whose messages are taken, separated by commas. {zone}, {device} and {kpi} are levels that "
-        "say so, + and # are MQTT's: plant/{zone}/{device}/{kpi}",
+        "Topics to subscribe to, separated by commas, such as plant/{zone}/{device}/{kpi}. The levels "
+        "{zone}, {device} and {kpi} become those fields of the event; + and # are MQTT's wildcards",
     )
     mqtt_share: str = setting(
         "",
-        "Group of a shared subscription, so that each message goes to one of several producers; empty: none",
+        "Group of a shared subscription, in which each message goes to only one of several producers; "
+        "empty: none",
     )
     mqtt_client_id: str = setting(
         "",
-        "Name of the session at the broker; no two producers may share one, and it has to be the same after "
-        "a restart. Empty: telemetry- and the host's name",
+        "Name of the session at the broker. Each producer needs one of its own, and the same one after a "
+        "restart. Empty: telemetry- and the host's name",
     )
-    mqtt_username_file: str = setting("", "File that holds the user's name at the broker")
+    mqtt_username_file: str = setting("", "File with the user's name at the broker")
     mqtt_password_file: str = setting(
-        "", "File that holds the password there; read again at each connection, so it can be rotated"
+        "",
+        "File with the password of that user. It is read again at each connection, so the password can be "
+        "rotated",
     )
-    mqtt_ca_file: str = setting("", "Certificate authority for mqtts://; empty: the system's")
+    mqtt_ca_file: str = setting("", "File with the certificate authority for mqtts://; empty: the system's")
     mqtt_cert_file: str = setting(
-        "", "Certificate of ours, where the broker asks for one; read again at each connection"
+        "",
+        "File with the client's certificate, if the broker asks for one. It is read again at each connection",
     )
-    mqtt_key_file: str = setting("", "Its private key; empty: it is in the same file")
+    mqtt_key_file: str = setting(
+        "", "File with the private key of this certificate; empty: the key is in the same file"
+    )
     mqtt_mapping_file: str = setting(
-        "", "Mapping of the JSON in messages; empty: it has our names (docs/your-data.md)"
+        "",
+        "Mapping of the JSON in messages; empty: the JSON has the names of an event's fields "
+        "(docs/your-data.md)",
     )
-    mqtt_version: str = setting("5", "Version of the protocol that the broker speaks", choices=("5", "3.1.1"))
+    mqtt_version: str = setting("5", "Version of MQTT that the broker speaks", choices=("5", "3.1.1"))
     mqtt_max_in_flight: int = setting(
         1000,
-        "Messages that the broker may send before the first of them is acknowledged",
+        "Most unacknowledged messages at once; the broker sends no more until one is acknowledged",
         least=1,
         most=65_535,
     )
     mqtt_end_session: bool = setting(
         False,
-        "When it is asked to stop: take what the broker still has for this session, and end the session. For "
-        "a producer that won't come back. false: the broker keeps messages until it does",
+        "What happens when the producer is stopped. true: it takes what the broker still has for this "
+        "session, and ends the session; for a producer that won't come back. false: the broker keeps the "
+        "messages until the producer is back",
     )
     linger_ms: float = setting(
         5.0, "How long a few events that were sent wait for others to share a batch, in milliseconds",
@@ -317,106 +346,126 @@ class ConsumerSettings(Settings):
     sleep_interval: float = setting(
         0.5, "How long a read waits for entries, in seconds; no pause between full batches", least=0.001
     )
-    consumer_run_duration: float = setting(35.0, "How long to consume, in seconds; 0: for ever", least=0)
+    consumer_run_duration: float = setting(
+        35.0, "How long to consume, in seconds; 0: until it is stopped", least=0
+    )
     consumer_name: str = setting(
-        "", "Name in the group; no two may share one. Empty: host name and process id"
+        "", "Name of the consumer in the group; each needs one of its own. Empty: host name and process id"
     )
     operator_redis_username: str = setting("", "ACL user of the `telemetry` command; empty: the default user")
     operator_redis_password_file: str = setting(
         "",
-        "File with the password of that user; empty: the command is the same user as the service",
+        "File with the password of that user; empty: the command uses the service's own user",
     )
-    max_retries: int = setting(3, "Times a failing write is tried again", least=0, most=100)
+    max_retries: int = setting(3, "How often a failed write is tried again", least=0, most=100)
     retry_backoff_s: float = setting(0.5, "Pause before retry n is n times this, in seconds", least=0)
     max_deliveries: int = setting(
         # From the third delivery on an entry comes alone: with fewer, its batch would die with it.
         5,
-        "Deliveries after which an entry that was never settled is a dead letter",
+        "How often an entry is delivered without being acknowledged, before it becomes a dead letter",
         least=3,
     )
     claim_idle_ms: int = setting(
         60_000, "Idle time after which another consumer's entries are taken over, in milliseconds", least=1
     )
-    claim_interval_s: float = setting(5.0, "Seconds between two looks for such entries", least=0.01)
+    claim_interval_s: float = setting(5.0, "Seconds between two checks for such entries", least=0.01)
     consumer_expiry_s: float = setting(
-        3600.0, "Idle time after which a consumer with nothing pending is removed, in seconds", least=1
+        3600.0,
+        "Idle time after which a consumer with nothing pending is removed from the group, in seconds",
+        least=1,
     )
     retention_interval_s: float = setting(
-        10.0, "Seconds between two trims of what every group has acknowledged; 0: never", least=0
+        10.0,
+        "Seconds between two trims of the stream, which remove the entries that every group has "
+        "acknowledged. 0: never, and idle consumers stay in the group too",
+        least=0,
     )
     retain_days: int = setting(
         0,
-        "Days that rows are kept; then whole days (UTC) are dropped, once an audit has proven them "
-        "(docs/retention.md). 0: for ever",
+        "Days that rows are kept. Then whole days (UTC) are dropped, once an audit has proven them "
+        "(docs/retention.md). 0: rows are kept for ever",
         least=0,
         most=36_500,
     )
     audit_interval_s: float = setting(
         3600.0,
-        "Where RETAIN_DAYS drops days: seconds between two audits that one of the consumers makes. 0: "
-        "something else makes them, with `telemetry audit --record --retain`",
+        "With RETAIN_DAYS: seconds between two audits that one of the consumers makes. 0: consumers make "
+        "none; run `telemetry audit --record --retain` yourself",
         least=0,
     )
     silent_after_s: float = setting(
         0.0,
-        "Seconds after which a device that used to send counts as silent; consumers then note each device's "
-        "last reading. 0: nobody counts",
+        "Seconds after which a device that used to send counts as silent. Consumers then write down each "
+        "device's last reading. 0: silent devices are not counted",
         least=0,
     )
     silent_forget_days: int = setting(
         30,
-        "Days after which a silent device is forgotten, and counts no more: it was taken away",
+        "Days without a reading after which a silent device is forgotten, and no longer counts",
         least=1,
         most=36_500,
     )
-    max_future_s: float = setting(300.0, "How far an event's time may lie ahead, in seconds", least=0)
+    max_future_s: float = setting(
+        300.0, "How far the time of an event may be in the future, in seconds", least=0
+    )
     sqlite_busy_timeout_ms: int = setting(
-        5000, "How long a write waits for another replica's lock, in milliseconds", least=0
+        5000, "How long a write to SQLite waits for another replica's lock, in milliseconds", least=0
     )
     database_url: str = setting(
         "",
-        "Where rows are stored: `postgresql://user:password@host:port/database?sslmode=verify-full`; what it "
-        "doesn't say, libpq's own variables say (PGHOST, PGPASSWORD, PGSSLROOTCERT, ...). Empty: SQLite, "
+        "Address of the PostgreSQL database for rows: "
+        "`postgresql://user:password@host:port/database?sslmode=verify-full`. libpq's own variables "
+        "(PGHOST, PGPASSWORD, PGSSLROOTCERT, ...) count for what is not in it. Empty: SQLite, in "
         "telemetry.db in DATA_DIR",
         secret=True,
     )
     database_password_file: str = setting(
-        "", "File that holds the password; read again at each connection, so it can be rotated"
+        "",
+        "File with the password of the database. It is read again at each connection, so the password can "
+        "be rotated",
     )
     database_connect_timeout_s: float = setting(
-        5.0, "How long to wait for a connection to the database, in seconds", least=1
+        5.0, "How long to wait for a connection to PostgreSQL, in seconds", least=1
     )
     database_timeout_s: float = setting(
-        4.0, "The longest that one write there may take, in seconds; then it is tried again", least=0.1
+        4.0,
+        "Longest time that one write to PostgreSQL may take, in seconds; then it is tried again",
+        least=0.1,
     )
     database_lock_timeout_s: float = setting(
-        3.0, "The longest that it may wait for somebody else's lock, in seconds", least=0.01
+        3.0,
+        "Longest time that a write may wait there for the lock of another transaction, in seconds",
+        least=0.01,
     )
     database_device_index: bool = setting(
         False,
-        "Keep an index by device and time on each partition in PostgreSQL, made beside the writing. It makes "
-        "storing a row dearer (docs/postgres.md)",
+        "Keep an index by device and time on each partition in PostgreSQL. It is made while rows are "
+        "written. It makes storing more expensive (docs/postgres.md)",
     )
     fresh: bool = setting(
         False,
-        "Begin in a PostgreSQL that has nothing of this pipeline though the group has acknowledged events "
-        "before: they are not there, and the audit calls them missing. Not needed after `telemetry copy`",
+        "Start with a PostgreSQL that has nothing of this pipeline, though its consumers have acknowledged "
+        "events before. Those events are not in it, so the audit calls them missing. Not needed after "
+        "`telemetry copy`",
     )
     dead_letters: str = setting(
         "auto",
-        "Where dead letters go: `file`, dlq.jsonl in DATA_DIR; `stream`, {STREAM_NAME}:dlq; `database`, "
-        "beside the rows in PostgreSQL. auto: `database` with DATABASE_URL, else `file`",
+        "Where dead letters go. file: dlq.jsonl in DATA_DIR. stream: {STREAM_NAME}:dlq in Redis. database: "
+        "a table beside the rows in PostgreSQL. auto: database if DATABASE_URL is set, else file",
         choices=("auto", "file", "stream", "database"),
     )
     pipeline_name: str = setting(
         "telemetry",
-        "Name of this pipeline among those that share a database: dead letters of others are not its own",
+        "Name of this pipeline. It tells its dead letters from those of other pipelines in the same database",
     )
     dlq_breaker_ratio: float = setting(
-        0.0, "Share of dead letters among recent entries at which consuming stops; 0: never", least=0, most=1
+        0.0,
+        "Share of dead letters among the latest entries (100 or more) above which consuming stops; 0: never",
+        least=0,
+        most=1,
     )
     liveness_timeout_s: float = setting(
-        60.0, "Seconds without a turn of the loop after which /livez fails", least=1
+        60.0, "Seconds without a turn of the consumer's loop after which /livez fails", least=1
     )
     metrics_port: int = setting(
         8000,
@@ -608,7 +657,7 @@ def _parse(one: Any, text: str) -> Any:
 
 def _quoted(text: str) -> str:
     """Write a value that is refused: its beginning, where it is long."""
-    return repr(text) if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]!r}…"
+    return repr(text) if len(text) <= _LONGEST_SHOWN else f"{head(text, _LONGEST_SHOWN)!r}…"
 
 
 def is_utf8(text: str) -> bool:

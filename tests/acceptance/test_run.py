@@ -202,7 +202,7 @@ def test_ctrl_c_ends_a_run_with_its_summary_and_the_next_one_goes_on(laptop: Lap
     left = sorted(laptop.data.rglob("*"))
     refused = laptop.types("audit")
     assert refused.wait() == 2
-    assert "no server runs in" in refused.text
+    assert "no server runs for the data of earlier runs in" in refused.text
     assert "--start-server" in refused.text
     assert sorted(laptop.data.rglob("*")) == left
     audit = laptop.types("audit", "--start-server")

@@ -99,6 +99,20 @@ def test_no_panel_lies_on_another(name: str) -> None:
                 taken[x, y] = panel["title"]
 
 
+def test_the_pipeline_begins_with_three_questions_of_a_few_panels_each() -> None:
+    """Who opens it has the answers without scrolling far; the stages come below."""
+    parts: list[tuple[str, list[str]]] = []
+    for panel in sorted(board_of("pipeline")["panels"], key=lambda one: int(one["gridPos"]["y"])):
+        if panel["type"] == "row":
+            parts.append((panel["title"], []))
+        else:
+            parts[-1][1].append(panel["title"])
+    questions = parts[:3]
+    assert [title for title, _ in questions] == ["Does it flow?", "What takes the time?", "What goes wrong?"]
+    assert [title for title, panels in questions if not 3 <= len(panels) <= 6] == []
+    assert [title for title, _ in parts[3:] if title.endswith("?")] == []
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_data_sources_are_chosen_above_the_dashboard(name: str) -> None:
     """By variables, so that it serves whoever imports it."""

@@ -467,8 +467,11 @@ def test_the_audit_is_a_cronjob_that_is_suspended_unless_it_is_asked_for() -> No
     assert (job["spec"]["successfulJobsHistoryLimit"], job["spec"]["failedJobsHistoryLimit"]) == (0, 3)
     assert job["spec"]["jobTemplate"]["metadata"]["labels"][COMPONENT] == "audit"  # by it they are found
     one = job["spec"]["jobTemplate"]["spec"]
-    assert (one["activeDeadlineSeconds"], one["backoffLimit"]) == (300, 0)
+    assert (one["activeDeadlineSeconds"], one["backoffLimit"]) == (300, 3)
     assert one["template"]["spec"]["restartPolicy"] == "Never"
+    missing, drained = one["podFailurePolicy"]["rules"]  # whatever else ends a pod is tried again
+    assert (missing["action"], missing["onExitCodes"]["values"]) == ("FailJob", [1])
+    assert (drained["action"], drained["onPodConditions"]) == ("Ignore", [{"type": "DisruptionTarget"}])
 
 
 def test_where_days_are_dropped_the_audit_runs_and_drops_them() -> None:

@@ -10,29 +10,30 @@ from services.runtime.telemetry.metrics import CATALOGUE, Metric
 
 _HEAD: Final = """# Metrics
 
-What `/metrics` of a producer and a consumer gives, made from services/runtime/telemetry/catalogue.py by `make
-docs`. Units are in the names: seconds, bytes, events, entries; where there is none, the value is 0 or 1.
+The metrics at `/metrics` of a producer and a consumer. `make docs` writes this page from
+services/runtime/telemetry/catalogue.py. Each name ends with its unit: seconds, bytes, events or entries
+(before `_total`). A metric without a unit is a number of things, or 0 or 1.
 
-- **Scope.** A metric of scope `process` is of each process by itself: add them up over replicas. One of
-  scope `group` is of the stream and its group as a whole, and exactly one replica exports it, the one
-  that holds a lease at the broker ([decision 12](decisions/0012-one-replica-observes-the-group.md)): never
-  add those up, and take `max` where two scrapes may overlap a change of the replica. They are absent for at
-  most 20 s after the death of that replica.
-- **Labels** have the values that are named here and no others, and each series is there from the start,
-  at 0. What is none of them counts as `other`. So no input adds a series: 10,000 devices make none.
-- **The law** holds at every scrape, and not only in the end: received = stored + duplicate + dead +
-  pending + in flight.
-- **Formats.** Prometheus text, or OpenMetrics for whoever asks for it (`Accept:
-  application/openmetrics-text`), which has the exemplars.
-- **OTLP.** `OTEL_METRICS_EXPORTER=otlp` sends the same numbers to a collector as well, under the same
-  names and labels, every `OTEL_METRIC_EXPORT_INTERVAL` milliseconds (60000) and at the end; units as UCUM
-  has them, sums and histograms cumulative, without exemplars. `OTEL_EXPORTER_OTLP_*` and the protocols are
-  those of [the traces](tracing.md). An endpoint alone does not switch it on: who scrapes would have all
-  twice. A collector that is away costs a line in the log (`metrics_not_sent`) and at most 2 s at the end.
-- A value that can't be found out (the disk is gone, the server lacks a right) is left out, and the log
-  says why.
-- Beside these there are `process_*` (processor time, memory, file descriptors, start) and `python_info`,
-  as every program with prometheus-client has them.
+- **Scope.** Each process has its own metrics of scope `process`: add them up over replicas. A metric of
+  scope `group` is about the stream and its group as a whole. Exactly one replica exports it: the one that
+  holds a lease at the broker ([decision 12](decisions/0012-one-replica-observes-the-group.md)). Never add
+  these up; take `max`, since two scrapes may overlap when the replica changes. If that replica dies, they
+  are absent for at most 20 s.
+- **Labels** have only the values that this page lists, and each series exists from the start, with 0. Any
+  other value counts as `other`, so no input adds a series: 10,000 devices add none.
+- **The law** holds at every scrape: received = stored + duplicate + dead + pending + in flight.
+- **Formats.** Prometheus text; or OpenMetrics, with exemplars, if the request has the header `Accept:
+  application/openmetrics-text`.
+- **OTLP.** `OTEL_METRICS_EXPORTER=otlp` also sends the same numbers to a collector, with the same names
+  and labels, every `OTEL_METRIC_EXPORT_INTERVAL` milliseconds (60000) and at the end. Units are those of
+  UCUM, sums and histograms are cumulative, and there are no exemplars. `OTEL_EXPORTER_OTLP_*` and the
+  protocols are as for [traces](tracing.md). An endpoint alone does not switch this on: otherwise, those
+  who scrape would have everything twice. If the collector is away, the log has a line
+  (`metrics_not_sent`), and the end takes at most 2 s longer.
+- **Absent values.** A value that can't be found out is left out, and the log says why: for example the
+  disk is gone, or the server does not give the right to ask.
+- There are also `process_*` (processor time, memory, file descriptors, start) and `python_info`, as in
+  every program with prometheus-client.
 
 | metric | kind | scope | of | labels | meaning |
 | --- | --- | --- | --- | --- | --- |
@@ -44,7 +45,7 @@ _DETAILS: Final = tuple(Column(name, optional=True) for name in ("kind", "scope"
 def metrics_command(
     as_json: AsJson = False,
     _wide: Wide = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Write docs/metrics.md.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/metrics.md.")] = False,
 ) -> None:
     """Show every metric: name, kind, scope, service, labels, meaning."""
     if as_markdown:

@@ -73,14 +73,15 @@ class SettingRow:
 def settings_command(
     service: Annotated[str, typer.Option(metavar="NAME", help="producer, consumer, or all.")] = "all",
     as_markdown: Annotated[
-        bool, typer.Option("--markdown", help="The table of docs/settings.md: names, defaults and meanings.")
+        bool,
+        typer.Option("--markdown", help="Print the table of docs/settings.md: names, defaults and meanings."),
     ] = False,
     into: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help=f"Put that table into a file, between {BEGIN} and {END}."),
     ] = None,
     as_env_example: Annotated[
-        bool, typer.Option("--env-example", help="The content of .env.example.")
+        bool, typer.Option("--env-example", help="Print the content of .env.example.")
     ] = False,
     as_json: AsJson = False,
     _wide: Wide = False,
@@ -149,12 +150,12 @@ def markdown() -> str:
 def env_example() -> str:
     """Write `.env.example`: every setting with its meaning, all of them commented out."""
     lines = [
-        "# Copy this file to .env, and remove the # before what you change. An environment variable of the",
-        "# same name replaces it. `telemetry settings` shows what came from where.",
+        "# Copy this file to .env, and remove the # before each setting that you change. An environment",
+        "# variable of the same name replaces it. `telemetry settings` shows every value, and its origin.",
         "#",
-        "# NAME=value, one a line. A # at the beginning, or behind a blank, begins a comment. Put a value",
-        '# with blanks or # into quotes: as it is in \'...\', with escapes such as \\n and \\" in "...".',
-        "# ${OTHER} is not replaced.",
+        "# Write one NAME=value on each line. A # at the beginning of a line, or after a blank, begins a",
+        "# comment. Put quotes around a value with blanks or #. Text in '...' is taken as it is; in",
+        '# "...", escapes such as \\n and \\" are replaced. ${OTHER} is never replaced.',
         "# Made by: telemetry settings --env-example",
     ]
     by_name: dict[str, list[SettingRow]] = {}
@@ -217,7 +218,10 @@ def _bounds(least: float | None, most: float | None) -> str:
 
 
 def _threshold(kpi: Kpi) -> SettingRow:
-    meaning = f"A {kpi.name} above it is degraded, in {kpi.unit}; the default is of the KPI file"
+    meaning = (
+        f"Threshold of {kpi.name}, in {kpi.unit}: an event above it is degraded. "
+        "The default is from the KPI file"
+    )
     return SettingRow(f"{THRESHOLD_PREFIX}{kpi.name.upper()}", "both", _text(kpi.threshold), meaning)
 
 

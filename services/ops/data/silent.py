@@ -55,7 +55,7 @@ def forget_command(
 ) -> None:
     """Forget a device that was taken away: it no longer counts as silent. Its stored events stay.
 
-    When it sends again, it is known again.
+    When it sends again, it is known again. Exit code 1 if no last reading of it is noted.
     """
     if not store_of(load(ConsumerSettings, read_sources())).open_readings().drop(device):
         raise CommandFailed(f"no last reading of a device {printable(device)} is noted here (SILENT_AFTER_S)")

@@ -84,7 +84,10 @@ def list_letters(
     as_json: AsJson = False,
     _wide: Wide = False,
 ) -> None:
-    """List dead letters, the newest last. --since and --until are the times of the failures."""
+    """List dead letters, the newest last. --since and --until are the times of the failures.
+
+    Exit code 1 if a letter can't be read.
+    """
     refuse_empty(since, until)
     asked = LetterFilter(reason, stage, device, entry, consumer, since, until, replayed)
     sources = read_sources()
@@ -107,11 +110,16 @@ def show_letter(
     raw: Annotated[
         bool,
         typer.Option(
-            "--raw", help="Only the entry, as JSON with base64; whole, also where the letter is truncated."
+            "--raw",
+            help="Print only the entry, as JSON with base64. It is whole even if the letter is truncated, "
+            "as long as the broker keeps it.",
         ),
     ] = False,
 ) -> None:
-    """Show a dead letter: the entry as received, and the reason."""
+    """Show a dead letter: the entry as received, and the reason.
+
+    Exit code 1 if there is no such letter, or a letter can't be read.
+    """
     sources = read_sources()
     settings = load(ConsumerSettings, sources)
     if raw:
@@ -128,7 +136,7 @@ register(
     dlq,
     "replay",
     "services.ops.dlq.replay_command:replay_command",
-    "Publish dead letters again, mended if need be.",
+    "Publish dead letters again, corrected if need be.",
 )
 
 
@@ -142,12 +150,13 @@ def purge_letters(
     since: Since = None,
     until: Until = None,
     replayed: Replayed = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="Every letter; needed where no filter is given.")
-    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every letter; needed if no filter is given.")] = False,
     yes: Yes = False,
 ) -> None:
-    """Remove dead letters for good. The audit counts their events as purged, not as missing."""
+    """Remove dead letters for good. The audit counts their events as purged, not as missing.
+
+    Exit code 1 if a letter can't be read.
+    """
     refuse_empty(since, until)
     asked = LetterFilter(reason, stage, device, entry, consumer, since, until, replayed)
     if asked.is_all and not every:

@@ -21,7 +21,7 @@ from services.ops.dlq.options import (
 from services.ops.dlq.replay import FIELDS, Mending, Report, prepare_all, replay
 from services.ops.dlq.replay_traces import open_traces
 from services.ops.failures import CommandFailed
-from services.ops.output.output import answer, remark, show_records
+from services.ops.output.output import Wide, answer, remark, show_records
 from services.ops.output.parts import Column
 from services.ops.output.times import Since, Until, refuse_empty
 from services.ops.server.doors import open_server
@@ -49,7 +49,7 @@ def _pairs(given: list[str]) -> list[str]:
 def _optional(given: list[str]) -> list[str]:
     for name in given:
         if name.encode() in REQUIRED:
-            raise typer.BadParameter(f"no event can do without {name}; mend it with --set {name}=...")
+            raise typer.BadParameter(f"an event must have {name}; correct it with --set {name}=...")
     return given
 
 
@@ -88,11 +88,12 @@ def replay_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be published.")] = False,
     yes: Yes = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: answer in JSON.")] = False,
+    _wide: Wide = False,
 ) -> None:
     """Publish dead letters again, with the same event ids, so nothing can be stored twice.
 
     What still breaks a rule comes back as another letter. Exit code 1 if a letter was left out because it
-    has no readable event id, or is truncated.
+    has no readable event id, or is truncated; or if a letter can't be read.
     """
     refuse_empty(since, until)
     asked = LetterFilter(reason, stage, device, entry, consumer, since, until, replayed)

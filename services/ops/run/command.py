@@ -13,7 +13,7 @@ import typer
 
 from services.ops.about.settings import load_both
 from services.ops.failures import CommandFailed
-from services.ops.output.output import AsJson, remark
+from services.ops.output.output import AsJson, Wide, remark
 from services.ops.run.mapping_options import (
     Columns,
     Comment,
@@ -141,6 +141,7 @@ def run_command(
     ] = False,
     logs: Annotated[bool, typer.Option("--logs", help="Show the services' logs as well.")] = False,
     as_json: AsJson = False,
+    _wide: Wide = False,
 ) -> None:
     """Run the whole pipeline here: producer, consumers, and the audit at the end.
 
@@ -294,10 +295,11 @@ def _see_what_is_elsewhere(settings: ConsumerSettings, sources: Sources) -> None
 
 
 def _say_where(settings: ConsumerSettings, replicas: int) -> None:
+    consumers = "1 consumer" if replicas == 1 else f"{replicas} consumers"
     for name, place in (
         ("redis", settings.broker_address),
         ("stored in", store_of(settings).place),
         ("dead letters", place_of_letters(settings)),
-        ("logs", f"{settings.data_dir / 'logs'}, of a producer and {replicas} consumer(s)"),
+        ("logs", f"{settings.data_dir / 'logs'}, of 1 producer and {consumers}"),
     ):
         remark(f"{name:<13} {place}")

@@ -34,10 +34,8 @@ Values = Annotated[
 FileFormat = Annotated[
     Text, _option("--format", "FORMAT", "csv, jsonl, json, senml or influx.  [default: recognised]")
 ]
-Delimiter = Annotated[
-    Text, _option("--delimiter", "MARK", "What separates cells: a character, tab or blanks.")
-]
-Quote = Annotated[Text, _option("--quote", "MARK", "What quotes cells; none: nothing does.")]
+Delimiter = Annotated[Text, _option("--delimiter", "MARK", "Separator of cells: a character, tab or blanks.")]
+Quote = Annotated[Text, _option("--quote", "MARK", "Quotation mark of cells; none: cells are not quoted.")]
 Encoding = Annotated[
     Text, _option("--encoding", "NAME", "Encoding, such as latin-1.  [default: UTF-8 or UTF-16, recognised]")
 ]
@@ -45,7 +43,7 @@ SkipLines = Annotated[Text, _option("--skip-lines", "N", "Lines to skip before t
 SkipAfterHeader = Annotated[
     Text, _option("--skip-after-header", "N", "Lines to skip after the header, such as a row of units.")
 ]
-Comment = Annotated[Text, _option("--comment", "MARK", "What a line of comment begins with.")]
+Comment = Annotated[Text, _option("--comment", "MARK", "Text that comment lines begin with.")]
 NoHeader = Annotated[
     bool,
     typer.Option("--no-header", help="There is no header: the first line is data.", rich_help_panel=_PANEL),
@@ -54,32 +52,37 @@ Columns = Annotated[
     Texts, _option("--columns", "A,B,C", "Names of the columns, instead of those of the header.")
 ]
 Decimal = Annotated[Text, _option("--decimal", "MARK", "Decimal mark of numbers: . or ,")]
-Thousands = Annotated[Text, _option("--thousands", "MARK", "What separates thousands in numbers.")]
-Missing = Annotated[
-    Texts, _option("--missing", "TEXT", "What a cell has if there is no reading, such as -200.")
-]
+Thousands = Annotated[Text, _option("--thousands", "MARK", "Separator of thousands in numbers.")]
+Missing = Annotated[Texts, _option("--missing", "TEXT", "Text of a cell without a reading, such as -200.")]
 Keep = Annotated[
     Texts, _option("--keep", "THEIRS", "Columns to keep as attributes, such as firmware,status.")
 ]
 IdFrom = Annotated[
     Texts,
     _option(
-        "--id-from", "A,B,C", "Make the event id of these fields, so that the same reading twice is one row."
+        "--id-from",
+        "A,B,C",
+        "Make the event id from these fields, so that a repeated reading is stored once.",
     ),
 ]
 Readings = Annotated[
-    Text, _option("--readings", "PATH", "Where the list of readings is in JSON, such as data[].")
+    Text, _option("--readings", "PATH", "Path of the list of readings in JSON, such as data[].")
 ]
 TimeColumns = Annotated[
     Texts,
     _option(
         "--time-column",
         "COLUMN",
-        "A column of the time; more than once where date and time have a column each.",
+        "A column of the time; give it twice if date and time have a column each.",
     ),
 ]
 TimeFormat = Annotated[
-    Text, _option("--time-format", "FORMAT", "day-month-year, month-day-year, s, ms, us, ns, or a %-pattern.")
+    Text,
+    _option(
+        "--time-format",
+        "FORMAT",
+        "year-month-day, day-month-year, month-day-year, s, ms, us, ns, or a pattern with %.",
+    ),
 ]
 TsUnit = Annotated[Text, _option("--ts-unit", "UNIT", "Unit of times that are numbers: s, ms, us or ns.")]
 TimeZone = Annotated[
@@ -90,7 +93,9 @@ TimeZone = Annotated[
 ]
 TimeTwice = Annotated[
     Text,
-    _option("--time-twice", "WHICH", "Which one, in the hour that comes twice: earlier, later or refuse."),
+    _option(
+        "--time-twice", "WHICH", "How to read the hour that comes twice in autumn: earlier, later or refuse."
+    ),
 ]
 EarliestTime = Annotated[Text, _option("--earliest-time", "DAY", "Refuse times before this day.")]
 

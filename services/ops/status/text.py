@@ -20,7 +20,7 @@ def _yes_or_counted(known: bool) -> str:
 _GROUPS: Final = (
     Column("name", "group"),
     number("lag"),
-    Column("lag_known", "lag told by", _yes_or_counted, optional=True),
+    Column("lag_known", "lag source", _yes_or_counted, optional=True),
     number("pending"),
     number("oldest_unread_age_s", "oldest unread", show_span),
     number("oldest_pending_age_s", "oldest pending", show_span),

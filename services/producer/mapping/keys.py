@@ -27,6 +27,7 @@ from services.producer.mapping.mapped import (
 )
 from services.producer.mapping.zones import zone_of
 from services.producer.spellings import NumberStyle
+from services.runtime.redact import head
 
 Kind = Literal["text", "number", "flag", "list"]
 
@@ -43,28 +44,47 @@ class Key(NamedTuple):
 
 
 KEYS: Final = (
-    Key("format", "--format", "text", f"{', '.join(FORMATS)}; otherwise told by the file", "FORMAT"),
-    Key("delimiter", "--delimiter", "text", f"what separates cells: a character, tab or {BLANKS}", "MARK"),
-    Key("quote", "--quote", "text", "what quotes a cell; none: nothing does", "MARK"),
-    Key("encoding", "--encoding", "text", "such as latin-1; UTF-16 is seen by itself", "NAME"),
-    Key("skip_lines", "--skip-lines", "number", "lines before the header", "N"),
-    Key("skip_after_header", "--skip-after-header", "number", "lines behind it, such as one of units", "N"),
-    Key("comment", "--comment", "text", "what a line that is a comment begins with", "MARK"),
-    Key("header", "--no-header", "flag", "the first line is data; columns are #1, #2 or --columns"),
-    Key("columns", "--columns", "list", "names of the columns, in place of a header's", "A,B,C"),
-    Key("decimal", "--decimal", "text", "mark before the fraction of a number: . or ,", "MARK"),
-    Key("thousands", "--thousands", "text", "mark between thousands", "MARK"),
-    Key("missing", "--missing", "list", "what stands where there is no reading, such as -200", "TEXT"),
-    Key("keep", "--keep", "list", "columns kept as attributes: firmware,status", "THEIRS"),
+    Key("format", "--format", "text", f"{', '.join(FORMATS)}; by default it is recognised", "FORMAT"),
+    Key("delimiter", "--delimiter", "text", f"separator of cells: a character, tab or {BLANKS}", "MARK"),
+    Key("quote", "--quote", "text", "quotation mark of cells; none: cells are not quoted", "MARK"),
+    Key(
+        "encoding", "--encoding", "text", "encoding, such as latin-1; UTF-8 and UTF-16 are recognised", "NAME"
+    ),
+    Key("skip_lines", "--skip-lines", "number", "lines to skip before the header", "N"),
+    Key(
+        "skip_after_header",
+        "--skip-after-header",
+        "number",
+        "lines to skip after the header, such as a row of units",
+        "N",
+    ),
+    Key("comment", "--comment", "text", "text that comment lines begin with", "MARK"),
+    Key(
+        "header",
+        "--no-header",
+        "flag",
+        "there is no header; the columns are #1, #2, ... or those of --columns",
+    ),
+    Key("columns", "--columns", "list", "names of the columns, instead of those of the header", "A,B,C"),
+    Key("decimal", "--decimal", "text", "decimal mark of numbers: . or ,", "MARK"),
+    Key("thousands", "--thousands", "text", "separator of thousands in numbers", "MARK"),
+    Key("missing", "--missing", "list", "text of a cell without a reading, such as -200", "TEXT"),
+    Key("keep", "--keep", "list", "columns to keep as attributes, such as firmware,status", "THEIRS"),
     Key(
         "id_from",
         "--id-from",
         "list",
-        "fields that tell a reading from others; the same reading is one row: device_id,kpi,ts",
+        "make the event id from these fields, such as device_id,kpi,ts: a repeated reading is stored once",
         "A,B,C",
     ),
-    Key("readings", "--readings", "text", "path of the lists of readings in JSON, such as data[]", "PATH"),
-    Key("time.columns", "--time-column", "list", "columns that are the time together", "COLUMN"),
+    Key("readings", "--readings", "text", "path of the list of readings in JSON, such as data[]", "PATH"),
+    Key(
+        "time.columns",
+        "--time-column",
+        "list",
+        "a column of the time; give it twice if date and time have a column each",
+        "COLUMN",
+    ),
     Key(
         "time.format",
         "--time-format",
@@ -72,19 +92,21 @@ KEYS: Final = (
         f"{', '.join(ORDERS)}, {', '.join(TS_UNITS)}, or a pattern such as %d.%m.%Y %H:%M",
         "FORMAT",
     ),
-    Key("time.zone", "--time-zone", "text", "of times that name none, such as Europe/Berlin", "ZONE"),
+    Key(
+        "time.zone", "--time-zone", "text", "time zone of times that name none, such as Europe/Berlin", "ZONE"
+    ),
     Key(
         "time.twice",
         "--time-twice",
         "text",
-        f"which one an hour is that comes twice: {', '.join(TWICE)}",
+        f"how to read the hour that comes twice in autumn: {', '.join(TWICE)}",
         "WHICH",
     ),
     Key(
         "time.earliest",
         "--earliest-time",
         "text",
-        "the first day that is believed, such as 2010-01-01",
+        "refuse times before this day, such as 2010-01-01",
         "DAY",
     ),
 )
@@ -240,7 +262,7 @@ def _keep(said: Said) -> list[str]:
     if len(names) > MAX_ATTRIBUTES:
         errors.append(f"{said.where}: {len(names)} columns; an event has at most {MAX_ATTRIBUTES} attributes")
     return errors + [
-        f"{said.where} {name[:MAX_NAME_CHARS]}...: an attribute's name has at most {MAX_NAME_CHARS} "
+        f"{said.where} {head(name, MAX_NAME_CHARS)}...: an attribute's name has at most {MAX_NAME_CHARS} "
         "characters"
         for name in names
         if len(name) > MAX_NAME_CHARS
@@ -347,4 +369,4 @@ def _values(said: Mapping[str, Said], errors: list[str]) -> tuple[ValueColumn, .
 
 
 def _shown(value: Any) -> str:
-    return ascii(value)[:80]
+    return head(ascii(value), 80)

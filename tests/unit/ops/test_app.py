@@ -6,11 +6,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import redis
-from telemetry_cli import is_refusal, telemetry
+from telemetry_cli import every_command, is_refusal, telemetry
 
 from services.contract.errors import BrokerUnavailable, EntryDamaged, SinkUnavailable
 from services.ops import lazy
@@ -22,6 +22,10 @@ from services.ops.server.own import ServerUnavailable
 from services.runtime.settings import SettingsInvalid
 
 ROOT = Path(__file__).parents[3]
+WITHOUT_TABLES: Final = frozenset(
+    ("inspect", "publish", "forget", "export", "groups remove", "copy", "dlq", "dlq purge", "steps")
+)
+"""The commands that show no table: their answer is lines, `inspect` fits 80 columns, and two name others."""
 
 
 def _start(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -72,6 +76,16 @@ def test_each_line_in_the_list_is_of_a_command_that_is_there(name: str) -> None:
     result = telemetry(name, "--help")
     assert result.exit_code == 0
     assert f"Usage: telemetry {name}" in result.stdout
+
+
+def test_every_command_that_shows_a_table_can_show_all_of_its_columns() -> None:
+    """A terminal that is too narrow names --wide, whatever the command is."""
+    lacking = {
+        name
+        for name, command in every_command()
+        if "--wide" not in {option for one in command.params for option in one.opts}
+    }
+    assert lacking == WITHOUT_TABLES
 
 
 @pytest.mark.parametrize(

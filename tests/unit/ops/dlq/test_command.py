@@ -214,7 +214,7 @@ def test_a_dry_run_tells_what_would_be_published() -> None:
     [
         (["--set", "value"], "write NAME=VALUE, got 'value'"),
         (["--set", "colour=blue"], "no such field: 'colour'"),
-        (["--unset", "value"], "no event can do without value"),
+        (["--unset", "value"], "an event must have value"),
     ],
 )
 def test_a_wrong_mending_is_refused(arguments: list[str], message: str) -> None:
