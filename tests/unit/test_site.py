@@ -48,6 +48,22 @@ def test_a_page_loads_nothing_from_another_host(site: Path) -> None:
     assert loads.search('<link href="https://fonts.example.com/css" rel="stylesheet">')
 
 
+def test_the_end_of_the_theme_is_in_the_decision() -> None:
+    """The theme says its date by itself, and `make site` switches that off."""
+    environment = {name: value for name, value in os.environ.items() if name != "NO_MKDOCS_2_WARNING"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.argv = ['mkdocs']; import material.templates"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    (day,) = re.findall(r"reaches end of life on (\w+ \d+, \d{4})", done.stderr)
+    (decision,) = (ROOT / "docs" / "decisions").glob("0079-*.md")
+    assert f"end of life on {day}" in decision.read_text(encoding="utf-8")
+
+
 def test_what_is_outside_of_the_docs_has_pages(site: Path) -> None:
     """Markdown, a file, and a folder; and links lead there."""
     start = (site / "index.html").read_text(encoding="utf-8")
