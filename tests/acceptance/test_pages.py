@@ -5,16 +5,19 @@ They are docs/tutorial and docs/how-to.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import pytest
-from acceptance.pages import blocks_of, run_blocks
-from acceptance.rig import ROOT, Rig
+from acceptance.pages import block_with, blocks_of, run_blocks
+from acceptance.rig import PATIENCE_S, ROOT, Rig
 from acceptance.test_run import Laptop
+from observability import Receiver
+from servers import eventually
 
 _PIP: Final = f"""#!{sys.executable}
 # pip install --target FOLDER SOURCE, for a package of pure Python and an environment without pip
@@ -59,6 +62,11 @@ def typed(clone: Laptop, page: str) -> str:
     """Type all commands of a page; each has to end well. Gives what they say."""
     found = blocks_of(page)
     assert found
+    return typed_blocks(clone, found)
+
+
+def typed_blocks(clone: Laptop, found: Sequence[str]) -> str:
+    """Type commands in one shell; each has to end well. Gives what they say."""
     kept = {name: os.environ[name] for name in ("LANG", "COVERAGE_PROCESS_START") if name in os.environ}
     done = subprocess.run(
         ["bash", "-c", "set -euo pipefail\n" + "\n".join(found)],
@@ -132,12 +140,13 @@ def test_a_wrong_deploy(clone: Laptop) -> None:
     assert "stored=1 dead=2 " in first
     assert "stored=3 dead=0 " in last
     assert {value for _, _, value in readings(clone)} == {61.5, 58.0, 44.0}
+    assert said.count("no dead letter to replay") == 2  # of a producer that was wrong: none was, here
 
 
 def test_scaling(clone: Laptop) -> None:
     """Several consumers, and larger batches."""
     said = typed(clone, "how-to/scaling.md")
-    assert "of a producer and 3 consumer(s)" in said
+    assert "of 1 producer and 3 consumers" in said
     assert "missing=0" in said
 
 
@@ -148,3 +157,32 @@ def test_an_upgrade(rig: Rig) -> None:
     done = run_blocks(rig, blocks_of("how-to/upgrade.md"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("missing=0") == 2
+
+
+@pytest.mark.parametrize("page", ["how-to/scaling.md", "observe.md"])
+def test_the_status_is_watched_until_ctrl_c(rig: Rig, page: str) -> None:
+    """Beside a pipeline that runs; it ends well."""
+    rig.start("run", [*rig.python, "-m", "services.ops", "run", "--duration", "0", "--rate", "200"], {})
+    eventually(rig.settings.database.exists, PATIENCE_S, "the first rows")
+    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    watching = rig.start("watch", ["bash", "-c", f"exec {block_with(page, 'status --watch')}"], path)
+    eventually(lambda: "stored" in watching.text, PATIENCE_S, "the figures")
+    watching.signal(signal.SIGINT)
+    assert watching.wait() == 0, watching.text
+
+
+@pytest.mark.parametrize(
+    ("page", "text", "logs"),
+    [("observe.md", "OTEL_LOGS_EXPORTER", True), ("tracing.md", "OTEL_EXPORTER_OTLP_ENDPOINT", False)],
+)
+def test_one_line_sends_traces_to_a_collector(clone: Laptop, page: str, text: str, *, logs: bool) -> None:
+    """But for its port, which another program of this machine may have; the logs too, if the line says so."""
+    command = block_with(page, text)
+    with Receiver() as collector:
+        assert command.count("127.0.0.1:4318") == 1
+        said = typed_blocks(clone, [command.replace("127.0.0.1:4318", f"127.0.0.1:{collector.port}")])
+    assert "missing=0" in said
+    sent = b"".join(collector.bodies)
+    assert b"send telemetry_stream" in sent
+    assert b"process telemetry_stream" in sent
+    assert (b"consumer_started" in sent) == logs
