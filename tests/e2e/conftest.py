@@ -7,14 +7,18 @@ TELEMETRY_E2E_TAG            tag of our images; without, the version of the char
 TELEMETRY_E2E_KEDA           command that installs KEDA where it is not there
 TELEMETRY_E2E_PARTITION      command that cuts the pods of two nodes off from each other; given their names
 TELEMETRY_E2E_HEAL           command that ends it
+TELEMETRY_E2E_SHORT=1        the page about Kubernetes is typed with one Helm alone, not with each
 TELEMETRY_E2E_POLICIES=1     the cluster has to enforce NetworkPolicies; otherwise it is found out
 """
 
+import fcntl
+import json
 import os
 import shutil
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from typing import NoReturn, Protocol
+from pathlib import Path
+from typing import Final, NoReturn, Protocol
 
 import pytest
 from e2e.cluster import (
@@ -30,11 +34,27 @@ from e2e.cluster import (
     run_given,
 )
 
+GROWING: Final = f"telemetry-e2e-growing-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
+"""A StorageClass whose volumes may grow; a worker takes its own away when it ends."""
+
 
 class NewNamespace(Protocol):
     """Makes a namespace, for the Helm that is named."""
 
     def __call__(self, helm_program: str = "helm", prefix: str = "telemetry-e2e") -> Namespace: ...
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let a test that is marked `alone` run while no other does, however many workers there are."""
+    turns = item.config.cache.mkdir("cluster")
+    kind = fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH
+    with (turns / "next").open("w") as following, (turns / "turn").open("w") as turn:
+        # Who waits for the others to end is the next one: they start nothing before it.
+        fcntl.flock(following, fcntl.LOCK_EX)
+        fcntl.flock(turn, kind)
+        fcntl.flock(following, fcntl.LOCK_UN)
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -55,8 +75,17 @@ def _absent(message: str) -> NoReturn:
     pytest.skip(message)
 
 
+def _bring_images(once: Path) -> None:
+    """Take the images to the nodes: one worker does it, and the others wait for it."""
+    with once.open("a+") as brought:
+        fcntl.flock(brought, fcntl.LOCK_EX)
+        if not os.fstat(brought.fileno()).st_size:
+            run_given("TELEMETRY_E2E_LOAD", *our_images(), "redis:8.2", VALKEY)
+            brought.write("brought")
+
+
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
+def cluster(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Iterator[None]:
     """Ask for the cluster, and bring the images there."""
     wanted = ("TELEMETRY_E2E", "TELEMETRY_TESTS_REQUIRE_CLUSTER")
     if not any(os.environ.get(name) == "1" for name in wanted):
@@ -70,7 +99,7 @@ def cluster() -> Iterator[None]:
         kubectl("version")
     except CommandFailed as failed:
         _absent(f"the cluster of KUBECONFIG does not answer: {failed}")
-    run_given("TELEMETRY_E2E_LOAD", *our_images(), "redis:8.2", VALKEY)
+    _bring_images(tmp_path_factory.getbasetemp().parent / f"images-{testrun_uid}")
     yield
     for one in CLOSED:
         kubectl("wait", "--for=delete", f"namespace/{one.name}", f"--timeout={PATIENCE_S:g}s")
@@ -91,6 +120,23 @@ def helm_program(request: pytest.FixtureRequest, cluster: None) -> str:  # noqa:
     if shutil.which(request.param) is None:
         _absent(f"no {request.param} here, so upgrades are not tried with it")
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def growing(cluster: None) -> Iterator[str]:  # noqa: ARG001 - it decides whether there is one
+    """Make a StorageClass whose volumes may grow; else the same as the cluster's default. Give its name."""
+    classes = json.loads(kubectl("get", "storageclasses", "--output=json"))["items"]
+    is_default = "storageclass.kubernetes.io/is-default-class"
+    (default,) = (one for one in classes if one["metadata"].get("annotations", {}).get(is_default) == "true")
+    growing = {
+        **{key: default[key] for key in ("apiVersion", "kind", "provisioner", "reclaimPolicy")},
+        "volumeBindingMode": default["volumeBindingMode"],
+        "metadata": {"name": GROWING},
+        "allowVolumeExpansion": True,
+    }
+    kubectl("apply", "--filename=-", stdin=json.dumps(growing))
+    yield GROWING
+    kubectl("delete", "storageclass", GROWING)
 
 
 @pytest.fixture(scope="module")

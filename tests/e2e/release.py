@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from e2e.cluster import CHART, PATIENCE_S, CommandFailed, Namespace, until
+from e2e.cluster import CHART, PATIENCE_S, CommandFailed, Namespace, asked, until
 
 Values = Mapping[str, Any]
 
@@ -117,9 +117,8 @@ class Pod:
 
     def logs(self, container: str, *, previous: bool = False) -> list[str]:
         """Give the lines of a container's log. Raises CommandFailed where there is none."""
-        options = ("--previous",) if previous else ()
-        text = self.namespace.kubectl("logs", self.name, "--container", container, "--tail=-1", *options)
-        return text.splitlines()
+        path = f"/api/v1/namespaces/{self.namespace.name}/pods/{self.name}/log"
+        return asked(path, container=container, previous=json.dumps(previous)).splitlines()
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Give the log lines about an event; the pod is of a service of ours."""
@@ -200,7 +199,7 @@ class Release:
         selector = f"app.kubernetes.io/instance={self.name}"
         if component:
             selector += f",app.kubernetes.io/component={component}"
-        return [Pod(self.namespace, one) for one in self.namespace.get("pods", f"--selector={selector}")]
+        return [Pod(self.namespace, one) for one in self.namespace.pods(selector)]
 
     def pod(self, component: str) -> Pod:
         """Give the only pod of a component."""

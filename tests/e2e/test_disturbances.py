@@ -113,6 +113,7 @@ def _was_out_of_memory(container: dict[str, dict[str, dict[str, str]]]) -> bool:
     return any(state.get("terminated", {}).get("reason") == "OOMKilled" for state in states)
 
 
+@pytest.mark.alone
 def test_a_drain_of_the_node_with_the_data_ends_and_all_goes_on_when_it_is_back(
     release: Release, node: str
 ) -> None:

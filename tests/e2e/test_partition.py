@@ -41,6 +41,7 @@ def release(namespace: Namespace, apart: tuple[str, str]) -> Release:
     return one
 
 
+@pytest.mark.alone
 def test_consumers_cut_off_from_redis_wait_unready_and_go_on(
     release: Release, apart: tuple[str, str]
 ) -> None:
