@@ -1,9 +1,13 @@
 """Consumers scaled by what waits for them, and by their CPU: out under load, and back."""
 
+import json
+from typing import Final
+
 import pytest
-from e2e.cluster import PATIENCE_S, has_api, run_given, until
+from e2e import ipv6
+from e2e.cluster import PATIENCE_S, has_api, kubectl, on_node, run_given, until
 from e2e.conftest import NewNamespace
-from e2e.release import QUICK, Release, merged
+from e2e.release import QUICK, Release, Values, merged
 
 _AT_ONCE = {"scaleDown": {"stabilizationWindowSeconds": 0}}
 _METRICS = "metrics.k8s.io/v1beta1"
@@ -34,36 +38,67 @@ def _scales_out_and_back(release: Release) -> tuple[int, int]:
     return under_load, idle
 
 
-def test_keda_scales_consumers_out_on_lag_and_back(new: NewNamespace) -> None:
-    """A stream that fills faster than one consumer empties it, an event at a time."""
+_SCALED_ON_LAG: Final[Values] = {
+    # What waits is bounded, so that it is also worked off in a moment.
+    "producer": {"settings": {"rate": 3000, "streamMaxLength": 5000}},
+    "consumer": {
+        "settings": {"batchSize": 1},
+        "keda": {
+            "enabled": True,
+            "maxReplicas": 3,
+            "pollingInterval": 2,
+            "lagCount": 500,
+            "pendingEntriesCount": 500,
+            "behavior": _AT_ONCE,
+        },
+    },
+}
+"""A stream that fills faster than one consumer empties it, an event at a time."""
+
+
+@pytest.fixture
+def keda(cluster: None) -> None:  # noqa: ARG001 - it decides whether there is one
+    """Have KEDA in the cluster."""
     if not has_api(_KEDA) and not run_given("TELEMETRY_E2E_KEDA"):
         pytest.skip("no KEDA in the cluster, and no TELEMETRY_E2E_KEDA to install it with")
-    values = {
-        # What waits is bounded, so that it is also worked off in a moment.
-        "producer": {"settings": {"rate": 3000, "streamMaxLength": 5000}},
-        "consumer": {
-            "settings": {"batchSize": 1},
-            "keda": {
-                "enabled": True,
-                "maxReplicas": 3,
-                "pollingInterval": 2,
-                "lagCount": 500,
-                "pendingEntriesCount": 500,
-                "behavior": _AT_ONCE,
-            },
-        },
-    }
+
+
+@pytest.mark.usefixtures("keda")
+def test_keda_scales_consumers_out_on_lag_and_back(new: NewNamespace) -> None:
+    """More while the stream fills, and one again when nothing comes any more."""
     release = Release(new())
-    release.install(merged(QUICK, values))
+    release.install(merged(QUICK, _SCALED_ON_LAG))
     until(lambda: _is_scaled_by_keda(release), PATIENCE_S, "KEDA sees the stream")
     under_load, idle = _scales_out_and_back(release)
     assert under_load > idle == 1
 
 
+@pytest.mark.usefixtures("keda")
+def test_keda_reads_the_lag_at_an_ipv6_address(new: NewNamespace) -> None:
+    """And the services are there by the same address: the server listens at no other."""
+    node = until(_node_of_keda, PATIENCE_S, "KEDA's operator is on a node")
+    namespace = new()
+    host = ipv6.deploy(namespace, node)
+    if not host:
+        pytest.skip(f"the pods of {node} do not reach each other by IPv6")
+    there = {"nodeSelector": on_node(node)}
+    external = {
+        "redis": {"enabled": False},
+        "externalRedis": {"host": host},
+        "producer": there,
+        "consumer": there,
+    }
+    release = Release(namespace)
+    release.install(merged(QUICK, _SCALED_ON_LAG, external))
+    until(lambda: _is_scaled_by_keda(release), PATIENCE_S, "KEDA sees the stream")
+    assert _scaled(release, 2, 3, PATIENCE_S) > 1
+    release.flows()
+    release.assert_logs()
+
+
+@pytest.mark.usefixtures("keda")
 def test_an_audit_can_be_asked_while_keda_keeps_no_consumer(new: NewNamespace) -> None:
     """Nothing comes, so no consumer runs; the Job audits, wakes none, and the next event does."""
-    if not has_api(_KEDA) and not run_given("TELEMETRY_E2E_KEDA"):
-        pytest.skip("no KEDA in the cluster, and no TELEMETRY_E2E_KEDA to install it with")
     keda = {"enabled": True, "minReplicas": 0, "pollingInterval": 2, "cooldownPeriod": 5}
     release = Release(new())
     release.install(merged(QUICK, {"consumer": {"keda": keda}}))
@@ -78,6 +113,11 @@ def test_an_audit_can_be_asked_while_keda_keeps_no_consumer(new: NewNamespace) -
     release.scale("producer", 1)
     release.ready("consumer")
     release.flows()
+
+
+def _node_of_keda() -> str:
+    pods = json.loads(kubectl("get", "pods", "--all-namespaces", "--selector=app=keda-operator", "-o=json"))
+    return next((one["spec"].get("nodeName", "") for one in pods["items"]), "")
 
 
 def _is_scaled_by_keda(release: Release) -> bool:

@@ -133,35 +133,17 @@ def _config_map(namespace: Namespace, name: str, data: dict[str, str]) -> None:
     namespace.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
 
 
-def test_from_the_own_redis_to_another_and_back_no_event_is_left_behind(
-    new: NewNamespace, tmp_path: Path
-) -> None:
-    """Emptied first, as the page says; and what is left on the old volume is told of, and there."""
+def test_a_volume_that_goes_with_its_redis_is_told_of(new: NewNamespace, tmp_path: Path) -> None:
+    """Before it is too late; one that is kept: test_kubernetes_page.py."""
     release = Release(new(), "moved")
     external.deploy(release.namespace, tmp_path)
     other = {
         "redis": {"enabled": False},
         "externalRedis": {"host": "external", "existingSecret": "external"},
     }
-    release.install(QUICK)
-    release.flows()
-    release.scale("producer", 0)
-    emptied = release.settled()
-    release.upgrade(merged(QUICK, other))
-    assert "volume data-moved-redis-0 is still there" in release.namespace.helm("get", "notes", release.name)
-    release.scale("producer", 1)
-    release.flows()
-    release.scale("producer", 0)
-    release.upgrade(QUICK)
-    release.ready("consumer")
-    after = until(release.audit, PATIENCE_S, "an audit with the first server again")
-    # With what the store has proof of from the other server.
-    assert after["published"] > emptied["published"]
-    assert after["missing"] == 0
-    # Told before it is too late: a volume that is not to be kept goes with its StatefulSet.
     brief = {"redis": {"persistence": {"keep": False}}}
-    release.upgrade(merged(QUICK, brief))
+    release.install(merged(QUICK, brief))
     release.upgrade(merged(QUICK, brief, other))
     notes = release.namespace.helm("get", "notes", release.name)
-    assert "Its volume goes with it" in notes
+    assert "Its volume is deleted with it" in notes
     assert "still there" not in notes

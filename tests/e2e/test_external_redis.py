@@ -1,4 +1,7 @@
-"""A Redis that is there already: it serves with password and TLS, and what is wrong is said in one line."""
+"""A Redis that is there already: it serves by TLS too, and what is wrong is said in one line.
+
+That it serves by a password alone: test_kubernetes_page.py.
+"""
 
 import shutil
 from typing import Final
@@ -35,21 +38,10 @@ def external(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> 
     return namespace
 
 
-def test_a_release_with_an_external_redis_works_with_its_password(external: Namespace) -> None:
-    """And runs none of its own."""
-    release = Release(external, "password-only")
-    release.install(merged(QUICK, _EXTERNAL))
-    assert {pod.document["metadata"]["labels"]["app.kubernetes.io/component"] for pod in release.pods()} == {
-        "producer",
-        "consumer",
-    }
-    release.assert_nothing_is_lost()
-
-
 def test_a_release_with_an_external_redis_works_with_tls(external: Namespace) -> None:
     """Trusting the certificate authority of the Secret, and no other."""
-    release = Release(external, "password-only")
-    release.upgrade(merged(QUICK, _EXTERNAL, {"externalRedis": _TLS}))
+    release = Release(external, "trusting")
+    release.install(merged(QUICK, _EXTERNAL, {"externalRedis": _TLS}))
     release.assert_nothing_is_lost()
 
 

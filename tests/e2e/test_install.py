@@ -2,10 +2,12 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 from e2e.cluster import CommandFailed, Namespace, until
 from e2e.conftest import NewNamespace
+from e2e.pages import block_of, typed
 from e2e.release import QUICK, Release
 
 
@@ -19,6 +21,7 @@ def demo(namespace: Namespace) -> Release:
     return release
 
 
+@pytest.mark.alone
 def test_a_release_with_default_values_is_ready_within_a_minute_and_events_flow(demo: Release) -> None:
     """Helm itself gives up after 60 s; then both services tell of events, and none is lost."""
     (producer,) = demo.ready("producer")
@@ -48,11 +51,12 @@ def test_helm_test_audits_and_leaves_nothing(demo: Release) -> None:
     demo.assert_nothing_is_lost()
 
 
-def test_the_audit_can_be_asked_without_being_switched_on(demo: Release) -> None:
-    """As the notes say: the CronJob is suspended, and there to make a Job of."""
-    demo.namespace.kubectl("create", "job", "audit-now", "--from=cronjob/demo-audit")
-    demo.namespace.kubectl("wait", "--for=condition=complete", "job/audit-now", "--timeout=60s")
-    assert "missing=0" in demo.namespace.kubectl("logs", "job/audit-now")
+def test_the_audit_can_be_asked_without_being_switched_on(demo: Release, tmp_path: Path) -> None:
+    """As the page says: the CronJob is suspended, and there to make a Job of."""
+    assert demo.namespace.get("cronjob/demo-audit")["spec"]["suspend"] is True
+    commands = block_of("kubernetes.md", "## Watching it", "create job audit-now")
+    with typed(demo.namespace, tmp_path, commands) as said:
+        assert said.splitlines()[-1].endswith(" missing=0")
 
 
 def test_pods_that_end_in_order_leave_the_group(demo: Release) -> None:

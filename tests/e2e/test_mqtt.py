@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 from e2e.cluster import PATIENCE_S, Manifest, Namespace, our_images, run_given, server_pod, until
 from e2e.conftest import NewNamespace
-from e2e.pages import blocks_of, typed
+from e2e.pages import blocks_of, typed, with_own
 from e2e.release import Release
 from servers import free_port
 
@@ -100,14 +100,12 @@ def _install_and_publish(namespace: Namespace) -> str:
     """Give the commands of the page from nothing to a stored reading, with a broker and a port of ours."""
     install, publish, _ = blocks_of("devices.md", _HEADING)
     port = free_port()
-    for theirs, ours in {
+    own = {
         "broker.iot:1883": f"broker.{namespace.name}:1883",
         "--namespace iot service/broker 1883": f"--namespace {namespace.name} service/broker {port}:1883",
         "mosquitto_pub -u": f"mosquitto_pub -p {port} -u",
-    }.items():
-        assert (install + publish).count(theirs) == 1
-        install, publish = install.replace(theirs, ours), publish.replace(theirs, ours)
-    return install + publish
+    }
+    return with_own(install + publish, own)
 
 
 @pytest.fixture(scope="module")

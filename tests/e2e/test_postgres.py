@@ -141,6 +141,7 @@ def restart_s(release: Release) -> float:
     return pause_s
 
 
+@pytest.mark.alone
 def test_an_upgrade_rolls_without_a_pause(release: Release, values: Values, restart_s: float) -> None:
     """New consumers come before old ones go, also on tables of one version newer: as after a rollback."""
     query(release.namespace, _NEWER)
@@ -195,6 +196,7 @@ def drained(node: str) -> Iterator[str]:
     kubectl("uncordon", other)
 
 
+@pytest.mark.alone
 def test_a_drained_node_makes_no_pause_longer_than_a_restart(
     release: Release, drained: str, restart_s: float
 ) -> None:
@@ -278,26 +280,6 @@ def test_keda_scales_over_the_nodes_from_one_to_four_and_back(release: Release, 
     release.ready("consumer", 1, 180)
     release.settled()
     release.assert_logs()
-
-
-def test_a_release_takes_along_what_it_has_stored(server: Namespace, values: Values) -> None:
-    """As docs/kubernetes.md has it: copied before the upgrade, while the producer goes on."""
-    moved = Release(server, "copied")
-    query(server, "CREATE DATABASE copied")
-    moved.install({key: value for key, value in values.items() if key != "database"})
-    before = moved.flows()["stored"]
-    copied = merged(values, {"database": {"name": "copied"}, "copy": {"enabled": True}})
-    with pytest.raises(CommandFailed, match="consumers still store on the claim copied-consumer-data"):
-        moved.upgrade(copied)
-    moved.scale("consumer", 0)
-    moved.upgrade(copied)
-    assert query(server, _ROWS, "copied") >= before
-    moved.scale("consumer", 1)
-    moved.flows()
-    with moved.quiet():
-        moved.settled()
-    moved.assert_logs()
-    moved.namespace.helm("uninstall", moved.name)
 
 
 def test_a_release_moves_from_sqlite_by_another_stream(server: Namespace, values: Values) -> None:

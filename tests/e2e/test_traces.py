@@ -1,51 +1,73 @@
 """One event, from a line of `kubectl logs` by its trace id into Jaeger and to its row."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from e2e.cluster import PATIENCE_S, ROOT, CommandFailed, Namespace, kubectl, run_given, until
-from e2e.release import QUICK, Release, merged
+from e2e.cluster import CHART, PATIENCE_S, CommandFailed, Namespace, kubectl, run_given, until
+from e2e.pages import block_of, typed, with_own
+from e2e.release import Release
 
 _JAEGER: Final = "jaegertracing/all-in-one:1.76.0"
-_TRACED: Final = {
-    "otlp": {"endpoint": "http://jaeger:4318"},
-    "settings": {"traceSampleRatio": 1, "traceSpansPerSecond": 0},
-    "producer": {"settings": {"rate": 20, "invalidRatio": 0.1}},
-}
+_INSTALL, _LOOK, _FOLLOW = re.split(
+    r"^(?=kubectl logs|event=)",
+    block_of("tracing.md", "## Follow one event", "k8s/jaeger.yaml"),
+    flags=re.MULTILINE,
+)
 _EVENT_LINES: Final = ("event_healthy", "event_degraded")
 
 Span = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def release(namespace: Namespace) -> Iterator[Release]:
-    """Install a release beside a Jaeger, as k8s/jaeger.yaml says."""
+def release(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
+    """Install a release beside a Jaeger, by the commands of the page."""
+    if shutil.which("jq") is None:
+        pytest.skip("no jq here, by which the page reads a trace")
     if _is_in_docker(_JAEGER):
         run_given("TELEMETRY_E2E_LOAD", _JAEGER)
-    namespace.kubectl("apply", f"--filename={ROOT / 'k8s' / 'jaeger.yaml'}")
-    release = Release(namespace, "traced")
-    release.install(merged(QUICK, _TRACED))
+    _type(namespace, tmp_path_factory.mktemp("page"), _INSTALL)
     namespace.kubectl("rollout", "status", "deployment/jaeger", f"--timeout={PATIENCE_S:g}s")
+    release = Release(namespace)
     yield release
     release.assert_nothing_is_lost()
 
 
-def test_a_stored_event_is_followed_from_its_log_line_to_its_row(release: Release) -> None:
+def _type(namespace: Namespace, folder: Path, commands: str) -> str:
+    with typed(namespace, folder, commands) as said:
+        return said
+
+
+def test_a_stored_event_is_followed_from_its_log_line_to_its_row(release: Release, tmp_path: Path) -> None:
     """By its trace id it is in Jaeger, from the producer's batch to the write; by its id it is a row."""
-    line = until(lambda: _line(release, _EVENT_LINES), PATIENCE_S, "a line of an event with a trace")
-    spans = _trace(release, line["event_trace_id"], ("send", "wait", "process", "store"))
-    (processed,) = (one for one in spans if _tags(one).get("telemetry.event_id") == line["event_id"])
-    assert _tags(processed)["telemetry.outcome"] == "stored"
-    row = json.loads(release.consumer("telemetry", "events", "--id", line["event_id"], "--json"))
-    assert (row["device_id"], row["value"]) == (line["device_id"], line["value"])
+    until(lambda: _line(release, _EVENT_LINES), PATIENCE_S, "a line of an event with a trace")
+    said = _type(release.namespace, tmp_path, _LOOK)
+    line = json.loads(said[said.index("{") :])
+    event, trace = line["event_id"], line["event_trace_id"]
+    _trace(release, trace, ("send", "wait", "process", "store"))
+    shown = re.search(r"^event=(\S+) trace=(\S+)$", _FOLLOW, re.MULTILINE)
+    assert shown is not None
+    own = {shown[1]: event, shown[2]: trace, "/namespaces/default/": f"/namespaces/{release.namespace.name}/"}
+    said = _type(release.namespace, tmp_path, with_own(_FOLLOW, own))
+    stages = [line.split()[:2] for line in said.splitlines() if line.startswith("telemetry-")]
+    assert stages == [
+        ["telemetry-producer", "send"],
+        ["telemetry-consumer", "wait"],
+        ["telemetry-consumer", "process"],
+        ["telemetry-consumer", "store"],
+    ]
+    assert said.splitlines()[-1].endswith(event)
 
 
 def test_a_dead_event_is_followed_from_its_log_line_to_its_letter(release: Release) -> None:
     """The letter names the trace, and the trace says why."""
+    invalid = ("--reset-then-reuse-values", "--set", "producer.settings.invalidRatio=0.1")
+    release.namespace.helm("upgrade", release.name, CHART, *invalid)
     line = until(lambda: _line(release, ("event_dead_lettered",)), PATIENCE_S, "a line of a dead event")
     letter = json.loads(release.consumer("telemetry", "dlq", "show", line["entry_id"], "--json"))
     assert letter["reason"] == line["reason"]

@@ -8,7 +8,7 @@ import pytest
 from acceptance.pages import blocks_of
 from e2e.cluster import POSTGRES, Namespace, nodes, run_given
 from e2e.conftest import NewNamespace
-from e2e.pages import typed
+from e2e.pages import typed, with_own
 from e2e.postgres import HOST, PASSWORD, USER, deploy
 
 _OWN: Final = {
@@ -37,10 +37,7 @@ def test_the_page_leads_from_nothing_to_a_mended_event_in_postgresql(
     # The file and its mapping are made on the page before.
     before = [one for one in blocks_of("tutorial/own-data.md") if "> shed.csv" in one or "--write" in one]
     assert len(before) == 2
-    commands = "\n".join([*before, *blocks_of("tutorial/cluster.md")])
-    for theirs, ours in _OWN.items():
-        assert commands.count(theirs) == 1
-        commands = commands.replace(theirs, ours)
+    commands = with_own("\n".join([*before, *blocks_of("tutorial/cluster.md")]), _OWN)
     with typed(server, tmp_path, commands) as said:
         audits = [line for line in said.splitlines() if line.startswith("audit: ")]
         assert len(audits) == 4

@@ -11,33 +11,15 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from e2e.cluster import CHART, PATIENCE_S, ROOT, CommandFailed, kubectl, run, until
-from e2e.conftest import NewNamespace
+from e2e.cluster import CHART, PATIENCE_S, ROOT, CommandFailed, run, until
+from e2e.conftest import GROWING, NewNamespace
 from e2e.release import QUICK, Release, Values, merged
 
-_GROWING: Final = "telemetry-e2e-growing"
-_VALUES: Final = merged(QUICK, {"global": {"storageClass": _GROWING}})
+_VALUES: Final = merged(QUICK, {"global": {"storageClass": GROWING}})
 
 
 @pytest.fixture(scope="module")
-def growing(cluster: None) -> Iterator[None]:  # noqa: ARG001 - it decides whether there is one
-    """Make a StorageClass whose volumes may grow; else the same as the cluster's default."""
-    classes = json.loads(kubectl("get", "storageclasses", "--output=json"))["items"]
-    is_default = "storageclass.kubernetes.io/is-default-class"
-    (default,) = (one for one in classes if one["metadata"].get("annotations", {}).get(is_default) == "true")
-    growing = {
-        **{key: default[key] for key in ("apiVersion", "kind", "provisioner", "reclaimPolicy")},
-        "volumeBindingMode": default["volumeBindingMode"],
-        "metadata": {"name": _GROWING},
-        "allowVolumeExpansion": True,
-    }
-    kubectl("apply", "--filename=-", stdin=json.dumps(growing))
-    yield
-    kubectl("delete", "storageclass", _GROWING)
-
-
-@pytest.fixture(scope="module")
-def demo(new: NewNamespace, helm_program: str, growing: None) -> Iterator[Release]:  # noqa: ARG001 - it is named
+def demo(new: NewNamespace, helm_program: str, growing: str) -> Iterator[Release]:  # noqa: ARG001 - it is named
     """Install a release with this Helm; after all of it, no event is lost."""
     release = Release(new(helm_program))
     release.install(_VALUES)
@@ -129,7 +111,7 @@ def test_another_storage_class_is_refused_before_anything_is_changed(demo: Relea
         other = {part: {"persistence": {"storageClass": "other"}}}
         with pytest.raises(CommandFailed, match=rf"{part}\.persistence\.storageClass"):
             demo.upgrade(merged(_changed(15), other))
-    same = {part: {"persistence": {"storageClass": _GROWING}} for part in ("consumer", "redis")}
+    same = {part: {"persistence": {"storageClass": GROWING}} for part in ("consumer", "redis")}
     demo.upgrade(merged(_changed(16), same))
 
 

@@ -5,13 +5,18 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import pytest
 import yaml
+from telemetry_cli import every_command
 
+from services.consumer import __main__ as consumer
+from services.contract.codec import OPTIONAL, REQUIRED
 from services.contract.consuming.letter import DeadLetter
-from services.ops.app import COMMANDS
+from services.contract.kpis import Kpi
+from services.ops.app import COMMANDS, app
 from services.ops.lazy import load
 from services.producer import __main__ as producer
 from services.runtime.telemetry.catalogue import CATALOGUE
@@ -35,21 +40,100 @@ RUN: Final = {
     "steps.md": "tests/integration/consumer/test_steps.py",
     "your-data.md": "tests/acceptance/test_your_data.py",
 }
-"""By whom the commands in blocks `sh` and `console` are run, and that of the transcript in steps.md."""
+"""By whom the commands in blocks `sh` and `console` are run."""
 
-_CLUSTER: Final = "a cluster; tests/e2e does the same with the same values there"
-NOT_RUN: Final = {
-    "how-to/scaling.md": f"a terminal to watch; {_CLUSTER}",
-    "how-to/upgrade.md": _CLUSTER,
-    "how-to/wrong-deploy.md": "letters of a producer that nobody has here; test_replay.py has such ones",
-    "devices.md": _CLUSTER,
-    "kubernetes.md": _CLUSTER,
-    "moving-to-postgres.md": _CLUSTER,
-    "observe.md": "Docker, or a terminal; test_observe.py and test_status_watch.py do the same",
-    "tracing.md": "a collector and Jaeger; tests/acceptance/test_traces.py has both",
-    "your-data.md": "files of somebody's own; tests/acceptance/test_run.py has such ones",
+Blocks = tuple[tuple[str, str], ...]
+"""A page, and what stands in one block of it."""
+
+TYPED: Final[dict[str, Blocks]] = {
+    "acceptance/test_pages.py::test_the_status_is_watched_until_ctrl_c": (
+        ("how-to/scaling.md", "status --watch"),
+        ("observe.md", "status --watch"),
+    ),
+    "acceptance/test_pages.py::test_one_line_sends_traces_to_a_collector": (
+        ("observe.md", "OTEL_LOGS_EXPORTER"),
+        ("tracing.md", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    ),
+    "acceptance/test_your_data.py::test_several_files_go_in_by_one_command": (
+        ("your-data.md", "--from monday.csv"),
+    ),
+    "acceptance/test_your_data.py::test_what_is_still_written_is_followed_until_ctrl_c": (
+        ("your-data.md", "sensors.csv --follow"),
+        ("your-data.md", "sensors --from"),
+    ),
+    "integration/consumer/test_steps.py::"
+    "test_the_example_of_the_documentation_can_be_tried_as_it_is_written": (
+        ("steps.md", "telemetry steps try"),
+    ),
+    "e2e/test_door.py::test_the_commands_of_the_page_run_as_they_stand": (
+        ("devices.md", "--set producer.mode=http"),
+        ("devices.md", "telemetry events --device plant-2"),
+    ),
+    "e2e/test_mqtt.py::test_pods_share_what_comes_and_one_that_is_scaled_away_leaves_nothing_behind": (
+        ("devices.md", "--set producer.mode=mqtt"),
+        ("devices.md", "service/broker 1883"),
+        ("devices.md", "mqttEndSess"),
+    ),
+    "e2e/test_kubernetes_page.py::test_the_first_run_of_the_readme_and_of_the_page": (
+        ("kubernetes.md", "make cluster images"),
+        ("kubernetes.md", "kubectl get pods\n"),
+        ("how-to/scaling.md", "kubectl scale"),
+        ("how-to/upgrade.md", "helm upgrade"),
+        ("kubernetes.md", "kubectl delete pvc"),
+        ("../README.md", "make cluster images"),
+    ),
+    "e2e/test_kubernetes_page.py::test_consumers_on_every_node_with_the_secret_of_each_program": (
+        ("kubernetes.md", "kubectl get pods --selector"),
+        ("kubernetes.md", "database.keys.host=endpoint"),
+        ("kubernetes.md", "generic demo-database"),
+    ),
+    "e2e/test_kubernetes_page.py::test_from_sqlite_to_postgresql": (
+        ("kubernetes.md", "minikube start"),
+        ("moving-to-postgres.md", "telemetry copy"),
+        ("kubernetes.md", "job/demo-copy"),
+    ),
+    "e2e/test_kubernetes_page.py::test_a_redis_of_ones_own": (("kubernetes.md", "generic telemetry-redis"),),
+    "e2e/test_kubernetes_page.py::test_from_the_charts_redis_to_another_and_back": (
+        ("kubernetes.md", "scale deploy/demo-producer"),
+    ),
+    "e2e/test_kubernetes_page.py::test_a_password_that_changes": (
+        ("kubernetes.md", "patch secret demo-redis"),
+    ),
+    "e2e/test_kubernetes_page.py::test_templates_that_are_rendered_without_a_cluster": (
+        ("kubernetes.md", "generic demo-passwords"),
+    ),
+    "e2e/test_kubernetes_page.py::test_watching_it": (
+        ("kubernetes.md", "serviceMonitor.enabled"),
+        ("kubernetes.md", "create job audit-now"),
+    ),
+    "e2e/test_kubernetes_page.py::test_a_file_once_and_once_more_with_more_lines": (
+        ("kubernetes.md", "--install demo"),
+        ("kubernetes.md", "kubectl replace"),
+    ),
+    "e2e/test_kubernetes_page.py::test_a_group_that_was_renamed": (
+        ("kubernetes.md", "telemetry groups remove"),
+    ),
+    "e2e/test_kubernetes_page.py::test_a_larger_volume": (("kubernetes.md", "kubectl patch pvc"),),
+    "e2e/test_traces.py::test_a_stored_event_is_followed_from_its_log_line_to_its_row": (
+        ("tracing.md", "k8s/jaeger.yaml"),
+    ),
 }
-"""What the commands need that stand in other blocks."""
+"""By whom blocks of another kind are run: these tests read them from the page as well."""
+
+NEEDS_A_REGISTRY: Final[dict[str, Blocks]] = {
+    "e2e/test_door.py::test_an_update_under_load_cuts_no_request_and_loses_no_event": (
+        ("devices.md", "kubectl run curl"),
+    ),
+}
+"""What runs an image that is in a registry alone: this test sends from a pod with another one."""
+
+NEEDS_DOCKER: Final[dict[str, Blocks]] = {
+    "acceptance/test_observe.py::test_a_run_is_seen_until_ctrl_c": (("observe.md", "make observe"),),
+}
+"""What gets Grafana and more from a registry where Docker is: this test has Prometheus alone."""
+
+INSTEAD: Final = TYPED | NEEDS_A_REGISTRY | NEEDS_DOCKER
+LISTED: Final = [*itertools.chain(*INSTEAD.values())]
 
 _PROGRAMS: Final = frozenset(
     (
@@ -121,24 +205,50 @@ def test_the_four_kinds_are_there() -> None:
 
 @pytest.mark.parametrize("page", sorted(TASKS))
 def test_the_commands_of_a_page_are_run_or_say_why_not(page: str) -> None:
-    """By a test that reads them from the page."""
+    """By a test that reads them from the page; other blocks than `sh` and `console` are named one by one."""
+    for language, lines in blocks(DOCS / page):
+        if not language and any(commands(lines)):
+            text = "\n".join(lines)
+            assert len([1 for where, what in LISTED if where == page and what in text]) == 1, text
     kinds = [
         language for language, lines in blocks(DOCS / page) if any(commands(lines, of_any=language == "sh"))
     ]
     if {"sh", "console"} & set(kinds):
         assert page in RUN
-    if "" in kinds:
-        assert page in NOT_RUN or page == "steps.md"
-    else:
-        assert page not in NOT_RUN
     if page in RUN:
         name = page.partition("/")[2] or page
         assert name in (ROOT / RUN[page]).read_text(encoding="utf-8")
 
 
 def test_nothing_is_listed_that_is_gone() -> None:
-    """Nor a page of another kind."""
-    assert {*RUN, *NOT_RUN} <= set(TASKS)
+    """Nor a page of another kind, nor a block that now stands otherwise."""
+    assert set(RUN) <= set(TASKS)
+    for page, what in LISTED:
+        found = [
+            lines for language, lines in blocks(DOCS / page) if not language and what in "\n".join(lines)
+        ]
+        assert len(found) == 1, (page, what)
+
+
+def test_the_tests_that_are_named_for_a_block_exist() -> None:
+    """Who types a block names its page, and the heading above it or a text that is in it alone."""
+    for test, found in INSTEAD.items():
+        file, _, name = test.partition("::")
+        text = (ROOT / "tests" / file).read_text(encoding="utf-8")
+        assert f"\ndef {name}(" in text, test
+        for page, what in found if test in TYPED else ():
+            assert page.rpartition("/")[2] in text, (test, page)
+            assert what.strip() in text or _heading_above(page, what) in text, (test, page, what)
+
+
+def _heading_above(page: str, what: str) -> str:
+    """Give the heading that the one block with a text stands below."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    found = list(re.finditer(r"^```(\w*)\n.*?^```$", text, re.DOTALL | re.MULTILINE))
+    (at,) = (one.start() for one in found if not one[1] and what in f"{one[0]}".replace("\\\n", " "))
+    within = {line for one in found for line in one[0].splitlines()}
+    above = [line for line in text[:at].splitlines() if line.startswith("#") and line not in within]
+    return above[-1]
 
 
 ALL: Final = sorted(
@@ -237,8 +347,8 @@ def test_every_value_that_a_page_sets_is_one_of_the_chart(page: Path) -> None:
 
 
 def _table(page: str, heading: str) -> list[list[str]]:
-    """Give the cells of the first table below a heading, without its head."""
-    text = (DOCS / page).read_text(encoding="utf-8").partition(f"## {heading}\n")[2]
+    """Give the cells of the first table below a heading or a line, without its head."""
+    text = (DOCS / page).read_text(encoding="utf-8").partition(f"{heading}\n")[2]
     (table, *_) = re.findall(r"^\|.*\n\| -.*\n((?:\|.*\n)+)", text, re.MULTILINE)
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
 
@@ -269,11 +379,56 @@ def test_the_tables_page_has_every_table_and_every_field_of_a_letter() -> None:
     assert fields == set(DeadLetter.__dataclass_fields__)
 
 
-def test_the_exit_codes_are_those_that_the_programs_tell() -> None:
-    """In their own words."""
-    page = " ".join((DOCS / "exit-codes.md").read_text(encoding="utf-8").split())
-    told = " ".join((producer.__doc__ or "").partition("Exit codes: ")[2].split())
-    codes = re.findall(r"(\d) ([^;.]+?)(?: \([\w/.]+\))?[;.]", told)
-    assert [code for code, _ in codes] == ["0", "1", "2", "3", "4"]
-    for code, meaning in codes:
-        assert re.search(rf"\| {code} \| {re.escape(meaning)}", page), meaning
+def test_the_event_page_has_every_field_and_every_key_of_a_kpi() -> None:
+    """In their order, and it says which fields are optional."""
+    fields = [(re.findall(r"`(\w+)`", names), form) for names, form in _table("event.md", "# The event")]
+    assert [name for names, _ in fields for name in names] == [
+        name.decode() for name in (*REQUIRED, *sorted(OPTIONAL))
+    ]
+    optional = {name for names, form in fields if form.startswith("optional: ") for name in names}
+    assert optional == {name.decode() for name in OPTIONAL}
+    keys = [key for names, _ in _table("event.md", "KPIs") for key in re.findall(r"`(\w+)`", names)]
+    assert keys == [one for one in Kpi.__dataclass_fields__ if one != "name"]
+
+
+def test_the_page_of_commands_has_every_command() -> None:
+    """And no other."""
+    told = set()
+    for names, _ in _table("commands.md", "# The command `telemetry`"):
+        above = ""
+        for code in re.findall(r"`([^`]+)`", names):
+            *first, last = re.findall(r"(?<![-\w])[a-z]+\b", re.sub(r"\[--.*?\]", "", code))
+            if first:
+                above = " ".join(first[1:])
+                told |= {above} if "[" in code and above else set()
+            told.add(f"{above} {last}".strip())
+    groups = {"dlq", "steps"}  # which do nothing by themselves
+    assert told == {name for name, _ in every_command()} - groups
+
+
+@pytest.mark.parametrize(("program", "column"), [(producer, 1), (consumer, 2)])
+def test_the_exit_codes_of_a_service_are_those_that_it_tells(program: ModuleType, column: int) -> None:
+    """In its own words."""
+    told = " ".join((program.__doc__ or "").partition("Exit codes: ")[2].split())
+    codes = dict(re.findall(r"(\d) ([^;.]+?)(?: \([\w/.]+\))?[;.]", told))
+    page = {row[0]: row[column] for row in _table("exit-codes.md", "The services") if row[column]}
+    assert list(codes) == list(page)
+    assert [code for code, meaning in codes.items() if not page[code].startswith(meaning)] == []
+
+
+def test_the_exit_codes_of_the_command_are_those_that_it_tells() -> None:
+    """In its own words: in its help, and what 1 means in the help of each command."""
+    told = " ".join((app.info.epilog or "").split())
+    codes = re.findall(r"(\d) (.+?)(?= \d |$)", told)
+    assert codes == [(code, meaning) for code, meaning in _table("exit-codes.md", "The command `telemetry`")]
+    ones = {
+        f"`telemetry {name}`": found[1]
+        for name, command in every_command()
+        if (found := re.search(r"Exit code 1 if (.*)", " ".join((command.help or "").split())))
+    }
+    page = dict(_table("exit-codes.md", "What 1 means for each command:"))
+    assert "no to a question" in page.pop("any")
+    assert set(page) == set(ones)
+    for name, meaning in page.items():
+        first, _, _ = re.sub(r" \(.*?\)", "", meaning).partition(",")
+        assert ones[name].startswith(re.split(r"[.:;]", first)[0]), name
