@@ -40,7 +40,7 @@ def _scales_out_and_back(release: Release) -> tuple[int, int]:
 
 _SCALED_ON_LAG: Final[Values] = {
     # What waits is bounded, so that it is also worked off in a moment.
-    "producer": {"settings": {"rate": 3000, "streamMaxLength": 5000}},
+    "producer": {"settings": {"rate": 1500, "streamMaxLength": 2500}},
     "consumer": {
         "settings": {"batchSize": 1},
         "keda": {
@@ -131,7 +131,7 @@ def test_an_autoscaler_on_cpu_scales_consumers_out_and_back(new: NewNamespace) -
     if not has_api(_METRICS):
         pytest.skip("no metrics API in the cluster, so nothing can be scaled by CPU")
     values = {
-        "producer": {"settings": {"rate": 2000}},
+        "producer": {"settings": {"rate": 600}},
         "consumer": {
             "resources": {"requests": {"cpu": "50m"}},
             "autoscaling": {

@@ -179,7 +179,7 @@ def test_a_version_that_is_too_old_for_the_tables_replaces_nobody(release: Relea
         assert any("has schema" in str(line) for line in lines), lines
         # Nor may a command of that version read: the rows are counted by the server.
         rows = query(release.namespace, _ROWS)
-        until(lambda: query(release.namespace, _ROWS) > rows + 500, PATIENCE_S, "those of before go on")
+        until(lambda: query(release.namespace, _ROWS) > rows + 200, PATIENCE_S, "those of before go on")
         assert len([pod for pod in release.pods("consumer") if pod.name in before and pod.is_ready]) >= 3
     finally:
         query(release.namespace, "DELETE FROM telemetry.schema_migrations WHERE name = 'later'")
@@ -266,7 +266,7 @@ def test_keda_scales_over_the_nodes_from_one_to_four_and_back(release: Release, 
         "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
     }
     scaled = {
-        "producer": {"settings": {"rate": 2000, "streamMaxLength": 5000}},
+        "producer": {"settings": {"rate": 1500, "streamMaxLength": 2500}},
         "consumer": {"settings": {"batchSize": 1}, "keda": keda},
     }
     release.upgrade(merged(values, scaled))
