@@ -53,6 +53,8 @@ class Contestant:
     keys: StreamKeys = KEYS
     """The stream that it consumes."""
     events_per_entry: int = 1
+    has_own_files: bool = False
+    """Whether each replica stores into a file of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +153,14 @@ def race(
         client = server.client()
         stack.callback(client.close)
         make_group(client, contestant.keys)
+        places = [place] * contestant.replicas
+        if contestant.has_own_files:
+            places = [Place(folder / str(number)) for number in range(contestant.replicas)]
         processes = [
             stack.enter_context(
-                running(contestant.command(server, place), log, contestant.environment(server, place))
+                running(contestant.command(server, one), log, contestant.environment(server, one))
             )
-            for _ in range(contestant.replicas)
+            for one in places
         ]
 
         def check() -> None:
@@ -173,7 +178,7 @@ def race(
         seconds = watch(client, entries, check, lambda progress: look(progress, pids), contestant.keys)
         client_s, server_s = spent_s(pids) - client_s, spent_s([server.pid]) - server_s
         if postgres is None:
-            stored = count_rows(folder / DATABASE)
+            stored = sum(count_rows(one.folder / DATABASE) for one in dict.fromkeys(places))
         else:
             database_s = postgres.spent_s() - database_s
             stored = postgres.count_rows(place.url)

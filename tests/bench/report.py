@@ -24,7 +24,8 @@ while slows both sides; the table has the median of the rounds and their extreme
 - **replicas**: two and four of them on one database file.
 - **packed**: the same events, a hundred in each entry: our consumer, one and two of them on one database
   file, and a plain loop that splits lines; against the floor and FastStream over entries of one event. All
-  store batches of {BATCH_SIZE} events. Processor time is what the kernel counts for the consumer, and for the
+  store batches of {BATCH_SIZE} events. Two consumers on a file each share no lock, so they show what the
+  processors give to two at all. Processor time is what the kernel counts for the consumer, and for the
   server while it serves it.
 - **producer**: our publisher against a plain redis-py pipeline, {BATCH_SIZE} events a round trip.
 - **latency**: the real producer and the real consumer; from the making of an event's id (rounded down to
