@@ -53,28 +53,30 @@ def _all(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _parts(pieces: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
-    held = b""
+    # A view is cut without a copy: a piece may have hundreds of thousands of parts.
+    held = memoryview(b"")
 
     def body(left: int) -> Iterator[bytes]:
         nonlocal held
         while left:
             if not held:
-                held = next(pieces, b"")
+                held = memoryview(next(pieces, b""))
                 if not held:
                     raise EntryDamaged("what the server keeps of this entry ends in the middle")
             some, held = held[:left], held[left:]
             left -= len(some)
-            yield some
+            yield bytes(some)
 
     while True:
-        while b":" not in held[: _LONGEST_LENGTH + 1]:
+        while b":" not in (head := bytes(held[: _LONGEST_LENGTH + 1])) and len(head) <= _LONGEST_LENGTH:
             piece = next(pieces, b"")
-            if not piece or len(held) > _LONGEST_LENGTH:
+            if not piece:
                 break
-            held += piece
+            held = memoryview(head + piece)
         if not held:
             return
-        digits, _, held = held.partition(b":")
+        digits, mark, _ = head.partition(b":")
         if not digits.isdigit() or len(digits) > _LONGEST_LENGTH:
             raise EntryDamaged("what the server keeps of this entry was not written by a consumer")
+        held = held[len(digits) + len(mark) :]
         yield body(int(digits))
