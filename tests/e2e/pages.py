@@ -93,10 +93,16 @@ def typed(namespace: Namespace, folder: Path, commands: str) -> Iterator[str]:
             start_new_session=True,
         )
     try:
-        code = shell.wait(5 * PATIENCE_S)
+        with suppress(subprocess.TimeoutExpired):
+            shell.wait(5 * PATIENCE_S)
         text = said.read_text(encoding="utf-8")
-        assert code == 0, text[-6000:]
+        assert shell.poll() == 0, f"{_ended(shell.returncode)}:\n{text[-6000:]}"
         yield text
     finally:
         with suppress(ProcessLookupError):  # nothing is left
             os.killpg(shell.pid, signal.SIGKILL)  # a port that is forwarded, say
+        shell.wait()
+
+
+def _ended(code: int | None) -> str:
+    return f"not within {5 * PATIENCE_S:g} s" if code is None else f"it ended with {code}"
