@@ -12,7 +12,7 @@ import pytest
 from forwarder import Forwarder
 from psycopg.conninfo import conninfo_to_dict
 from samples import RUN, event_fields
-from servers import LocalServer, Server, free_port, local_binary
+from servers import LocalServer, Server, eventually, free_port, local_binary
 from telemetry_cli import telemetry
 
 from services.brokers.redis.consuming.observer import Observer
@@ -51,14 +51,16 @@ def test_the_audit_comes_when_what_was_published_before_is_acknowledged(server: 
     """What is published meanwhile is not waited for."""
     with closing(server.client()) as client:
         entries = _deliver(client, 3)
+        client.config_resetstat()
 
         def settle() -> None:
+            eventually(lambda: "cmdstat_xinfo|groups" in client.info("commandstats"), 30, "the audit waits")
             for number in range(more):
                 another = f"5f0b9c1e-8f0a-4d8b-9a1e-0c4f4a1b2c3{number}"
                 client.execute_command("XADD", KEYS.stream, "*", *event_fields(event_id=another))
             client.xack(KEYS.stream, KEYS.group, *entries)
 
-        later = threading.Timer(0.3, settle)
+        later = threading.Thread(target=settle)
         later.start()
         result = telemetry("audit", "--wait", "30", "--json", **_at(server))
         later.join()
