@@ -7,7 +7,7 @@ TELEMETRY_E2E_TAG            tag of our images; without, the version of the char
 TELEMETRY_E2E_KEDA           command that installs KEDA where it is not there
 TELEMETRY_E2E_PARTITION      command that cuts the pods of two nodes off from each other; given their names
 TELEMETRY_E2E_HEAL           command that ends it
-TELEMETRY_E2E_SHORT=1        the page about Kubernetes is typed with one Helm alone, not with each
+TELEMETRY_E2E_SHORT=1        what of docs/kubernetes.md needs no server of one's own, with one Helm
 TELEMETRY_E2E_POLICIES=1     the cluster has to enforce NetworkPolicies; otherwise it is found out
 """
 

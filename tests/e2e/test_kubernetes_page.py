@@ -32,6 +32,7 @@ from e2e.external import secret
 from e2e.pages import block_of, typed, with_own
 from e2e.release import Release
 
+IS_SHORT: Final = os.environ.get("TELEMETRY_E2E_SHORT") == "1"
 _PAGE: Final = "kubernetes.md"
 _FIRST: Final = "## A first run"
 _OWN_REDIS: Final = "## Your own Redis"
@@ -52,7 +53,7 @@ _ROWS: Final = (
 @pytest.fixture(scope="module", autouse=True)
 def _one_helm(helm_program: str) -> None:
     """Leave the other Helm out where time is short."""
-    if helm_program != "helm" and os.environ.get("TELEMETRY_E2E_SHORT") == "1":
+    if helm_program != "helm" and IS_SHORT:
         pytest.skip("TELEMETRY_E2E_SHORT=1: the page is typed with one Helm, since each takes ten minutes")
 
 
@@ -91,6 +92,8 @@ def main(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Namespace]:
     """Make the namespace of most sections, with the PostgreSQL and the Valkey that are the reader's own."""
+    if IS_SHORT:
+        pytest.skip("TELEMETRY_E2E_SHORT=1: what needs servers of one's own takes seven minutes")
     if shutil.which("openssl") is None:
         pytest.skip("no openssl here to make certificates with")
     run_given("TELEMETRY_E2E_LOAD", POSTGRES)
