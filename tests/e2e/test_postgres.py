@@ -30,8 +30,8 @@ _NEWER: Final = (
     "INSERT INTO telemetry.schema_migrations (version, name) "
     "SELECT max(version) + 1, 'later' FROM telemetry.schema_migrations"
 )
-_HELD_UP_S: Final = 3.0
-"""How long a busy machine may hold everybody up; what waits to be claimed waits for 25 s."""
+_BETWEEN_BATCHES_S: Final = 0.5
+"""How long nothing may be stored where nothing is wrong; an idle machine restarts a consumer in 0.8 s."""
 _ROWS: Final = "SELECT count(*) FROM telemetry.events"
 _ROLLED: Final = ("rollout", "status", "deployment/spread-consumer", f"--timeout={PATIENCE_S:g}s")
 
@@ -125,9 +125,9 @@ def test_helm_test_and_the_audits_job_need_no_volume(release: Release) -> None:
     assert "missing=0" in release.namespace.kubectl("logs", "job/audit-now")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def restart_s(release: Release) -> float:
-    """Delete the only consumer, and tell how long nothing was stored: on this machine, at its load."""
+    """Delete the only consumer, and tell how long nothing was stored: on this machine, at its load of now."""
     release.scale("consumer", 1)
     (pod,) = _all_work(release, 1)
     began = time.time()
@@ -157,7 +157,7 @@ def test_an_upgrade_rolls_without_a_pause(release: Release, values: Values, rest
         assert {pod.node for pod in pods} == set(nodes())
         pause_s = longest_pause_s(release.namespace, began)
         print(f"\nlongest pause of a rolling upgrade: {pause_s:.1f} s")
-        assert pause_s <= restart_s + _HELD_UP_S
+        assert pause_s <= restart_s + _BETWEEN_BATCHES_S
     finally:
         query(release.namespace, "DELETE FROM telemetry.schema_migrations WHERE name = 'later'")
     release.assert_nothing_is_lost()
@@ -213,7 +213,7 @@ def test_a_drained_node_makes_no_pause_longer_than_a_restart(
     assert {pod.node for pod in pods} == {one for one in nodes() if one != drained}
     pause_s = longest_pause_s(release.namespace, began)
     print(f"\nlongest pause of a drain: {pause_s:.1f} s")
-    assert pause_s <= restart_s + _HELD_UP_S
+    assert pause_s <= restart_s + _BETWEEN_BATCHES_S
     release.assert_nothing_is_lost()
 
 
