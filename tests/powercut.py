@@ -21,7 +21,9 @@ from typing import Final
 
 import pytest
 
+_STARTS: Final = {"clone", "clone3", "fork", "vfork"}
 _CALLS: Final = (
+    *sorted(f"?{name}" for name in _STARTS),
     "?open", "?creat", "openat", "close", "write", "pwrite64", "writev", "pwritev", "lseek", "ftruncate",
     "fsync", "fdatasync", "?rename", "renameat", "renameat2", "?unlink", "unlinkat", "?mkdir", "mkdirat",
     "sendto", "sendmsg",
@@ -56,6 +58,8 @@ class Call:
     name: str
     arguments: str
     result: int
+    process: int
+    """Whose descriptors it is about: threads of one process have them together."""
 
     @property
     def descriptor(self) -> int:
@@ -82,6 +86,23 @@ class Call:
 
 def calls(trace: Path) -> Iterator[Call]:
     """Read the calls of a trace that went well, and syncs that did not, in the order in which they ended."""
+    # A thread may be seen before the call that has started it ends.
+    read = list(_read_calls(trace))
+    threads = {
+        result: thread
+        for thread, name, arguments, result in read
+        if name in _STARTS and "CLONE_THREAD" in arguments
+    }
+    for thread, name, arguments, result in read:
+        process = thread
+        while process in threads:
+            process = threads[process]
+        if name not in _STARTS:
+            yield Call(name, arguments, result, process)
+
+
+def _read_calls(trace: Path) -> Iterator[tuple[int, str, str, int]]:
+    """Give each call as its thread, name, arguments and result."""
     begun: dict[str, str] = {}
     with trace.open(encoding="ascii", errors="replace") as lines:
         for line in lines:
@@ -95,7 +116,7 @@ def calls(trace: Path) -> Iterator[Call]:
                 continue
             ended = _ENDED.search(arguments)
             if ended and (int(ended[1]) >= 0 or name in {"fsync", "fdatasync"}):
-                yield Call(name, arguments[: ended.start()], int(ended[1]))
+                yield int(thread), name, arguments[: ended.start()], int(ended[1])
 
 
 @dataclass(eq=False)
@@ -178,7 +199,7 @@ class Disk:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._top = _read(root)
-        self._open: dict[int, _Open] = {}
+        self._open: dict[tuple[int, int], _Open] = {}
 
     def apply(self, call: Call) -> bool:
         """Do what a call did. Tells whether it changed what a power cut would leave."""
@@ -214,7 +235,7 @@ class Disk:
         return sorted(_unsynced(self._top, ""))
 
     def _opened(self, call: Call) -> bool:
-        self._open.pop(call.result, None)
+        self._open.pop((call.process, call.result), None)
         if not (path := call.path).is_relative_to(self.root):
             return False
         found = self._find(path)
@@ -226,15 +247,15 @@ class Disk:
             return False
         if isinstance(found, _File) and ("O_TRUNC" in call.arguments or call.name == "creat"):
             found.write(-1, b"")
-        self._open[call.result] = _Open(found, "O_APPEND" in call.arguments)
+        self._open[call.process, call.result] = _Open(found, "O_APPEND" in call.arguments)
         return is_new
 
     def _on_open(self, call: Call) -> bool:
-        one = self._open.get(call.descriptor)
+        one = self._open.get((call.process, call.descriptor))
         if one is None:
             return False
         if call.name == "close":
-            del self._open[call.descriptor]
+            del self._open[call.process, call.descriptor]
             return False
         if call.name == "lseek":
             one.position = call.result
