@@ -1,4 +1,4 @@
-"""Folders that are still there after a power cut.
+"""Files and folders that are still there after a power cut.
 
 A file that was synced can be lost all the same: with its name, which is in its folder, or with the name of
 that folder, which is in the one above.
@@ -6,6 +6,7 @@ that folder, which is in the one above.
 
 import errno
 import os
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,14 @@ def make_folder(folder: Path) -> None:
             raise
     else:
         sync_name(folder)
+
+
+def sync_content(descriptor: int) -> None:
+    """Make what was written to a file durable, by whomever; not the time at which it was. Raises OSError."""
+    if sys.platform == "darwin":  # it has no other
+        os.fsync(descriptor)
+    else:
+        os.fdatasync(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

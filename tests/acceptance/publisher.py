@@ -116,6 +116,12 @@ class Publisher:
             self._add(flat([*_pairs(event)]), event.event_id, event=event)
         return self
 
+    def again(self, count: int) -> "Publisher":
+        """Repeat the last valid events, in their order."""
+        for event in [one.event for one in (*self.entries, *self._made) if one.event is not None][-count:]:
+            self._add(flat([*_pairs(event)]), event.event_id, event=event)
+        return self
+
     def conflict(self, count: int = 1) -> "Publisher":
         """Give another content to the ids of events that were made before."""
         for _ in range(count):

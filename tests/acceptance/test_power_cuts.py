@@ -12,6 +12,7 @@ import pytest
 from acceptance.publisher import Published
 from acceptance.rig import ROOT, Process, Rig
 from powercut import Call, Disk, calls, under_strace
+from servers import eventually
 
 from services.stores.files.dead_letters import DeadLetterFile
 
@@ -131,6 +132,50 @@ def test_what_one_who_was_killed_has_not_synced_is_synced_by_the_next(rig: Rig, 
     disk.close_all()
     assert_nothing_is_lost(rig, disk, second, every=50, settled=settled)
     rig.use_data(data)
+
+
+_TWO = """
+    trap 'kill $pids; for one in $pids; do wait $one || exit 1; done; exit 0' TERM
+    for name in consumer-1 consumer-2; do
+        CONSUMER_NAME=$name "$0" -m services.consumer & pids="$pids $!"
+    done
+    wait
+"""
+
+
+def test_rows_that_another_has_not_synced_yet_are_on_the_disk_before_they_are_duplicates(
+    rig: Rig, disk: Disk
+) -> None:
+    """Two on one file whose syncs take long: what one has just written, the other one gets once more."""
+    publisher = rig.publisher()
+    for _ in range(15):
+        publisher.valid(10).again(10)
+    trace = rig.folder / "trace"
+    command = under_strace(["sh", "-c", _TWO, sys.executable], trace, "fdatasync:delay_enter=20000")
+    consumers = rig.start("traced", command, {"BATCH_SIZE": "10"})
+    data = rig.data
+    eventually(lambda: len(consumers.lines("consumer_started")) == 2, 30, "both run")
+    publisher.send()
+    rig.drain(consumers)
+    stop(consumers)
+    rig.assert_complete()
+    assert times_one_wrote_before_the_other_had_synced(trace) > 3
+    assert_nothing_is_lost(rig, disk, trace, every=50)
+    rig.use_data(data)
+
+
+def times_one_wrote_before_the_other_had_synced(trace: Path) -> int:
+    """Count the turns that began while the last one's pages were not synced yet."""
+    times = 0
+    unsynced: set[int] = set()
+    for call in calls(trace):
+        if call.name == "fdatasync":
+            unsynced.discard(call.process)
+        elif call.name == "pwrite64" and len(call.texts[0]) == 4096:
+            unsynced.add(call.process)
+        elif call.name == "pwrite64" and b'"since"' in call.texts[0]:  # telemetry.turn
+            times += bool(unsynced - {call.process})
+    return times
 
 
 @pytest.mark.storm

@@ -7,15 +7,16 @@ left of them is saved, or put aside, before the next ones are opened.
 
 import contextlib
 import logging
+import os
 import sqlite3
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from services.contract.errors import SinkUnavailable, SinkUnusable
 from services.runtime.own_files import check_link
-from services.stores.folders import sync_name
+from services.stores.folders import sync_content, sync_name
 from services.stores.sqlite.errors import not_made, unopened
-from services.stores.sqlite.files import FileNames, Files
+from services.stores.sqlite.files import FileNames, Files, inode_of
 from services.stores.sqlite.schema import migrate, refuse_foreign
 
 DEAF_MS: Final = 1000
@@ -30,6 +31,8 @@ class _Opened(NamedTuple):
 
     connection: sqlite3.Connection
     files: Files
+    wal: int
+    """The WAL's descriptor, to sync it by. SQLite has no lock on it that would end when it is closed."""
 
 
 class Database:
@@ -79,16 +82,31 @@ class Database:
                 self._patience_ms = patience_ms
                 before = self._still(before)
                 migrate(connection, self._path)
+                # From here on it is us who sync what is committed.
+                connection.execute("PRAGMA synchronous = NORMAL")
                 files = self._still(before)
+                wal = self._open_wal()
+                undo.callback(os.close, wal)
             except OSError as error:
                 raise not_made(self._path, error) from error
             except sqlite3.Error as error:
                 raise unopened(self._path, error) from error
-            if not files.are_all_there():
+            if not (files.are_all_there() and files.wal == inode_of(wal)):
                 raise self.replaced("while it was opened")
             undo.pop_all()
-        self._opened = _Opened(connection, files)
+        self._opened = _Opened(connection, files, wal)
         return connection
+
+    def sync(self) -> None:
+        """Have all that is committed on the disk, by whomever. Raises SinkUnavailable.
+
+        What was folded into the file meanwhile, SQLite has synced before it wrote over it in the WAL.
+        """
+        if self._opened is not None:
+            try:
+                sync_content(self._opened.wal)
+            except OSError as error:
+                raise self._wal_failed(error) from error
 
     def wait_at_most(self, patience_ms: int) -> None:
         """Set how long SQLite waits for a lock."""
@@ -107,7 +125,16 @@ class Database:
         except OSError as error:
             if self.connection is not None:
                 self.connection.execute("ROLLBACK")
-            raise SinkUnavailable(f"{self._names.wal}: {error.strerror or error}", "SQLITE_IOERR") from error
+            raise self._wal_failed(error) from error
+
+    def _open_wal(self) -> int:
+        try:
+            return self._names.open_wal()
+        except FileNotFoundError:
+            raise self.replaced("while it was opened") from None
+
+    def _wal_failed(self, error: OSError) -> SinkUnavailable:
+        return SinkUnavailable(f"{self._names.wal}: {error.strerror or error}", "SQLITE_IOERR")
 
     def abandon(self, patience_ms: int) -> bool:
         """Close files that are gone, and leave none of them to be taken for a part of the next ones.
@@ -136,6 +163,7 @@ class Database:
         """Close it as it is; its WAL is folded into it when we are the last."""
         if self._opened is not None:
             self._opened.connection.close()
+            os.close(self._opened.wal)
             self._opened = None
 
     def _save_wal(self, connection: sqlite3.Connection, patience_ms: int) -> None:

@@ -106,6 +106,10 @@ class FileNames(NamedTuple):
             _put_aside(self.wal)
             _put_aside(self.shm)
 
+    def open_wal(self) -> int:
+        """Open the WAL to sync it; gives the descriptor. Raises OSError."""
+        return os.open(self.wal, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
     def write_wal_anew(self) -> None:
         """Write what is in the WAL once more, and sync it. Raises OSError.
 
@@ -252,6 +256,12 @@ def _holder(folder: int) -> str:
         return ""
     told = f": {who} (process {pid} on {host}), for {since_s:.0f} s"
     return f"{told}. If it hangs, end it: kill -9 {pid}, or delete its pod" if since_s > _LONG_S else told
+
+
+def inode_of(descriptor: int) -> _Inode:
+    """Give device and inode number of an open file."""
+    status = os.fstat(descriptor)
+    return (status.st_dev, status.st_ino)
 
 
 def _inode(name: str) -> _Inode:

@@ -4,10 +4,14 @@
     DATA_DIR/telemetry.db-wal    what is committed and not yet in the file; belongs to it
     DATA_DIR/telemetry.turn      who writes now, or wrote last; for people, nothing relies on it
 
-WAL with synchronous=FULL: a commit is on the disk when it returns, so it may be acknowledged (with
-NORMAL it can vanish at power loss). Always BEGIN IMMEDIATE: a deferred transaction that turns from
-reading to writing fails at once, whatever the busy timeout. ON CONFLICT(event_id) DO NOTHING, and not
-INSERT OR IGNORE, which swallows broken constraints as well.
+WAL with synchronous=NORMAL, and a sync of our own behind each commit: only then is it on the disk, and may be
+acknowledged. It is made when our turn is over, so that the next one writes meanwhile. That one may meet rows
+which are not on the disk yet, and takes them for duplicates: its own sync is of the same file, and made
+whether or not it has written anything (docs/decisions/0095).
+
+Always BEGIN IMMEDIATE: a deferred transaction that turns from reading to writing fails at once, whatever the
+busy timeout. ON CONFLICT(event_id) DO NOTHING, and not INSERT OR IGNORE, which swallows broken constraints
+as well.
 
 Rows go in by statements of 100 rows each: one call of the driver for 100 rows, so Python's share of
 an insert is small (docs/decisions/0003).
@@ -135,7 +139,7 @@ class SQLiteSink:
             self._note.close()
 
     def commit(self, connection: sqlite3.Connection) -> None:
-        """Make the open transaction durable."""
+        """Commit the open transaction: others see it from here on, and it is not on the disk yet."""
         connection.execute("COMMIT")
 
     def _insert(self, connection: sqlite3.Connection, statements: Sequence[_Statement]) -> int:
@@ -148,10 +152,14 @@ class SQLiteSink:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One write transaction, in our turn among the replicas. Raises SinkUnavailable and RowsRefused."""
+        """One write transaction, in our turn among the replicas; durable on return.
+
+        Raises SinkUnavailable and RowsRefused. Nothing is written then, or all of it where the sync failed.
+        """
         try:
             with self._turn() as patience_ms, self._committing(patience_ms) as connection:
                 yield connection
+            self._sync()
         except SinkUnusable as error:  # it was usable at the start, and may be so again
             raise SinkUnavailable(str(error), error.kind) from error
         except OSError as error:  # the folder's rights were changed, say
@@ -190,6 +198,13 @@ class SQLiteSink:
         except (OverflowError, UnicodeEncodeError) as error:  # raised while a row is bound
             self._undo(error)
             raise RowsRefused(str(error), "binding") from error
+
+    def _sync(self) -> None:
+        try:
+            self._database.sync()
+        except SinkUnavailable:
+            self._is_doubtful = True
+            raise
 
     def _begin(self, patience_ms: int) -> sqlite3.Connection:
         """Begin on a connection that is opened anew after an error, or when its files are gone."""

@@ -7,6 +7,7 @@ import errno
 import os
 import sqlite3
 import stat
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,10 +16,13 @@ from typing import Any
 import pytest
 from samples import dead, row
 
-from services.contract.errors import DeadLettersUnavailable
+from services.contract.errors import DeadLettersUnavailable, SinkUnavailable
 from services.stores.files.dead_letters import DeadLetterFile
 from services.stores.folders import make_folder, sync_folder
 from services.stores.sqlite.sink import SQLiteSink
+
+SYNC = "os.fsync" if sys.platform == "darwin" else "os.fdatasync"
+"""What syncs a WAL."""
 
 
 class Recorder:
@@ -29,6 +33,7 @@ class Recorder:
         self._calls: list[tuple[str, str, int]] = []
         self._sync, self._replace = os.fsync, os.replace
         patch.setattr("os.fsync", self._note_sync)
+        patch.setattr(SYNC, self._note_sync)
         patch.setattr("os.replace", self._note_replace)
 
     def take(self) -> list[tuple[str, str, int]]:
@@ -185,18 +190,18 @@ def test_a_wal_that_somebody_left_is_written_anew_once(tmp_path: Path, recorder:
             assert ("sync", "telemetry.db-wal", len(before)) in recorder.take()
             assert wal.read_bytes().startswith(before)
             assert second.write([row(1)]).inserted == 0
-            assert recorder.take() == []
+            assert recorder.take() == [("sync", "telemetry.db-wal", len(before))]
 
 
 class Watched(SQLiteSink):
-    """A sink that notes what its commits are worth."""
+    """A sink that notes with which settings it commits."""
 
     def __init__(self, path: Path) -> None:
         self.seen: list[tuple[int, str, int]] = []
         super().__init__(path, 50, lambda: 1.0)
 
     def commit(self, connection: sqlite3.Connection) -> None:
-        """Note it just before: PRAGMA synchronous (2: FULL) and journal_mode, and how large a WAL stays."""
+        """Note it just before: PRAGMA synchronous (1: NORMAL) and journal_mode, and how large a WAL stays."""
         (level,) = connection.execute("PRAGMA synchronous").fetchone()
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
         (limit,) = connection.execute("PRAGMA journal_size_limit").fetchone()
@@ -205,19 +210,80 @@ class Watched(SQLiteSink):
 
 
 @pytest.mark.parametrize("gone", [(), ("",), ("", "-wal", "-shm"), ("-wal",), ("-wal", "-shm"), ("-shm",)])
-def test_every_connection_commits_to_the_disk(tmp_path: Path, gone: tuple[str, ...]) -> None:
+def test_every_connection_syncs_what_it_has_committed(
+    tmp_path: Path, recorder: Recorder, gone: tuple[str, ...]
+) -> None:
     """Also one that was opened anew since files were removed, or after an error."""
     path = tmp_path / "telemetry.db"
+
+    def write(number: int) -> None:
+        sink.write([row(number)])
+        assert recorder.take()[-1] == ("sync", "telemetry.db-wal", wal.stat().st_size)
+
+    wal = path.with_name("telemetry.db-wal")
     with closing(Watched(path)) as sink:
-        sink.write([row(1)])
+        write(1)
         for suffix in gone:
             path.with_name(f"telemetry.db{suffix}").unlink()
-        sink.write([row(2)])
+        write(2)
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(Exception, match="locked"):
                 sink.write([row(3)])
             other.execute("ROLLBACK")
-        sink.write([row(3)])
-    assert len(sink.seen) >= 4
-    assert set(sink.seen) == {(2, "wal", 64 << 20)}
+        write(3)
+        recorder.take()
+        sink.probe()
+        assert recorder.take() == [("sync", "telemetry.db-wal", wal.stat().st_size)]
+    assert len(sink.seen) >= 5
+    assert set(sink.seen) == {(1, "wal", 64 << 20)}
+
+
+def test_the_next_one_writes_while_a_commit_is_synced(
+    tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it finds there may be on no disk yet: it syncs that too, though it has nothing to write itself."""
+    path = tmp_path / "telemetry.db"
+    with (
+        closing(SQLiteSink(path, 50, lambda: 1.0)) as first,
+        closing(SQLiteSink(path, 50, lambda: 1.0)) as second,
+    ):
+        recorder.take()
+        meanwhile: list[int] = []
+        sync = getattr(os, SYNC.removeprefix("os."))
+
+        def write_first(descriptor: int) -> None:
+            monkeypatch.setattr(SYNC, sync)
+            meanwhile.append(second.write([row(1)]).inserted)
+            assert recorder.take() == [
+                ("sync", "telemetry.db-wal", path.with_name("telemetry.db-wal").stat().st_size)
+            ]
+            sync(descriptor)
+
+        monkeypatch.setattr(SYNC, write_first)
+        assert first.write([row(1)]).inserted == 1
+        assert meanwhile == [0]
+        assert [one[:2] for one in recorder.take()] == [("sync", "telemetry.db-wal")]
+
+
+def test_a_commit_that_cant_be_synced_is_not_believed(
+    tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system may take it for written from then on: it is written anew before anything is acknowledged."""
+    path = tmp_path / "telemetry.db"
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with closing(SQLiteSink(path, 50, lambda: 1.0)) as sink:
+        sync = getattr(os, SYNC.removeprefix("os."))
+        for write in (lambda: sink.write([row(1)]), sink.probe):
+            monkeypatch.setattr(SYNC, fail)
+            with pytest.raises(SinkUnavailable, match="db-wal: Input/output error") as failed:
+                write()
+            assert failed.value.kind == "SQLITE_IOERR"
+            monkeypatch.setattr(SYNC, sync)
+            recorder.take()
+            assert sink.write([row(1)]).inserted == 0
+            size = path.with_name("telemetry.db-wal").stat().st_size
+            assert recorder.take() == [("sync", "telemetry.db-wal", size)] * 2
