@@ -1,6 +1,6 @@
 """The peer: FastStream's batch subscriber doing the floor's job.
 
-`python -m bench.faststream_peer REDIS_URL DATABASE documented|tuned`, until it is ended.
+`python -m bench.faststream_peer REDIS_URL DATABASE documented|tuned BATCH`, until it is ended.
 
 `documented` is what its documentation shows: a handler that takes the batch as a list of dicts. Our
 entries are flat fields and not its own one field `__data__`, which its parser takes too, by way of
@@ -25,42 +25,44 @@ import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Literal
 
 from faststream import AckPolicy
 from faststream.redis import RedisBroker, StreamSub
 
-from bench.plan import BATCH_SIZE
 from bench.stream import KEYS
 from bench.table import BareRow, open_table, parse, store
 
-STREAM: Final = StreamSub(
-    KEYS.stream,
-    group=KEYS.group,
-    consumer="faststream",
-    batch=True,
-    max_records=BATCH_SIZE,
-    polling_interval=50,
-)
+
+def stream_of(batch: int) -> "StreamSub[Literal[True]]":
+    """Subscribe to the stream, so many entries at a time."""
+    return StreamSub(
+        KEYS.stream,
+        group=KEYS.group,
+        consumer="faststream",
+        batch=True,
+        max_records=batch,
+        polling_interval=50,
+    )
 
 
-def documented(url: str, connection: sqlite3.Connection) -> RedisBroker:
+def documented(url: str, connection: sqlite3.Connection, stream: "StreamSub[Literal[True]]") -> RedisBroker:
     """Build the broker as its documentation shows it."""
     broker = RedisBroker(url, logger=None)  # type: ignore[arg-type]  # None: no log lines
 
-    @broker.subscriber(stream=STREAM, ack_policy=AckPolicy.NACK_ON_ERROR)
+    @broker.subscriber(stream=stream, ack_policy=AckPolicy.NACK_ON_ERROR)
     async def handle(events: list[dict[str, str]]) -> None:
         store(connection, [parse(event) for event in events])
 
     return broker
 
 
-def tuned(url: str, connection: sqlite3.Connection) -> RedisBroker:
+def tuned(url: str, connection: sqlite3.Connection, stream: "StreamSub[Literal[True]]") -> RedisBroker:
     """Build the broker with its shortest way from the reply to the handler."""
     broker = RedisBroker(url, logger=None, apply_types=False)  # type: ignore[arg-type]  # as above
 
     @broker.subscriber(
-        stream=STREAM, parser=parse_batch, decoder=decode_batch, ack_policy=AckPolicy.NACK_ON_ERROR
+        stream=stream, parser=parse_batch, decoder=decode_batch, ack_policy=AckPolicy.NACK_ON_ERROR
     )
     async def handle(rows: list[BareRow]) -> None:
         store(connection, rows)
@@ -90,10 +92,10 @@ async def decode_batch(message: Any) -> list[BareRow]:
     ]
 
 
-async def main(url: str, database: str, way: str) -> None:
+async def main(url: str, database: str, way: str, batch: str) -> None:
     """Work until ended."""
     build = {"documented": documented, "tuned": tuned}[way]
-    broker = build(url, open_table(Path(database)))
+    broker = build(url, open_table(Path(database)), stream_of(int(batch)))
     await broker.start()
     await asyncio.Event().wait()
 

@@ -1,8 +1,8 @@
 """The floor: what an ordinary good engineer writes in an afternoon with redis-py and hiredis.
 
-`python -m bench.floor REDIS_URL DATABASE [packed]` reads, parses, inserts, commits, acknowledges;
-until it is ended. Nothing is validated, nothing is recovered, nothing is counted. `packed`: the same over
-packed entries, as many at a time as have a batch of events.
+`python -m bench.floor REDIS_URL DATABASE flat|packed BATCH` reads, parses, inserts, commits, acknowledges so
+many events at a time, until it is ended. Nothing is validated, nothing is recovered, nothing is counted.
+`packed`: the same over packed entries.
 """
 
 import sys
@@ -12,17 +12,16 @@ from typing import Any, cast
 
 import redis
 
-from bench.plan import BATCH_SIZE
 from bench.stream import EVENTS_PER_ENTRY, KEYS, PACKED
 from bench.table import BareRow, open_table, parse, store
 
 
-def main(url: str, database: str, form: str = "flat") -> None:
+def main(url: str, database: str, form: str, batch: str) -> None:
     """Work until ended."""
     # hiredis decodes the text in C, so this is the fast way to strings too.
     client = redis.Redis.from_url(url, decode_responses=True)
     connection = open_table(Path(database))
-    keys, count = (PACKED, BATCH_SIZE // EVENTS_PER_ENTRY) if form == "packed" else (KEYS, BATCH_SIZE)
+    keys, count = (PACKED, int(batch) // EVENTS_PER_ENTRY) if form == "packed" else (KEYS, int(batch))
     while True:
         reply = client.xreadgroup(keys.group, "floor", {keys.stream: ">"}, count=count, block=50)
         for _, entries in cast("list[Any]", reply):

@@ -7,32 +7,35 @@ from typing import Final
 from bench.bench import Bench
 from bench.events import generate
 from bench.figure import Figure, Goal, at_least, at_most
-from bench.plan import in_turn
-from bench.race import FLOOR, PACKED_LOOP, Contestant, Raced, faststream, ours_packed, race
+from bench.plan import BATCH_SIZE, LARGEST_BATCH, in_turn
+from bench.race import Contestant, Raced, faststream, floor, ours_packed, packed_loop, race
 from bench.sample import Sample
 from bench.stream import preload, preload_packed
 
-ONE: Final = ours_packed()
-TWO: Final = ours_packed(replicas=2)
+FLOOR: Final = floor(LARGEST_BATCH)
+PACKED_LOOP: Final = packed_loop(LARGEST_BATCH)
+ONE: Final = ours_packed(LARGEST_BATCH)
+SMALLER: Final = replace(ours_packed(BATCH_SIZE), name=f"{ONE.name}, batches of {BATCH_SIZE}")
+TWO: Final = ours_packed(LARGEST_BATCH, replicas=2)
 APART: Final = replace(TWO, name=f"{TWO.name}, two files", has_own_files=True)
 """What two consumers come to where they share the processors, and no lock."""
-FASTSTREAM: Final = faststream("documented")
-CONTESTANTS: Final = (FLOOR, PACKED_LOOP, FASTSTREAM, ONE, TWO, APART)
+FASTSTREAM: Final = faststream("documented", LARGEST_BATCH)
+CONTESTANTS: Final = (FLOOR, PACKED_LOOP, FASTSTREAM, ONE, SMALLER, TWO, APART)
 
 
 def compare(bench: Bench) -> list[Figure]:
     """Let each settle the same events, round by round."""
-    events = bench.plan.events
-    bench.say(f"packed: preload {events:,} events, and again by the hundred")
-    preload(bench.server, generate(events))
-    preload_packed(bench.server, generate(events))
+    flat, packed = bench.plan.events, bench.plan.packed_events
+    bench.say(f"packed: preload {flat:,} events, and {packed:,} by the hundred")
+    preload(bench.server, generate(flat))
+    preload_packed(bench.server, generate(packed))
     raced: dict[Contestant, list[Raced]] = {one: [] for one in CONTESTANTS}
     for number in range(bench.plan.rounds):
         for one in in_turn(CONTESTANTS, number):
-            result = race(one, bench.server, events)
+            result = race(one, bench.server, flat if one.events_per_entry == 1 else packed)
             raced[one].append(result)
             bench.say(
-                f"round {number + 1}/{bench.plan.rounds}  {one.name:<24}{result.rate:>10,.0f} events/s"
+                f"round {number + 1}/{bench.plan.rounds}  {one.name:<30}{result.rate:>10,.0f} events/s"
                 f"{result.client_us:>8.2f} + {result.server_us:.2f} µs an event"
             )
     with bench.server.client() as client:
@@ -54,6 +57,7 @@ def figures(raced: Mapping[Contestant, Sequence[Raced]]) -> list[Figure]:
         ratio(ONE, FLOOR, at_least(3.0)),
         ratio(ONE, PACKED_LOOP, at_least(1.3)),
         ratio(ONE, FASTSTREAM, at_least(5.0)),
+        ratio(SMALLER, FLOOR, None),
         ratio(TWO, ONE, at_least(1.5)),
         ratio(APART, ONE, None),
         Figure("packed", "processor time, the consumer's", "µs", client, at_most(3.0)),

@@ -10,6 +10,8 @@ T = TypeVar("T")
 
 BATCH_SIZE: Final = 1000
 """Entries in a batch, of every contestant."""
+LARGEST_BATCH: Final = 4000
+"""Events in a batch of the case `packed`: as many as a consumer takes at most."""
 
 
 class BenchFailed(CommandFailed):
@@ -22,6 +24,8 @@ class Plan:
 
     events: int
     """Entries of the preloaded stream."""
+    packed_events: int
+    """Events of the preloaded stream of packed entries: they take a few seconds."""
     rounds: int
     memory_events: int
     """Entries of the long backlog."""
@@ -44,7 +48,8 @@ class Plan:
     def sizes(self) -> str:
         """Say how much is measured."""
         return (
-            f"{self.events:,} events, {self.rounds} rounds; {self.memory_events:,} events for memory; "
+            f"{self.events:,} events, {self.rounds} rounds; {self.packed_events:,} events for packed; "
+            f"{self.memory_events:,} events for memory; "
             f"{self.latency_s:g} s a round at {self.latency_rate:,} events/s for latency; "
             f"{self.long_rows:,} rows for growth; {self.observed_events:,} events for observability; "
             f"{self.store_batches:,} batches a round for postgres-store; {self.copied_rows:,} rows for copy"
@@ -55,6 +60,8 @@ def full_plan(events: int, rounds: int, long_rows: int) -> Plan:
     """Plan a run whose figures are worth a table."""
     return Plan(
         events=events,
+        # At hundreds of thousands a second; of two the second one starts a little later.
+        packed_events=5 * events,
         rounds=rounds,
         memory_events=max(2_000_000, events),
         latency_s=20.0,
@@ -72,6 +79,7 @@ def smoke_plan() -> Plan:
     """Plan a run that only shows that nothing is broken."""
     return Plan(
         events=5_000,
+        packed_events=10_000,
         rounds=1,
         memory_events=20_000,
         latency_s=3.0,

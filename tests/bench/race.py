@@ -86,21 +86,32 @@ def consumer_environment(server: Server, folder: Path) -> dict[str, str]:
     }
 
 
-FLOOR = Contestant("floor", lambda server, place: python("bench.floor", server.url, place.database))
-PACKED_LOOP = Contestant(
-    "plain loop, packed",
-    lambda server, place: python("bench.floor", server.url, place.database, "packed"),
-    keys=PACKED,
-    events_per_entry=EVENTS_PER_ENTRY,
-)
+def floor(batch: int = BATCH_SIZE) -> Contestant:
+    """Make the floor."""
+    return Contestant(
+        "floor", lambda server, place: python("bench.floor", server.url, place.database, "flat", str(batch))
+    )
 
 
-def faststream(way: str) -> Contestant:
+def packed_loop(batch: int) -> Contestant:
+    """Make the floor again, over packed entries."""
+    return Contestant(
+        "plain loop, packed",
+        lambda server, place: python("bench.floor", server.url, place.database, "packed", str(batch)),
+        keys=PACKED,
+        events_per_entry=EVENTS_PER_ENTRY,
+    )
+
+
+FLOOR = floor()
+
+
+def faststream(way: str, batch: int = BATCH_SIZE) -> Contestant:
     """FastStream, `documented` or `tuned`."""
     module = "bench.faststream_peer"
     return Contestant(
         f"faststream, {way}",
-        lambda server, place: python(module, server.url, place.database, way),
+        lambda server, place: python(module, server.url, place.database, way, str(batch)),
     )
 
 
@@ -114,12 +125,13 @@ def ours(replicas: int = 1) -> Contestant:
     return Contestant(name, lambda *_: python("services.consumer"), environment, replicas)
 
 
-def ours_packed(replicas: int = 1) -> Contestant:
+def ours_packed(batch: int, replicas: int = 1) -> Contestant:
     """Our consumer again, over packed entries."""
     flat = ours(replicas)
 
     def environment(server: Server, place: Place) -> dict[str, str]:
-        return flat.environment(server, place) | {"STREAM_NAME": PACKED.stream}
+        packed = {"STREAM_NAME": PACKED.stream, "BATCH_SIZE": str(batch)}
+        return flat.environment(server, place) | packed
 
     return replace(
         flat,

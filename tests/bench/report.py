@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.figure import Figure, table
-from bench.plan import BATCH_SIZE
+from bench.plan import BATCH_SIZE, LARGEST_BATCH
 
 _CASES: Final = f"""\
 Every contestant is a process of its own, timed by one observer from the first entry delivered until
@@ -24,9 +24,10 @@ while slows both sides; the table has the median of the rounds and their extreme
 - **replicas**: two and four of them on one database file.
 - **packed**: the same events, a hundred in each entry: our consumer, one and two of them on one database
   file, and a plain loop that splits lines; against the floor and FastStream over entries of one event. All
-  store batches of {BATCH_SIZE} events. Two consumers on a file each share no lock, so they show what the
-  processors give to two at all. Processor time is what the kernel counts for the consumer, and for the
-  server while it serves it.
+  store batches of {LARGEST_BATCH} events, the most that BATCH_SIZE allows, and one consumer of {BATCH_SIZE}.
+  There are five times as many packed events, so that all of it takes some seconds. Two consumers on a file
+  each share no lock, so they show what the processors give to two at all. Processor time is what the kernel
+  counts for the consumer, and for the server while it serves it.
 - **producer**: our publisher against a plain redis-py pipeline, {BATCH_SIZE} events a round trip.
 - **latency**: the real producer and the real consumer; from the making of an event's id (rounded down to
   the millisecond) until the commit of its row returned.

@@ -14,7 +14,8 @@ import psycopg
 from faststream import AckPolicy
 from faststream.redis import RedisBroker
 
-from bench.faststream_peer import STREAM
+from bench.faststream_peer import stream_of
+from bench.plan import BATCH_SIZE
 from bench.table import parse
 
 _INSERT: Final = """
@@ -28,7 +29,7 @@ async def main(url: str, database: str) -> None:
     connection = await psycopg.AsyncConnection.connect(database, autocommit=True)
     broker = RedisBroker(url, logger=None)  # type: ignore[arg-type]  # None: no log lines
 
-    @broker.subscriber(stream=STREAM, ack_policy=AckPolicy.NACK_ON_ERROR)
+    @broker.subscriber(stream=stream_of(BATCH_SIZE), ack_policy=AckPolicy.NACK_ON_ERROR)
     async def handle(events: list[dict[str, str]]) -> None:
         async with connection.transaction(), connection.cursor() as cursor:
             await cursor.executemany(_INSERT, [parse(event) for event in events])
