@@ -20,9 +20,16 @@ from services.brokers.redis.consuming.reading.sizes import MOST_PIECES, PIECE_BY
 from services.brokers.redis.operating.side import RedisOperatorSide
 from services.brokers.redis.server.scripts import read_script
 from services.contract.consuming.doors import Entry
-from services.contract.consuming.large import BATCH_WEIGHT, UNKNOWN_BYTES, beginning, size_of, weight_of
+from services.contract.consuming.large import (
+    BATCH_WEIGHT,
+    UNKNOWN_BYTES,
+    beginning,
+    burden_of,
+    size_of,
+    weight_of,
+)
 from services.contract.errors import SourceUnavailable
-from services.contract.event import DEFAULT_ENTRY_BYTES
+from services.contract.event import DEFAULT_ENTRY_BYTES, LEAST_ENTRY_BYTES
 from services.ops.dlq.raw import raw_json
 from services.runtime.settings import ConsumerSettings
 
@@ -35,6 +42,11 @@ def publish_large(client: redis.Redis, size: int = LARGE, number: int = 1000) ->
     """Publish an entry of this size, give or take its other fields."""
     (entry_id,) = publish(client, fields=[*event_fields(number), b"blob", b"b" * size])
     return entry_id
+
+
+def packed(number: int, size: int) -> list[bytes]:
+    """Make an entry of so many events, each of so many bytes."""
+    return [b"events", b"%d" % number, b"lines", (b"x" * (size - 1) + b"\n") * number]
 
 
 def raw(client: redis.Redis, entry_id: bytes) -> list[bytes]:
@@ -154,6 +166,45 @@ def test_new_entries_are_taken_by_weight_where_they_are_large(server: Server) ->
             source.ack(page)
         assert settled == published
         assert client.xlen(KEYS.large) == 0
+
+
+@given(
+    raw_fields
+    | st.builds(packed, st.integers(1, 40), st.integers(1, 9000))
+    | st.builds(lambda size: [*event_fields(2), b"blob", b"b" * size], st.integers(1, 9000))
+)
+def test_only_what_is_larger_than_a_valid_event_makes_us_careful(
+    sizes: tuple[redis.Redis, Sizes], fields: list[bytes]
+) -> None:
+    """Not an entry of many events, or an ordinary one, that is just too much beside the others."""
+    client, _ = sizes
+    client.delete(KEYS.stream)
+    client.xgroup_create(KEYS.stream, KEYS.group, "0", mkstream=True)
+    publish(client)
+    publish(client, fields=fields)
+    large = Sizes(client.execute_command, KEYS, "consumer-1", DEFAULT_ENTRY_BYTES)
+    taken, is_heavy_next = large.take(2, weight_of([Entry(b"", event_fields(1))]))
+    assert len(taken) == 1
+    assert is_heavy_next == (burden_of(fields) > LEAST_ENTRY_BYTES)
+
+
+def test_entries_of_many_events_are_asked_for_ahead_though_a_batch_of_them_would_weigh_too_much(
+    server: Server,
+) -> None:
+    """The first read is of as many entries as a batch has events, and these have a hundred each."""
+    with closing(server.client()) as client, closing(Consumer(server, batch_size=4000)) as source:
+        fields = packed(100, 100)
+        pipeline = client.pipeline(transaction=False)
+        for _ in range(1300):
+            pipeline.execute_command("XADD", KEYS.stream, "*", *fields)
+        pipeline.execute()
+        first = source.read()
+        assert weight_of(first) <= BATCH_WEIGHT < weight_of([*first, *first[:100]])
+        source.ack(first)
+        source.limit(10)
+        scripts = _calls(client, "evalsha") + _calls(client, "eval")
+        assert len(settle(source)) == 1300 - len(first) > 50
+        assert _calls(client, "evalsha") + _calls(client, "eval") == scripts
 
 
 def test_pending_entries_come_one_by_one_at_first_where_they_are_large(server: Server) -> None:

@@ -15,6 +15,7 @@ from services.brokers.redis.server.connection import lacks_right
 from services.brokers.redis.server.scripts import Script, read_script
 from services.contract.consuming.doors import Entry
 from services.contract.consuming.large import UNKNOWN_BYTES
+from services.contract.event import LEAST_ENTRY_BYTES
 
 PIECE_BYTES: Final = 1 << 20
 """How large an entry of the side stream is."""
@@ -66,12 +67,13 @@ class Sizes:
     def take(self, count: int, most_weight: int) -> tuple[list[Entry], bool]:
         """Take new entries that are light enough together; a large one comes alone, and cut.
 
-        Tells also whether one follows that is too large, or was too heavy beside these.
-        Raises ScriptsNotAllowed.
+        Tells also whether one follows that is too large, or larger than any valid event and too much beside
+        these. Raises ScriptsNotAllowed.
         """
-        arguments = (self._keys.group, self._name, count, most_weight, self._max_entry_bytes)
-        is_more, taken = self._run(self._take, [self._keys.stream], *arguments)
-        return [Entry(entry_id, fields, 1, size) for entry_id, size, fields in taken], bool(is_more)
+        limits = (count, most_weight, self._max_entry_bytes, LEAST_ENTRY_BYTES)
+        arguments = (self._keys.group, self._name, *limits)
+        is_heavy_next, taken = self._run(self._take, [self._keys.stream], *arguments)
+        return [Entry(entry_id, fields, 1, size) for entry_id, size, fields in taken], bool(is_heavy_next)
 
     def move(self, entry: Entry) -> int:
         """Acknowledge an entry and have the server keep all of it aside, where it has the room.

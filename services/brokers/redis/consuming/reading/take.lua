@@ -3,7 +3,8 @@
 --
 -- KEYS[1]  the stream
 -- ARGV[1]  the group   2 the consumer   3 most entries   4 most weight   5 most bytes of an entry
--- answer   1 where an entry follows that was too much beside these, else 0; and then
+--      6   bytes that any valid event may have
+-- answer   1 where an entry follows that is large and was too much beside these, else 0; and then
 --          entries: {id, 0, names and values}; or one alone: {id, its size in bytes, its beginning}
 --
 -- In one step: an entry that was looked at is the one that is delivered, however many consumers there are.
@@ -28,7 +29,8 @@ end
 if not after then return {0, deliver(1)} end -- the server's own words for a group that is gone
 
 local light, step, page = 0, 1, nil
-local is_large, is_more, is_full = false, false, after == '18446744073709551615-18446744073709551615'
+local is_large, is_more, is_heavy_next = false, false, false
+local is_full = after == '18446744073709551615-18446744073709551615'
 while light < most and not is_full do
   page = redis.call('XRANGE', stream, '(' .. after, '+', 'COUNT', math.min(step, most - light))
   for _, entry in ipairs(page) do
@@ -36,7 +38,10 @@ while light < most and not is_full do
     after, room = entry[1], room - weight_of(entry[2])
     is_large = is_too_large and light == 0
     is_more = is_too_large or (room < 0 and light > 0)
-    if is_more then break end
+    if is_more then
+      is_heavy_next = is_too_large or is_heavy(entry[2], tonumber(ARGV[6]))
+      break
+    end
     light = light + 1
   end
   is_full = is_more or room < 0 or #page < step
@@ -54,4 +59,4 @@ local taken = {}
 if light > 0 then
   for i, entry in ipairs(deliver(light)) do taken[i] = {entry[1], 0, entry[2]} end
 end
-return {is_more and 1 or 0, taken}
+return {is_heavy_next and 1 or 0, taken}
