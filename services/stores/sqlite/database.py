@@ -23,6 +23,8 @@ DEAF_MS: Final = 1000
 """How long a lock is waited for that others have, where there is something else to hear."""
 _GLANCE_S: Final = 0.1
 """How long a reader that is just opening a database, and has its lock for that, is waited for."""
+_MOST_PAGES: Final = 4000
+"""With so many in the WAL, SQLite folds it by itself, within a commit."""
 AUDIT_HINT: Final = "telemetry audit names the events that are lost, if any"
 
 
@@ -82,8 +84,9 @@ class Database:
                 self._patience_ms = patience_ms
                 before = self._still(before)
                 migrate(connection, self._path)
-                # From here on it is us who sync what is committed.
+                # From here on it is us who sync what is committed, and who fold the WAL, as a rule.
                 connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute(f"PRAGMA wal_autocheckpoint = {_MOST_PAGES}")
                 files = self._still(before)
                 wal = self._open_wal()
                 undo.callback(os.close, wal)
@@ -107,6 +110,13 @@ class Database:
                 sync_content(self._opened.wal)
             except OSError as error:
                 raise self._wal_failed(error) from error
+
+    def fold(self) -> None:
+        """Fold into the file what of the WAL can be: nobody waits for that, whether reading or writing."""
+        if (connection := self.connection) is not None:
+            # What can't be folded now stays in the WAL, where it is as durable.
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def wait_at_most(self, patience_ms: int) -> None:
         """Set how long SQLite waits for a lock."""
