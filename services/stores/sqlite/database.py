@@ -25,6 +25,8 @@ _GLANCE_S: Final = 0.1
 """How long a reader that is just opening a database, and has its lock for that, is waited for."""
 _MOST_PAGES: Final = 4000
 """With so many in the WAL, SQLite folds it by itself, within a commit."""
+_STATEMENTS: Final = 32
+"""How many are kept as SQLite has read them: a sink inserts by 20, and has some more."""
 AUDIT_HINT: Final = "telemetry audit names the events that are lost, if any"
 
 
@@ -206,7 +208,7 @@ class Database:
 
 def connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
     """Open a database for writing, with the settings that make a commit durable."""
-    connection = sqlite3.connect(path, isolation_level=None, cached_statements=16)
+    connection = sqlite3.connect(path, isolation_level=None, cached_statements=_STATEMENTS)
     try:
         connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
         # Asked first: turning a database of somebody else to WAL would change it.

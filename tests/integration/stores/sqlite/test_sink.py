@@ -1155,3 +1155,24 @@ sink.close()
     assert failed > 0
     assert (stored + failed * 100, int(second)) == (6000, 6000)
     assert count(path) == 6000
+
+
+def test_batches_of_all_sizes_go_in_by_few_statements(tmp_path: Path) -> None:
+    """Each costs SQLite more to read than its rows to insert."""
+    seen: set[int] = set()
+    number = 0
+    with closing(SQLiteSink(tmp_path / "telemetry.db", 50, lambda: 1.0)) as sink:
+        connection = sink._database.connection
+        assert connection is not None
+
+        def note(sql: str) -> None:
+            if sql.startswith("INSERT INTO telemetry_events"):
+                seen.add(sql.count("('"))
+
+        connection.set_trace_callback(note)
+        for size in (*range(1, 130), 511, 512, 513, 1000, 4000):
+            rows = [row(one) for one in range(number, number + size)]
+            assert sink.write(rows).inserted == size
+            number += size
+        assert connection.execute("SELECT count(*) FROM telemetry_events").fetchone() == (number,)
+    assert seen == {1 << power for power in range(10)}
