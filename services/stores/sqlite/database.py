@@ -26,7 +26,7 @@ _GLANCE_S: Final = 0.1
 _MOST_PAGES: Final = 4000
 """With so many in the WAL, SQLite folds it by itself, within a commit."""
 _STATEMENTS: Final = 32
-"""How many are kept as SQLite has read them: a sink inserts by 20, and has some more."""
+"""How many are kept as SQLite has read them: a sink inserts by 18, and has some more."""
 AUDIT_HINT: Final = "telemetry audit names the events that are lost, if any"
 
 

@@ -13,8 +13,8 @@ Always BEGIN IMMEDIATE: a deferred transaction that turns from reading to writin
 busy timeout. ON CONFLICT(event_id) DO NOTHING, and not INSERT OR IGNORE, which swallows broken constraints
 as well.
 
-Rows go in by statements of many rows: one call of the driver for up to 512, so Python's share of an insert
-is small. They have 512, 256, 128 rows and so on, so that there are few of them, and SQLite reads each of them
+Rows go in by statements of many rows: one call of the driver for up to 256, so Python's share of an insert
+is small. They have 256, 128, 64 rows and so on, so that there are few of them, and SQLite reads each of them
 once (docs/decisions/0003, 0096).
 """
 
@@ -46,8 +46,8 @@ from services.stores.sqlite.database import AUDIT_HINT, DEAF_MS, Database
 from services.stores.sqlite.errors import not_made, of_a_write, unopened
 from services.stores.sqlite.files import Note, turn_in
 
-_MOST_ROWS: Final = 512
-"""In a statement. To read one takes SQLite longer than the rows are worth: 20 ms for 500, 45 ms for 1,000."""
+_MOST_ROWS: Final = 256
+"""In a statement. A longer one takes SQLite long to read at first: 20 ms for 500 rows, 45 ms for 1,000."""
 _PAGES_A_FOLD: Final = 1000
 """As many as SQLite waits for. It would fold them within a commit, and so in our turn."""
 _PAGES_A_COMMIT: Final = 4
