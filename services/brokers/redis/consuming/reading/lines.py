@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any, cast
 
+import hiredis
 from redis import ConnectionPool
 from redis.connection import Connection
 
@@ -37,7 +38,8 @@ class Line:
         connection = self._connection
         if connection is None or is_dropped(connection):
             connection = self._connect()
-        connection.send_command(*command)
+        # The client's own way looks at each argument in Python: half a millisecond for a thousand ids.
+        connection.send_packed_command([hiredis.pack_command(command)])
         self.sent_at = self._monotonic()
 
     def answer(self) -> Any:

@@ -5,7 +5,10 @@ happens after a full batch, so no read ever waits behind our back. At first, and
 entries were met, they are looked at before they are sent (take.lua).
 """
 
+import functools
 import time
+from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any, Final
 
 from services.brokers.redis.consuming.reading.caution import Caution
@@ -15,6 +18,7 @@ from services.brokers.redis.consuming.reading.sizes import ScriptsNotAllowed, Si
 from services.contract.consuming.doors import Entry
 from services.contract.consuming.large import BATCH_WEIGHT, burden_of, is_heavy
 
+_MAKE: Final[Callable[[tuple[Any, ...]], Entry]] = functools.partial(tuple.__new__, Entry)
 _POLL_S: Final = 0.05
 """How long nothing is asked, where new entries are looked at and there are none: a script can't wait."""
 
@@ -61,7 +65,7 @@ class NewEntries:
         """Give what was asked for."""
         self.is_asked = False
         reply: Any = self._line.answer()
-        return [Entry(entry_id, fields) for entry_id, fields in reply[0][1]] if reply else []
+        return _entries_of(reply[0][1]) if reply else []
 
     def hang_up(self) -> None:
         """Close the connection; entries that are under way are pending for us then."""
@@ -84,3 +88,10 @@ class NewEntries:
         if not entries:
             time.sleep(min(_POLL_S, self._block_ms / 1000))
         return entries
+
+
+def _entries_of(pairs: Sequence[Sequence[Any]]) -> list[Entry]:
+    """Make entries that were never delivered before. Raises ValueError where a pair is none."""
+    entry_ids, fields = zip(*pairs, strict=True)
+    # As Entry(...) does, which is called in Python for each of them.
+    return list(map(_MAKE, zip(entry_ids, fields, repeat(1), repeat(0), strict=False)))
