@@ -3,9 +3,9 @@
 A trace context behind them, if there is one, is recognised too; it is no part of the event.
 
 Nearly every event is one, and looking at each of its fields in Python would cost more than storing
-it. So a batch is one text with a line for each event: those of packed entries as they came, an entry of one
-event written as one. It is taken apart at its tabs and line feeds, and looked at column by column. Where one
-of the lines is none of an ordinary event, a regular expression goes over them and finds which are.
+it. So a batch is taken apart column by column: the lines of packed entries at their tabs and line feeds,
+entries of one event by the places of their fields. Where one of them is no ordinary event, each is written as
+a line, and a regular expression goes over the lines and finds which are.
 Whatever does not fit is left to the careful way, `decode` and `validate`, which names what is wrong: an entry
 with attributes, too.
 This is a short cut and no second set of rules: an event recognised here is one that those would have
@@ -79,9 +79,10 @@ def recognise(entries: Sequence[Entry], kpis: Kpis | None, latest_ts: float) -> 
         columns = _all_of(text, len(entries), names)
     else:
         fields = list(map(_FIELDS, entries))
-        text = b"\n".join([*map(b"\t".join, fields), b""])
-        is_untraced = b"traceparent" not in text
-        columns = _all_named(text, fields, names)
+        columns, text, is_untraced = _all_named(fields, names), b"", True
+        if columns is None:
+            text = b"\n".join([*map(b"\t".join, fields), b""])
+            is_untraced = b"traceparent" not in text
     places: Sequence[int] = range(len(entries))
     if columns is None:
         lines = _lines(text, names) if isinstance(entries, Events) else _named_lines(text, fields, names)
@@ -100,30 +101,41 @@ def recognise(entries: Sequence[Entry], kpis: Kpis | None, latest_ts: float) -> 
     return Recognised(Rows(ordinary, events), [entries[one] for one in odd], is_untraced)
 
 
-def _all_named(
-    text: bytes, fields: Sequence[Sequence[bytes]], kpis: tuple[str, ...] | None
-) -> _Columns | None:
-    """Take lines apart that have each value behind its name; None as below."""
-    # A tab within a field makes fewer fields look like more.
+def _all_named(fields: Sequence[Sequence[bytes]], kpis: tuple[str, ...] | None) -> _Columns | None:
+    """Take entries of one event apart, each value behind its name; None as below."""
     if set(map(len, fields)) != {_FLAT_PARTS}:
         return None
-    return _all_of(text, len(fields), kpis, is_named=True)
+    parts = list(zip(*fields, strict=True))
+    for names, name in zip(parts[::2], REQUIRED, strict=True):
+        # A name with a tab in it makes more of them than there are here.
+        if b"\t".join(names) != b"\t".join([name] * len(fields)):
+            return None
+    columns = []
+    for values in parts[1::2]:
+        texts = _text(b"\n".join(values)).split("\n")
+        if len(texts) != len(values):
+            return None
+        columns.append(texts)
+    return _checked(columns, kpis)
 
 
-def _all_of(
-    text: bytes, number: int, kpis: tuple[str, ...] | None, *, is_named: bool = False
-) -> _Columns | None:
+def _all_of(text: bytes, number: int, kpis: tuple[str, ...] | None) -> _Columns | None:
     """Take lines apart, each with its end; None where one of them is none of an ordinary event."""
-    width = _FLAT_PARTS if is_named else len(REQUIRED)
+    width = len(REQUIRED)
     if text.translate(None, _NOT_BETWEEN) != (b"\t" * (width - 1) + b"\n") * number:
         return None
-    # Bytes that aren't UTF-8 become surrogates, which no label may have.
-    parts = text.decode(errors="surrogateescape").replace("\n", "\t").split("\t")
-    columns = [parts[place:-1:width] for place in range(width)]  # behind the last end there is nothing
-    if is_named:
-        if any({*found} != {name.decode()} for found, name in zip(columns[::2], REQUIRED, strict=True)):
-            return None
-        columns = columns[1::2]
+    parts = _text(text).replace("\n", "\t").split("\t")
+    # Behind the last end there is nothing.
+    return _checked([parts[place:-1:width] for place in range(width)], kpis)
+
+
+def _text(joined: bytes) -> str:
+    """Read bytes as text. Those that aren't UTF-8 become surrogates, which no label may have."""
+    return joined.decode(errors="surrogateescape")
+
+
+def _checked(columns: Sequence[Sequence[str]], kpis: tuple[str, ...] | None) -> _Columns | None:
+    """See that these are ordinary events, and make numbers of their times and values; None where not."""
     event_ids, device_ids, zones, ts_texts, names, value_texts = columns
     is_ordinary = (
         _are_ids(event_ids)
