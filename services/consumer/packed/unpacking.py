@@ -27,6 +27,8 @@ from services.contract.consuming.large import size_of
 
 _FLAT_PARTS: Final = 2 * len(REQUIRED)
 _FIELDS: Final = attrgetter("fields")
+_AT_FIRST: Final = 100
+"""Entries that are asked for while it is not known how many events they have."""
 _LOOKS: Final = 3
 """So many deliveries more are tried where nobody can say which of the events are settled."""
 
@@ -51,8 +53,10 @@ class UnpackingSource:
         self._settled = settled
         self._logger = logger
         self._batch_size = batch_size
-        self._limit = batch_size
+        self._limit = min(batch_size, _AT_FIRST)
         """How many entries are asked for, so that they have about as many events as a batch."""
+        if self._limit < batch_size:
+            source.limit(self._limit)
         self._max_entry_bytes = max_entry_bytes
         self._max_deliveries = max_deliveries
         # Before an event is given up, it was tried alone.

@@ -287,3 +287,13 @@ def test_a_line_without_an_id_of_its_own_is_never_stored() -> None:
         return []
 
     assert find_settled(missing_of, FakeDeadLetters(), b"1-1", events).suspect == events[0]
+
+
+@pytest.mark.parametrize(("events", "later"), [(1, 4000), (100, 40), (1000, 4)])
+def test_a_start_takes_no_more_than_a_batch_of_large_entries(events: int, later: int) -> None:
+    """Nobody knows yet how many events an entry has: another replica may have what we need not hold."""
+    source, inner = opened(filled(*[events] * 200), batch_size=4000)
+    assert inner.most == 100
+    source.read()
+    assert inner.stream.given == 100
+    assert inner.most == later
