@@ -10,10 +10,10 @@ from bench.plan import BATCH_SIZE, LARGEST_BATCH
 _CASES: Final = f"""\
 Every contestant is a process of its own, timed by one observer from the first entry delivered until
 the last is acknowledged, on a fresh database; all of them take turns in each round, on one stream that
-is loaded once. Six flat fields, UUIDv7 ids, all values valid, batches of {BATCH_SIZE}, SQLite in WAL with
-`synchronous=FULL`, the same table for all. After each round the rows are counted: a contestant that
-lost or doubled one ends the run. A ratio is taken within its round, so what slows the machine for a
-while slows both sides; the table has the median of the rounds and their extremes.
+is loaded once. Six flat fields, UUIDv7 ids, all values valid, batches of {BATCH_SIZE}, SQLite in WAL, each
+batch synced before it is acknowledged, the same table for all. After each round the rows are counted: a
+contestant that lost or doubled one ends the run. A ratio is taken within its round, so what slows the
+machine for a while slows both sides; the table has the median of the rounds and their extremes.
 
 - **floor**: a plain loop of redis-py and hiredis: read, parse, `executemany`, commit, acknowledge. No
   validation, no recovery, no metrics, no logs.
@@ -31,7 +31,8 @@ while slows both sides; the table has the median of the rounds and their extreme
 - **producer**: our publisher against a plain redis-py pipeline, {BATCH_SIZE} events a round trip.
 - **latency**: the real producer and the real consumer; from the making of an event's id (rounded down to
   the millisecond) until the commit of its row returned.
-- **memory**: the consumer's resident memory while it works off a long backlog.
+- **memory**: the consumer's resident memory while it works off a long backlog; of packed entries in batches
+  of {LARGEST_BATCH}.
 - **growth**: the sink alone, batch after batch into one table; the last batches take turns with the first
   ones of a fresh table. The first ratio is of median batches; the second is of all of them, with those
   that fold the WAL into the file.
