@@ -182,7 +182,8 @@ class Sink(Protocol):
     def write(self, rows: Sequence[Event]) -> Written:
         """Store rows in one transaction, idempotent by event id, durable on return.
 
-        Raises SinkUnavailable or RowsRefused; nothing of the call is stored then.
+        Raises SinkUnavailable or RowsRefused. Nothing of the call is stored then, or all of it where it is
+        not certain to stay: it comes again, and is a duplicate.
         """
         ...
 

@@ -107,11 +107,12 @@ class Database:
 
         What was folded into the file meanwhile, SQLite has synced before it wrote over it in the WAL.
         """
-        if self._opened is not None:
-            try:
-                sync_content(self._opened.wal)
-            except OSError as error:
-                raise self._wal_failed(error) from error
+        if self._opened is None:
+            raise SinkUnavailable(f"{self._path} was closed before it was synced", "SQLITE_IOERR")
+        try:
+            sync_content(self._opened.wal)
+        except OSError as error:
+            raise self._wal_failed(error) from error
 
     def fold(self) -> None:
         """Fold into the file what of the WAL can be: nobody waits for that, whether reading or writing."""

@@ -108,7 +108,8 @@ class SQLiteSink:
     def write(self, rows: Sequence[Event]) -> Written:
         """Store rows in one transaction, idempotent by event id, durable on return.
 
-        Raises SinkUnavailable or RowsRefused; nothing of the call is stored then.
+        Raises SinkUnavailable or RowsRefused. Nothing of the call is stored then, or all of it where the sync
+        failed.
         """
         statements = _statements(rows)  # before it is our turn: others wait for us meanwhile
         with self.transaction() as connection:
