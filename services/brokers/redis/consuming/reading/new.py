@@ -92,6 +92,8 @@ class NewEntries:
 
 def _entries_of(pairs: Sequence[Sequence[Any]]) -> list[Entry]:
     """Make entries that were never delivered before. Raises ValueError where a pair is none."""
+    if not pairs:
+        return []
     entry_ids, fields = zip(*pairs, strict=True)
     # As Entry(...) does, which is called in Python for each of them.
     return list(map(_MAKE, zip(entry_ids, fields, repeat(1), repeat(0), strict=False)))
