@@ -32,7 +32,7 @@ def make_folder(folder: Path) -> None:
 
 def sync_content(descriptor: int) -> None:
     """Make what was written to a file durable, by whomever; not the time at which it was. Raises OSError."""
-    if sys.platform == "darwin":  # it has no other
+    if sys.platform == "darwin":  # it has no other, and SQLite uses this one, too
         os.fsync(descriptor)
     else:
         os.fdatasync(descriptor)

@@ -15,7 +15,9 @@ from powercut import strace_or_skip
 _UNAVAILABLE = {"write_unavailable", "sink_unavailable"}
 
 
-def failing_consumer(rig: Rig, file: str, calls: str, error: str, which: str) -> tuple[Process, Path]:
+def failing_consumer(
+    rig: Rig, file: str, calls: str, error: str, which: str, **environment: str
+) -> tuple[Process, Path]:
     """Start a consumer whose calls on a file fail: those of these numbers. Gives the trace, too."""
     trace = rig.folder / "trace"
     command: list[str | Path] = [
@@ -23,7 +25,7 @@ def failing_consumer(rig: Rig, file: str, calls: str, error: str, which: str) ->
         "-e", f"trace={calls}", "-e", f"inject={calls}:error={error}:when={which}",
         sys.executable, "-m", "services.consumer",
     ]  # fmt: skip
-    return rig.start("failing", command, {"CONSUMER_NAME": "consumer-1"}), trace
+    return rig.start("failing", command, {"CONSUMER_NAME": "consumer-1", **environment}), trace
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,26 @@ def test_calls_that_fail_for_a_while_lose_nothing(rig: Rig, file: str, calls: st
     stop_below(consumer)
     assert "(INJECTED)" in trace.read_text(encoding="ascii", errors="replace"), "nothing failed"
     assert any(consumer.lines(event) for event in _UNAVAILABLE), consumer.text[-2000:]
+    rig.assert_complete()
+
+
+@pytest.mark.storm
+def test_a_file_that_the_wal_cant_be_folded_into_for_a_while_loses_nothing(rig: Rig) -> None:
+    """The pages of a thousand commits are to go there: it is told, and what was to be stored comes again."""
+    rig.publisher().valid(4000).send()
+    consumer, _ = failing_consumer(
+        rig,
+        "telemetry.db",
+        "pwrite64",
+        "EIO",
+        "30..60",
+        CONSUMER_METRICS_PORT=str(free_port()),
+        BATCH_SIZE="10",
+    )
+    rig.drain(consumer, timeout_s=120)
+    _, figures = consumer.probe("/metrics")
+    assert 'telemetry_sink_errors_total{error="SQLITE_IOERR"} 1.0' in figures
+    stop_below(consumer)
     rig.assert_complete()
 
 

@@ -23,7 +23,7 @@ DEAF_MS: Final = 1000
 """How long a lock is waited for that others have, where there is something else to hear."""
 _GLANCE_S: Final = 0.1
 """How long a reader that is just opening a database, and has its lock for that, is waited for."""
-_MOST_PAGES: Final = 4000
+MOST_PAGES: Final = 4000
 """With so many in the WAL, SQLite folds it by itself, within a commit."""
 _STATEMENTS: Final = 32
 """How many are kept as SQLite has read them: a sink inserts by 18, and has some more."""
@@ -88,7 +88,7 @@ class Database:
                 migrate(connection, self._path)
                 # From here on it is us who sync what is committed, and who fold the WAL, as a rule.
                 connection.execute("PRAGMA synchronous = NORMAL")
-                connection.execute(f"PRAGMA wal_autocheckpoint = {_MOST_PAGES}")
+                connection.execute(f"PRAGMA wal_autocheckpoint = {MOST_PAGES}")
                 files = self._still(before)
                 wal = self._open_wal()
                 undo.callback(os.close, wal)
@@ -115,11 +115,18 @@ class Database:
             raise self._wal_failed(error) from error
 
     def fold(self) -> None:
-        """Fold into the file what of the WAL can be: nobody waits for that, whether reading or writing."""
+        """Fold into the file what of the WAL can be: nobody waits for that, whether reading or writing.
+
+        Raises SinkUnavailable for a disk that fails. What can't be folded else stays in the WAL, where it is
+        as durable.
+        """
         if (connection := self.connection) is not None:
-            # What can't be folded now stays in the WAL, where it is as durable.
-            with contextlib.suppress(sqlite3.Error):
+            try:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            except sqlite3.Error as error:
+                kind = getattr(error, "sqlite_errorname", "")
+                if kind.startswith("SQLITE_IOERR"):
+                    raise SinkUnavailable(f"{self._path}: {error}", kind) from error
 
     def wait_at_most(self, patience_ms: int) -> None:
         """Set how long SQLite waits for a lock."""
@@ -174,10 +181,12 @@ class Database:
 
     def close(self) -> None:
         """Close it as it is; its WAL is folded into it when we are the last."""
-        if self._opened is not None:
-            self._opened.connection.close()
-            os.close(self._opened.wal)
-            self._opened = None
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            try:
+                opened.connection.close()
+            finally:
+                os.close(opened.wal)
 
     def _save_wal(self, connection: sqlite3.Connection, patience_ms: int) -> None:
         """Put into the file what is in a WAL that was taken away and that we still have open.

@@ -14,7 +14,7 @@ from pathlib import Path
 from services.contract.consuming.proofs import Accepted, Proof, Proven, Scope
 from services.contract.errors import PipelineError, SinkAbsent, SinkUnavailable, SinkUnusable
 from services.stores.proofs import ALL_CHUNKS, NEWEST, Ask, ProofTables
-from services.stores.sqlite.database import connect
+from services.stores.sqlite.database import MOST_PAGES, connect
 from services.stores.sqlite.errors import of_a_write
 from services.stores.sqlite.files import turn_in
 from services.stores.sqlite.rows import SQLiteRows
@@ -93,7 +93,8 @@ def writing(
         with contextlib.ExitStack() as opened:
             with turn_in(path.parent, busy_timeout_ms) as patience_ms, contextlib.ExitStack() as in_turn:
                 connection = in_turn.enter_context(closing(connect(path, patience_ms)))
-                connection.executescript(prepare)
+                # It is folded between two turns of the consumers, and not in ours.
+                connection.executescript(f"PRAGMA wal_autocheckpoint = {MOST_PAGES}; {prepare}")
                 connection.execute("BEGIN IMMEDIATE")
                 if not has_column(connection, "proven_runs", NEWEST[0]):
                     raise SinkUnavailable(

@@ -53,6 +53,8 @@ _PAGES_A_FOLD: Final = 1000
 _PAGES_A_COMMIT: Final = 4
 _ROWS_A_PAGE: Final = 30
 """How many pages a commit writes was measured for 1 to 4,000 rows; with attributes they are more."""
+_GROWING: Final = frozenset("78")
+"""Versions of UUIDs that begin with a time, so that rows come to lie side by side."""
 _LOGGER: Final = logging.getLogger(__name__)
 _COLUMNS: Final = Event._fields
 
@@ -108,8 +110,8 @@ class SQLiteSink:
     def write(self, rows: Sequence[Event]) -> Written:
         """Store rows in one transaction, idempotent by event id, durable on return.
 
-        Raises SinkUnavailable or RowsRefused. Nothing of the call is stored then, or all of it where the sync
-        failed.
+        Raises SinkUnavailable or RowsRefused. Nothing of the call is stored then, or all of it, and it is not
+        certain to stay.
         """
         statements = _statements(rows)  # before it is our turn: others wait for us meanwhile
         with self.transaction() as connection:
@@ -118,7 +120,7 @@ class SQLiteSink:
             # duplicate; another content must not be lost in silence.
             conflicts = [] if inserted == len(rows) else _conflicts(connection, rows)
         self._damage = None
-        self._unfolded_pages += len(rows) // _ROWS_A_PAGE
+        self._unfolded_pages += _pages_of(rows)
         return Written(inserted, conflicts)
 
     def probe(self) -> None:
@@ -165,13 +167,13 @@ class SQLiteSink:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One write transaction, in our turn among the replicas; durable on return.
 
-        Raises SinkUnavailable and RowsRefused. Nothing is written then, or all of it where the sync failed.
+        Raises SinkUnavailable and RowsRefused. Nothing is written then, or all of it, and it is not certain
+        to stay: the sync failed, or the files were taken away meanwhile.
         """
         try:
             with self._turn() as patience_ms, self._committing(patience_ms) as connection:
                 yield connection
-            self._sync()
-            self._fold()
+            self._settle()
         except SinkUnusable as error:  # it was usable at the start, and may be so again
             raise SinkUnavailable(str(error), error.kind) from error
         except OSError as error:  # the folder's rights were changed, say
@@ -211,22 +213,24 @@ class SQLiteSink:
             self._undo(error)
             raise RowsRefused(str(error), "binding") from error
 
-    def _sync(self) -> None:
+    def _settle(self) -> None:
+        """Have the disk take what is committed, and fold the WAL where it is long."""
+        self._unfolded_pages += _PAGES_A_COMMIT
         try:
             self._database.sync()
+            if self._unfolded_pages >= _PAGES_A_FOLD:
+                self._unfolded_pages = 0
+                self._database.fold()
         except SinkUnavailable:
             self._is_doubtful = True
             raise
 
-    def _fold(self) -> None:
-        self._unfolded_pages += _PAGES_A_COMMIT
-        if self._unfolded_pages >= _PAGES_A_FOLD:
-            self._unfolded_pages = 0
-            self._database.fold()
-
     def _begin(self, patience_ms: int) -> sqlite3.Connection:
         """Begin on a connection that is opened anew after an error, or when its files are gone."""
+        before = self._database.connection
         connection = self._database.ready(patience_ms)
+        # A descriptor that is new hears of no sync that has failed before.
+        self._is_doubtful |= connection is not before
         if self._note is not None:
             self._note.make(self._path.parent)
         if self._damage is not None:
@@ -326,6 +330,14 @@ def _insert_statement(count: int, columns: int) -> str:
         f"INSERT INTO telemetry_events ({', '.join(_COLUMNS[:columns])}, stored_at) "  # noqa: S608 - numbered parameters, no data
         f"VALUES ({values}) ON CONFLICT (event_id) DO NOTHING"
     )
+
+
+def _pages_of(rows: Sequence[Event]) -> int:
+    """Tell about how many pages rows take that are written together: one each, where ids don't grow."""
+    if not rows:
+        return 0
+    grows = Columns.of(rows).columns[0][-1][14:15] in _GROWING
+    return len(rows) // _ROWS_A_PAGE if grows else len(rows)
 
 
 def _conflicts(connection: sqlite3.Connection, rows: Sequence[Event]) -> list[int]:

@@ -287,3 +287,31 @@ def test_a_commit_that_cant_be_synced_is_not_believed(
             assert sink.write([row(1)]).inserted == 0
             size = path.with_name("telemetry.db-wal").stat().st_size
             assert recorder.take() == [("sync", "telemetry.db-wal", size)] * 2
+
+
+def test_who_opens_the_database_anew_believes_nothing_that_is_in_the_wal(
+    tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system tells each descriptor of a sync that failed, but not one that is opened after that."""
+    path = tmp_path / "telemetry.db"
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with (
+        closing(SQLiteSink(path, 50, lambda: 1.0)) as sink,
+        closing(SQLiteSink(path, 50, lambda: 1.0)) as failing,
+    ):
+        with monkeypatch.context() as broken:
+            broken.setattr(SYNC, fail)
+            with pytest.raises(SinkUnavailable):
+                failing.write([row(1)])
+        with closing(sqlite3.connect(path, isolation_level=None)) as stranger:
+            stranger.execute("BEGIN IMMEDIATE")
+            with pytest.raises(SinkUnavailable, match="locked"):
+                sink.write([row(1)])
+            stranger.execute("ROLLBACK")
+        recorder.take()
+        assert sink.write([row(1)]).inserted == 0
+        whole = ("sync", "telemetry.db-wal", path.with_name("telemetry.db-wal").stat().st_size)
+        assert recorder.take()[-2:] == [whole, whole]

@@ -1,6 +1,8 @@
 """The WAL is folded into the file between two turns, and not within one."""
 
+import random
 import sqlite3
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -8,8 +10,12 @@ from pathlib import Path
 import pytest
 from samples import row
 
+from services.contract.consuming.proofs import Scope
+from services.contract.consuming.readings import Reading
+from services.contract.errors import SinkUnavailable
 from services.contract.event import Event
 from services.stores.sqlite.database import Database
+from services.stores.sqlite.readings import SQLiteReadings
 from services.stores.sqlite.sink import SQLiteSink
 
 _ROWS = 1000
@@ -51,6 +57,56 @@ def test_it_is_folded_before_sqlite_would_do_it_in_a_turn(
     rows_bytes = 100 * _ROWS * 100
     assert path.stat().st_size > rows_bytes * 0.8
     assert path.with_name("telemetry.db-wal").stat().st_size < 2000 * 4096
+
+
+def test_rows_that_lie_far_apart_fill_it_sooner(path: Path, sink: SQLiteSink) -> None:
+    """Ids that don't begin with a time: nearly each row is in a page of its own."""
+    chance = random.Random(1)
+    for number in range(12):
+        ids = (str(uuid.UUID(int=chance.getrandbits(128), version=4)) for _ in range(_ROWS))
+        sink.write(
+            [one._replace(event_id=event_id) for one, event_id in zip(batch(number), ids, strict=True)]
+        )
+    assert path.with_name("telemetry.db-wal").stat().st_size < 2000 * 4096
+
+
+def test_a_note_beside_the_rows_folds_nothing(
+    path: Path, sink: SQLiteSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made in a turn as well."""
+    with monkeypatch.context() as unfolded:
+        unfolded.setattr(Database, "fold", lambda _: None)
+        for number in range(60):
+            sink.write(batch(number))
+    before = path.stat().st_size
+    SQLiteReadings(path, 50, Scope("a", "b", "c")).note([Reading("d", "z", "k", 1.0, 1.0, 1.0, "e")])
+    assert path.stat().st_size == before < 100 * 4096
+
+
+def test_a_disk_that_fails_while_it_is_folded_is_told(
+    sink: SQLiteSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows are there, but who knows for how long: they come again, and the WAL is written anew first."""
+    anew: list[Database] = []
+    write_anew = Database.write_wal_anew
+
+    def fail(_: Database) -> None:
+        raise SinkUnavailable("telemetry.db: disk I/O error", "SQLITE_IOERR_WRITE")
+
+    def note(database: Database) -> None:
+        anew.append(database)
+        write_anew(database)
+
+    monkeypatch.setattr(Database, "write_wal_anew", note)
+    with monkeypatch.context() as broken:
+        broken.setattr(Database, "fold", fail)
+        for number in range(27):
+            sink.write(batch(number))
+        with pytest.raises(SinkUnavailable, match="disk I/O error"):
+            sink.write(batch(27))
+    assert not anew
+    assert sink.write(batch(27)).inserted == 0
+    assert len(anew) == 1
 
 
 def test_another_writes_while_it_is_folded(
