@@ -110,8 +110,13 @@ def test_sigterm_is_heard_whatever_the_server_does(rig: Rig, proxy: Proxy, way: 
     producer = _producer(rig, PRODUCER_METRICS_PORT=ports[1])
     rig.wait_for_rows(200)
     with WAYS[way](rig, proxy):
-        for process in (consumer, producer):
-            process.says("redis_unavailable")
+        # With letters of a batch in hand, a consumer waits for them to be written.
+        eventually(
+            lambda: consumer.lines("redis_unavailable") or consumer.lines("write_unavailable"),
+            PATIENCE_S,
+            "the consumer says that the server is away",
+        )
+        producer.says("redis_unavailable")
         assert consumer.probe("/livez")[0] == 200
         _ends_in_time(producer)
         _ends_in_time(consumer)
