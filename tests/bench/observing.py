@@ -42,6 +42,8 @@ _SPANS_A_SECOND: Final = 100.0
 _SCRAPE_INTERVAL_S: Final = 5.0 * len(STREAMS)
 """As `make observe` scrapes; the chart's ServiceMonitor does so every 15 seconds."""
 _SCRAPE_TIMEOUT_S: Final = 5.0
+_FIRST_TURNS: Final = 2
+"""In which a consumer takes less than a batch: it doesn't know yet how many events an entry has."""
 
 Spent = Mapping[str, float]
 """Seconds of processor time, by who spent them."""
@@ -132,7 +134,7 @@ def _take_turns(server: Server, turns: int, receiver_port: int) -> Spent:
         port = int(environment["CONSUMER_METRICS_PORT"])
         with (folder / "log.jsonl").open("wb") as log, _scraped(port):
             done = subprocess.run(
-                python("bench.taking_turns", str(turns)),
+                python("bench.taking_turns", str(turns + _FIRST_TURNS)),
                 env=environment,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,

@@ -12,6 +12,7 @@ from services.contract.consuming.proofs import Scope
 from services.contract.consuming.retention import DAY_MS, Again
 from services.contract.ids import event_id, run_name, time_of
 from services.stores.retention import Piece
+from services.stores.sqlite.database import MOST_PAGES
 from services.stores.sqlite.retention import SQLiteRetention
 from services.stores.sqlite.sink import SQLiteSink
 
@@ -62,7 +63,10 @@ def test_a_step_waits_for_no_disk_while_it_keeps_others_out(tmp_path: Path) -> N
     path = tmp_path / "telemetry.db"
     SQLiteSink(path, 1000, lambda: 1.0).close()
     retention = SQLiteRetention(path, 1000, Scope("telemetry", "s", "g"))
-    for transaction, settings in ((retention.dropping, [(1,), (0,)]), (retention.writing, [(2,), (1000,)])):
+    for transaction, settings in (
+        (retention.dropping, [(1,), (0,)]),
+        (retention.writing, [(2,), (MOST_PAGES,)]),
+    ):
         with transaction() as ask:
             assert ask("PRAGMA synchronous", ()) + ask("PRAGMA wal_autocheckpoint", ()) == settings
 
