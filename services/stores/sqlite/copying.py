@@ -252,7 +252,7 @@ def _bring(rows: int) -> str:
 _EVENT: Final = ", ".join(EVENTS.columns)
 _BROUGHT: Final = f"CREATE TEMP TABLE IF NOT EXISTS brought ({_EVENT})"
 _ROWS_A_STATEMENT: Final = 100
-"""As the sink did. Each call waits for Python's lock in the end: a thread reads the next page meanwhile."""
+"""Each call waits for Python's lock in the end: a thread reads the next page meanwhile."""
 _ADD: Final = (
     f"INSERT INTO telemetry_events ({_EVENT}) SELECT {_EVENT} FROM temp.brought WHERE true "  # noqa: S608
     "ORDER BY brought.rowid ON CONFLICT (event_id) DO NOTHING"

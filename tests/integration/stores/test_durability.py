@@ -266,19 +266,21 @@ def test_the_next_one_writes_while_a_commit_is_synced(
         assert [one[:2] for one in recorder.take()] == [("sync", "telemetry.db-wal")]
 
 
+def fail_to_sync(_: int) -> None:
+    """Fail as a disk does."""
+    raise OSError(errno.EIO, "Input/output error")
+
+
 def test_a_commit_that_cant_be_synced_is_not_believed(
     tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The system may take it for written from then on: it is written anew before anything is acknowledged."""
     path = tmp_path / "telemetry.db"
 
-    def fail(_: int) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
     with closing(SQLiteSink(path, 50, lambda: 1.0)) as sink:
         sync = getattr(os, SYNC.removeprefix("os."))
         for write in (lambda: sink.write([row(1)]), sink.probe):
-            monkeypatch.setattr(SYNC, fail)
+            monkeypatch.setattr(SYNC, fail_to_sync)
             with pytest.raises(SinkUnavailable, match="db-wal: Input/output error") as failed:
                 write()
             assert failed.value.kind == "SQLITE_IOERR"
@@ -295,15 +297,12 @@ def test_who_opens_the_database_anew_believes_nothing_that_is_in_the_wal(
     """The system tells each descriptor of a sync that failed, but not one that is opened after that."""
     path = tmp_path / "telemetry.db"
 
-    def fail(_: int) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
     with (
         closing(SQLiteSink(path, 50, lambda: 1.0)) as sink,
         closing(SQLiteSink(path, 50, lambda: 1.0)) as failing,
     ):
         with monkeypatch.context() as broken:
-            broken.setattr(SYNC, fail)
+            broken.setattr(SYNC, fail_to_sync)
             with pytest.raises(SinkUnavailable):
                 failing.write([row(1)])
         with closing(sqlite3.connect(path, isolation_level=None)) as stranger:

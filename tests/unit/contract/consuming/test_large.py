@@ -119,9 +119,12 @@ def test_ordinary_batches_are_never_heavy() -> None:
     assert cut(entry(1), MEGABYTE) == entry(1)
 
 
-def test_line_feeds_cost_no_memory() -> None:
-    """A megabyte of them is looked at with care, and not matched line by line."""
-    entries = [Entry(b"1-%d" % number, event_fields(number, zone=b"\n" * 250_000)) for number in range(4)]
+@pytest.mark.parametrize("name", ["event_id", "device_id", "zone", "ts", "kpi", "value"])
+@pytest.mark.parametrize("text", [b"\n", b"\t", b"a\n", b","])
+def test_line_feeds_cost_no_memory(name: str, text: bytes) -> None:
+    """A megabyte of them is looked at with care, and not matched line by line; nor of what else divides."""
+    large = text * (250_000 // len(text))
+    entries = [Entry(b"1-%d" % number, event_fields(number, **{name: large})) for number in range(4)]
     tracemalloc.start()
     recognised = recognise(entries, KPIS, NOW)
     _, peak = tracemalloc.get_traced_memory()
